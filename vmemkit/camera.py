@@ -1,0 +1,193 @@
+"""Cameras, and every convention of the package.
+
+- Camera axes are OpenCV's: x right, y down, z forward. `a_from_b` maps coordinates of b to a.
+- World: right-handed, unit metre where the scene knows it. The identity pose is an upright camera,
+  so the world's y points down and `UP` is -y.
+- `K` is the intrinsic matrix of an image of size 1 x 1: u = K[0,0] x/z + K[0,2] lies in [0, 1] across
+  the width, v likewise down the height. One K serves every resolution of the same image.
+- Pixel (row i, column j) of an h x w image has its centre at u = (j + 0.5)/w, v = (i + 0.5)/h.
+- Depth is planar: the z coordinate in the camera, not the length of the ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit.structs import TensorStruct
+
+UP = (0.0, -1.0, 0.0)
+TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
+
+
+@dataclass(frozen=True, repr=False)
+class Cameras(TensorStruct):
+    """Pinhole cameras: poses and intrinsics, in the conventions above."""
+
+    world_from_cam: Float[Tensor, "*b 4 4"]
+    K: Float[Tensor, "*b 3 3"]
+
+    @property
+    def position(self) -> Float[Tensor, "*b 3"]:
+        return self.world_from_cam[..., :3, 3]
+
+    @property
+    def rotation(self) -> Float[Tensor, "*b 3 3"]:
+        return self.world_from_cam[..., :3, :3]
+
+    @property
+    def forward(self) -> Float[Tensor, "*b 3"]:
+        """Unit viewing direction, world."""
+        return self.world_from_cam[..., :3, 2]
+
+    @property
+    def cam_from_world(self) -> Float[Tensor, "*b 4 4"]:
+        return invert(self.world_from_cam)
+
+
+def cameras(
+    world_from_cam: Float[Tensor, "*b 4 4"], K: Float[Tensor, "*#b 3 3"] | None = None
+) -> Cameras:
+    """Checked cameras; K is broadcast to the poses, default a square image of 70 degrees.
+
+    Errors: ValueError for poses that are not rigid or intrinsics that are not a pinhole's.
+    """
+    poses = world_from_cam.float()
+    K = intrinsics(70.0, device=poses.device) if K is None else K.float()
+    return check(Cameras(poses, K.expand(*poses.shape[:-2], 3, 3)))
+
+
+def check(cameras: Cameras) -> Cameras:
+    """The same cameras, if they are finite, rigid and pinhole. Errors: ValueError otherwise."""
+    poses, K = cameras.world_from_cam, cameras.K
+    if poses.shape[-2:] != (4, 4) or K.shape[-2:] != (3, 3) or poses.shape[:-2] != K.shape[:-2]:
+        raise ValueError(
+            f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
+        )
+    if not (torch.isfinite(poses).all() and torch.isfinite(K).all()):
+        raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
+    R = poses[..., :3, :3]
+    error = (
+        (R.mT @ R - torch.eye(3, device=R.device)).abs().amax() if R.numel() else R.new_zeros(())
+    )
+    bottom = poses.new_tensor([0.0, 0.0, 0.0, 1.0])
+    rigid = error < 1e-3 and bool((torch.linalg.det(R) > 0).all())
+    if not rigid or not torch.allclose(poses[..., 3, :], bottom, atol=1e-5):
+        raise ValueError(
+            "camera poses must be rigid (rotation and translation, last row 0 0 0 1), got "
+            f"|R^T R - 1| = {float(error):.3g}: remove scale, shear and mirroring first"
+        )
+    if K.numel() and (K[..., 0, 0].amin() <= 0 or K[..., 1, 1].amin() <= 0):
+        raise ValueError("focal lengths must be positive; K is for a 1 x 1 image")
+    others = K.flatten(-2)[..., [1, 3, 6, 7, 8]]
+    if not torch.allclose(others, K.new_tensor([0.0, 0.0, 0.0, 0.0, 1.0]), atol=1e-5):
+        raise ValueError("K must be [[fx 0 cx] [0 fy cy] [0 0 1]]: a pinhole without skew")
+    return cameras
+
+
+def intrinsics(
+    fov_x: float, aspect: float = 1.0, device: torch.device | str = "cpu"
+) -> Float[Tensor, "3 3"]:
+    """K of a centred pinhole: horizontal field of view in degrees, aspect = width / height."""
+    if not 0 < fov_x < 180 or not aspect > 0:
+        raise ValueError(
+            f"need a field of view in (0, 180) degrees and a positive aspect, got {fov_x}, {aspect}"
+        )
+    focal = 0.5 / torch.tan(torch.deg2rad(torch.tensor(fov_x / 2, dtype=torch.float64)))
+    K = torch.tensor([[focal, 0, 0.5], [0, focal * aspect, 0.5], [0, 0, 1]])
+    return K.float().to(device)
+
+
+def intrinsics_from_pixels(
+    fx: float, fy: float, cx: float, cy: float, width: int, height: int
+) -> Float[Tensor, "3 3"]:
+    """K from focal lengths and principal point in pixels (continuous: the corner is 0, 0)."""
+    return torch.tensor(
+        [[fx / width, 0, cx / width], [0, fy / height, cy / height], [0, 0, 1]]
+    ).float()
+
+
+def look_at(
+    position: Float[Tensor, "*b 3"], target: Float[Tensor, "*b 3"], up: tuple = UP
+) -> Float[Tensor, "*b 4 4"]:
+    """Poses (world_from_cam) at `position` that look at `target`, upright with respect to `up`."""
+    z = torch.nn.functional.normalize(target - position, dim=-1)
+    x = torch.linalg.cross(z, z.new_tensor(up).expand_as(z))
+    if z.numel() and (z.norm(dim=-1).amin() < 0.5 or x.norm(dim=-1).amin() < 1e-6):
+        raise ValueError(
+            "look_at needs a target apart from the position and not straight up or down"
+        )
+    x = torch.nn.functional.normalize(x, dim=-1)
+    return pose(torch.stack([x, torch.linalg.cross(z, x), z], -1), position)
+
+
+def pose(
+    rotation: Float[Tensor, "*b 3 3"], position: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b 4 4"]:
+    """world_from_cam from a rotation and a position."""
+    top = torch.cat([rotation, position[..., None]], -1)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, bottom], -2)
+
+
+def invert(pose_ab: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """Inverse of a rigid transform."""
+    rotation = pose_ab[..., :3, :3].mT
+    return pose(rotation, -(rotation @ pose_ab[..., :3, 3:])[..., 0])
+
+
+def pixel_centres(
+    height: int, width: int, device: torch.device | str = "cpu"
+) -> Float[Tensor, "h w 2"]:
+    """(u, v) in [0, 1] of every pixel centre."""
+    v = (torch.arange(height, device=device) + 0.5) / height
+    u = (torch.arange(width, device=device) + 0.5) / width
+    return torch.stack(torch.meshgrid(u, v, indexing="xy"), -1)
+
+
+def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b h w 3"]:
+    """World directions through image points, scaled so that position + depth * ray is the point."""
+    in_cam = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)
+    world_from_image = cameras.rotation @ torch.linalg.inv(cameras.K)
+    return torch.einsum("...ij,...hwj->...hwi", world_from_image, in_cam)
+
+
+def unproject(cameras: Cameras, depth: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w 3"]:
+    """World points of a depth map at its pixel centres."""
+    uv = pixel_centres(*depth.shape[-2:], device=depth.device)
+    uv = uv.expand(*depth.shape[:-2], *uv.shape)
+    return cameras.position[..., None, None, :] + depth[..., None] * rays(cameras, uv)
+
+
+def project(
+    cameras: Cameras, points: Float[Tensor, "*#b n 3"]
+) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
+    """Image coordinates (u, v) and depth of world points. Behind the camera, uv is meaningless."""
+    in_cam = (points - cameras.position[..., None, :]) @ cameras.rotation
+    image = in_cam @ cameras.K.mT
+    depth = in_cam[..., 2]
+    safe = torch.where(depth.abs() < 1e-9, torch.full_like(depth, 1e-9), depth)
+    return image[..., :2] / safe[..., None], depth
+
+
+def pose_distance(
+    a: Float[Tensor, "*#b 4 4"],
+    b: Float[Tensor, "*#b 4 4"],
+    translation_weight: float = TRANSLATION_WEIGHT,
+) -> Float[Tensor, "*b"]:
+    """Rotation angle in radians + `translation_weight` * distance (VMem's pose distance)."""
+    chord = (a[..., :3, :3] - b[..., :3, :3]).flatten(-2).norm(dim=-1)
+    angle = 2 * torch.asin((chord / 8**0.5).clamp(max=1))  # exact, and stable near zero
+    return angle + translation_weight * (a[..., :3, 3] - b[..., :3, 3]).norm(dim=-1)
+
+
+def mean_pose(poses: Float[Tensor, "n 4 4"]) -> Float[Tensor, "4 4"]:
+    """Mean position and chordal mean rotation. Errors: ValueError for no poses."""
+    if len(poses) == 0:
+        raise ValueError("mean_pose needs at least one pose, got none")
+    U, _, Vh = torch.linalg.svd(poses[:, :3, :3].mean(0))
+    flip = torch.diag(U.new_tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(U @ Vh)))]))
+    return pose(U @ flip @ Vh, poses[:, :3, 3].mean(0))

@@ -1,0 +1,290 @@
+"""The memory: all views, all surfels, and the sightings that tie them together.
+
+A `Memory` is a value. `write` returns a longer one, `truncate` a shorter one, and neither changes
+the one it was called on: undo is truncation and a fork is just another name. Every table only grows
+at its end (a surfel that is seen again gets a sighting, it is not moved), so values share storage
+and a write costs what it writes: old surfels are looked up through bounding boxes of runs of
+surfels, not one by one.
+Source: VMem, section 3.2; how new surfels meet old ones is in association.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vmemkit import association
+from vmemkit.association import AssociationConfig
+from vmemkit.camera import Cameras, check
+from vmemkit.structs import Rows, TensorStruct
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
+from vmemkit.views import Views
+
+RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
+
+
+@dataclass(frozen=True, repr=False)
+class Sightings(TensorStruct):
+    """Row s: `surfel[s]` was seen in `view[s]`. Ordered by view."""
+
+    surfel: Int[Tensor, " s"]
+    view: Int[Tensor, " s"]
+
+
+@dataclass(frozen=True, repr=False)
+class Ends(TensorStruct):
+    """How many surfels and sightings there were after each view: where truncation cuts."""
+
+    surfels: Int[Tensor, " t"]
+    sightings: Int[Tensor, " t"]
+
+
+@dataclass(frozen=True, repr=False)
+class Boxes(TensorStruct):
+    """Axis-aligned bounds of each full run of RUN surfels."""
+
+    low: Float[Tensor, "c 3"]
+    high: Float[Tensor, "c 3"]
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    surfels: SurfelConfig = field(default_factory=SurfelConfig)
+    association: AssociationConfig = field(default_factory=AssociationConfig)
+
+    @classmethod
+    def released(cls) -> MemoryConfig:
+        return cls(SurfelConfig.released(), AssociationConfig.released())
+
+
+@dataclass(frozen=True, repr=False)
+class Memory:
+    """Views, surfels and sightings. Make one with `Memory.empty()` or `begin(views)`."""
+
+    config: MemoryConfig
+    _views: Rows[Views]
+    _surfels: Rows[Surfels]
+    _sightings: Rows[Sightings]
+    _ends: Rows[Ends]
+    _boxes: Rows[Boxes]
+
+    @classmethod
+    def empty(
+        cls, config: MemoryConfig | None = None, device: torch.device | str = "cpu"
+    ) -> Memory:
+        """A memory without views; the first write fixes the size of its images."""
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, device=device)
+
+        ids, image = zeros(0).int(), zeros(0, 0, 0)
+        cameras = Cameras(zeros(0, 4, 4), zeros(0, 3, 3))
+        return cls(
+            config or MemoryConfig(),
+            Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image)),
+            Rows.of(Surfels(zeros(0, 3), zeros(0, 3), zeros(0), zeros(0, 3))),
+            Rows.of(Sightings(ids, ids)),
+            Rows.of(Ends(ids.long(), ids.long())),
+            Rows.of(Boxes(zeros(0, 3), zeros(0, 3))),
+        )
+
+    @classmethod
+    def from_tables(
+        cls,
+        views: Views,
+        surfels: Surfels,
+        sightings: Sightings,
+        ends: Ends,
+        config: MemoryConfig | None = None,
+    ) -> Memory:
+        """A memory of existing tables. Errors: ValueError where they contradict each other."""
+        for name, counts, total in (
+            ("surfels", ends.surfels, len(surfels)),
+            ("sightings", ends.sightings, len(sightings)),
+        ):
+            steps = torch.diff(counts, prepend=counts.new_zeros(1))
+            if (steps < 0).any() or (int(counts[-1]) if len(counts) else 0) != total:
+                raise ValueError(f"ends.{name} must rise to the {total} rows of its table")
+        if len(ends) != len(views):
+            raise ValueError(f"got ends of {len(ends)} views for {len(views)} views")
+        view = torch.repeat_interleave(
+            torch.arange(len(views), device=views.device),
+            torch.diff(ends.sightings, prepend=ends.sightings.new_zeros(1)),
+        )
+        if not torch.equal(sightings.view.long(), view):
+            raise ValueError("sightings must be ordered by view, as ends.sightings counts them")
+        if ((sightings.surfel < 0) | (sightings.surfel >= ends.surfels[view])).any():
+            raise ValueError(
+                "a sighting names a surfel that did not exist when its view was written"
+            )
+        rows = Rows.of(surfels)
+        boxes = _with_boxes(cls.empty(device=views.device)._boxes, rows.value)
+        return cls(
+            config or MemoryConfig(), Rows.of(views), rows, Rows.of(sightings), Rows.of(ends), boxes
+        )
+
+    def to(self, device: torch.device | str) -> Memory:
+        """The memory on another device."""
+        tables = (self.views, self.surfels, self.sightings, self.ends)
+        return Memory.from_tables(*(table.to(device) for table in tables), config=self.config)
+
+    @property
+    def views(self) -> Views:
+        return self._views.value
+
+    @property
+    def surfels(self) -> Surfels:
+        return self._surfels.value
+
+    @property
+    def sightings(self) -> Sightings:
+        return self._sightings.value
+
+    @property
+    def ends(self) -> Ends:
+        return self._ends.value
+
+    @property
+    def device(self) -> torch.device:
+        return self.views.device
+
+    def __len__(self) -> int:
+        """Number of views."""
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        surfels, sightings = len(self._surfels), len(self._sightings)
+        return f"Memory(views={len(self)}, surfels={surfels}, sightings={sightings})"
+
+    def truncate(self, views: int) -> Memory:
+        """The memory as it was when it held its first `views` views: exact undo, in O(1).
+
+        Errors: ValueError unless 0 <= views <= len(self).
+        """
+        if not 0 <= views <= len(self):
+            raise ValueError(f"cannot truncate to {views} views: the memory holds {len(self)}")
+        surfels = int(self.ends.surfels[views - 1]) if views else 0
+        sightings = int(self.ends.sightings[views - 1]) if views else 0
+        return dataclasses.replace(
+            self,
+            _views=self._views.prefix(views),
+            _surfels=self._surfels.prefix(surfels),
+            _sightings=self._sightings.prefix(sightings),
+            _ends=self._ends.prefix(views),
+            _boxes=self._boxes.prefix(surfels // RUN),
+        )
+
+    def fork(self) -> Memory:
+        """A branch that shares all that is remembered so far and grows on its own."""
+        return self.truncate(len(self))
+
+
+def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
+    """A memory that holds the given views, whose depth must be known.
+
+    Errors: ValueError for views without depth, and as `write`.
+    """
+    if views.depth is None:
+        raise ValueError(
+            "the first views need depth: render them from a scene, load it with "
+            "vmemkit.views.load_depth, or estimate it with a reconstructor"
+        )
+    empty = Memory.empty(config, views.device)
+    return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
+
+
+def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
+    """The memory with `views` and the surfels of their point maps appended, one view at a time.
+
+    The views' own depth is replaced by that of the point maps, of the same height and width.
+    Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
+    """
+    _check(memory, views, maps)
+    views = views.replace(depth=maps.depth, confidence=maps.confidence)
+    coarse, images = thin(maps, views.image, memory.config.surfels)
+    for i in range(len(views)):
+        memory = _write_one(memory, views[i : i + 1], coarse[i], images[i])
+    return memory
+
+
+def _write_one(
+    memory: Memory, view: Views, maps: PointMaps, image: Float[Tensor, "3 h w"]
+) -> Memory:
+    new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
+    seen, fresh = _associate(memory, new, pixel, maps, view.cameras)
+    born, count = new[fresh], len(memory._surfels)
+    ids = torch.arange(count, count + len(born), device=memory.device)
+    surfel = torch.cat([seen, ids]).int()
+    surfels = memory._surfels.append(born)
+    sightings = memory._sightings.append(Sightings(surfel, torch.full_like(surfel, len(memory))))
+    ends = Ends(*(torch.tensor([len(rows)], device=memory.device) for rows in (surfels, sightings)))
+    return dataclasses.replace(
+        memory,
+        _views=memory._views.append(view),
+        _surfels=surfels,
+        _sightings=sightings,
+        _ends=memory._ends.append(ends),
+        _boxes=_with_boxes(memory._boxes, surfels.value),
+    )
+
+
+def _associate(
+    memory: Memory, new: Surfels, pixel: Int[Tensor, " n"], maps: PointMaps, camera: Cameras
+) -> tuple[Tensor, Tensor]:
+    config, surfels = memory.config.association, memory.surfels
+    if config.method == "radius":
+        distance = association.released_distance(new.radius, surfels.radius)
+        near = _near(memory, new.position, distance)
+        seen, fresh = association.by_radius(new, surfels[near], distance, config.normal_cosine)
+    else:
+        margin = config.distance * float(new.radius.max()) if len(new) else 0.0
+        near = _near(memory, new.position, margin)
+        grid = (maps.depth.shape[0], maps.depth.shape[1])
+        seen, fresh = association.by_projection(new, pixel, grid, camera, surfels[near], config)
+    return near[seen], fresh
+
+
+def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Tensor, " s"]:
+    """Surfels in runs whose box meets the box of `points`, ascending; the unboxed tail always."""
+    total, boxes = len(memory._surfels), memory._boxes.value
+    tail = torch.arange(len(boxes) * RUN, total, device=memory.device)
+    if len(points) == 0 or len(boxes) == 0:
+        return tail
+    low, high = points.amin(0) - margin, points.amax(0) + margin
+    meets = ((boxes.low <= high) & (boxes.high >= low)).all(-1).nonzero()
+    return torch.cat([(meets * RUN + torch.arange(RUN, device=memory.device)).flatten(), tail])
+
+
+def _with_boxes(boxes: Rows[Boxes], surfels: Surfels) -> Rows[Boxes]:
+    """The boxes with those of newly completed runs appended."""
+    start, stop = len(boxes), len(surfels) // RUN
+    runs = surfels.position[start * RUN : stop * RUN].view(-1, RUN, 3)
+    return boxes.append(Boxes(runs.amin(1), runs.amax(1))) if stop > start else boxes
+
+
+def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
+    check(views.cameras)
+    size, held = tuple(views.image.shape[2:]), tuple(memory.views.image.shape[2:])
+    if len(views) == 0 or min(size) < 2:
+        raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
+    if len(memory) and size != held:
+        raise ValueError(f"the memory holds views of {held} pixels, got {size}: resize them first")
+    if tuple(maps.depth.shape) != (len(views), *size):
+        raise ValueError(
+            f"point maps must have the views' size {(len(views), *size)}, got {list(maps.depth.shape)}"
+        )
+    if views.device != memory.device or maps.device != memory.device:
+        raise ValueError(f"views and point maps must be on the memory's device {memory.device}")
+    if not (views.image.isfinite().all() and views.image.amin() >= 0 and views.image.amax() <= 1):
+        raise ValueError("images must be finite and in [0, 1]")
+    known = maps.depth.isfinite()
+    if not known.flatten(1).any(1).all():
+        raise ValueError("a view without any finite depth cannot be remembered: estimate it first")
+    if maps.depth.isinf().any() or (maps.depth[known] <= 0).any():
+        raise ValueError("depth must be positive, or NaN where it is unknown")
+    if not maps.points[known].isfinite().all() or maps.confidence.isnan().any():
+        raise ValueError("points must be finite where depth is, and confidence must not be NaN")

@@ -1,0 +1,406 @@
+"""Retrieval: which past views should be the context of the next ones?
+
+In: a memory, the target cameras, k. Out: a `Retrieval`: the chosen views and all that led to them.
+Every policy has the signature `(memory, targets, k, config) -> Retrieval`:
+
+- surfel_votes   the paper: every target pixel's surfel votes for the views that saw it; most votes
+                 first, skipping views whose pose resembles a chosen one's (VMem, section 3.3).
+- coverage       ours: greedily the view that explains most of what no chosen view explains yet,
+                 weighted by how sharply it saw it. Needs no suppression; at least 1 - 1/e of the best.
+- released       the released code's rule, quirks included.
+- temporal, camera_distance, fov_overlap, random: the baselines of the paper's ablation.
+- oracle(scene)  the most true target points, by the scene's exact visibility.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vmemkit.camera import (
+    Cameras,
+    check,
+    mean_pose,
+    pixel_centres,
+    pose_distance,
+    project,
+    rays,
+    unproject,
+)
+from vmemkit.memory import Memory
+from vmemkit.splat import Splat, SplatConfig, splat
+from vmemkit.surfels import footprint
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """What the policies look with and how they choose; each reads what it needs."""
+
+    rows: int = 72  # height of the canvas on which the memory is read; width follows the images'
+    query: Literal["all", "mean", "last"] = "all"  # which target cameras vote: ours | paper | code
+    splat: SplatConfig = field(default_factory=SplatConfig)
+    suppression: float = 0.3  # pose distance below which a view resembles a chosen one
+    relax: float = 1.2  # the threshold is divided by this until k views are found (released code)
+    sharpness: float = (
+        0.5  # coverage: share of a pixel's worth that depends on how sharp it was seen
+    )
+    blind: Literal["raise", "nearest"] = (
+        "raise"  # if the targets see no surfel: fail | nearest poses
+    )
+    far: float = 10.0  # fov_overlap: depth of the target frusta, world units
+    seed: int = 0  # random
+
+
+@dataclass(frozen=True, repr=False)
+class Retrieval:
+    """The outcome of a policy over a memory of t views."""
+
+    policy: str
+    chosen: Int[Tensor, " k"]  # view indices, in the order in which they were chosen
+    votes: Float[Tensor, " t"]  # what the policy ranked by: the greater the better
+    distance: Float[Tensor, " t"]  # pose distance to the query cameras (mean over them)
+    suppressed_by: Int[Tensor, " t"]  # chosen view because of which a view was skipped, -1 = none
+    query: Cameras  # (m,) the cameras that the memory was read from
+    splat: Splat | None  # what they see; None for policies that do not look
+
+    def __repr__(self) -> str:
+        return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
+
+
+class Policy(Protocol):
+    def __call__(
+        self, memory: Memory, targets: Cameras, k: int, config: RetrievalConfig
+    ) -> Retrieval: ...
+
+
+class Visibility(Protocol):
+    """What the oracle asks of a scene."""
+
+    def render(self, cameras: Cameras, height: int, width: int): ...
+
+    def visible(
+        self, points_world: Float[Tensor, "n 3"], cameras: Cameras
+    ) -> Bool[Tensor, "t n"]: ...
+
+
+def retrieve(
+    memory: Memory,
+    targets: Cameras,
+    k: int = 4,
+    policy: str | Policy = "coverage",
+    config: RetrievalConfig | None = None,
+) -> Retrieval:
+    """Choose at most k views of the memory as context for the target cameras (m,).
+
+    Fewer than k come back where fewer saw anything of the targets. `policy` is a name of POLICIES
+    or any callable of that signature.
+    Errors: ValueError for an empty memory, bad cameras, k outside 1..len(memory), an unknown
+    policy, and (unless `config.blind` is "nearest") targets that see no surfel.
+    """
+    if len(memory) == 0:
+        raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
+    if not 1 <= k <= len(memory):
+        raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
+    if targets.world_from_cam.ndim != 3 or len(targets) == 0:
+        shape = list(targets.world_from_cam.shape)
+        raise ValueError(f"targets must be one or more cameras [m 4 4], got poses {shape}")
+    check(targets)
+    if isinstance(policy, str) and policy not in POLICIES:
+        raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
+    chosen = POLICIES[policy] if isinstance(policy, str) else policy
+    return chosen(memory, targets.to(memory.device), k, config or RetrievalConfig())
+
+
+# The paper's policy, ours, and the released code's.
+
+
+def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """Views by the number of target pixels whose surfel they saw, unlike poses first."""
+    query = _query(targets, config)
+    distance, seen = _distance(memory, query), _look(memory, query, config)
+    if not (seen.surfel >= 0).any():
+        return _blind("surfel_votes", memory, query, k, config)
+    votes = count_votes(memory, pixels_per_surfel(memory, seen))
+    order = [v for v in _ranked(votes, distance) if votes[v] > 0]
+    chosen, suppressed_by = suppress(memory, order, k, config.suppression, config.relax)
+    return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, seen)
+
+
+def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """Greedy maximum coverage of target pixels, each worth more the more sharply it was seen.
+
+    The worth of a set of views is the sum over pixels of the best quality among the views that saw
+    the pixel's surfel: monotone and submodular, so greedy is within 1 - 1/e of the best set
+    (Nemhauser et al., 1978).
+    """
+    query = _query(targets, config)
+    distance, seen = _distance(memory, query), _look(memory, query, config)
+    if not (seen.surfel >= 0).any():
+        return _blind("coverage", memory, query, k, config)
+    pixels = pixels_per_surfel(memory, seen)
+    entry = (pixels > 0)[memory.sightings.surfel.long()].nonzero()[:, 0]
+    surfel, view = memory.sightings.surfel[entry].long(), memory.sightings.view[entry].long()
+    quality = (
+        1 - config.sharpness + config.sharpness * _sharpness(memory, query, seen, surfel, view)
+    )
+    best, chosen = torch.zeros_like(pixels), []
+    for _ in range(k):
+        gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
+        gains = torch.zeros(len(memory), device=gain.device).index_add_(0, view, gain)
+        winner = int(_ranked(gains, distance)[0])
+        if gains[winner] <= 0:
+            break
+        chosen.append(winner)
+        own = view == winner
+        best[surfel[own]] = torch.maximum(best[surfel[own]], quality[own])
+    votes = count_votes(memory, pixels)
+    nobody = torch.full_like(votes, -1).long()
+    return Retrieval("coverage", _ids(chosen, memory), votes, distance, nobody, query, seen)
+
+
+def released(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """The released code's rule: votes only shortlist k + 10 views, pose distance orders them.
+
+    Read from the last target with a focal length of 0.65 on 512 x 288 pixels; a vote is
+    cos / (1 + depth), each view's first pixel counts twice; the suppression threshold is the median
+    pose distance among the first five views, without suppression before there are five.
+    # differs from VMem: no state is kept, and targets that see nothing are an error, not a crash.
+    """
+    query = targets[-1:]
+    wide = torch.diag(query.K.new_tensor([0.65, 0.65, 1.0])) @ query.K
+    wide[:, :2, 2] = wide.new_tensor([256.5 / 512, 144.5 / 288])  # pixel (256, 144), its centre
+    canvas = splat(
+        memory.surfels, Cameras(query.world_from_cam, wide), 288, 512, SplatConfig.released()
+    )
+    distance = _distance(memory, query)
+    if not (canvas.surfel >= 0).any():
+        return _blind("released", memory, query, k, config)
+    votes = _released_votes(memory, canvas)
+    shortlist = _ranked(votes, distance)[: k + 10]
+    shortlist = [v for v in shortlist if votes[v] > 0]
+    nearest = sorted(shortlist, key=lambda v: float(distance[v]))
+    threshold = 0.0
+    if len(memory) >= 5:
+        poses = memory.views.cameras.world_from_cam[:5]
+        i, j = torch.triu_indices(5, 5, offset=1)
+        threshold = float(pose_distance(poses[i], poses[j]).sort().values[5])
+    chosen, suppressed_by = suppress(memory, nearest, k, threshold, config.relax)
+    return Retrieval("released", chosen, votes, distance, suppressed_by, query, canvas)
+
+
+# Baselines.
+
+
+def temporal(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """The most recent views."""
+    score = torch.arange(len(memory), device=memory.device).float()
+    return _by_score("temporal", memory, _query(targets, config), score, k)
+
+
+def camera_distance(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """The views whose poses are nearest to the query cameras, on average."""
+    return _nearest("camera_distance", memory, _query(targets, config), k)
+
+
+def fov_overlap(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """The views whose frusta hold most of the targets' frusta; walls are ignored.
+
+    Both frusta end at the depth that 99 % of the remembered pixels do not exceed.
+    """
+    query = _query(targets, config)
+    depth = memory.views.depth[:, ::4, ::4]
+    far = depth[depth.isfinite()].quantile(0.99)
+    shares = (torch.arange(8, device=memory.device) + 0.5) / 8
+    directions = rays(query, pixel_centres(6, 8, device=memory.device).expand(len(query), 6, 8, 2))
+    points = query.position[:, None, None, None] + directions[:, None] * (
+        far * shares[:, None, None, None]
+    )
+    uv, z = project(memory.views.cameras, points.reshape(1, -1, 3))
+    inside = (z > 0) & (z <= far) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
+    return _by_score("fov_overlap", memory, query, inside.float().mean(-1), k)
+
+
+def random(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """Any k views; the same for the same `config.seed` and number of views."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + len(memory))
+    score = torch.rand(len(memory), generator=generator).to(memory.device)
+    return _by_score("random", memory, _query(targets, config), score, k)
+
+
+def oracle(scene: Visibility) -> Policy:
+    """Greedy maximum coverage of the true surface points behind the target pixels."""
+
+    def choose(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+        visible = true_visibility(scene, memory.views.cameras, targets, config.rows // 2)
+        query = _query(targets, config)
+        distance = _distance(memory, query)
+        covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
+        chosen = []
+        for _ in range(k):
+            gains = (visible & ~covered).sum(1).float()
+            winner = int(_ranked(gains, distance)[0])
+            if gains[winner] == 0:
+                break
+            chosen.append(winner)
+            covered |= visible[winner]
+        votes, nobody = visible.sum(1).float(), torch.full_like(distance, -1).long()
+        return Retrieval("oracle", _ids(chosen, memory), votes, distance, nobody, query, None)
+
+    return choose
+
+
+POLICIES: dict[str, Policy] = {
+    policy.__name__: policy
+    for policy in (surfel_votes, coverage, released, temporal, camera_distance, fov_overlap, random)
+}
+
+
+# Parts that policies of your own may want.
+
+
+def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
+    """How many pixels of all query cameras each surfel of the memory won."""
+    ids = seen.surfel[seen.surfel >= 0]
+    return torch.bincount(ids, minlength=len(memory.surfels)).float()
+
+
+def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
+    """Per view the sum of the weights of the surfels that it saw."""
+    sightings = memory.sightings
+    votes = torch.zeros(len(memory), device=memory.device)
+    return votes.index_add_(0, sightings.view, weight[sightings.surfel.long()])
+
+
+def suppress(
+    memory: Memory, order: list[int], k: int, threshold: float, relax: float
+) -> tuple[Int[Tensor, " k"], Int[Tensor, " t"]]:
+    """Non-maximum suppression: take views in `order`, skipping poses like one already taken.
+
+    Until k are taken the threshold is relaxed and the skipped ones are tried again. Returns the
+    chosen views and, for each view that was finally skipped, the chosen one that it resembles.
+    """
+    poses = memory.views.cameras.world_from_cam[order]
+    apart = pose_distance(poses[:, None], poses[None])
+    chosen: list[int] = []  # positions in `order`
+    suppressor = [-1] * len(order)
+    while len(chosen) < min(k, len(order)):
+        for i in range(len(order)):
+            if i in chosen or len(chosen) == k:
+                continue
+            like = [j for j in chosen if apart[i, j] < threshold]
+            suppressor[i] = like[0] if like else -1
+            if not like:
+                chosen.append(i)
+        threshold = threshold / relax if threshold > 1e-5 else 0.0
+    suppressed_by = torch.full((len(memory),), -1, device=memory.device)
+    for i, j in enumerate(suppressor):
+        if j >= 0 and i not in chosen:
+            suppressed_by[order[i]] = order[j]
+    return _ids([order[i] for i in chosen], memory), suppressed_by
+
+
+def true_visibility(
+    scene: Visibility, cameras: Cameras, targets: Cameras, rows: int = 36
+) -> Bool[Tensor, "t n"]:
+    """Which of the surface points behind a grid of target pixels each camera (t,) really sees."""
+    points = unproject(targets, scene.render(targets, rows, _columns(targets, rows)).depth)
+    points = points.reshape(-1, 3)
+    return scene.visible(points[points.isfinite().all(-1)], cameras)
+
+
+def _columns(cameras: Cameras, rows: int) -> int:
+    """Width of a canvas of square pixels."""
+    return max(1, round(rows * float(cameras.K[0, 1, 1] / cameras.K[0, 0, 0])))
+
+
+def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:
+    if config.query == "mean":
+        return Cameras(mean_pose(targets.world_from_cam)[None], targets.K[:1])
+    return targets[-1:] if config.query == "last" else targets
+
+
+def _look(memory: Memory, query: Cameras, config: RetrievalConfig) -> Splat:
+    return splat(memory.surfels, query, config.rows, _columns(query, config.rows), config.splat)
+
+
+def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
+    """What to do where the query cameras see no surfel."""
+    if config.blind == "nearest":
+        return _nearest(name, memory, query, k)
+    raise ValueError(
+        "the targets see no surfel of the memory, so no view can be voted for: move them, "
+        'or fall back to the nearest poses with RetrievalConfig(blind="nearest")'
+    )
+
+
+def _sharpness(
+    memory: Memory, query: Cameras, seen: Splat, surfel: Tensor, view: Tensor
+) -> Float[Tensor, " e"]:
+    """How finely a view sampled a surfel, against the query camera that sees it largest; at most 1.
+
+    The measure is the footprint of a pixel (as in the surfels' radius).
+    """
+    need = torch.full((len(memory.surfels),), torch.inf, device=memory.device)
+    for i in range(len(query)):
+        ids = seen.surfel[i][seen.surfel[i] >= 0].unique()
+        need[ids] = torch.minimum(
+            need[ids], _footprints(memory, query, ids, torch.full_like(ids, i))
+        )
+    have = _footprints(memory, memory.views.cameras, surfel, view)
+    return (need[surfel] / have).clamp(max=1)
+
+
+def _footprints(
+    memory: Memory, cameras: Cameras, surfel: Int[Tensor, " e"], camera: Int[Tensor, " e"]
+) -> Float[Tensor, " e"]:
+    """World size of a pixel of `camera[e]` (of an image of unit height) at `surfel[e]`."""
+    sight = memory.surfels.position[surfel] - cameras.position[camera]
+    depth = (sight * cameras.forward[camera]).sum(-1).clamp(min=1e-6)
+    cosine = (sight * memory.surfels.normal[surfel]).sum(-1) / sight.norm(dim=-1).clamp(min=1e-6)
+    return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0))
+
+
+def _released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
+    hit = canvas.surfel.flatten() >= 0
+    ids, total = canvas.surfel.flatten()[hit], len(memory.surfels)
+    weight = (canvas.cosine / (1 + canvas.depth)).flatten()[hit]
+    votes = count_votes(memory, torch.zeros(total, device=ids.device).index_add_(0, ids, weight))
+    # The first pixel of a view counts twice: the code sets the vote, then adds to it.
+    none, place = len(ids), torch.arange(len(ids), device=ids.device)
+    first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
+    view, surfel = memory.sightings.view.long(), memory.sightings.surfel.long()
+    of_view = torch.full((len(memory),), none, device=ids.device)
+    of_view.scatter_reduce_(0, view, first[surfel], "amin")
+    return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
+
+
+def _distance(memory: Memory, query: Cameras) -> Float[Tensor, " t"]:
+    poses = memory.views.cameras.world_from_cam
+    return pose_distance(poses[:, None], query.world_from_cam[None]).mean(1)
+
+
+def _ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> list[int]:
+    """Views by score, the greatest first; equals by pose distance, the nearest first."""
+    near = torch.argsort(distance, stable=True)
+    return near[torch.argsort(score[near], descending=True, stable=True)].tolist()
+
+
+def _by_score(
+    name: str, memory: Memory, query: Cameras, score: Float[Tensor, " t"], k: int
+) -> Retrieval:
+    distance = _distance(memory, query)
+    chosen = _ids(_ranked(score, distance)[:k], memory)
+    nobody = torch.full_like(distance, -1).long()
+    return Retrieval(name, chosen, score, distance, nobody, query, None)
+
+
+def _nearest(name: str, memory: Memory, query: Cameras, k: int) -> Retrieval:
+    return _by_score(name, memory, query, -_distance(memory, query), k)
+
+
+def _ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
+    return torch.tensor(views, dtype=torch.int64, device=memory.device)

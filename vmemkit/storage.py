@@ -1,0 +1,137 @@
+"""A memory on disk: one folder with memory.json and the tables as safetensors; no pickle.
+
+`save` writes the tables under a fresh name and then replaces memory.json, which names them, in one
+atomic step: a reader, or a crash, sees the old memory or the new one, never a mixture.
+`load` trusts nothing: every table's shape, range and order is checked before a Memory is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vmemkit.association import AssociationConfig
+from vmemkit.camera import check
+from vmemkit.memory import Memory, MemoryConfig
+from vmemkit.structs import unflatten
+from vmemkit.surfels import SurfelConfig
+
+FORMAT, VERSION = "vmemkit-memory", 1
+INDEX = "memory.json"
+TABLES = ("views", "surfels", "sightings", "ends")
+
+
+def save(memory: Memory, folder: str | os.PathLike) -> None:
+    """Write `memory` into `folder`, replacing the memory that it holds, if any.
+
+    Errors: ValueError if the folder holds other things, or the path is a file.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to save a memory in")
+    if folder.exists() and any(folder.iterdir()) and not (folder / INDEX).exists():
+        raise ValueError(f"{folder} holds other files and no {INDEX}: give a new or empty folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = f"tables-{uuid.uuid4().hex}.safetensors"
+    tensors = {
+        f"{table}.{name}": leaf.contiguous().cpu()
+        for table in TABLES
+        for name, leaf in getattr(memory, table).leaves().items()
+    }
+    # Views of one buffer must be copied apart, or safetensors refuses them as shared memory.
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / tables)
+    index = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tables": tables,
+        "config": dataclasses.asdict(memory.config),
+    }
+    temporary = folder / f"{tables}.json"
+    temporary.write_text(json.dumps(index, indent=1))
+    os.replace(temporary, folder / INDEX)
+    for stale in folder.glob("tables-*.safetensors"):
+        if stale.name != tables:
+            stale.unlink()
+
+
+def load(folder: str | os.PathLike, device: torch.device | str = "cpu") -> Memory:
+    """Read a memory. Errors: ValueError that names the file and what is wrong with it."""
+    index_path = Path(folder) / INDEX
+    index = _read_index(index_path)
+    path = index_path.parent / index["tables"]
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read the tables {path}: {error}") from error
+    try:
+        return _assemble(tensors, _config(index["config"])).to(device)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a sound memory: {error}") from error
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    try:
+        index = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {error}; save a memory there first") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path} is not the index of a {FORMAT}")
+    if index.get("version") != VERSION:
+        raise ValueError(f"{path} has version {index.get('version')!r}; this code reads {VERSION}")
+    # The name goes into a path: only the names that `save` makes are followed.
+    name = index.get("tables")
+    if not (isinstance(name, str) and re.fullmatch(r"tables-[0-9a-f]{32}\.safetensors", name)):
+        raise ValueError(f"{path} names no table file of its own folder, got {name!r}")
+    return index
+
+
+def _config(raw: Any) -> MemoryConfig:
+    try:
+        return MemoryConfig(SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"]))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"bad configuration: {error}") from error
+
+
+def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
+    empty = Memory.empty(config)
+    tables = {}
+    for table in TABLES:
+        like = getattr(empty, table)
+        leaves = {name: tensors.get(f"{table}.{name}") for name in like.leaves()}
+        lengths = {len(leaf) for leaf in leaves.values() if leaf is not None and leaf.ndim}
+        if None in leaves.values() or len(lengths) != 1:
+            raise ValueError(f"table {table!r} lacks columns or they differ in length")
+        for name, leaf in like.leaves().items():
+            _check_column(f"{table}.{name}", leaves[name], leaf)
+        tables[table] = unflatten(like, leaves)
+    _check_sizes(tables["views"])
+    check(tables["views"].cameras)
+    return Memory.from_tables(config=config, **tables)
+
+
+def _check_column(name: str, got: Tensor, like: Tensor) -> None:
+    """Same dtype, rank and fixed sizes as in an empty memory; finite where it must be."""
+    fixed = [n for n in like.shape[1:] if n]
+    if got.dtype != like.dtype or got.ndim != like.ndim:
+        raise ValueError(f"{name} is {got.dtype} {list(got.shape)}, want {like.dtype}")
+    if [n for n, m in zip(got.shape[1:], like.shape[1:], strict=True) if m] != fixed:
+        raise ValueError(f"{name} has shape {list(got.shape)}, want [n, {fixed}]")
+    may_be_unknown = name in ("views.depth", "views.confidence")
+    if got.is_floating_point() and not may_be_unknown and not got.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinity")
+
+
+def _check_sizes(views) -> None:
+    size = views.image.shape[2:]
+    if views.depth.shape[1:] != size or views.confidence.shape[1:] != size:
+        raise ValueError(f"depth and confidence must have the images' size {list(size)}")

@@ -1,0 +1,193 @@
+"""Surfels: from a point map to small oriented discs.
+
+In: a point map (a world point per pixel), its camera, image and confidence. Out: one surfel per
+kept pixel of a coarser grid: position, normal (away from the camera), radius, colour.
+The radius is that of the pixel's footprint, widened for surfaces seen at a slant:
+r = (1/2 depth / f) / (a + (1 - a) |n . v|) (VMem, section 3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vmemkit.camera import Cameras, unproject
+from vmemkit.structs import TensorStruct
+
+
+@dataclass(frozen=True, repr=False)
+class Surfels(TensorStruct):
+    position: Float[Tensor, "n 3"]  # world
+    normal: Float[Tensor, "n 3"]  # unit, world, away from the camera that wrote it
+    radius: Float[Tensor, " n"]  # world units
+    color: Float[Tensor, "n 3"]  # in [0, 1]
+
+
+@dataclass(frozen=True, repr=False)
+class PointMaps(TensorStruct):
+    """Estimated geometry of views, a world point and a planar depth per pixel; NaN = unknown."""
+
+    points: Float[Tensor, "t h w 3"]
+    depth: Float[Tensor, "t h w"]
+    confidence: Float[Tensor, "t h w"]  # >= 1 is trusted
+
+    @classmethod
+    def from_depth(
+        cls,
+        cameras: Cameras,
+        depth: Float[Tensor, "t h w"],
+        confidence: Float[Tensor, "t h w"] | None = None,
+    ) -> PointMaps:
+        """Point maps of depth maps; confidence 1 where none is given."""
+        points = unproject(cameras, depth)
+        return cls(points, depth, torch.ones_like(depth) if confidence is None else confidence)
+
+
+@dataclass(frozen=True)
+class SurfelConfig:
+    """How a point map is thinned and filtered. Defaults are ours; `released` is VMem's code."""
+
+    shrink: float = 0.5  # surfels per image pixel, along each axis  # differs from VMem: 0.03
+    slant: float = 0.2  # a in the radius formula (paper)
+    min_confidence: float = 1.0  # (released code)
+    depth_quantile: float = 0.999  # (released code)
+    edge: float = 0.04  # relative jump of inverse depth, beyond its local slope, that is an edge
+    scheme: Literal["central", "forward"] = "central"  # differences for normals: paper | released
+
+    @classmethod
+    def released(cls) -> SurfelConfig:
+        """As the released code: few surfels, forward differences, no test for depth edges."""
+        return cls(shrink=0.05, edge=float("inf"), scheme="forward")
+
+
+def surfels_from_points(
+    maps: PointMaps, camera: Cameras, image: Float[Tensor, "3 h w"], config: SurfelConfig
+) -> tuple[Surfels, Int[Tensor, " n"]]:
+    """Surfels of one view, and the grid pixel (row * width + column) that each comes from.
+
+    `maps` and `camera` are of that one view (no batch), on a grid already thinned by `thin`.
+    """
+    h, w = maps.depth.shape
+    focal = 0.5 * (camera.K[0, 0] * w + camera.K[1, 1] * h)
+    if config.scheme == "forward":
+        raw, smooth = forward_normals(maps.points), torch.ones_like(maps.depth, dtype=torch.bool)
+    else:
+        raw, smooth = central_normals(maps.points, maps.depth, config.edge)
+    sight = torch.nn.functional.normalize(maps.points - camera.position, dim=-1)
+    normal, cosine = turned_away(raw, sight)
+    radius = footprint(maps.depth, focal, cosine, config.slant)
+    keep = _trusted(maps, config) & smooth & normal.isfinite().all(-1)
+    color = image.permute(1, 2, 0)
+    surfels = Surfels(maps.points[keep], normal[keep], radius[keep], color[keep])
+    return surfels, keep.flatten().nonzero()[:, 0]
+
+
+def thin(
+    maps: PointMaps, image: Float[Tensor, "t 3 h w"], config: SurfelConfig
+) -> tuple[PointMaps, Float[Tensor, "t 3 i j"]]:
+    """The point maps and images on the surfel grid: `shrink` times as many rows and columns.
+
+    Ours takes the pixel at each cell's centre; the released code interpolates, which invents
+    points in mid-air across depth edges.
+    """
+    h, w = maps.depth.shape[1:]
+    rows, columns = max(2, round(h * config.shrink)), max(2, round(w * config.shrink))
+    if config.scheme == "forward":
+
+        def sample(x: Tensor) -> Tensor:
+            size = (rows, columns)
+            return torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
+
+    else:
+        i = ((torch.arange(rows, device=image.device) + 0.5) * h / rows).long()
+        j = ((torch.arange(columns, device=image.device) + 0.5) * w / columns).long()
+
+        def sample(x: Tensor) -> Tensor:
+            return x[:, :, i[:, None], j]
+
+    points = sample(maps.points.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    depth, confidence = sample(maps.depth[:, None])[:, 0], sample(maps.confidence[:, None])[:, 0]
+    return PointMaps(points, depth, confidence), sample(image)
+
+
+def forward_normals(points: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
+    """Unit normals by forward differences; zero in the last row and column (released code)."""
+    corner = points[:-1, :-1]
+    cross = torch.linalg.cross(points[:-1, 1:] - corner, points[1:, :-1] - corner)
+    normals = torch.zeros_like(points)
+    normals[:-1, :-1] = cross / cross.norm(dim=-1, keepdim=True)
+    return normals
+
+
+def central_normals(
+    points: Float[Tensor, "h w 3"], depth: Float[Tensor, "h w"], edge: float
+) -> tuple[Float[Tensor, "h w 3"], Bool[Tensor, "h w"]]:
+    """Unit normals by central differences (paper), one-sided at borders and depth edges.
+
+    The mask is False where a pixel has no neighbour on its own surface along some axis.
+    """
+    across, ok_across = _difference(points.transpose(0, 1), depth.T, edge)
+    down, ok_down = _difference(points, depth, edge)
+    cross = torch.linalg.cross(across.transpose(0, 1), down)
+    length = cross.norm(dim=-1, keepdim=True)
+    return cross / length, ok_across.T & ok_down & (length[..., 0] > 0)
+
+
+def turned_away(
+    normal: Float[Tensor, "*b 3"], sight: Float[Tensor, "*b 3"]
+) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b"]]:
+    """Normals turned so that sight . normal >= 0, and that cosine; `sight` are unit directions."""
+    cosine = (normal * sight).sum(-1)
+    return torch.where((cosine < 0)[..., None], -normal, normal), cosine.abs()
+
+
+def footprint(
+    depth: Float[Tensor, "*b"],
+    focal: Float[Tensor, "*#b"],
+    cosine: Float[Tensor, "*b"],
+    slant: float = SurfelConfig.slant,
+) -> Float[Tensor, "*b"]:
+    """Radius of the surface patch behind a pixel: (1/2 depth / f) / (a + (1 - a) cos). f in pixels."""
+    return 0.5 * depth / focal / (slant + (1 - slant) * cosine)
+
+
+def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
+    known = maps.points.isfinite().all(-1) & maps.depth.isfinite() & (maps.depth > 0)
+    if not known.any():
+        return known
+    far = torch.quantile(maps.depth[known], config.depth_quantile)
+    return known & (maps.confidence >= config.min_confidence) & (maps.depth <= far)
+
+
+def _difference(
+    points: Float[Tensor, "n m 3"], depth: Float[Tensor, "n m"], edge: float
+) -> tuple[Float[Tensor, "n m 3"], Bool[Tensor, "n m"]]:
+    """Mean of the forward and backward differences along axis 0 that cross no edge."""
+    step = points[1:] - points[:-1]
+    joined = (_edge_strength(depth) <= edge)[..., None]
+    zero, none = torch.zeros_like(points[:1]), torch.zeros_like(joined[:1])
+    forward, has_forward = torch.cat([step, zero]), torch.cat([joined, none])
+    backward, has_backward = torch.cat([zero, step]), torch.cat([none, joined])
+    total = torch.where(has_forward, forward, 0) + torch.where(has_backward, backward, 0)
+    return total, (has_forward | has_backward)[..., 0]
+
+
+def _edge_strength(depth: Float[Tensor, "n m"]) -> Float[Tensor, "p m"]:
+    """How much each pair of rows breaks the plane that continues from its better side.
+
+    Inverse depth is affine over the image of a plane, however slanted, so what counts is its
+    deviation from linear extrapolation, relative to its size. Unknown depth breaks everything.
+    """
+    inverse = 1 / depth
+    if len(depth) < 3:
+        return (inverse[1:] - inverse[:-1]).abs() / torch.maximum(inverse[1:], inverse[:-1])
+    bend = (inverse[2:] - 2 * inverse[1:-1] + inverse[:-2]).abs().nan_to_num(nan=torch.inf)
+    none = torch.full_like(bend[:1], torch.inf)
+    jump = torch.minimum(torch.cat([none, bend]), torch.cat([bend, none]))
+    known = (inverse[1:] - inverse[:-1]).isfinite()
+    strength = jump / torch.maximum(inverse[1:], inverse[:-1])
+    return torch.where(known, strength, torch.inf)
