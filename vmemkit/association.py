@@ -65,7 +65,11 @@ def by_projection(
     ids, match = ids[match >= 0], match[match >= 0]
     centred = ids[_same_surface(new[match], old[ids], config)]
     # 2. New surfels whose pixel hits an old disc on the same surface.
-    hit = splat(old, camera, height, width).surfel.flatten()[pixel]
+    beyond = torch.full((height * width,), torch.inf, device=pixel.device)
+    distance = ((new.position - camera.position[0]) * camera.forward[0]).sum(-1)
+    beyond[pixel] = distance - config.distance * new.radius  # look past what hides the new surface
+    hit = splat(old, camera, height, width, beyond=beyond.view(1, height, width))
+    hit = hit.surfel.flatten()[pixel]
     candidates = (hit >= 0).nonzero()[:, 0]
     same = _same_surface(old[hit[candidates]], new[candidates], config)
     fresh = torch.ones_like(pixel, dtype=torch.bool)

@@ -14,6 +14,7 @@ Every policy has the signature `(memory, targets, k, config) -> Retrieval`:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -43,7 +44,10 @@ class RetrievalConfig:
     rows: int = 72  # height of the canvas on which the memory is read; width follows the images'
     query: Literal["all", "mean", "last"] = "all"  # which target cameras vote: ours | paper | code
     splat: SplatConfig = field(default_factory=SplatConfig)
-    suppression: float = 0.3  # pose distance below which a view resembles a chosen one
+    vote: Literal["shared", "frequency"] = "shared"  # one vote a pixel | one a view (paper)
+    suppression: float = (
+        0.6  # views resemble each other below this pose distance, in fields of view
+    )
     relax: float = 1.2  # the threshold is divided by this until k views are found (released code)
     sharpness: float = (
         0.5  # coverage: share of a pixel's worth that depends on how sharp it was seen
@@ -51,7 +55,6 @@ class RetrievalConfig:
     blind: Literal["raise", "nearest"] = (
         "raise"  # if the targets see no surfel: fail | nearest poses
     )
-    far: float = 10.0  # fov_overlap: depth of the target frusta, world units
     seed: int = 0  # random
 
 
@@ -119,14 +122,24 @@ def retrieve(
 
 
 def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
-    """Views by the number of target pixels whose surfel they saw, unlike poses first."""
+    """Views by the target pixels whose surfel they saw, unlike poses first.
+
+    # differs from VMem: a pixel's vote is shared by all views that saw its surfel, so that what few
+    views saw is not outvoted by what many saw (`vote="frequency"` gives each of them a whole vote).
+    """
     query = _query(targets, config)
     distance, seen = _distance(memory, query), _look(memory, query, config)
     if not (seen.surfel >= 0).any():
         return _blind("surfel_votes", memory, query, k, config)
-    votes = count_votes(memory, pixels_per_surfel(memory, seen))
+    pixels = pixels_per_surfel(memory, seen)
+    if config.vote == "shared":
+        sightings = torch.bincount(memory.sightings.surfel, minlength=len(pixels))
+        pixels = pixels / sightings.clamp(min=1)
+    votes = count_votes(memory, pixels)
     order = [v for v in _ranked(votes, distance) if votes[v] > 0]
-    chosen, suppressed_by = suppress(memory, order, k, config.suppression, config.relax)
+    field_of_view = 2 * math.atan(0.5 / float(query.K[0, 0, 0]))
+    threshold = config.suppression * field_of_view
+    chosen, suppressed_by = suppress(memory, order, k, threshold, config.relax)
     return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, seen)
 
 

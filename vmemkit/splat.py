@@ -48,24 +48,36 @@ class SplatConfig:
 
 
 def splat(
-    surfels: Surfels, cameras: Cameras, height: int, width: int, config: SplatConfig | None = None
+    surfels: Surfels,
+    cameras: Cameras,
+    height: int,
+    width: int,
+    config: SplatConfig | None = None,
+    beyond: Float[Tensor, "m h w"] | None = None,
 ) -> Splat:
-    """Render surfel indices into cameras (m,). Back faces and surfels behind `near` are not drawn.
+    """Render surfel indices into cameras (m,). Back faces and what is nearer than `near` are not
+    drawn, nor, in a pixel, what is nearer than `beyond` (depth peeling; discs only).
 
     Errors: ValueError for an empty canvas.
     """
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config = config or SplatConfig()
-    draw = _polygons if config.polygon else _discs
+    views = [cameras[i : i + 1] for i in range(len(cameras))]
+    if config.polygon:
+        return cat([_polygons(surfels, view, height, width, config) for view in views])
+    if beyond is None:
+        beyond = surfels.position.new_zeros(len(views), height, width)
+    nearest = beyond.clamp(min=config.near)
     return cat(
-        [draw(surfels, cameras[i : i + 1], height, width, config) for i in range(len(cameras))]
+        [_discs(surfels, view, near, config) for view, near in zip(views, nearest, strict=True)]
     )
 
 
 def _discs(
-    surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
+    surfels: Surfels, camera: Cameras, nearest: Float[Tensor, "h w"], config: SplatConfig
 ) -> Splat:
+    height, width = nearest.shape
     rotation, eye = camera.rotation[0], camera.position[0]
     size = camera.K.new_tensor([width, height])
     focal = camera.K[0].diagonal()[:2] * size
@@ -93,7 +105,7 @@ def _discs(
         dx, dy, dz = cs * du - nd * qs[:, 0], cs * dv - nd * qs[:, 1], nd * qs[:, 2]
         depth = cs / facing
         inside = dx * dx + dy * dy + dz * dz <= (r[s] * facing) ** 2
-        inside &= (facing > 0) & (depth > config.near)
+        inside &= (facing > 0) & (depth > nearest[row, column])
         _keep_nearest(keys, (row * width + column)[inside], depth[inside], s[inside])
     cosine = c / q.norm(dim=-1).clamp(min=1e-12)
     return _read(keys, cosine, height, width)

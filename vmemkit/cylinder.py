@@ -1,0 +1,290 @@
+"""Filling of several views together, in an upright cylinder round them, by copying real content.
+
+In: target views at (nearly) one position with what is known of them, and a panorama of what was
+really seen from there. Out: the targets, complete. The missing columns of the cylinder are taken
+from columns of real views, in runs that are copied or mirrored, so nothing changes its elevation:
+the horizon stays straight, floors stay below, and targets that overlap agree. The runs are a
+shortest path (as the one-dimensional case of shift maps: Pritch et al. 2009), solved exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from vmemkit.camera import Cameras, pixel_centres, pose, rays
+from vmemkit.fill import blend_seam, push_pull, require_known
+
+JUMP_COST = 0.2  # of a cut between two copied runs, in means of the column distance
+TURN_COST = 0.1  # of changing between copying and mirroring, likewise
+BORDER_COST = 2.5  # times: a cut at a gap's border cannot be faded over from both sides
+FULL_COLUMN = 0.8  # share of the tallest column; the corners of a 70 degree view have 0.82
+FADE = 6  # columns over which two copied runs are cross-faded, either side
+SIDES = 5  # cameras that surround a position: 72 degrees each
+MAX_SLOPE = 2.0  # height over distance: the cylinder ends 63 degrees above and below the horizon
+MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; the path costs the cube of it
+KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all that it came from is
+
+
+def cylinder_rays(targets: Cameras, height: int, width: int) -> Float[Tensor, "H W 3"]:
+    """World directions of the pixels of an upright cylinder that holds all that the targets see.
+
+    Columns are azimuths, all round; rows are height over horizontal distance (y down), so that
+    upright edges stay straight. As fine as the targets' images of `height` x `width` at their
+    centre. targets: [m].
+    """
+    if height < 1 or width < 1 or len(targets) < 1:
+        raise ValueError(
+            f"a cylinder needs targets and an image size, got {len(targets)}, {height} x {width}"
+        )
+    uv = pixel_centres(height, width, device=targets.device)
+    seen = rays(targets, uv.expand(len(targets), *uv.shape))
+    slope = (seen[..., 1].abs() / torch.hypot(seen[..., 0], seen[..., 2]).clamp(min=1e-6)).amax()
+    slope = min(float(slope) + 1 / height, MAX_SLOPE)
+    columns = 2 * math.pi * float(targets.K[:, 0, 0].amax()) * width
+    rows = 2 * slope * float(targets.K[:, 1, 1].amax()) * height
+    scale = min(1.0, MOST_COLUMNS / columns)
+    columns, rows = max(8, round(scale * columns)), max(8, round(scale * rows))
+    u, v = pixel_centres(rows, columns, device=targets.device).unbind(-1)
+    azimuth = (2 * u - 1) * math.pi
+    return torch.stack([azimuth.sin(), (2 * v - 1) * slope, azimuth.cos()], -1)
+
+
+def surrounding_cameras(targets: Cameras, rays_world: Float[Tensor, "H W 3"]) -> Cameras:
+    """Five level cameras at the targets' mean position that together see the whole cylinder.
+
+    Views warped into these and passed to `to_cylinder` make the panorama that `fill_views` copies
+    from. As their images have the cylinder's content, H rows and W / 4 columns suit them.
+    """
+    overlap = math.radians(1.0)  # a little, so that no ray falls between two images
+    half = math.pi / SIDES + overlap
+    turn = torch.arange(SIDES, device=targets.device) * (2 * math.pi / SIDES)
+    zero, one = torch.zeros_like(turn), torch.ones_like(turn)
+    rows = [turn.cos(), zero, turn.sin(), zero, one, zero, -turn.sin(), zero, turn.cos()]
+    rotation = torch.stack(rows, -1).view(SIDES, 3, 3)
+    tall = float(rays_world[-1, 0, 1]) / math.cos(half)
+    K = rotation.new_tensor(
+        [[0.5 / math.tan(half), 0, 0.5], [0, 0.5 / tall, 0.5], [0, 0, 1]]
+    ).expand(SIDES, 3, 3)
+    return Cameras(pose(rotation, targets.position.mean(0).expand(SIDES, 3)), K)
+
+
+def to_cylinder(
+    targets: Cameras,
+    image: Float[Tensor, "m 3 h w"],
+    known: Bool[Tensor, "m h w"],
+    rays_world: Float[Tensor, "H W 3"],
+) -> tuple[Float[Tensor, "3 H W"], Bool[Tensor, "H W"]]:
+    """What the views show along `rays_world`, each ray from the view that sees it most centrally.
+
+    The views' positions are taken as one: exact for rotations, else as good as what is far away.
+    """
+    in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
+    uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
+    uv = uv[..., :2] / uv[..., 2:].clamp(min=1e-6)
+    clean = torch.where(known[:, None], image, image.new_zeros(()))
+    layers = torch.cat([clean, known[:, None].to(image.dtype)], 1)
+    sampled = functional.grid_sample(layers, 2 * uv - 1, padding_mode="border", align_corners=False)
+    whole = sampled[:, 3] > KNOWN_SHARE
+    central = 0.5 - (uv - 0.5).abs().amax(-1)
+    central = torch.where((in_cam[..., 2] > 1e-6) & whole, central, -1.0)
+    best, view = central.max(0)
+    color = sampled[:, :3].gather(0, view[None, None].expand(1, 3, -1, -1))[0]
+    return color, best > 0
+
+
+def from_cylinder(
+    panorama: Float[Tensor, "c H W"],
+    rays_world: Float[Tensor, "H W 3"],
+    targets: Cameras,
+    height: int,
+    width: int,
+) -> Float[Tensor, "m c height width"]:
+    """The panorama of `cylinder_rays` as seen by the targets; its top and bottom are continued."""
+    seen = rays(
+        targets,
+        pixel_centres(height, width, device=targets.device).expand(len(targets), height, width, 2),
+    )
+    slope = rays_world[-1, 0, 1] * len(rays_world) / (len(rays_world) - 1)
+    u = torch.atan2(seen[..., 0], seen[..., 2]) / (2 * math.pi) + 0.5
+    v = seen[..., 1] / torch.hypot(seen[..., 0], seen[..., 2]).clamp(min=1e-6) / slope
+    W = panorama.shape[-1]
+    wrapped = torch.cat([panorama[..., -2:], panorama, panorama[..., :2]], -1)  # bicubic
+    grid = torch.stack([2 * (u * W + 2) / (W + 4) - 1, v.clamp(-1, 1)], -1)
+    wrapped = wrapped.expand(len(targets), *wrapped.shape)
+    return functional.grid_sample(
+        wrapped, grid, mode="bicubic", padding_mode="border", align_corners=False
+    )
+
+
+def fill_views(
+    targets: Cameras,
+    image: Float[Tensor, "m 3 h w"],
+    known: Bool[Tensor, "m h w"],
+    rays_world: Float[Tensor, "H W 3"],
+    panorama: Float[Tensor, "3 H W"],
+    source: Bool[Tensor, "H W"],
+) -> Float[Tensor, "m 3 h w"]:
+    """Views at (nearly) one position, filled together so that they agree where they overlap.
+
+    `panorama` shows, along the directions `rays_world` (of `cylinder_rays`), what was really seen;
+    only its `source` pixels are copied. Known pixels are returned unchanged.
+    Errors: ValueError if there is neither a known nor a source pixel.
+    """
+    if known.all():
+        return image
+    seen, seen_known = to_cylinder(targets, image, known, rays_world)
+    whole = torch.where(source, panorama, seen)
+    whole_known = source | seen_known
+    # with nothing real in sight, what is there must do
+    source = source if source.any() else whole_known
+    in_sight = to_cylinder(targets, image, torch.ones_like(known), rays_world)[1].any(0)
+    filled = copy_columns(whole, whole_known, source, in_sight)
+    filling = from_cylinder(filled, rays_world, targets, *image.shape[-2:])
+    return torch.stack([blend_seam(*each) for each in zip(filling, image, known, strict=True)])
+
+
+def copy_columns(
+    image: Float[Tensor, "3 h w"],
+    known: Bool[Tensor, "h w"],
+    source: Bool[Tensor, "h w"],
+    wanted: Bool[Tensor, " w"] | None = None,
+) -> Float[Tensor, "3 h w"]:
+    """An image that closes round (its last column is next to its first), filled column by column.
+
+    Every missing column is a column of `source`, in runs that are copied or mirrored; the runs are
+    chosen by dynamic programming so that the sum of the steps between them is least. Rows are kept.
+    What the chosen columns do not hold either, and gaps without a `wanted` column (default: all
+    are), are filled by `push_pull`. Errors: ValueError if no known pixel is a source.
+    """
+    source = source & known
+    require_known(source, "source pixel to copy from")
+    count = source.sum(0)
+    usable = count >= FULL_COLUMN * count.amax()
+    whole = known.sum(0) >= FULL_COLUMN * count.amax()
+    if not whole.any() or whole.all():
+        return push_pull(image, known)
+    clean = torch.where(known, image, image.new_zeros(()))
+    apart = _column_distance(clean, known, source)
+    wanted = torch.ones_like(whole) if wanted is None else wanted
+    gaps = [gap for gap in _gaps(whole) if wanted[gap].any()]
+    column, direction = _plan_columns(apart, usable, gaps)
+    return _lay_columns(clean, known, source & usable, column, direction)
+
+
+def _column_distance(
+    image: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"], source: Bool[Tensor, "h w"]
+) -> Float[Tensor, "w w"]:
+    """Mean squared difference of each column (known pixels) to each column (source pixels)."""
+    a, b = known.T.to(image.dtype), source.T.to(image.dtype)
+    x = image.transpose(-1, -2)
+    square = (x * x * a).sum(0) @ b.T + a @ (x * x * b).sum(0).T
+    cross = ((x * a) @ (x * b).mT).sum(0)
+    common = a @ b.T
+    apart = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
+    # columns that share no row say nothing about each other: neither good nor bad
+    usual = apart[common > 0].mean() if bool((common > 0).any()) else apart.new_zeros(())
+    return torch.where(common > 0, apart, usual)
+
+
+def _plan_columns(
+    apart: Float[Tensor, "w w"], usable: Bool[Tensor, " w"], gaps: list[Int[Tensor, " g"]]
+) -> tuple[Int[Tensor, " w"], Int[Tensor, " w"]]:
+    """For every column, the column to take and the direction (+1 copied, -1 mirrored) it runs in.
+
+    A state is a usable column with a direction. Going on within a run is free, a jump costs the
+    step that it makes visible; the Viterbi path through each gap starts and ends at its borders.
+    """
+    w = len(usable)
+    column = torch.arange(w, device=apart.device)
+    direction = torch.ones_like(column)
+    own = column[usable]
+    states = torch.cat([own, own]), torch.cat([torch.ones_like(own), -torch.ones_like(own)])
+    unit = apart[usable][:, usable].mean()
+    step = _step_cost(apart, usable, states, states, unit)
+    for gap in gaps:
+        borders = torch.stack([gap[0] - 1, gap[-1] + 1]) % w
+        ahead = borders, torch.ones_like(borders)
+        enter = BORDER_COST * _step_cost(apart, usable, ahead, states, unit)[0]
+        leave = BORDER_COST * _step_cost(apart, usable, states, ahead, unit)[:, 1]
+        chosen = _viterbi(enter, step, apart[gap][:, states[0]], leave)
+        column = column.index_copy(0, gap, states[0][chosen])
+        direction = direction.index_copy(0, gap, states[1][chosen])
+    return column, direction
+
+
+def _step_cost(
+    apart: Float[Tensor, "w w"],
+    usable: Bool[Tensor, " w"],
+    before: tuple[Int[Tensor, " a"], Int[Tensor, " a"]],
+    after: tuple[Int[Tensor, " b"], Int[Tensor, " b"]],
+    unit: Float[Tensor, ""],
+) -> Float[Tensor, "a b"]:
+    """Cost of one (column, direction) being followed by another.
+
+    The step is judged by what would have come next, and by what would have come before; at the end
+    of a run only one of them exists, or neither: then the columns themselves are compared.
+    """
+    (column, way), (next_column, next_way) = before, after
+    beyond, prior = (column + way) % len(usable), (next_column - next_way) % len(usable)
+    forward, backward = apart[beyond][:, next_column], apart[column][:, prior]
+    has_beyond, has_prior = usable[beyond][:, None], usable[prior]
+    forward = torch.where(
+        has_beyond, forward, torch.where(has_prior, backward, apart[column][:, next_column])
+    )
+    backward = torch.where(has_prior, backward, forward)
+    goes_on = (beyond[:, None] == next_column) & (way[:, None] == next_way)
+    turns = way[:, None] != next_way
+    jump = forward + backward + unit * (JUMP_COST + TURN_COST * turns)
+    return torch.where(goes_on, 0.0, jump)
+
+
+def _viterbi(
+    enter: Float[Tensor, " s"],
+    step: Float[Tensor, "s s"],
+    each: Float[Tensor, "g s"],
+    leave: Float[Tensor, " s"],
+) -> Int[Tensor, " g"]:
+    """The cheapest sequence of g states."""
+    cost, origins = enter + each[0], []
+    for here in each[1:]:
+        cost, origin = (cost[:, None] + step).min(0)
+        cost = cost + here
+        origins.append(origin)
+    path = [(cost + leave).argmin()]
+    for origin in reversed(origins):
+        path.append(origin[path[-1]])
+    return torch.stack(path[::-1])
+
+
+def _gaps(whole: Bool[Tensor, " w"]) -> list[Int[Tensor, " g"]]:
+    """Runs of columns that are not whole, round the circle. Needs at least one whole column."""
+    first = int(whole.int().argmax())
+    order = (torch.arange(len(whole), device=whole.device) + first) % len(whole)
+    missing = order[~whole[order]]
+    breaks = (missing[1:] - missing[:-1]) % len(whole) != 1
+    sizes = torch.diff(torch.cat([breaks.new_ones(1), breaks, breaks.new_ones(1)]).nonzero()[:, 0])
+    return list(missing.split([int(x) for x in sizes]))
+
+
+def _lay_columns(
+    image: Float[Tensor, "3 h w"],
+    known: Bool[Tensor, "h w"],
+    source: Bool[Tensor, "h w"],
+    column: Int[Tensor, " w"],
+    direction: Int[Tensor, " w"],
+) -> Float[Tensor, "3 h w"]:
+    """The planned columns in place, each run faded over to where the next one goes on."""
+    total = torch.zeros_like(image)
+    weight = image.new_zeros(image.shape[1:])
+    for offset in range(-FADE, FADE + 1):  # each place asks its neighbours' runs what comes here
+        taken = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
+        share = (FADE + 1 - abs(offset)) * source[:, taken].to(image.dtype)
+        total = total + share * image[:, :, taken]
+        weight = weight + share
+    laid = torch.where(known, image, total / weight.clamp(min=1))
+    return push_pull(laid, known | (weight > 0))

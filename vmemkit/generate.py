@@ -1,0 +1,194 @@
+"""Generation: context views and target cameras in, target views out.
+
+A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
+worth looking at, the last is the result. `Warp` needs no weights and imagines nothing: it moves the
+context's pixels by their depth, and fills what no context view saw from its surroundings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import grid_sample, normalize
+
+from vmemkit.camera import Cameras, project, unproject
+from vmemkit.fill import fill_depth, push_pull
+from vmemkit.splat import SplatConfig, splat
+from vmemkit.structs import TensorStruct, cat
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points
+from vmemkit.views import Views
+
+# Confidence of a pixel that goes back to a given view, and of one that was filled.
+SEEN, IMAGINED = 2.0, 1.0
+
+
+@dataclass(frozen=True, repr=False)
+class Generation(TensorStruct):
+    """A state of the target views while they are made."""
+
+    image: Float[Tensor, "m 3 h w"]  # in [0, 1]
+    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
+    confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
+
+
+class Generator(Protocol):
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of the m target views, at the context's image size; the last is the result."""
+        ...
+
+
+@dataclass(frozen=True)
+class WarpConfig:
+    occlusion: float = 0.03  # relative depth by which a pixel may miss the surface it is taken from
+    focus: float = 8.0  # exponent on quality: how far the sharpest view outweighs the others
+    imagined: float = 1e-3  # weight of a filled pixel's colour against a seen one's
+    edge: float = SurfelConfig.edge
+    scale: float = 2**0.5  # of the discs, as in splatting
+
+
+@dataclass(frozen=True, repr=False)
+class Discs(TensorStruct):
+    """Context pixels as surfels."""
+
+    surfels: Surfels
+    confidence: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Depth forwards, colour backwards: the context's pixels, as discs, give each target pixel its
+    depth; that point is looked up in every context view which sees it, the sharpest counting most.
+
+    What was given outranks what was filled: imagined pixels are dropped where a given view looked
+    through them, and lend no colour where a seen one can. Targets are made in turn and each becomes
+    context for the next, so that a window agrees with itself. Yields the warped targets with their
+    holes, then the filled ones.
+    """
+
+    config: WarpConfig = field(default_factory=WarpConfig)
+
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """Errors: ValueError for an empty context or one without depth."""
+        if len(context) == 0 or context.depth is None:
+            raise ValueError(
+                f"warp needs context views with depth, got {context}: retrieve at least one view"
+            )
+        context = context.replace(confidence=_confidence(context))
+        evidence = context[context.given]
+        discs = [
+            context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
+        ]
+        warped, filled = [], []
+        for i in range(len(targets)):
+            target = targets[i : i + 1]
+            warped.append(warp(context, cat(discs), target, self.config))
+            state = fill(warped[-1], target, context, self.config)
+            filled.append(state)
+            given = context.given.new_zeros(1)
+            made = Views(target, state.image, given, state.depth, state.confidence)
+            context = cat([context, made])
+            discs.append(context_discs(made, evidence, self.config))
+        yield cat(warped)
+        yield cat(filled)
+
+
+def context_discs(view: Views, evidence: Views, config: WarpConfig) -> Discs:
+    """Every pixel of one view (t = 1) as a disc, except at depth edges, and except imagined ones
+    in space that the `evidence` views saw to be empty."""
+    maps = PointMaps.from_depth(view.cameras, view.depth, view.confidence)
+    thinning = SurfelConfig(shrink=1.0, edge=config.edge, depth_quantile=1.0)
+    surfels, pixel = surfels_from_points(maps[0], view.cameras[0], view.image[0], thinning)
+    discs = Discs(surfels, view.confidence.flatten()[pixel])
+    empty = _in_empty_space(surfels.position, evidence, config)
+    return discs[~(empty & (discs.confidence < SEEN))]
+
+
+def warp(context: Views, discs: Discs, targets: Cameras, config: WarpConfig) -> Generation:
+    """The targets as far as the context shows them; elsewhere colour 0, depth NaN, confidence 0."""
+    height, width = context.image.shape[2:]
+    seen = splat(discs.surfels, targets, height, width, SplatConfig(scale=config.scale))
+    hit = seen.surfel >= 0
+    depth = torch.where(hit, seen.depth, torch.nan)
+    ids = seen.surfel.clamp(min=0)
+    image = discs.surfels.color[ids].permute(0, 3, 1, 2)  # where no view passes the tests below
+    points = unproject(targets, depth)
+    for m in range(len(targets)):
+        normal = discs.surfels.normal[ids[m][hit[m]]]
+        color, weight = _look_up(context, points[m][hit[m]], normal, config)
+        total = weight.sum(0)
+        blended = (color * weight[:, None]).sum(0) / total.clamp(min=1e-12)
+        image[m, :, hit[m]] = torch.where(total > 0, blended, image[m, :, hit[m]])
+    confidence = torch.where(hit, discs.confidence[ids], 0.0)
+    return Generation(torch.where(hit[:, None], image, 0.0), depth, confidence)
+
+
+def fill(state: Generation, targets: Cameras, context: Views, config: WarpConfig) -> Generation:
+    """The holes filled: depth by continuing planes, colour smoothly.
+
+    Depth that would stand where a given view looked through empty space stays NaN: the pixel is
+    painted, but not remembered. A target that sees nothing at all becomes the context's mean
+    colour at its median depth.
+    """
+    known = state.confidence > 0
+    blind = ~known.flatten(1).any(1)
+    image, depth, anchor = state.image.clone(), state.depth.clone(), known | blind[:, None, None]
+    image[blind] = context.image.mean((0, 2, 3))[:, None, None]
+    depth[blind] = context.depth.nanmedian()
+    depth = torch.stack([fill_depth(d, k) for d, k in zip(depth, anchor, strict=True)])
+    points = unproject(targets, depth).flatten(0, 2)
+    empty = _in_empty_space(points, context[context.given], config).view(depth.shape)
+    depth = torch.where(empty & ~known, torch.nan, depth)
+    confidence = torch.where(known, state.confidence, IMAGINED)
+    return Generation(push_pull(image, anchor), depth, confidence)
+
+
+def _confidence(views: Views) -> Float[Tensor, "t h w"]:
+    """SEEN for given views, whatever their geometry's own confidence; else as they carry it."""
+    seen = torch.full_like(views.depth, SEEN)
+    if views.confidence is None:
+        return seen
+    return torch.where(views.given[:, None, None], seen, views.confidence)
+
+
+def _in_empty_space(
+    points: Float[Tensor, "n 3"], views: Views, config: WarpConfig
+) -> Bool[Tensor, " n"]:
+    """Whether some view sees through each point to something clearly behind it."""
+    uv, depth = project(views.cameras, points)
+    inverse = _sample(1 / views.depth[:, None], (2 * uv - 1)[:, :, None], "nearest")[:, 0]
+    inside = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
+    return (inside & (inverse * depth < 1 - 2 * config.occlusion)).any(0)
+
+
+def _look_up(
+    context: Views, points: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], config: WarpConfig
+) -> tuple[Float[Tensor, "t 3 n"], Float[Tensor, "t n"]]:
+    """Colour of world points in each context view, and the weight it deserves (0 = not seen)."""
+    uv, depth = project(context.cameras, points)
+    grid = (2 * uv - 1)[:, :, None]
+    color = _sample(context.image, grid, "bicubic").clamp(0, 1)
+    # Inverse depth is affine on planes, so interpolating it is exact there and fails across edges.
+    inverse = _sample(1 / context.depth[:, None], grid, "bilinear")[:, 0]
+    seen = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
+    seen &= (inverse * depth - 1).abs() <= config.occlusion
+    sight = normalize(points - context.cameras.position[:, None], dim=-1)
+    cosine = (sight * normal).sum(-1).clamp(min=0)
+    size = footprint(depth, context.cameras.K[:, 1, 1][:, None], cosine)
+    size = torch.where(seen, size, torch.inf)
+    sharpest = size.amin(0).clamp(max=torch.finfo(size.dtype).max)  # inf / inf where none sees it
+    real = _sample(context.confidence[:, None], grid, "nearest")[:, 0] >= SEEN
+    return color, (sharpest / size) ** config.focus * torch.where(real, 1.0, config.imagined)
+
+
+def _sample(image: Tensor, grid: Tensor, mode: Literal["nearest", "bilinear", "bicubic"]) -> Tensor:
+    sampled = grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
+    return sampled[..., 0]

@@ -1,0 +1,424 @@
+"""Rooms: a furnished house with exactly known colour, depth and visibility.
+
+In: cameras, or points and cameras. Out: views with the planar depth of every pixel; who sees what.
+The house is a union of open axis-aligned cells (rooms, and the doorways that join neighbours)
+carved out of solid rock, furnished with boxes and with balls. A ray runs on through every cell it
+enters before it has left the last one, so walls have thickness and really occlude; the first box
+or ball on the way may stop it earlier. All of it is closed form, batched over rays, plain torch.
+`houses.rooms` designs such a house from a seed; `finishes` paints it.
+Shading: a lamp and a window per room, less light where something is near (after Evans, "Fast
+approximations for global illumination on dynamic scenes", 2006).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vmemkit.camera import Cameras, pixel_centres, project, rays
+from vmemkit.finishes import WHITE, Finish, Surface, mix, paint, skirting
+from vmemkit.structs import TensorStruct, cat
+from vmemkit.views import Views
+
+EYE_HEIGHT = 1.5  # metres above the floor
+VIEWER_RADIUS, VIEWER_SIDES = 0.3, 16  # a viewer is a disc of that radius, in metres, and corners
+HEADROOM = 0.1  # of a viewer's eye above the floor and below whatever hangs there, metres
+FLAT, OVERHEAD = 0.05, 1.9  # what is lower (a rug) or hangs higher (a lamp) is no obstacle, metres
+SURFACE_TOLERANCE = 2e-3  # metres by which rounding may put a point behind its own surface
+TINY = 1e-6  # stands in for a zero in a ray's direction
+MAX_RAYS = 2**28  # in one render: 5000 views of 256 x 192
+RAYS_PAINTED = 2**15  # at once: bounds memory
+RAYS_TIMES_BLOCKS = 2**18  # intersections at once: their intermediates stay in the cache
+
+AMBIENT, BOUNCE = 0.62, 0.10  # light from all around, and what the floor sends upwards
+LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # warm, cool
+LAMP_DROP, FALLOFF, WRAP = 0.3, 0.10, 0.25  # metres; per square metre; light past the terminator
+CORNER, CORNER_SHADE = 0.45, 0.40  # reach in metres and depth of the shade in corners
+
+
+@dataclass(frozen=True, repr=False)
+class Blocks(TensorStruct):
+    """Axis-aligned boxes; or balls, each filling the cube it is given. Metres, world."""
+
+    low: Float[Tensor, "n 3"]
+    high: Float[Tensor, "n 3"]
+    finish: Finish
+
+    @property
+    def middle(self) -> Float[Tensor, "n 3"]:
+        return (self.low + self.high) / 2
+
+    @property
+    def radius(self) -> Float[Tensor, " n"]:
+        return (self.high - self.low)[:, 0] / 2
+
+
+@dataclass(frozen=True, repr=False)
+class Hits(TensorStruct):
+    """Where rays end."""
+
+    distance: Float[Tensor, " n"]  # in lengths of the ray's direction
+    block: Int[Tensor, " n"]  # row of `Rooms.blocks`
+    normal: Float[Tensor, "n 3"]  # unit, world, towards the viewer
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """The house. Metres; the floor is y = 0 and y points down."""
+
+    cells: Blocks  # r rooms, then the r - 1 doorways between neighbours; finished as their walls
+    floors: Finish  # one per cell
+    ceilings: Finish  # one per cell
+    boxes: Blocks
+    balls: Blocks
+    windows: Float[Tensor, "r 3"]  # where daylight enters each room
+
+    def __len__(self) -> int:
+        """The number of rooms."""
+        return len(self.windows)
+
+    def __repr__(self) -> str:
+        return f"Rooms({len(self)} rooms, {len(self.boxes)} boxes, {len(self.balls)} balls)"
+
+    def to(self, device: torch.device | str) -> Rooms:
+        return Rooms(**{name: value.to(device) for name, value in vars(self).items()})
+
+    @property
+    def blocks(self) -> Blocks:
+        """Cells, boxes and balls in one table: the rows that `Hits.block` speaks of."""
+        return cat([self.cells, self.boxes, self.balls])
+
+    @property
+    def centres(self) -> Float[Tensor, "r 3"]:
+        """The middle of each room at eye height: free, and so is the straight way from it to the
+        room's doorways."""
+        return _at_eye_height(self.cells[: len(self)])
+
+    @property
+    def doorways(self) -> Float[Tensor, "d 3"]:
+        """The middle of the doorway from room i to room i + 1, at eye height, for every i."""
+        return _at_eye_height(self.cells[len(self) :])
+
+    def room_of(self, points_world: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
+        """The room that each point is in; -1 in a doorway or outside."""
+        rooms = self.cells[: len(self)]
+        inside = _inside(points_world, rooms.low, rooms.high)
+        return torch.where(inside.any(1), inside.int().argmax(1), -1)
+
+    def free(self, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+        """Whether a viewer can stand there: in a room or a doorway, between floor and ceiling, and
+        VIEWER_RADIUS away from walls and furniture."""
+        angle = torch.linspace(0, 2 * torch.pi, VIEWER_SIDES + 1, device=points_world.device)[1:]
+        ring = VIEWER_RADIUS * torch.stack([angle.cos(), torch.zeros_like(angle), angle.sin()], 1)
+        body = torch.cat([ring, ring.new_tensor([[0.0, HEADROOM, 0.0], [0.0, -HEADROOM, 0.0]])])
+        around = (points_world[:, None] + body).flatten(0, 1)
+        in_cells = _inside(around, self.cells.low, self.cells.high).any(1)
+        free = in_cells.view(-1, len(body)).all(1)
+        plan, head = points_world[:, None, ::2], points_world[:, 1:2] - HEADROOM
+        for blocks in (self.boxes, self.balls):
+            obstacles = blocks[blocks.low[:, 1] < -FLAT]
+            low, high = obstacles.low[:, ::2], obstacles.high[:, ::2]
+            gap = torch.maximum(low - plan, plan - high).clamp(min=0).norm(dim=2)
+            overhead = obstacles.high[:, 1] < head.clamp(max=-OVERHEAD)
+            free &= (overhead | (gap > VIEWER_RADIUS)).all(1)
+        return free
+
+    def render(self, cameras: Cameras, height: int, width: int, samples: int = 1) -> Views:
+        """Views [t] of height x width pixels, with exact planar depth in metres.
+
+        The colour of a pixel is the mean of `samples` x `samples` rays (2 softens the edges); its
+        depth is that of the ray through its centre. Errors: ValueError for a camera inside a wall
+        or furniture, and for sizes that are no image's.
+        """
+        rays_needed = len(cameras) * height * width * samples**2
+        if min(height, width, samples) < 1 or rays_needed > MAX_RAYS:
+            raise ValueError(
+                f"need images of at least 1 x 1 pixel and at most {MAX_RAYS} rays in all, got "
+                f"{len(cameras)} of {height} x {width} with {samples} x {samples} samples"
+            )
+        _check_in_the_open(self, cameras)
+        color, depth = _trace(self, cameras, samples * height, samples * width)
+        if samples > 1:
+            color = torch.nn.functional.avg_pool2d(color, samples)
+            origin, direction = _pixel_rays(cameras, height, width)
+            depth = self.cast(origin, direction).distance.view(-1, height, width)
+        given = torch.ones(len(cameras), dtype=torch.bool, device=depth.device)
+        return Views(cameras, color, given, depth)
+
+    def visible(self, points_world: Float[Tensor, "n 3"], cameras: Cameras) -> Bool[Tensor, "t n"]:
+        """Whether each point is in front of each camera, inside its image, and not occluded.
+
+        Errors: ValueError for a camera inside a wall or furniture.
+        """
+        _check_in_the_open(self, cameras)
+        uv, depth = project(cameras, points_world)
+        visible = (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)
+        view, point = visible.nonzero().unbind(1)
+        origin = cameras.position[view]
+        direction = points_world[point] - origin
+        slack = SURFACE_TOLERANCE / direction.norm(dim=1).clamp(min=SURFACE_TOLERANCE)
+        visible[view, point] = self.cast(origin, direction).distance >= 1 - slack
+        return visible
+
+    def cast(
+        self, origins_world: Float[Tensor, "n 3"], directions_world: Float[Tensor, "n 3"]
+    ) -> Hits:
+        """The first surface that each ray meets. Directions need not be unit vectors."""
+        parts = zip(_split(self, origins_world), _split(self, directions_world), strict=True)
+        return cat([_cast(self, origin, direction) for origin, direction in parts])
+
+
+def _at_eye_height(cells: Blocks) -> Float[Tensor, "n 3"]:
+    x, _, z = cells.middle.unbind(1)
+    return torch.stack([x, torch.full_like(x, -EYE_HEIGHT), z], 1)
+
+
+def _inside(
+    points: Float[Tensor, "n d"], low: Float[Tensor, "b d"], high: Float[Tensor, "b d"]
+) -> Bool[Tensor, "n b"]:
+    return ((points[:, None] >= low) & (points[:, None] <= high)).all(-1)
+
+
+def _check_in_the_open(rooms: Rooms, cameras: Cameras) -> None:
+    position, cells, boxes, balls = cameras.position, rooms.cells, rooms.boxes, rooms.balls
+    gap = SURFACE_TOLERANCE  # nearer to a surface than this, depths would be zero or negative
+    blocked = ~_inside(position, cells.low + gap, cells.high - gap).any(1)
+    blocked |= _inside(position, boxes.low - gap, boxes.high + gap).any(1)
+    blocked |= (torch.cdist(position, balls.middle) < balls.radius + gap).any(1)
+    if blocked.any():
+        first = int(blocked.nonzero()[0, 0])
+        place = ", ".join(f"{x:.2f}" for x in position[first].tolist())
+        raise ValueError(
+            f"camera {first} at ({place}) is inside a wall or a piece of furniture: keep to places "
+            "where Rooms.free is true, such as Rooms.centres and Rooms.doorways"
+        )
+
+
+def _split(rooms: Rooms, rows: Tensor) -> tuple[Tensor, ...]:
+    blocks = len(rooms.cells) + len(rooms.boxes) + len(rooms.balls)
+    return rows.split(max(1, RAYS_TIMES_BLOCKS // blocks))
+
+
+# ---- where rays end ------------------------------------------------------------------------------
+
+
+def _cast(rooms: Rooms, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]) -> Hits:
+    step = torch.where(direction.abs() < TINY, torch.full_like(direction, TINY), direction)
+    distance, block = _leave_cells(rooms.cells, origin, step)
+    path = torch.cat([origin, origin + distance[:, None] * step])
+    first = len(rooms.cells)
+    for blocks, enter in ((rooms.boxes, _enter_boxes), (rooms.balls, _enter_balls)):
+        rows = _near(blocks, path)
+        if len(rows):
+            nearest, row = enter(blocks[rows], origin, step).min(0)
+            block = torch.where(nearest < distance, first + rows[row], block)
+            distance = torch.minimum(distance, nearest)
+        first += len(blocks)
+    point = origin + distance[:, None] * step
+    return Hits(distance, block, _normal(rooms, point, step, block))
+
+
+def _near(blocks: Blocks, points: Float[Tensor, "n 3"], reach: float = 0.0) -> Int[Tensor, " k"]:
+    """Rows of the blocks within `reach` of the points' bounding box: the rest can be skipped."""
+    if len(points) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=points.device)
+    near = (blocks.low <= points.amax(0) + reach) & (blocks.high >= points.amin(0) - reach)
+    return near.all(1).nonzero()[:, 0]
+
+
+def _slab(
+    blocks: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
+    """Where each ray enters and leaves each box; it misses the box if it leaves before."""
+    enter = leave = None
+    for axis in range(3):
+        inverse = 1 / direction[:, axis]
+        a = (blocks.low[:, axis, None] - origin[:, axis]) * inverse
+        b = (blocks.high[:, axis, None] - origin[:, axis]) * inverse
+        near, far = torch.minimum(a, b), torch.maximum(a, b)
+        enter = near if enter is None else torch.maximum(enter, near)
+        leave = far if leave is None else torch.minimum(leave, far)
+    return enter, leave
+
+
+def _leave_cells(
+    cells: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
+    """Where each ray leaves the union of the cells, and which cell it is in then."""
+    enter, leave = _slab(cells, origin, direction)
+    distance = torch.zeros_like(origin[:, 0])
+    cell = torch.zeros_like(distance, dtype=torch.int64)
+    for _ in range(len(cells)):  # a straight ray crosses a convex cell at most once
+        reached = (enter < leave) & (enter <= distance)
+        further, next_cell = torch.where(reached, leave, -torch.inf).max(0)
+        moved = further > distance
+        distance = torch.where(moved, further, distance)
+        cell = torch.where(moved, next_cell, cell)
+        if not moved.any():
+            break
+    return distance, cell
+
+
+def _enter_boxes(
+    boxes: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
+) -> Float[Tensor, "b n"]:
+    """Where each ray enters each box, infinity where it misses it."""
+    enter, leave = _slab(boxes, origin, direction)
+    return torch.where((enter < leave) & (enter > 0), enter, torch.inf)
+
+
+def _enter_balls(
+    balls: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
+) -> Float[Tensor, "b n"]:
+    """Where each ray enters each ball, infinity where it misses it."""
+    to_ball, length = balls.middle[:, None] - origin, direction.norm(dim=1)
+    unit = direction / length[:, None]
+    ahead = (to_ball * unit).sum(-1)
+    # How far the ball's centre is off the ray, as a vector: the textbook b^2 - 4ac cancels.
+    aside = (to_ball - ahead[..., None] * unit).square().sum(-1)
+    half_chord = (balls.radius[:, None] ** 2 - aside).clamp(min=0).sqrt()
+    enter = (ahead - half_chord) / length
+    return torch.where((half_chord > 0) & (enter > 0), enter, torch.inf)
+
+
+def _normal(
+    rooms: Rooms,
+    point: Float[Tensor, "n 3"],
+    direction: Float[Tensor, "n 3"],
+    block: Int[Tensor, " n"],
+) -> Float[Tensor, "n 3"]:
+    """The normal towards the viewer: of the nearest face, of those that the ray can have met."""
+    blocks = rooms.blocks
+    low, high = blocks.low[block], blocks.high[block]
+    is_cell = (block < len(rooms.cells))[:, None]
+    face = torch.where((direction > 0) == is_cell, high, low)
+    axis = (face - point).abs().argmin(1, keepdim=True)
+    flat = torch.zeros_like(point).scatter(1, axis, -direction.gather(1, axis).sign())
+    is_ball = (block >= len(rooms.cells) + len(rooms.boxes))[:, None]
+    return torch.where(
+        is_ball, torch.nn.functional.normalize(point - (low + high) / 2, dim=1), flat
+    )
+
+
+# ---- what they see there -------------------------------------------------------------------------
+
+
+def _pixel_rays(
+    cameras: Cameras, height: int, width: int
+) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+    """Origin and direction (of depth 1) of the ray through every pixel's centre."""
+    uv = pixel_centres(height, width, device=cameras.device)
+    direction = rays(cameras, uv.expand(len(cameras), *uv.shape)).flatten(0, 2)
+    return cameras.position.repeat_interleave(height * width, 0), direction
+
+
+def _trace(
+    rooms: Rooms, cameras: Cameras, height: int, width: int
+) -> tuple[Float[Tensor, "t 3 h w"], Float[Tensor, "t h w"]]:
+    """Colour and depth of one ray per pixel."""
+    origin, direction = _pixel_rays(cameras, height, width)
+    per_image = (cameras.rotation @ torch.linalg.inv(cameras.K))[..., :2]
+    per_pixel = per_image / per_image.new_tensor([width, height])
+    colors, depths = [], []
+    for rows in torch.arange(len(origin), device=origin.device).split(RAYS_PAINTED):
+        hits = rooms.cast(origin[rows], direction[rows])
+        pixel = _pixel_on_surface(hits, direction[rows], per_pixel[rows // (height * width)])
+        point = origin[rows] + hits.distance[:, None] * direction[rows]
+        colors.append(_color(rooms, hits, point, pixel))
+        depths.append(hits.distance)
+    color = torch.cat(colors).view(-1, height, width, 3).permute(0, 3, 1, 2).contiguous()
+    return color, torch.cat(depths).view(-1, height, width)
+
+
+def _pixel_on_surface(
+    hits: Hits, direction: Float[Tensor, "n 3"], per_pixel: Float[Tensor, "n 3 2"]
+) -> Float[Tensor, "n 3"]:
+    """How far a step of one pixel moves along each world axis on the surface, metres.
+
+    `per_pixel` is the change of the ray's direction from one pixel to the next, across and down.
+    """
+    towards = (hits.normal * direction).sum(1).clamp(max=-1e-3)  # never quite edge-on
+    slide = (hits.normal[:, :, None] * per_pixel).sum(1) / towards[:, None]
+    moved = per_pixel - direction[:, :, None] * slide[:, None]
+    return hits.distance[:, None] * moved.norm(dim=2)
+
+
+def _color(
+    rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n 3"]:
+    """Painted and lit colour of the points, rgb in [0, 1]."""
+    surface = _surface(rooms, hits, point, pixel)
+    wall = (hits.block < len(rooms.cells)) & (hits.normal[:, 1] == 0)
+    color = mix(paint(surface), WHITE, wall * skirting(surface))
+    light = _light(rooms, point, hits.normal)
+    glow = surface.finish.glow[:, None]
+    return (color * (light + glow * (1 - light))).clamp(0, 1)
+
+
+def _surface(
+    rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
+) -> Surface:
+    """The points in the coordinates of the faces they lie on: u along x or z, v up (or along z)."""
+    blocks, n_cells = rooms.blocks, len(rooms.cells)
+    low, high = blocks.low[hits.block], blocks.high[hits.block]
+    axis = hits.normal.abs().argmax(1)
+    level = axis == 1
+    from_corner = point - low
+    from_corner[:, 1] = high[:, 1] - point[:, 1]  # y points down, v up
+    axes = torch.stack([torch.where(axis == 0, 2, 0), torch.where(level, 2, 1)], 1)
+    finish = cat([blocks.finish, rooms.floors, rooms.ceilings])
+    of_cell = level & (hits.block < n_cells)
+    is_floor, is_ceiling = of_cell & (hits.normal[:, 1] < 0), of_cell & (hits.normal[:, 1] > 0)
+    row = hits.block + len(blocks) * is_floor + (len(blocks) + n_cells) * is_ceiling
+    extent, pixel = (high - low).gather(1, axes), pixel.gather(1, axes)
+    return Surface(from_corner.gather(1, axes), extent, pixel, finish[row])
+
+
+def _light(
+    rooms: Rooms, point: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"]
+) -> Float[Tensor, "n 3"]:
+    """Light on the points: from all around, from the lamp and the window of the nearest room."""
+    cells = rooms.cells[: len(rooms)]
+    room = torch.maximum(cells.low - point[:, None], point[:, None] - cells.high).amax(2).argmin(1)
+    lamps = torch.stack([cells.middle[:, 0], cells.low[:, 1] + LAMP_DROP, cells.middle[:, 2]], 1)
+    light = (AMBIENT + BOUNCE * normal[:, 1:2]).expand(-1, 3)
+    for places, color in ((lamps, LAMP_LIGHT), (rooms.windows, WINDOW_LIGHT)):
+        to_light = places[room] - point
+        squared = to_light.square().sum(1)
+        facing = (normal * to_light).sum(1) / (squared + 0.1).sqrt()  # softened close to the light
+        strength = (facing + WRAP).clamp(min=0) / (1 + WRAP) / (1 + FALLOFF * squared)
+        light = light + strength[:, None] * light.new_tensor(color)
+    parts = _split(rooms, point + CORNER * normal)
+    openness = torch.cat([_openness(rooms, part) for part in parts])
+    return light * (1 - CORNER_SHADE * (1 - openness))[:, None]
+
+
+def _openness(rooms: Rooms, point: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    """1 where nothing is within CORNER of the points, towards 0 the nearer something is."""
+    reach = point.new_zeros(len(rooms.cells), 3)
+    reach[len(rooms) :, 0] = CORNER  # a doorway's ends are open
+    low, high = rooms.cells.low - reach, rooms.cells.high + reach
+    clear = torch.minimum(point[:, None] - low, high - point[:, None]).amin(2).amax(1)
+    for blocks, gap in ((rooms.boxes, _box_gap), (rooms.balls, _ball_gap)):
+        matt = blocks[blocks.finish.glow == 0]  # what shines casts no shade
+        rows = _near(matt, point, CORNER)
+        if len(rows):
+            clear = torch.minimum(clear, gap(matt[rows], point).amin(0))
+    return 1 - (1 - clear / CORNER).clamp(0, 1).square()
+
+
+def _box_gap(boxes: Blocks, point: Float[Tensor, "n 3"]) -> Float[Tensor, "b n"]:
+    """Distance of each point from each box, 0 inside."""
+    squared = point.new_zeros(())
+    for axis in range(3):
+        x, low, high = point[:, axis], boxes.low[:, axis, None], boxes.high[:, axis, None]
+        squared = squared + torch.maximum(low - x, x - high).clamp(min=0).square()
+    return squared.sqrt()
+
+
+def _ball_gap(balls: Blocks, point: Float[Tensor, "n 3"]) -> Float[Tensor, "b n"]:
+    """Distance of each point from each ball, negative inside."""
+    return (point - balls.middle[:, None]).norm(dim=-1) - balls.radius[:, None]

@@ -1,0 +1,407 @@
+"""Views: images with their cameras, and where known their depth; their files, sizes and crops.
+
+In: image, depth and array files, or tensors. Out: `Views` and tensors in the conventions of
+camera.py, or files. What comes in is checked here, once, so that no later stage has to: images are
+finite in [0, 1], upright and of bounded size; depth is positive or NaN. What goes out is written
+beside its place and then moved there, so that a failed or interrupted write loses nothing.
+Because K belongs to a 1 x 1 image, resizing leaves cameras alone and only cropping changes them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import subprocess
+import tempfile
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Shaped, UInt8
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+from vmemkit.camera import Cameras, check
+from vmemkit.structs import TensorStruct
+
+MAX_PIXELS = 64_000_000  # beyond any camera in common use; 0.8 GB as float32
+DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image: the habit of depth cameras
+ROUNDING = 1e-4  # how far outside [0, 1] a value may lie to be taken for 0 or 1
+NPY_HEADER_BYTES = 4096  # more than the header of any plain array
+JPEG_QUALITY = 95
+VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
+MAX_FPS = 240.0
+# Raster formats only: the library's other readers run interpreters or need external programs.
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# What the decoders raise, between them, for files that are missing, cut short or hostile.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    RuntimeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Views(TensorStruct):
+    """Images with cameras. `given` is True where a view was given by the user, not generated."""
+
+    cameras: Cameras  # (t,)
+    image: Float[Tensor, "t 3 h w"]  # in [0, 1]
+    given: Bool[Tensor, " t"]
+    depth: Float[Tensor, "t h w"] | None = None  # planar, world units; > 0; NaN where unknown
+    confidence: Float[Tensor, "t h w"] | None = None  # >= 1 is trusted
+
+
+def views(
+    image: Float[Tensor, "t 3 h w"],
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"] | None = None,
+    confidence: Float[Tensor, "t h w"] | None = None,
+    given: bool | Bool[Tensor, " t"] = True,
+) -> Views:
+    """Checked views of `cameras` (t,), as float32.
+
+    Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
+    NaN, confidence that is negative or not finite, cameras that `camera.check` refuses, and sizes
+    that do not agree.
+    """
+    image = _image_in_range(image)
+    t, _, h, w = image.shape
+    if check(cameras).world_from_cam.shape[:-2] != (t,):
+        got = list(cameras.world_from_cam.shape[:-2])
+        raise ValueError(f"{t} images need {t} cameras (one axis), got cameras of shape {got}")
+    for name, plane in (("depth", depth), ("confidence", confidence)):
+        if plane is not None and plane.shape != (t, h, w):
+            raise ValueError(f"{name} must be [t h w] = {[t, h, w]}, got {list(plane.shape)}")
+    if depth is not None and not bool(((depth > 0) & depth.isfinite() | depth.isnan()).all()):
+        raise ValueError("depth must be positive, or NaN where unknown: set other values to NaN")
+    if confidence is not None and not bool((confidence.isfinite() & (confidence >= 0)).all()):
+        raise ValueError("confidence must be finite and not negative: use 0 for no trust")
+    flags = torch.as_tensor(given, dtype=torch.bool, device=image.device)
+    if flags.shape not in ((), (t,)):
+        raise ValueError(f"given must be one bool or [t] = [{t}] bools, got {list(flags.shape)}")
+    return Views(
+        cameras=cameras,
+        image=image,
+        given=flags.expand(t),
+        depth=None if depth is None else depth.float(),
+        confidence=None if confidence is None else confidence.float(),
+    )
+
+
+def resize(views: Views, height: int, width: int) -> Views:
+    """The views at another resolution; K stays, since it is for a 1 x 1 image.
+
+    Images are filtered against aliasing. Depth and confidence take the nearest pixel, because a
+    mean across an edge would be a point in mid-air.
+    """
+    _check_size(height, width)
+
+    def nearest(plane: Float[Tensor, "t h w"]) -> Float[Tensor, "t h2 w2"]:
+        # "exact" is the variant that agrees with pixel centres at + 0.5
+        return functional.interpolate(plane[None], (height, width), mode="nearest-exact")[0]
+
+    return views.replace(
+        image=functional.interpolate(
+            views.image, (height, width), mode="bilinear", antialias=True, align_corners=False
+        ).clamp(0, 1),
+        depth=None if views.depth is None else nearest(views.depth),
+        confidence=None if views.confidence is None else nearest(views.confidence),
+    )
+
+
+def crop(views: Views, top: int, left: int, height: int, width: int) -> Views:
+    """A rectangle of every view, in pixels, with K changed to match.
+
+    Errors: ValueError for a rectangle that is empty or reaches over the border.
+    """
+    h, w = views.image.shape[-2:]
+    if not (0 <= top < top + height <= h and 0 <= left < left + width <= w):
+        raise ValueError(
+            f"crop needs a rectangle inside the image of {h} x {w} pixels (height x width), got "
+            f"{height} x {width} at row {top}, column {left}"
+        )
+    crop_from_image = views.cameras.K.new_tensor(
+        [[w / width, 0, -left / width], [0, h / height, -top / height], [0, 0, 1]]
+    )
+
+    def cut(tensor: Shaped[Tensor, "*b h w"]) -> Shaped[Tensor, "*b h2 w2"]:
+        return tensor[..., top : top + height, left : left + width]
+
+    return views.replace(
+        cameras=views.cameras.replace(K=crop_from_image @ views.cameras.K),
+        image=cut(views.image),
+        depth=None if views.depth is None else cut(views.depth),
+        confidence=None if views.confidence is None else cut(views.confidence),
+    )
+
+
+def crop_to_aspect(views: Views, aspect: float) -> Views:
+    """The largest central crop whose width / height is `aspect`, to the pixel."""
+    if not (math.isfinite(aspect) and aspect > 0):
+        raise ValueError(f"aspect is width / height, positive and finite, got {aspect}")
+    h, w = views.image.shape[-2:]
+    height = min(h, max(1, round(w / aspect)))
+    width = min(w, max(1, round(h * aspect)))
+    return crop(views, (h - height) // 2, (w - width) // 2, height, width)
+
+
+def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
+    """An image file as RGB in [0, 1], turned upright by its EXIF tag, transparency on white.
+
+    Errors: ValueError for a file that is missing, is no image, is cut short or has more than
+    `max_pixels` (found out before anything is decoded).
+    """
+    with _opened(path, IMAGE_FORMATS, max_pixels) as image:
+        pixels = _rgb(ImageOps.exif_transpose(image))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) that `load_image` would give, from the file's header alone."""
+    with _opened(path, IMAGE_FORMATS, max_pixels) as image:
+        width, height = image.size
+        lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (width, height) if lies_on_its_side else (height, width)
+
+
+def load_depth(
+    path: str | Path, unit: float | None = None, max_pixels: int = MAX_PIXELS
+) -> Float[Tensor, "h w"]:
+    """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
+
+    `unit` is metres per step of the file; by default 0.001 for a PNG, 1 for an array. Zero,
+    negative and non-finite values are unknown. An .npz must hold one array, or one named `depth`.
+    Errors: ValueError for an unreadable file, another shape or kind, or nothing known at all.
+    """
+    unit = default_depth_unit(path) if unit is None else unit
+    _check_unit(unit)
+    is_array = Path(path).suffix.lower() in (".npy", ".npz")
+    steps = _array_values(path, max_pixels) if is_array else _png_values(path, max_pixels)
+    metres = steps.astype(np.float64) * unit
+    depth = torch.from_numpy(metres).float()
+    depth = torch.where(depth.isfinite() & (depth > 0), depth, torch.nan)
+    if bool(depth.isnan().all()):
+        raise ValueError(
+            f"cannot use the depth in {path}: no pixel has a positive finite value; check that it "
+            f"is the depth file and that its unit is {unit} metres"
+        )
+    return depth
+
+
+def default_depth_unit(path: str | Path) -> float:
+    """Metres per step of a depth file that does not say: 1 for arrays, 0.001 for images."""
+    return 1.0 if Path(path).suffix.lower() in (".npy", ".npz") else DEPTH_UNIT
+
+
+def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
+    """Write an RGB image in [0, 1] with 8 bits per channel, as the suffix says (PNG, JPEG, WebP).
+
+    Errors: ValueError for another suffix, for values outside [0, 1] and for no folder to write to.
+    """
+    if Path(path).suffix.lower() not in SAVED_SUFFIXES:
+        raise ValueError(f"cannot save {path}: its name must end in one of {SAVED_SUFFIXES}")
+    pixels = _bytes(_image_in_range(image[None]))[0]
+    with replacing(path) as draft:
+        Image.fromarray(pixels).save(draft, quality=JPEG_QUALITY)
+
+
+def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPTH_UNIT) -> None:
+    """Write planar depth (metres; NaN = unknown) as a 16-bit PNG of rounded steps of `unit`.
+
+    Errors: ValueError for a suffix other than .png, for depth that is not positive, and for depth
+    that the 65,535 steps cannot hold.
+    """
+    _check_unit(unit)
+    if Path(path).suffix.lower() != ".png" or depth.ndim != 2 or depth.numel() == 0:
+        raise ValueError(
+            f"save_depth needs a .png and depth [h w], got {path} and {list(depth.shape)}"
+        )
+    steps = (depth.detach().cpu().double() / unit).round()
+    known = steps[~steps.isnan()]
+    if len(known) and not 1 <= known.min() <= known.max() <= 65535:
+        raise ValueError(
+            f"cannot save {path}: depth from {known.min() * unit:g} to {known.max() * unit:g} does "
+            f"not fit 1 to 65535 steps of {unit}: choose another unit, or NaN for what is unknown"
+        )
+    pixels = steps.nan_to_num(0).numpy().astype(np.uint16)
+    with replacing(path) as draft:
+        Image.fromarray(pixels).save(draft)
+
+
+def save_video(path: str | Path, images: Float[Tensor, "t 3 h w"], fps: float) -> None:
+    """Write RGB images in [0, 1] as an H.264 .mp4 that browsers play (yuv420p, BT.709).
+
+    Odd sizes get their last row or column twice, because the format needs even ones.
+    Errors: ValueError for no images, values outside [0, 1], a bad frame rate or another suffix.
+    """
+    images = _image_in_range(images)
+    if len(images) == 0 or Path(path).suffix.lower() != ".mp4" or not 0 < fps <= MAX_FPS:
+        raise ValueError(
+            f"save_video needs an .mp4, at least one image and 0 < fps <= {MAX_FPS:g}, got {path}, "
+            f"{len(images)} images and fps {fps}"
+        )
+    h, w = images.shape[-2:]
+    odd = (0, w % 2, 0, h % 2)
+    with replacing(path) as draft:
+        command = _encoder(draft, h + h % 2, w + w % 2, fps)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
+            for image in images:
+                even = functional.pad(image[None], odd, mode="replicate")
+                encoder.stdin.write(_bytes(even).tobytes())
+            _, log = encoder.communicate()
+        if encoder.returncode != 0:
+            raise OSError(f"the video encoder failed: {log.decode(errors='replace')[-500:]}")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A file name to write to, which takes the place of `path` once the block ends well.
+
+    If the block raises, `path` is as it was. Errors: ValueError for no folder to write to.
+    """
+    path = Path(path)
+    if not os.path.isdir(path.parent) or os.path.isdir(path):
+        raise ValueError(f"cannot write {path}: it needs to be a file in a folder that exists")
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        yield draft
+        os.replace(draft, path)
+
+
+@contextmanager
+def _opened(path: str | Path, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
+    """An image file, its header read and its size checked. Whatever goes wrong is a ValueError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the decoder, about sizes and tags
+        try:
+            with Image.open(path, formats=formats) as image:
+                _check_size(image.height, image.width, max_pixels)
+                yield image
+        except UNREADABLE as error:
+            kinds = ", ".join(formats)
+            raise ValueError(
+                f"cannot read {path} (it needs to be a complete image, one of {kinds}): {error}"
+            ) from error
+
+
+def _encoder(path: Path, height: int, width: int, fps: float) -> list[str]:
+    """The command that turns raw RGB frames at its input into an H.264 file."""
+    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps))
+    # without the matrix named, players guess it by the size and tint the colours
+    matrix = ("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709")
+    rest_of_colour = ("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
+    h264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(VIDEO_CRF))
+    playable_while_loading = ("-movflags", "+faststart")
+    return [
+        *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, "-i", "-"),
+        *(*matrix, *rest_of_colour, *h264, *playable_while_loading, str(path)),
+    ]
+
+
+def _rgb(image: Image.Image) -> Float[np.ndarray, "h w 3"]:
+    """Pixels in [0, 1], float32, from any mode of the decoder."""
+    if image.mode == "F" or image.mode.startswith("I"):  # one channel of 16 bits or more
+        white = 1.0 if image.mode == "F" else 65535.0
+        grey = np.asarray(image, dtype=np.float32)[..., None] / white
+        if not 0 <= grey.min() <= grey.max() <= 1:
+            raise ValueError("32-bit values beyond white: convert it to 8 or 16 bits per channel")
+        return np.repeat(grey, 3, axis=-1)
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"), dtype=np.float32) / 255
+    pixels = np.array(image.convert("RGBA"), dtype=np.float32) / 255
+    return pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
+
+
+def _png_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
+    with _opened(path, ("PNG",), max_pixels) as image:
+        if not image.mode.startswith("I"):
+            raise ValueError(f"depth images have one channel of 16 bits, got mode {image.mode}")
+        return np.array(image, dtype=np.float64)
+
+
+def _array_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
+    """The one array of a .npy or .npz. Whatever goes wrong is a ValueError."""
+    try:
+        if Path(path).suffix.lower() == ".npz":
+            loaded = _npz_member(path, max_pixels)
+        else:  # mapped, not read: what a hostile header claims is refused before it is allocated
+            loaded = np.lib.format.open_memmap(path, mode="r")
+        if loaded.ndim == 3 and 1 in (loaded.shape[0], loaded.shape[2]):
+            loaded = loaded.squeeze(0 if loaded.shape[0] == 1 else 2)
+        if loaded.ndim != 2 or loaded.dtype.kind not in "fiu":
+            raise ValueError(f"got numbers {list(loaded.shape)} of type {loaded.dtype}")
+        _check_size(*loaded.shape, max_pixels)
+        with np.errstate(invalid="ignore"):  # signalling NaN is a NaN like any other
+            return np.array(loaded, dtype=np.float64)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"cannot read {path} (it needs to be a .npy or .npz of real numbers [h w]): {error}"
+        ) from error
+
+
+def _npz_member(path: str | Path, max_pixels: int) -> np.ndarray:
+    """The array named `depth`, or the only one, of a zip archive of .npy files."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1 and "depth.npy" not in names:
+            raise ValueError(f"the archive holds {names[:9]}: name the array `depth`")
+        entry = archive.getinfo(names[0] if len(names) == 1 else "depth.npy")
+        if entry.file_size > max_pixels * 8 + NPY_HEADER_BYTES:
+            raise ValueError(f"{entry.filename} has more than {max_pixels} pixels: shrink it")
+        with archive.open(entry) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _image_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]:
+    """The images in float32, rounding errors clamped. Errors: ValueError if they are no images."""
+    if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
+        raise ValueError(
+            f"images must be float [t 3 h w] in [0, 1], got {image.dtype} {list(image.shape)}"
+        )
+    if 0 in image.shape[-2:]:
+        raise ValueError(f"images need at least one pixel, got [t 3 h w] = {list(image.shape)}")
+    if len(image) and not -ROUNDING <= image.amin() <= image.amax() <= 1 + ROUNDING:
+        raise ValueError(
+            f"images must be finite in [0, 1], got {image.amin():g} to {image.amax():g}: divide "
+            "8-bit values by 255, clamp what overshoots"
+        )
+    return image.float().clamp(0, 1)
+
+
+def _bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]:
+    return (image.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
+    if height < 1 or width < 1 or height * width > max_pixels:
+        raise ValueError(
+            f"images need 1 to {max_pixels} pixels, got {width} x {height} (width x height): "
+            "shrink it, or raise max_pixels where the function has it"
+        )
+
+
+def _check_unit(unit: float) -> None:
+    if not (math.isfinite(unit) and unit > 0):
+        raise ValueError(f"a depth unit is metres per step, positive and finite, got {unit}")

@@ -1,0 +1,114 @@
+"""A walk: retrieve, generate, reconstruct, write, again and again. The only file that knows all stages.
+
+`step` runs the four stages once on values; `walk` chains steps along a trajectory and yields each
+as a `Step`, so that progress, pictures and stopping belong to the caller.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from vmemkit.camera import Cameras, check
+from vmemkit.generate import Generation, Generator, Warp
+from vmemkit.memory import Memory, write
+from vmemkit.reconstruct import Reconstructor, from_depth
+from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
+from vmemkit.surfels import PointMaps
+from vmemkit.views import Views
+
+
+@dataclass(frozen=True, repr=False)
+class Step:
+    """One iteration, with everything that passed between the stages."""
+
+    before: Memory
+    targets: Cameras  # (m,)
+    retrieval: Retrieval
+    context: Views  # (k,) the chosen views
+    states: tuple[Generation, ...]  # of the generator; the last made the views
+    views: Views  # (m,) generated
+    maps: PointMaps  # (m,) their geometry
+    memory: Memory  # after the write
+    seconds: dict[str, float]  # per stage: retrieve, generate, reconstruct, write
+
+    def __repr__(self) -> str:
+        surfels = len(self.memory.surfels) - len(self.before.surfels)
+        views = f"{len(self.before)}..{len(self.memory) - 1}"
+        chosen = self.retrieval.chosen.tolist()
+        return f"Step(views={views}, context={chosen}, surfels=+{surfels})"
+
+
+def step(
+    memory: Memory,
+    targets: Cameras,
+    generator: Generator | None = None,
+    reconstructor: Reconstructor = from_depth,
+    policy: str | Policy = "coverage",
+    k: int = 4,
+    config: RetrievalConfig | None = None,
+    rng: torch.Generator | None = None,
+) -> Step:
+    """Generate the views of the target cameras (m,) and remember them.
+
+    At most k views are retrieved, fewer while the memory holds fewer. Defaults: `Warp()`, the
+    generator's own depth, and a generator seeded with 0.
+    Errors: ValueError from the stages; `memory` stays as it was.
+    """
+    generator, rng = generator or Warp(), rng or torch.Generator().manual_seed(0)
+    clock = [time.perf_counter()]
+    retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
+    clock.append(time.perf_counter())
+    context = memory.views[retrieval.chosen]
+    states = tuple(generator(context, targets, rng))
+    made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
+    views = Views(targets, made.image, given, made.depth, made.confidence)
+    clock.append(time.perf_counter())
+    maps = reconstructor(views)
+    clock.append(time.perf_counter())
+    after = write(memory, views, maps)
+    clock.append(time.perf_counter())
+    stages = ("retrieve", "generate", "reconstruct", "write")
+    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
+    return Step(memory, targets, retrieval, context, states, views, maps, after, seconds)
+
+
+def walk(
+    memory: Memory,
+    trajectory: Cameras,
+    generator: Generator | None = None,
+    reconstructor: Reconstructor = from_depth,
+    policy: str | Policy = "coverage",
+    k: int = 4,
+    m: int = 4,
+    config: RetrievalConfig | None = None,
+    seed: int = 0,
+) -> Iterator[Step]:
+    """Steps of m views along `trajectory` (n,), each from the memory that the last one left.
+
+    Where the path turns away from all that is remembered, the nearest poses are retrieved, unless
+    `config` says otherwise. The same seed gives the same walk.
+    Errors: ValueError at once for a bad trajectory, m or k; later from the stages.
+    """
+    if trajectory.world_from_cam.ndim != 3 or len(trajectory) == 0:
+        raise ValueError("a walk needs a trajectory of one or more cameras [n 4 4]")
+    if m < 1 or k < 1:
+        raise ValueError(
+            f"a walk needs m >= 1 targets a step and k >= 1 context views, got {m}, {k}"
+        )
+    check(trajectory)
+    config = config or replace(RetrievalConfig(), blind="nearest")
+    rng = torch.Generator().manual_seed(seed)
+    return _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, rng)
+
+
+def _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, rng):
+    for start in range(0, len(trajectory), m):
+        done = step(
+            memory, trajectory[start : start + m], generator, reconstructor, policy, k, config, rng
+        )
+        yield done
+        memory = done.memory
