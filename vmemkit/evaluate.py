@@ -9,7 +9,6 @@ not hand the answer to the nearest camera; at its end it stands where it stood b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +16,8 @@ from jaxtyping import Float, Int
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from vmemkit import retrieval
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
-from vmemkit.memory import Memory, begin
-from vmemkit.retrieval import Policy, RetrievalConfig, retrieve, true_visibility
+from vmemkit.retrieval import true_visibility
 
 STRIDE = 0.35  # metres between the views of a tour
 TURN = 30.0  # degrees between them while looking around
