@@ -8,71 +8,110 @@ not hand the answer to the nearest camera; at its end it stands where it stood b
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
+from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
-from vmemkit.retrieval import true_visibility
+from vmemkit.retrieval import RetrievalConfig, oracle, true_visibility
+from vmemkit.scenes import Scene
+from vmemkit.walk import Step
 
 STRIDE = 0.35  # metres between the views of a tour
-TURN = 30.0  # degrees between them while looking around
+AROUND = 30.0  # degrees between them when looking all round
+SWING = (15.0, 30.0, 45.0, 60.0, 30.0, 0.0)  # degrees: a look to the side and back
+
+
+class House(Protocol):
+    """What a tour needs to know of a scene (`scenes.rooms` has it)."""
+
+    centres: Float[Tensor, "r 3"]
+    doorways: Float[Tensor, "d 3"]
+
+    def free(self, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]: ...
 
 
 @dataclass(frozen=True, repr=False)
 class Tour:
-    """A trajectory and what its parts are for."""
+    """A trajectory, the cameras whose views are given, and what the trajectory's parts are for."""
 
-    cameras: Cameras  # (n,)
-    back: slice  # the way back, by other poses
-    twin: Int[Tensor, " n"]  # an earlier camera with the same pose, -1 = none
+    given: Cameras  # (g,)
+    cameras: Cameras  # (n,) the path to generate
+    back: slice  # of the path: the way back, by other poses
+    twin: Int[Tensor, " n"]  # an earlier camera of the path with the same pose, -1 = none
 
     def __repr__(self) -> str:
         revisits = int((self.twin >= 0).sum())
-        return f"Tour({len(self.cameras)} cameras, back={self.back.start}:{self.back.stop}, {revisits} revisits)"
+        back = f"{self.back.start}:{self.back.stop}"
+        return f"Tour({len(self.given)} given, {len(self.cameras)} cameras, back={back}, {revisits} revisits)"
 
 
-def house_tour(house, seed: int = 0, fov: float = 75.0, aspect: float = 4 / 3) -> Tour:
-    """Look around the first room, go through the doorway, look around, come back another way.
+def single_tour(house: House, seed: int = 0, fov: float = 75.0, aspect: float = 4 / 3) -> Tour:
+    """From one view: a look aside, through the doorways, a look round, back, the same look aside.
 
-    Every room is crossed on the way out along the line through its centre and doorways, on the way
-    back along a line beside it, with other headings and slopes. The last cameras revisit the first.
-    Errors: ValueError if there is no free way.
+    The camera keeps facing ahead and backs out along another line, with other headings and slopes,
+    so that what it shows on the way back it has shown before.
     """
     rng = torch.Generator().manual_seed(seed)
-    K = intrinsics(fov, aspect)
-    n = len(house.centres)
-    line = [house.centres[0]]
-    for i in range(n - 1):
-        line += [house.doorways[i], house.centres[i + 1]]
-    out_points = _sample_line(torch.stack(line))
-    first = house.doorways[0] - house.centres[0]
-    start = math.degrees(math.atan2(float(first[0]), float(first[2])))
-    turns = torch.arange(0, 360, TURN)
-    around = [_turned(house.centres[0], start + turns)]
-    heading = _headings(out_points)
-    out = _turned(out_points, heading)
-    there = _turned(house.centres[-1], heading[-1] + turns[1:])
-    back_points = _beside(house, out_points.flip(0), rng)
-    swing = 50 * torch.sin(torch.arange(len(back_points)) * 1.1 + 6 * torch.rand(1, generator=rng))
-    slope = 12 * torch.sin(torch.arange(len(back_points)) * 0.7)
-    back = _turned(back_points, _headings(back_points) + swing, slope)
-    home = around[0]
-    poses = torch.cat([around[0], out, there, back, home])
-    begin_back = len(poses) - len(back) - len(home)
-    twin = torch.full((len(poses),), -1)
-    twin[len(poses) - len(home) :] = torch.arange(len(home))
-    return Tour(cameras(poses, K), slice(begin_back, begin_back + len(back)), twin)
+    points = _way_through(house)
+    heading = _smooth(_headings(points))
+    swing, sideways = torch.tensor(SWING), torch.tensor([*SWING[:2], 15, 0, -15, -30, -15, 0])
+    aside = _poses(points[:1], heading[:1] + swing)
+    out = _poses(points[1:], heading[1:])
+    there = _poses(points[-1:], heading[-1:] + sideways)
+    back_points = _beside(house, points.flip(0), rng)
+    back = _poses(back_points, heading.flip(0) + _sway(len(points), 20, rng), 6 * _wave(points))
+    return _tour(_poses(points[:1], heading[:1]), [aside, out, there], back, aside, fov, aspect)
+
+
+def capture_tour(house: House, seed: int = 0, fov: float = 75.0, aspect: float = 4 / 3) -> Tour:
+    """From six given views in each room: look all round, through the doorways, look all round, and
+    back along another line, with other headings and slopes; at home, the first look again."""
+    rng = torch.Generator().manual_seed(seed)
+    points = _way_through(house)
+    heading, around = _smooth(_headings(points)), torch.arange(0, 360, AROUND)
+    home = _poses(points[:1], heading[:1] + around)
+    out = _poses(points[1:], heading[1:])
+    there = _poses(points[-1:], heading[-1:] + around[1:])
+    back_points = _beside(house, points.flip(0), rng)
+    sway = _sway(len(points), 50, rng)
+    back = _poses(back_points, _headings(back_points) + sway, 12 * _wave(points))
+    ring = torch.arange(0, 360, 60.0)
+    given = torch.cat([_poses(centre[None], heading[:1] + ring) for centre in house.centres])
+    return _tour(given, [home, out, there], back, home, fov, aspect)
+
+
+def _tour(
+    given: Tensor, before: list[Tensor], back: Tensor, again: Tensor, fov: float, aspect: float
+) -> Tour:
+    """`again` repeats the first poses of `before`."""
+    path, K = torch.cat([*before, back, again]), intrinsics(fov, aspect)
+    start = sum(len(part) for part in before)
+    twin = torch.full((len(path),), -1)
+    twin[len(path) - len(again) :] = torch.arange(len(again))
+    return Tour(cameras(given, K), cameras(path, K), slice(start, start + len(back)), twin)
+
+
+def _way_through(house: House) -> Float[Tensor, "n 3"]:
+    """From the first room's centre to the last one's, through the doorways."""
+    corners = [house.centres[0]]
+    for doorway, centre in zip(house.doorways, house.centres[1:], strict=True):
+        corners += [doorway, centre]
+    return _sample_line(torch.stack(corners))
 
 
 def _sample_line(corners: Float[Tensor, "n 3"]) -> Float[Tensor, "m 3"]:
-    """Points every STRIDE along a polyline, its first corner left out and its last included."""
-    pieces = []
-    for a, b in zip(corners[:-1], corners[1:], strict=True):
+    """Points at most STRIDE apart along a polyline, its corners included."""
+    pieces = [corners[:1]]
+    for a, b in itertools.pairwise(corners):
         count = max(1, math.ceil(float((b - a).norm()) / STRIDE))
         pieces.append(a + (b - a) * ((torch.arange(count) + 1) / count)[:, None])
     return torch.cat(pieces)
@@ -85,8 +124,25 @@ def _headings(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     return torch.cat([angle, angle[-1:]])
 
 
-def _turned(
-    position: Float[Tensor, "*#n 3"],
+def _smooth(heading: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Headings averaged over seven views, so that corners are rounded."""
+    yaw = torch.deg2rad(heading)
+    ways = torch.stack([yaw.sin(), yaw.cos()])[None]
+    ways = torch.nn.functional.avg_pool1d(torch.nn.functional.pad(ways, (3, 3), "replicate"), 7, 1)
+    return torch.rad2deg(torch.atan2(ways[0, 0], ways[0, 1]))
+
+
+def _sway(n: int, degrees: float, rng: torch.Generator) -> Float[Tensor, " n"]:
+    """Headings that look left and right by turns."""
+    return degrees * torch.sin(1.1 * torch.arange(n) + 2 * math.pi * torch.rand(1, generator=rng))
+
+
+def _wave(points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+    return torch.sin(0.7 * torch.arange(len(points)))
+
+
+def _poses(
+    position: Float[Tensor, "#n 3"],
     heading: Float[Tensor, " n"],
     slope: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n 4 4"]:
@@ -98,7 +154,9 @@ def _turned(
     return look_at(position, position + ahead)
 
 
-def _beside(house, points: Float[Tensor, "n 3"], rng: torch.Generator) -> Float[Tensor, "n 3"]:
+def _beside(
+    house: House, points: Float[Tensor, "n 3"], rng: torch.Generator
+) -> Float[Tensor, "n 3"]:
     """Points moved sideways and up or down as far as there is room, the same way throughout."""
     yaw = torch.deg2rad(_headings(points))
     side = torch.stack([yaw.cos(), torch.zeros_like(yaw), -yaw.sin()], -1)
@@ -111,9 +169,49 @@ def _beside(house, points: Float[Tensor, "n 3"], rng: torch.Generator) -> Float[
     return moved
 
 
-def covered(scene, context: Cameras, targets: Cameras, rows: int = 36) -> float:
-    """Share of target pixels whose true surface point some context camera (k,) really sees."""
-    return float(true_visibility(scene, context, targets, rows).any(0).float().mean())
+@dataclass(frozen=True)
+class Scores:
+    """What a walk is judged by; None where it is undefined."""
+
+    coverage: float | None  # mean over the way back: target pixels really seen by the context
+    coverage_of_oracle: float | None  # the same, relative to what the best k views cover
+    return_psnr: float | None  # dB, revisits against the first pass
+    return_ssim: float | None
+    truth_psnr: float | None  # dB, all generated views against the scene
+
+
+def score(tour: Tour, steps: Sequence[Step], scene: Scene | None = None, rows: int = 36) -> Scores:
+    """Scores of a walk along a tour. Coverage needs a scene in which things hide each other."""
+    image = torch.cat([step.views.image for step in steps])
+    pairs = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
+    ratios, shares, truth = [], [], None
+    if scene is not None:
+        views = scene.render(tour.cameras, *image.shape[2:])
+        truth = mean(psnr(a, b) for a, b in zip(image, views.image, strict=True))
+        at = 0
+        for step in steps:
+            if tour.back.start <= at < tour.back.stop:
+                share, best = coverage(scene, step, rows)
+                shares.append(share)
+                ratios.append(share / best if best else 1.0)
+            at += len(step.targets)
+    return Scores(
+        mean(shares) if shares else None,
+        mean(ratios) if ratios else None,
+        mean(psnr(image[i], image[j]) for i, j in pairs) if pairs else None,
+        mean(ssim(image[i], image[j]) for i, j in pairs) if pairs else None,
+        truth,
+    )
+
+
+def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
+    """Share of a step's target pixels whose true surface point the chosen views really see, and the
+    share that the oracle's choice of as many views sees."""
+    memory, k = step.before, len(step.retrieval.chosen)
+    visible = true_visibility(scene, memory.views.cameras, step.targets, rows)
+    best = oracle(scene)(memory, step.targets, k, RetrievalConfig(rows=2 * rows))
+    share, top = (visible[r.chosen].any(0).float().mean() for r in (step.retrieval, best))
+    return float(share), float(top)
 
 
 def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:

@@ -7,17 +7,19 @@ context's pixels by their depth, and fills what no context view saw from its sur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import grid_sample, max_pool2d, normalize
 
 from vmemkit.camera import Cameras, project, unproject
-from vmemkit.fill import fill_depth, push_pull
+from vmemkit.cylinder import cylinder_rays, fill_views, surrounding_cameras, to_cylinder
+from vmemkit.fill import exemplar, fill_depth, push_pull
 from vmemkit.splat import SplatConfig, splat
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points
@@ -44,6 +46,9 @@ class Generator(Protocol):
         ...
 
 
+Surroundings = tuple[Tensor, Tensor, Tensor]  # rays [H W 3], panorama [3 H W], source [H W]
+
+
 @dataclass(frozen=True)
 class WarpConfig:
     occlusion: float = 0.03  # relative depth by which a pixel may miss the surface it is taken from
@@ -51,6 +56,10 @@ class WarpConfig:
     imagined: float = 1e-3  # weight of a filled pixel's colour against a seen one's
     edge: float = SurfelConfig.edge
     scale: float = 2**0.5  # of the discs, as in splatting
+    fill: Literal["columns", "exemplar", "push_pull"] = "columns"  # colour of holes, see `fill`
+    crack: float = 0.01  # share of a target below which holes are filled by push-pull
+    rim: float = 0.06  # of the width: how far from a hole nearer surfaces lend it no colour
+    nearer: float = 0.9  # of the hole's depth: what counts as nearer
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,15 +92,17 @@ class Warp:
                 f"warp needs context views with depth, got {context}: retrieve at least one view"
             )
         context = context.replace(confidence=_confidence(context))
-        evidence = context[context.given]
+        evidence, size = context[context.given], context.image.shape[2:]
         discs = [
             context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
         ]
+        around = context if len(evidence) == 0 else evidence
+        surroundings = functools.cache(lambda: _surroundings(around, targets, self.config))
         warped, filled = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
-            warped.append(warp(context, cat(discs), target, self.config))
-            state = fill(warped[-1], target, context, self.config)
+            warped.append(warp(context, cat(discs), target, *size, self.config))
+            state = fill(warped[-1], target, context, surroundings, self.config, rng)
             filled.append(state)
             given = context.given.new_zeros(1)
             made = Views(target, state.image, given, state.depth, state.confidence)
@@ -112,9 +123,10 @@ def context_discs(view: Views, evidence: Views, config: WarpConfig) -> Discs:
     return discs[~(empty & (discs.confidence < SEEN))]
 
 
-def warp(context: Views, discs: Discs, targets: Cameras, config: WarpConfig) -> Generation:
+def warp(
+    context: Views, discs: Discs, targets: Cameras, height: int, width: int, config: WarpConfig
+) -> Generation:
     """The targets as far as the context shows them; elsewhere colour 0, depth NaN, confidence 0."""
-    height, width = context.image.shape[2:]
     seen = splat(discs.surfels, targets, height, width, SplatConfig(scale=config.scale))
     hit = seen.surfel >= 0
     depth = torch.where(hit, seen.depth, torch.nan)
@@ -131,24 +143,78 @@ def warp(context: Views, discs: Discs, targets: Cameras, config: WarpConfig) -> 
     return Generation(torch.where(hit[:, None], image, 0.0), depth, confidence)
 
 
-def fill(state: Generation, targets: Cameras, context: Views, config: WarpConfig) -> Generation:
-    """The holes filled: depth by continuing planes, colour smoothly.
+def fill(
+    state: Generation,
+    target: Cameras,
+    context: Views,
+    surroundings: Callable[[], Surroundings],
+    config: WarpConfig,
+    rng: torch.Generator,
+) -> Generation:
+    """One warped target (m = 1) with its holes filled. Depth continues the planes at their border.
 
+    Colour comes from surfaces as far away as the hole's: by copying columns of the given views
+    all round ("columns"), by a library's content-aware inpainting ("exemplar"), or smoothly.
     Depth that would stand where a given view looked through empty space stays NaN: the pixel is
-    painted, but not remembered. A target that sees nothing at all becomes the context's mean
-    colour at its median depth.
+    painted, but not remembered. A target that sees nothing stands at the context's median depth.
     """
-    known = state.confidence > 0
-    blind = ~known.flatten(1).any(1)
-    image, depth, anchor = state.image.clone(), state.depth.clone(), known | blind[:, None, None]
-    image[blind] = context.image.mean((0, 2, 3))[:, None, None]
-    depth[blind] = context.depth.nanmedian()
-    depth = torch.stack([fill_depth(d, k) for d, k in zip(depth, anchor, strict=True)])
-    points = unproject(targets, depth).flatten(0, 2)
+    image, known = state.image, state.confidence > 0
+    if known.any():
+        depth = fill_depth(state.depth[0], known[0])[None]
+    else:
+        depth = torch.full_like(state.depth, float(context.depth.nanmedian()))
+    anchor = known & ~_in_front_of_holes(depth, known, config)
+    anchor = anchor if anchor.any() else known
+    colored = _colored(state, anchor, target, context, surroundings, config, rng)
+    points = unproject(target, depth).flatten(0, 2)
     empty = _in_empty_space(points, context[context.given], config).view(depth.shape)
-    depth = torch.where(empty & ~known, torch.nan, depth)
-    confidence = torch.where(known, state.confidence, IMAGINED)
-    return Generation(push_pull(image, anchor), depth, confidence)
+    return Generation(
+        torch.where(known[:, None], image, colored).clamp(0, 1),
+        torch.where(empty & ~known, torch.nan, depth),
+        torch.where(known, state.confidence, IMAGINED),
+    )
+
+
+def _colored(
+    state: Generation,
+    anchor: Bool[Tensor, "1 h w"],
+    target: Cameras,
+    context: Views,
+    surroundings: Callable[[], Surroundings],
+    config: WarpConfig,
+    rng: torch.Generator,
+) -> Float[Tensor, "1 3 h w"]:
+    """Colour for every pixel, from the `anchor` ones and what is all round."""
+    narrow = (state.confidence == 0).float().mean() < config.crack
+    if config.fill == "columns" and not narrow and (anchor.any() or surroundings()[2].any()):
+        return fill_views(target, state.image, anchor, *surroundings())
+    if not anchor.any():
+        return context.image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
+    if config.fill == "exemplar" and not narrow:
+        source = anchor & (state.confidence >= SEEN)
+        source = source if source.any() else anchor
+        seed = int(torch.randint(2**31, (1,), generator=rng))
+        return exemplar(state.image[0], anchor[0], source[0], seed)[None]
+    return push_pull(state.image, anchor)
+
+
+def _surroundings(views: Views, targets: Cameras, config: WarpConfig) -> Surroundings:
+    """What the views show all round the targets: (rays, panorama, which of it is shown)."""
+    directions = cylinder_rays(targets, *views.image.shape[2:])
+    ring = surrounding_cameras(targets, directions)
+    discs = cat([context_discs(views[i : i + 1], views[:0], config) for i in range(len(views))])
+    state = warp(views, discs, ring, directions.shape[0], directions.shape[1] // 4, config)
+    return (directions, *to_cylinder(ring, state.image, state.confidence > 0, directions))
+
+
+def _in_front_of_holes(
+    depth: Float[Tensor, "1 h w"], known: Bool[Tensor, "1 h w"], config: WarpConfig
+) -> Bool[Tensor, "1 h w"]:
+    """Pixels near a hole that lie in front of it: what moved aside and uncovered it."""
+    reach = max(1, round(config.rim * depth.shape[-1]))
+    behind = torch.where(known, 0.0, depth)
+    behind = max_pool2d(behind, 2 * reach + 1, stride=1, padding=reach)
+    return depth < config.nearer * behind
 
 
 def _confidence(views: Views) -> Float[Tensor, "t h w"]:

@@ -52,6 +52,7 @@ class RetrievalConfig:
     sharpness: float = (
         0.5  # coverage: share of a pixel's worth that depends on how sharp it was seen
     )
+    generated: float = 0.8  # coverage: worth of a generated view against a given one
     blind: Literal["raise", "nearest"] = (
         "raise"  # if the targets see no surfel: fail | nearest poses
     )
@@ -160,6 +161,7 @@ def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
     quality = (
         1 - config.sharpness + config.sharpness * _sharpness(memory, query, seen, surfel, view)
     )
+    quality = torch.where(memory.views.given[view], quality, config.generated * quality)
     best, chosen = torch.zeros_like(pixels), []
     for _ in range(k):
         gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]

@@ -31,9 +31,9 @@ class Surfels(TensorStruct):
 class PointMaps(TensorStruct):
     """Estimated geometry of views, a world point and a planar depth per pixel; NaN = unknown."""
 
-    points: Float[Tensor, "t h w 3"]
-    depth: Float[Tensor, "t h w"]
-    confidence: Float[Tensor, "t h w"]  # >= 1 is trusted
+    points: Float[Tensor, "*t h w 3"]
+    depth: Float[Tensor, "*t h w"]
+    confidence: Float[Tensor, "*t h w"]  # >= 1 is trusted
 
     @classmethod
     def from_depth(

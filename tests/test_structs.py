@@ -1,0 +1,145 @@
+"""Value types: indexing, joining and moving as a whole; rows that grow without ever changing."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vmemkit.structs import Rows, TensorStruct, cat, unflatten
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Inner(TensorStruct):
+    a: Tensor
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Outer(TensorStruct):
+    inner: Inner
+    b: Tensor
+    c: Tensor | None = None
+
+
+def outer(n: int, start: int = 0, c: bool = True) -> Outer:
+    b = torch.arange(start, start + n)
+    return Outer(Inner(b[:, None] * 10), b, b * 100 if c else None)
+
+
+# ---- structs -------------------------------------------------------------------------------------
+
+
+def test_leaves_are_named_by_dots_and_absent_ones_left_out():
+    assert list(outer(2).leaves()) == ["inner.a", "b", "c"]
+    assert list(outer(2, c=False).leaves()) == ["inner.a", "b"]
+
+
+def test_an_index_takes_the_same_rows_of_every_tensor():
+    taken = outer(5)[torch.tensor([3, 1])]
+    assert taken.b.tolist() == [3, 1]
+    assert taken.inner.a.tolist() == [[30], [10]]
+    assert len(outer(5)[1:4]) == 3
+    assert len(outer(5)[outer(5).b > 2]) == 2
+
+
+def test_map_reaches_every_tensor_and_leaves_the_original_alone():
+    original = outer(3)
+    mapped = original.map(lambda tensor: tensor + 1)
+    assert mapped.inner.a.tolist() == [[1], [11], [21]]
+    assert original.inner.a.tolist() == [[0], [10], [20]]
+
+
+def test_structs_are_frozen_and_replace_makes_another():
+    original = outer(2)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        original.b = torch.zeros(2)
+    assert original.replace(c=None).c is None
+    assert original.c is not None
+
+
+def test_the_repr_shows_shapes_not_values():
+    assert repr(outer(2)) == "Outer(inner.a=[2, 1], b=[2], c=[2])"
+
+
+def test_moving_a_struct_moves_every_tensor(device):
+    moved = outer(2).to(device)
+    assert moved.device.type == device
+    assert {leaf.device.type for leaf in moved.leaves().values()} == {device}
+
+
+def test_cat_undoes_slicing():
+    whole = outer(7)
+    joined = cat([whole[:2], whole[2:2], whole[2:]])
+    assert all(torch.equal(leaf, whole.leaves()[name]) for name, leaf in joined.leaves().items())
+
+
+def test_cat_of_nothing_or_of_unlike_structs_is_refused():
+    with pytest.raises(ValueError, match="got none"):
+        cat([])
+    with pytest.raises(ValueError, match="same fields"):
+        cat([outer(2), outer(2, c=False)])
+
+
+def test_unflatten_undoes_leaves():
+    whole = outer(3)
+    built = unflatten(outer(0), whole.leaves())
+    assert repr(built) == repr(whole)
+    assert torch.equal(built.inner.a, whole.inner.a)
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def contents(rows: Rows) -> list[int]:
+    assert torch.equal(rows.value.inner.a[:, 0], rows.value.b * 10)
+    return rows.value.b.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 99), st.integers(0, 5)), max_size=25))
+def test_rows_behave_as_lists_whatever_is_appended_to_whichever_value(program):
+    values, lists, serial = [Rows.of(outer(2))], [[0, 1]], 2
+    for grow, which, count in program:
+        rows, expected = values[which % len(values)], lists[which % len(values)]
+        if grow:
+            values.append(rows.append(outer(count, start=serial)))
+            lists.append([*expected, *range(serial, serial + count)])
+            serial += count
+        else:
+            kept = min(count, len(rows))
+            values.append(rows.prefix(kept))
+            lists.append(expected[:kept])
+    assert [contents(rows) for rows in values] == lists
+    assert [len(rows) for rows in values] == [len(expected) for expected in lists]
+
+
+def test_rows_start_as_a_copy():
+    source = outer(2)
+    rows = Rows.of(source)
+    source.b[0] = 99
+    assert contents(rows) == [0, 1]
+
+
+def test_appending_copies_what_is_there_only_when_the_buffer_is_full():
+    rows, moves = Rows.of(outer(1)), 0
+    for i in range(1, 1000):
+        grown = rows.append(outer(1, start=i))
+        moves += grown.value.b.data_ptr() != rows.value.b.data_ptr()
+        rows = grown
+    assert contents(rows) == list(range(1000))
+    assert moves <= 10  # the buffer doubles: log2(1000)
+
+
+def test_a_prefix_shares_the_memory_of_the_whole():
+    rows = Rows.of(outer(5))
+    assert rows.prefix(3).value.b.data_ptr() == rows.value.b.data_ptr()
+
+
+def test_of_two_branches_neither_sees_the_other():
+    trunk = Rows.of(outer(1)).append(outer(1, start=1))  # capacity to spare for one of them
+    left, right = trunk.append(outer(1, start=7)), trunk.append(outer(1, start=8))
+    assert [contents(rows) for rows in (trunk, left, right)] == [[0, 1], [0, 1, 7], [0, 1, 8]]
