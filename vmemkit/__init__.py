@@ -1,0 +1,52 @@
+"""vmemkit: surfel-indexed view memory (VMem, Li et al., ICCV 2025), one stage at a time.
+
+The stages are functions on frozen values: `retrieve`, a generator such as `Warp()`, a reconstructor
+such as `reconstruct.from_depth`, and `write`; `step` and `walk` chain them.
+Conventions (axes, units, pixels, intrinsics) are stated once, in `vmemkit.camera`.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from vmemkit.camera import Cameras, cameras
+from vmemkit.generate import Warp, WarpConfig
+from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
+from vmemkit.storage import load, save
+from vmemkit.surfels import PointMaps, Surfels
+from vmemkit.views import Views
+from vmemkit.walk import Step, step, walk
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "POLICIES",
+    "Cameras",
+    "Memory",
+    "MemoryConfig",
+    "PointMaps",
+    "Retrieval",
+    "RetrievalConfig",
+    "Step",
+    "Surfels",
+    "Views",
+    "Warp",
+    "WarpConfig",
+    "begin",
+    "cameras",
+    "load",
+    "retrieve",
+    "save",
+    "step",
+    "walk",
+    "write",
+]
+
+_LAZY = ("evaluate", "figures", "scenes", "trajectory", "reconstruct", "retrieval", "splat")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Submodules on first use, so that `import vmemkit` loads no plotting and no scene."""
+    if name in _LAZY:
+        return import_module(f"vmemkit.{name}")
+    raise AttributeError(f"module 'vmemkit' has no attribute {name!r}")

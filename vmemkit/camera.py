@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +58,9 @@ def cameras(
     """
     poses = world_from_cam.float()
     K = intrinsics(70.0, device=poses.device) if K is None else K.float()
-    return check(Cameras(poses, K.expand(*poses.shape[:-2], 3, 3)))
+    with suppress(RuntimeError):  # `check` says what does not fit
+        K = K.expand(*poses.shape[:-2], 3, 3)
+    return check(Cameras(poses, K))
 
 
 def check(cameras: Cameras) -> Cameras:

@@ -159,13 +159,19 @@ def fill(
     painted, but not remembered. A target that sees nothing stands at the context's median depth.
     """
     image, known = state.image, state.confidence > 0
-    if known.any():
+    narrow = bool((~known).float().mean() < config.crack)
+    if narrow:
+        depth = 1 / push_pull(1 / state.depth[:, None], known)[:, 0]
+    elif known.any():
         depth = fill_depth(state.depth[0], known[0])[None]
     else:
         depth = torch.full_like(state.depth, float(context.depth.nanmedian()))
     anchor = known & ~_in_front_of_holes(depth, known, config)
     anchor = anchor if anchor.any() else known
-    colored = _colored(state, anchor, target, context, surroundings, config, rng)
+    if narrow:
+        colored = push_pull(image, anchor)
+    else:
+        colored = _colored(state, anchor, target, context, surroundings, config, rng)
     points = unproject(target, depth).flatten(0, 2)
     empty = _in_empty_space(points, context[context.given], config).view(depth.shape)
     return Generation(
@@ -185,12 +191,11 @@ def _colored(
     rng: torch.Generator,
 ) -> Float[Tensor, "1 3 h w"]:
     """Colour for every pixel, from the `anchor` ones and what is all round."""
-    narrow = (state.confidence == 0).float().mean() < config.crack
-    if config.fill == "columns" and not narrow and (anchor.any() or surroundings()[2].any()):
+    if config.fill == "columns" and (anchor.any() or surroundings()[2].any()):
         return fill_views(target, state.image, anchor, *surroundings())
     if not anchor.any():
         return context.image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
-    if config.fill == "exemplar" and not narrow:
+    if config.fill == "exemplar":
         source = anchor & (state.confidence >= SEEN)
         source = source if source.any() else anchor
         seed = int(torch.randint(2**31, (1,), generator=rng))

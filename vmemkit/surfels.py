@@ -39,8 +39,8 @@ class PointMaps(TensorStruct):
     def from_depth(
         cls,
         cameras: Cameras,
-        depth: Float[Tensor, "t h w"],
-        confidence: Float[Tensor, "t h w"] | None = None,
+        depth: Float[Tensor, "*t h w"],
+        confidence: Float[Tensor, "*t h w"] | None = None,
     ) -> PointMaps:
         """Point maps of depth maps; confidence 1 where none is given."""
         points = unproject(cameras, depth)
