@@ -52,6 +52,8 @@ def by_projection(
     `pixel` is where each new surfel lies on the view's surfel grid of (rows, columns) `grid`;
     `camera` (1,) is the view's.
     """
+    if len(new) == 0:
+        return pixel, pixel.bool()
     height, width = grid
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
@@ -64,17 +66,14 @@ def by_projection(
     match = at_pixel[(row[ids] * width + column[ids]).long()]
     ids, match = ids[match >= 0], match[match >= 0]
     centred = ids[_same_surface(new[match], old[ids], config)]
-    # 2. New surfels whose pixel hits an old disc on the same surface.
-    beyond = torch.full((height * width,), torch.inf, device=pixel.device)
-    distance = ((new.position - camera.position[0]) * camera.forward[0]).sum(-1)
-    beyond[pixel] = distance - config.distance * new.radius  # look past what hides the new surface
-    hit = splat(old, camera, height, width, beyond=beyond.view(1, height, width))
-    hit = hit.surfel.flatten()[pixel]
-    candidates = (hit >= 0).nonzero()[:, 0]
-    same = _same_surface(old[hit[candidates]], new[candidates], config)
-    fresh = torch.ones_like(pixel, dtype=torch.bool)
-    fresh[candidates[same]] = False
-    return torch.unique(torch.cat([centred, hit[candidates[same]]])), fresh
+
+    # 2. New surfels whose pixel hits an old disc on the same surface, whatever hides it.
+    def accept(ids: Tensor, at: Tensor) -> Bool[Tensor, " f"]:
+        match = at_pixel[at]
+        return (match >= 0) & _same_surface(old[ids], new[match], config)
+
+    hit = splat(old, camera, height, width, accept=accept).surfel.flatten()[pixel]
+    return torch.unique(torch.cat([centred, hit[hit >= 0]])), hit < 0
 
 
 def _same_surface(plane: Surfels, point: Surfels, config: AssociationConfig) -> Bool[Tensor, " n"]:

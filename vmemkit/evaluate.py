@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Protocol
@@ -21,8 +21,10 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
-from vmemkit.retrieval import RetrievalConfig, oracle, true_visibility
+from vmemkit.memory import MemoryConfig, begin, write
+from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
 from vmemkit.scenes import Scene
+from vmemkit.surfels import PointMaps
 from vmemkit.walk import Step
 
 STRIDE = 0.35  # metres between the views of a tour
@@ -212,6 +214,37 @@ def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
     best = oracle(scene)(memory, step.targets, k, RetrievalConfig(rows=2 * rows))
     share, top = (visible[r.chosen].any(0).float().mean() for r in (step.retrieval, best))
     return float(share), float(top)
+
+
+def race(
+    scene: Scene,
+    tour: Tour,
+    policies: Mapping[str, tuple[str | Policy, RetrievalConfig]],
+    k: int = 4,
+    m: int = 4,
+    size: tuple[int, int] = (96, 128),
+    config: MemoryConfig | None = None,
+) -> dict[str, list[float]]:
+    """Coverage relative to the oracle's, per step of the way back, of several policies on one memory.
+
+    The memory holds the scene's true views and depths, so that only retrieval is judged. `policies`
+    maps a label to a policy and its configuration.
+    """
+    path = tour.cameras[: tour.back.stop]
+    views = scene.render(path, *size)
+    memory = begin(views[: tour.back.start], config)
+    ratios: dict[str, list[float]] = {label: [] for label in policies}
+    for start in range(tour.back.start, tour.back.stop, m):
+        targets = path[start : start + m]
+        visible = true_visibility(scene, memory.views.cameras, targets)
+        best = oracle(scene)(memory, targets, k, RetrievalConfig())
+        top = float(visible[best.chosen].any(0).float().mean())
+        for label, (policy, settings) in policies.items():
+            chosen = retrieve(memory, targets, k, policy, settings).chosen
+            ratios[label].append(float(visible[chosen].any(0).float().mean()) / top)
+        new = views[start : start + m]
+        memory = write(memory, new, PointMaps.from_depth(new.cameras, new.depth))
+    return ratios
 
 
 def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:

@@ -107,7 +107,9 @@ class Memory:
             ("sightings", ends.sightings, len(sightings)),
         ):
             steps = torch.diff(counts, prepend=counts.new_zeros(1))
-            if (steps < 0).any() or (int(counts[-1]) if len(counts) else 0) != total:
+            # bounded first: steps of hostile counts could wrap round to look like rises
+            fits = not ((counts < 0) | (counts > total) | (steps < 0)).any()
+            if not fits or (int(counts[-1]) if len(counts) else 0) != total:
                 raise ValueError(f"ends.{name} must rise to the {total} rows of its table")
         if len(ends) != len(views):
             raise ValueError(f"got ends of {len(ends)} views for {len(views)} views")

@@ -75,6 +75,9 @@ class Retrieval:
         return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
 
 
+EXCHANGES = 10  # rounds of exchanging views in `coverage`; it settles in two or three
+
+
 class Policy(Protocol):
     def __call__(
         self, memory: Memory, targets: Cameras, k: int, config: RetrievalConfig
@@ -145,11 +148,11 @@ def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConf
 
 
 def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
-    """Greedy maximum coverage of target pixels, each worth more the more sharply it was seen.
+    """Maximum coverage of target pixels, each worth more the more sharply it was seen.
 
     The worth of a set of views is the sum over pixels of the best quality among the views that saw
-    the pixel's surfel: monotone and submodular, so greedy is within 1 - 1/e of the best set
-    (Nemhauser et al., 1978).
+    the pixel's surfel: monotone and submodular, so the greedy choice is within 1 - 1/e of the best
+    set (Nemhauser et al., 1978); exchanging single views then improves it further.
     """
     query = _query(targets, config)
     distance, seen = _distance(memory, query), _look(memory, query, config)
@@ -162,16 +165,7 @@ def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
         1 - config.sharpness + config.sharpness * _sharpness(memory, query, seen, surfel, view)
     )
     quality = torch.where(memory.views.given[view], quality, config.generated * quality)
-    best, chosen = torch.zeros_like(pixels), []
-    for _ in range(k):
-        gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
-        gains = torch.zeros(len(memory), device=gain.device).index_add_(0, view, gain)
-        winner = int(_ranked(gains, distance)[0])
-        if gains[winner] <= 0:
-            break
-        chosen.append(winner)
-        own = view == winner
-        best[surfel[own]] = torch.maximum(best[surfel[own]], quality[own])
+    chosen = _best_cover(surfel, view, quality, pixels, distance, k)
     votes = count_votes(memory, pixels)
     nobody = torch.full_like(votes, -1).long()
     return Retrieval("coverage", _ids(chosen, memory), votes, distance, nobody, query, seen)
@@ -377,6 +371,35 @@ def _footprints(
     depth = (sight * cameras.forward[camera]).sum(-1).clamp(min=1e-6)
     cosine = (sight * memory.surfels.normal[surfel]).sum(-1) / sight.norm(dim=-1).clamp(min=1e-6)
     return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0))
+
+
+def _best_cover(
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
+    quality: Float[Tensor, " e"],
+    pixels: Float[Tensor, " n"],
+    distance: Float[Tensor, " t"],
+    k: int,
+) -> list[int]:
+    """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
+    none changes. The first round is the greedy choice. Row e: `view` saw `surfel` with `quality`."""
+    chosen: list[int] = []
+    for _ in range(EXCHANGES):
+        before = list(chosen)
+        for i in range(k):
+            others = torch.tensor(chosen[:i] + chosen[i + 1 :], device=view.device)
+            held = torch.isin(view, others)
+            best = torch.zeros_like(pixels)
+            best.scatter_reduce_(0, surfel[held], quality[held], "amax")
+            gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
+            gains = torch.zeros_like(distance).index_add_(0, view, gain)
+            winner = _ranked(gains, distance)[0]
+            now = gains[chosen[i]] if i < len(chosen) else 0.0
+            if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end
+                chosen[i : i + 1] = [winner]
+        if chosen == before:
+            break
+    return chosen
 
 
 def _released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:

@@ -12,10 +12,11 @@ Every disc is expanded into the pixels of its bounding box ("fragments"); the sm
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.camera import Cameras
@@ -47,37 +48,49 @@ class SplatConfig:
         return cls(scale=1.0, near=0.1, far=1000.0, polygon=True)
 
 
+Accept = Callable[[Int[Tensor, " f"], Int[Tensor, " f"]], Bool[Tensor, " f"]]
+
+
 def splat(
     surfels: Surfels,
     cameras: Cameras,
     height: int,
     width: int,
     config: SplatConfig | None = None,
-    beyond: Float[Tensor, "m h w"] | None = None,
+    accept: Accept | None = None,
 ) -> Splat:
     """Render surfel indices into cameras (m,). Back faces and what is nearer than `near` are not
-    drawn, nor, in a pixel, what is nearer than `beyond` (depth peeling; discs only).
+    drawn, nor hits that `accept` refuses: it is called with surfel ids and pixel ids,
+    (camera * height + row) * width + column, and returns which count.
 
     Errors: ValueError for an empty canvas.
     """
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
-    config = config or SplatConfig()
-    views = [cameras[i : i + 1] for i in range(len(cameras))]
-    if config.polygon:
-        return cat([_polygons(surfels, view, height, width, config) for view in views])
-    if beyond is None:
-        beyond = surfels.position.new_zeros(len(views), height, width)
-    nearest = beyond.clamp(min=config.near)
-    return cat(
-        [_discs(surfels, view, near, config) for view, near in zip(views, nearest, strict=True)]
-    )
+    config, pixels = config or SplatConfig(), height * width
+    hits = _polygon_hits if config.polygon else _disc_hits
+    canvases = []
+    for i in range(len(cameras)):
+        keys = torch.full((pixels,), EMPTY, dtype=torch.int64, device=surfels.device)
+        cosine, batches = hits(surfels, cameras[i : i + 1], height, width, config)
+        for surfel, pixel, depth in batches:
+            if accept is not None:
+                kept = accept(surfel, pixel + i * pixels)
+                surfel, pixel, depth = surfel[kept], pixel[kept], depth[kept]
+            # Positive float32 order as their bit patterns do.
+            packed = (depth.view(torch.int32).long() << 32) | surfel
+            keys.scatter_reduce_(0, pixel, packed, "amin")
+        canvases.append(_read(keys, cosine, height, width))
+    return cat(canvases)
 
 
-def _discs(
-    surfels: Surfels, camera: Cameras, nearest: Float[Tensor, "h w"], config: SplatConfig
-) -> Splat:
-    height, width = nearest.shape
+Hits = Iterator[tuple[Int[Tensor, " f"], Int[Tensor, " f"], Float[Tensor, " f"]]]
+
+
+def _disc_hits(
+    surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
+) -> tuple[Float[Tensor, " n"], Hits]:
+    """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
     rotation, eye = camera.rotation[0], camera.position[0]
     size = camera.K.new_tensor([width, height])
     focal = camera.K[0].diagonal()[:2] * size
@@ -93,27 +106,26 @@ def _discs(
     high = torch.where(high > 0, high / near[:, None], high / far[:, None])
     drawn = (c > 0) & (q[:, 2] > 0) & (far > config.near) & (q[:, 2] < config.far)
     boxes = _Boxes.of(low * focal + centre, high * focal + centre, drawn, height, width)
-    # 2. The nearest hit per pixel.
     middle = q[:, :2] / q[:, 2:] * focal + centre
-    k0 = c / q[:, 2]
-    keys = torch.full((height * width,), EMPTY, dtype=torch.int64, device=q.device)
-    for s, row, column in boxes.fragments():
-        du, dv = (column - middle[s, 0]) / focal[0], (row - middle[s, 1]) / focal[1]
-        nd = n[s, 0] * du + n[s, 1] * dv
-        facing = k0[s] + nd
-        cs, qs = c[s], q[s]
-        dx, dy, dz = cs * du - nd * qs[:, 0], cs * dv - nd * qs[:, 1], nd * qs[:, 2]
-        depth = cs / facing
-        inside = dx * dx + dy * dy + dz * dz <= (r[s] * facing) ** 2
-        inside &= (facing > 0) & (depth > nearest[row, column])
-        _keep_nearest(keys, (row * width + column)[inside], depth[inside], s[inside])
-    cosine = c / q.norm(dim=-1).clamp(min=1e-12)
-    return _read(keys, cosine, height, width)
+
+    def batches() -> Hits:
+        # 2. Rays that meet a disc, and where.
+        for s, row, column in boxes.fragments():
+            du, dv = (column - middle[s, 0]) / focal[0], (row - middle[s, 1]) / focal[1]
+            nd, cs, qs = n[s, 0] * du + n[s, 1] * dv, c[s], q[s]
+            facing = cs / qs[:, 2] + nd
+            dx, dy, dz = cs * du - nd * qs[:, 0], cs * dv - nd * qs[:, 1], nd * qs[:, 2]
+            depth = cs / facing
+            inside = dx * dx + dy * dy + dz * dz <= (r[s] * facing) ** 2
+            inside &= (facing > 0) & (depth > config.near)
+            yield s[inside], (row * width + column)[inside], depth[inside]
+
+    return c / q.norm(dim=-1).clamp(min=1e-12), batches()
 
 
-def _polygons(
+def _polygon_hits(
     surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
-) -> Splat:
+) -> tuple[Float[Tensor, " n"], Hits]:
     """16-gons of constant depth (the mean of their corners), in float64, like the released code."""
     rotation, eye = camera.rotation[0].double(), camera.position[0].double()
     K = camera.K[0].double() * torch.tensor([[width], [height], [1.0]], device=camera.K.device)
@@ -138,11 +150,13 @@ def _polygons(
     depth = torch.where(front, corners[..., 2], 0).sum(-1) / front.sum(-1).clamp(min=1)
     xy = corners[..., :2] / corners[..., 2:] * K.diagonal()[:2] + K[:2, 2] - 0.5
     boxes = _Boxes.of(xy.amin(1), xy.amax(1), drawn, height, width)
-    keys = torch.full((height * width,), EMPTY, dtype=torch.int64, device=q.device)
-    for s, row, column in boxes.fragments():
-        inside = _in_polygon(xy[s], column.double(), row.double())
-        _keep_nearest(keys, (row * width + column)[inside], depth[s][inside], s[inside])
-    return _read(keys, cosine.float(), height, width)
+
+    def batches() -> Hits:
+        for s, row, column in boxes.fragments():
+            inside = _in_polygon(xy[s], column.double(), row.double())
+            yield s[inside], (row * width + column)[inside], depth[s[inside]].float()
+
+    return cosine.float(), batches()
 
 
 def _polygon_corners(
@@ -193,7 +207,7 @@ class _Boxes:
         live = (drawn & (area > 0)).nonzero()[:, 0]
         return cls(live, first[live, 1], first[live, 0], size[live, 0], area[live])
 
-    def fragments(self):
+    def fragments(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches of (surfel, row, column), at most about FRAGMENTS each."""
         ends = self.area.cumsum(0)
         start = 0
@@ -209,18 +223,6 @@ class _Boxes:
             down = torch.div(k, width, rounding_mode="floor")
             yield self.surfel[box], self.row[box] + down, self.column[box] + k - down * width
             start = stop
-
-
-def _keep_nearest(
-    keys: Int[Tensor, " p"],
-    pixel: Int[Tensor, " f"],
-    depth: Float[Tensor, " f"],
-    surfel: Int[Tensor, " f"],
-) -> None:
-    """Lower `keys` in place to the packed (depth bits, surfel) where a fragment is nearer."""
-    # Positive float32 order as their bit patterns do.
-    packed = (depth.float().view(torch.int32).long() << 32) | surfel
-    keys.scatter_reduce_(0, pixel, packed, "amin")
 
 
 def _read(keys: Int[Tensor, " p"], cosine: Float[Tensor, " n"], height: int, width: int) -> Splat:
