@@ -5,12 +5,13 @@ figures, which are returned, never shown or saved (`figure.savefig` does that; n
 
 A view has one colour, the same in every picture (`view_colors`). In a vote map each pixel of a
 target has the colour of the first chosen view that saw its surfel; pale was seen, but by no chosen
-view; dark was never seen. Plans are seen from above, with the walk's first camera looking up.
+view; dark was never seen.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,28 +21,31 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from vmemkit.camera import Cameras
+from vmemkit.camera import Cameras, cameras, intrinsics, look_at, project
 from vmemkit.memory import Memory
 from vmemkit.retrieval import Retrieval
 from vmemkit.splat import Splat, splat
 from vmemkit.walk import Step
 
-PALE, DARK = 0.84, 0.13  # grey levels of vote maps: seen by no chosen view | never seen
+PALE, DARK, PAPER = 0.84, 0.13, 1.0  # grey levels: seen by no chosen view | never seen | of plans
 INK, QUIET = "#22262b", "#6d747c"  # of texts
 # View colours: OKLCh hue and lightness advance by shares of their ranges that a search found to keep
 # views less than 30 apart the most distinct, to normal eyes and to simulated colour-blind ones
 # (Machado et al., 2009). OKLab: Ottosson, 2020.
 HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
 LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
-SHADE = 0.5  # share of a vote map's brightness that follows the surfels' own, to show their shapes
+SHADE = 0.35  # share of a vote map's brightness that follows the surfels' own, to show their shapes
 MAP_ROWS = 96  # of what is rendered for a figure
 DPI = 150
 PAGE = 8.0  # inches: 1200 pixels, the width of a page of documentation
-GAP, CAPTION, HEADING, TITLE = 0.05, 0.17, 0.22, 0.3  # inches
-PLAN_SURFELS = 12_000  # enough to fill a plan, few enough to draw at once
-CEILING = 0.7  # cosine to straight up beyond which a surfel is of a ceiling, which hides all else
+GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, round these
+HEADING, TITLE = 0.22, 0.3  # inches
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LENS = 35.0  # degrees: of the camera that takes plans, long so that rooms stay rectangles
+WEDGE = 0.05  # length of a camera in a plan, of the plan's extent
 
 
 class Picture(Figure):
@@ -91,9 +95,7 @@ def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
 
 def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:
     """The memory's surfels in their own colours, as the cameras (m,) see them."""
-    seen = _splat(memory, cameras, rows)
-    color = torch.cat([memory.surfels.color, memory.surfels.color.new_full((1, 3), DARK)])
-    return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
+    return _painted(memory, _splat(memory, cameras, rows), DARK)
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -103,28 +105,38 @@ def contact_sheet(
     steps: Sequence[Step],
     truth: Float[Tensor, "n 3 h w"] | None = None,
     title: str | None = None,
-    rows: int | Sequence[int] = 6,
+    rows: int | Sequence[int] = 4,
 ) -> Figure:
-    """A row per shown step, for the last of its targets: the target, the votes, the chosen views
-    with the share of the target's pixels that each explains, and what was generated.
+    """A row per shown step: its targets, the votes for them, the chosen views with the share of the
+    targets' pixels that each explains, and the generated views with their numbers.
 
-    `truth` holds the true images of the whole path; without it the target is shown as the memory
-    recalls it. `rows` is how many steps to show, evenly spaced, or which.
+    `truth` holds the true images of the whole path; without it the targets are shown as far as the
+    memory recalls them. `rows` is how many steps to show, evenly spaced, or which.
     Errors: ValueError for no steps, for rows that there are not, and for truth of another length.
     """
-    shown, ends = _shown(steps, rows), torch.tensor([len(s.targets) for s in steps]).cumsum(0)
-    if truth is not None and len(truth) != ends[-1]:
-        raise ValueError(f"truth needs an image per target, {int(ends[-1])}, got {len(truth)}")
-    k = max(len(steps[i].retrieval.chosen) for i in shown)
-    page = _Page.of(len(shown), k + 3, _aspect(steps[0].views.image), title)
-    target = "target" if truth is not None else "target, as recalled"
-    headings = [target, "who saw it", "chosen views", *[""] * (k - 1), "generated"]
-    for column, heading in enumerate(headings):
+    shown, starts = _shown(steps, rows), [0, *itertools.accumulate(len(s.targets) for s in steps)]
+    if truth is not None and len(truth) != starts[-1]:
+        raise ValueError(f"truth needs an image per target, {starts[-1]}, got {len(truth)}")
+    page = _Page.of(len(shown), 4, _aspect(steps[0].views.image), title)
+    targets = "targets, in truth" if truth is not None else "targets, as recalled"
+    for column, heading in enumerate((targets, "who saw it", "chosen", "generated")):
         page.heading(column, heading)
     for row, i in enumerate(shown):
-        step = steps[i]
-        view = recalled(step.before, step.targets[-1:])[0] if truth is None else truth[ends[i] - 1]
-        _sheet_row(page, row, step, view)
+        step, memory = steps[i], steps[i].before
+        whole = (
+            recalled(memory, step.targets) if truth is None else truth[starts[i] : starts[i + 1]]
+        )
+        shares = explained(memory, step.retrieval).mean(0).tolist()
+        chosen, made = step.retrieval.chosen.tolist(), range(len(memory), len(step.memory))
+        kinds = ["given" if memory.views.given[view] else "view" for view in chosen]
+        labels = [
+            f"{kind} {view}: {share:.0%}"
+            for kind, view, share in zip(kinds, chosen, shares, strict=True)
+        ]
+        page.mosaic(row, 0, whole)
+        page.mosaic(row, 1, vote_map(memory, step.retrieval).permute(0, 3, 1, 2))
+        page.mosaic(row, 2, step.context.image, chosen, labels)
+        page.mosaic(row, 3, step.views.image, made, [f"view {view}" for view in made])
     return page.figure
 
 
@@ -141,62 +153,69 @@ def comparison(
     """
     if not walks or not moments or not all(0 <= i < len(truth) for i in moments):
         raise ValueError(f"need a walk, and moments from 0 to {len(truth) - 1}, got {moments}")
-    page = _Page.of(len(moments), 1 + 2 * len(walks), _aspect(truth), title, caption=0.0)
+    page = _Page.of(len(moments), 1 + 2 * len(walks), _aspect(truth), title)
     page.heading(0, "truth")
     for row, moment in enumerate(moments):
-        page.image(row, 0, truth[moment])
+        page.mosaic(row, 0, truth[moment : moment + 1])
     for i, (name, steps) in enumerate(walks.items()):
         image = torch.cat([step.views.image for step in steps])
         owner = [step for step in steps for _ in range(len(step.targets))]
         page.heading(1 + 2 * i, f"{name}: chosen")
-        page.heading(2 + 2 * i, "and generated")
+        page.heading(2 + 2 * i, "generated")
         for row, moment in enumerate(moments):
-            page.mosaic(row, 1 + 2 * i, owner[moment].context.image, _frames(owner[moment]))
-            page.image(row, 2 + 2 * i, image[moment])
+            step = owner[moment]
+            page.mosaic(row, 1 + 2 * i, step.context.image, step.retrieval.chosen.tolist())
+            page.mosaic(row, 2 + 2 * i, image[moment : moment + 1])
     return page.figure
 
 
-def filmstrip(
-    images: Float[Tensor, "t 3 h w"], columns: int = 8, captions: Sequence[str] | None = None
-) -> Figure:
-    """Images in reading order. Errors: ValueError for no images, or captions of another length."""
-    if len(images) == 0 or columns < 1 or len(captions or images) != len(images):
-        raise ValueError(f"need images, a column, and a caption for each, got {len(images)} images")
-    columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    page = _Page.of(rows, columns, _aspect(images), caption=CAPTION if captions else 0.0, heading=0)
-    for i, image in enumerate(images):
-        page.image(i // columns, i % columns, image, captions[i] if captions else "")
-    return page.figure
+def filmstrip(images: Float[Tensor, "t 3 h w"], columns: int = 8) -> Figure:
+    """Images in reading order, framed in the colours of views 0 to t - 1.
 
-
-def plan(memory: Memory, retrieval: Retrieval | None = None) -> Figure:
-    """The memory from above: surfels below the ceiling, and the views, given ones in full.
-
-    With a retrieval, its targets are black, and of the views the chosen ones stand out.
-    Errors: ValueError for a memory without views.
+    Errors: ValueError for no images, or no column.
     """
-    if len(memory) == 0:
-        raise ValueError("a plan needs views, got an empty memory: write a view first")
-    surfels, cameras = memory.surfels.to("cpu"), memory.views.cameras.to("cpu")
-    below = (surfels.normal[:, 1] > -CEILING).nonzero()[:, 0]
-    below = below[:: max(1, math.ceil(len(below) / PLAN_SURFELS))]
-    shown = surfels[below[surfels.position[below, 1].argsort(descending=True)]]  # y points down
-    figure = _figure(PAGE / 1.6, PAGE / 1.6)
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    x, _, z = shown.position.unbind(-1)
-    axes.scatter(x, z, s=9, c=shown.color.numpy(), linewidths=0, alpha=0.75)
-    chosen = set() if retrieval is None else set(retrieval.chosen.tolist())
-    size = 0.06 * max(float(torch.ptp(p)) for p in (x, z)) if len(x) else 0.3
-    for i, color in enumerate(view_colors(len(memory)).tolist()):
-        quiet = bool(chosen) and i not in chosen
-        _wedge(axes, cameras[i], size, color, bool(memory.views.given[i]) or i in chosen, quiet)
-    for target in (
-        [] if retrieval is None else [retrieval.query[i] for i in range(len(retrieval.query))]
-    ):
-        _wedge(axes, target.to("cpu"), size, INK, False, False)
-    axes.set_aspect("equal")
+    if len(images) == 0 or columns < 1:
+        raise ValueError(f"need images and a column, got {len(images)} images, {columns} columns")
+    columns = min(columns, len(images))
+    page = _Page.of(math.ceil(len(images) / columns), columns, _aspect(images), heading=0.0)
+    for i in range(len(images)):
+        page.mosaic(i // columns, i % columns, images[i : i + 1], [i], [str(i)])
+    return page.figure
+
+
+def plan(
+    memory: Memory, retrieval: Retrieval | None = None, elevation: float = 60.0, rows: int = 600
+) -> Figure:
+    """The memory as a doll's house: its surfels from above, where ceilings are seen from behind and
+    so not at all, and its views as small cameras, the given ones filled.
+
+    With a retrieval, its query cameras are black and only the chosen views are filled. `elevation`
+    is in degrees, 90 looks straight down; `rows` are those of the rendering.
+    Errors: ValueError for a memory without surfels, and an elevation outside (0, 90].
+    """
+    if len(memory.surfels) == 0 or not 0 < elevation <= 90:
+        raise ValueError(f"a plan needs surfels and 0 < elevation <= 90, got {memory}, {elevation}")
+    memory = memory.to("cpu")
+    camera, extent = _from_above(memory, elevation)
+    seen = splat(memory.surfels, camera, rows, 2 * rows)
+    image, hit = _painted(memory, seen, PAPER)[0], (seen.surfel[0] >= 0).nonzero()
+    (top, left), (bottom, right) = hit.amin(0).tolist(), hit.amax(0).tolist()
+    figure = _figure(PAGE, PAGE * (bottom - top + 1) / (right - left + 1))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image.permute(1, 2, 0).numpy())
     axes.set_axis_off()
+    axes.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5))
+    wedges = [(memory.views.cameras, view_colors(len(memory)).tolist())]
+    filled = memory.views.given
+    if retrieval is not None:
+        filled = torch.zeros_like(filled).index_fill(0, retrieval.chosen.cpu(), True)
+        wedges.append((retrieval.query.to("cpu"), [INK] * len(retrieval.query)))
+    for of, colors in wedges:
+        corners = _wedges(of, WEDGE * extent)
+        uv = project(camera, corners.reshape(1, -1, 3))[0].view(len(of), 5, 2)
+        at = uv * uv.new_tensor([2 * rows, rows]) - 0.5
+        for i, color in enumerate(colors):
+            _draw_wedge(axes, at[i], color, color != INK and bool(filled[i]))
     return figure
 
 
@@ -210,7 +229,6 @@ class _Page:
     figure: Figure
     cell: tuple[float, float]  # width, height
     top: float  # of the first row
-    caption: float  # height under each image
 
     @classmethod
     def of(
@@ -219,58 +237,47 @@ class _Page:
         columns: int,
         aspect: float,
         title: str | None = None,
-        caption: float = CAPTION,
         heading: float = HEADING,
     ) -> _Page:
         """A page of PAGE inches in width, with its title."""
         width = (PAGE - (columns + 1) * GAP) / columns
-        height = width / aspect
         top = heading + (TITLE if title else GAP)
-        figure = _figure(PAGE, top + rows * (height + caption + GAP))
-        page = cls(figure, (width, height), top, caption)
+        figure = _figure(PAGE, top + rows * (width / aspect + GAP))
+        page = cls(figure, (width, width / aspect), top)
         if title:
             page._text(GAP, TITLE / 2 + GAP / 2, title, size=9, weight="bold")
         return page
 
     def heading(self, column: int, text: str) -> None:
-        self._text(self._left(column), self.top - HEADING / 2, text, size=7.5, color=QUIET)
+        left = GAP + column * (self.cell[0] + GAP)
+        self._text(left, self.top - HEADING / 2, text, size=7.5, color=QUIET)
 
-    def image(
+    def mosaic(
         self,
         row: int,
         column: int,
-        image: Float[Tensor, "3 h w"],
-        caption: str = "",
-        color: Sequence[float] | None = None,
+        images: Float[Tensor, "n 3 h w"],
+        views: Sequence[int] | None = None,
+        labels: Sequence[str] | None = None,
     ) -> None:
-        """An image, with a frame in `color`."""
-        width, height = self.cell
-        self._draw(self._left(column), self._above(row), width, height, image, color)
-        below = self._above(row) + height + self.caption / 2
-        self._text(self._left(column), below, caption, size=6.5)
-
-    def mosaic(self, row: int, column: int, images: Float[Tensor, "k 3 h w"], colors: list) -> None:
-        """Images in one cell, in a square grid, with frames in their colours."""
+        """Images in a square grid within one cell, framed in the colours of `views`."""
         side = max(1, math.ceil(math.sqrt(len(images))))
-        width, height = ((length - (side - 1) * GAP / 2) / side for length in self.cell)
-        for i, (image, color) in enumerate(zip(images, colors, strict=True)):
-            left = self._left(column) + (i % side) * (width + GAP / 2)
-            above = self._above(row) + (i // side) * (height + GAP / 2)
-            self._draw(left, above, width, height, image, color)
+        width, height = ((length - (side - 1) * SEAM) / side for length in self.cell)
+        for i, image in enumerate(images):
+            left = GAP + column * (self.cell[0] + GAP) + (i % side) * (width + SEAM)
+            above = self.top + row * (self.cell[1] + GAP) + (i // side) * (height + SEAM)
+            axes = self._axes(left, above, width, height)
+            axes.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), aspect="auto")
+            if views is not None:
+                _frame(axes, view_colors(views[i] + 1)[views[i]], labels[i] if labels else None)
 
-    def _left(self, column: int) -> float:
-        return GAP + column * (self.cell[0] + GAP)
-
-    def _above(self, row: int) -> float:
-        return self.top + row * (self.cell[1] + self.caption + GAP)
-
-    def _draw(self, left, above, width, height, image, color) -> None:
+    def _axes(self, left: float, above: float, width: float, height: float) -> Axes:
         page_width, page_height = self.figure.get_size_inches()
-        box = (left / page_width, 1 - (above + height) / page_height)
-        axes = self.figure.add_axes((*box, width / page_width, height / page_height))
-        axes.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), aspect="auto")
+        corner = (left / page_width, 1 - (above + height) / page_height)
+        axes = self.figure.add_axes((*corner, width / page_width, height / page_height))
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(visible=color is not None, color=color or INK, linewidth=2.0)
+        axes.spines[:].set_visible(False)
+        return axes
 
     def _text(self, left: float, middle: float, text: str, **style) -> None:
         page_width, page_height = self.figure.get_size_inches()
@@ -278,42 +285,56 @@ class _Page:
         self.figure.text(*at, text, va="center_baseline", **{"color": INK, **style})
 
 
-def _sheet_row(page: _Page, row: int, step: Step, target: Float[Tensor, "3 h w"]) -> None:
-    """The last target of a step."""
-    shares, memory = explained(step.before, step.retrieval)[-1], step.before
-    votes = vote_map(memory, step.retrieval)[-1].permute(2, 0, 1)
-    page.image(row, 0, target)
-    page.image(row, 1, votes, f"{float(shares.sum()):.0%} explained")
-    k = len(step.retrieval.chosen)
-    for i, (view, color) in enumerate(
-        zip(step.retrieval.chosen.tolist(), _frames(step), strict=True)
-    ):
-        kind = "given" if memory.views.given[view] else "view"
-        caption = f"{kind} {view} · {float(shares[i]):.0%}"
-        page.image(row, 2 + i, step.context.image[i], caption, color)
-    last = len(step.memory) - 1
-    page.image(
-        row, 2 + k, step.views.image[-1], f"view {last}", view_colors(last + 1)[last].tolist()
-    )
+def _frame(axes: Axes, color: Float[Tensor, 3], label: str | None) -> None:
+    """A frame inside the image's edges, and a label in its lower left corner."""
+    points = 72 * FRAME
+    box = {"transform": axes.transAxes, "fill": False, "lw": 2 * points, "ec": color.tolist()}
+    axes.add_patch(Rectangle((0, 0), 1, 1, **box))  # its outer half is clipped
+    if label:
+        ink = INK if float(color @ color.new_tensor(LUMA)) > 0.5 else "white"
+        chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": 1.6}
+        axes.annotate(
+            label,
+            (0, 0),
+            (points + 1.6, points + 1.6),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            size=5.5,
+            color=ink,
+            bbox=chip,
+        )
 
 
-def _frames(step: Step) -> list[list[float]]:
-    """The colours of a step's chosen views."""
-    return view_colors(len(step.before))[step.retrieval.chosen.cpu()].tolist()
+def _wedges(of: Cameras, size: float) -> Float[Tensor, "t 5 3"]:
+    """World points of each camera's eye and of the corners of its image, `size` ahead."""
+    uv = of.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+    ahead = size * torch.einsum("tij,cj->tci", of.rotation @ torch.linalg.inv(of.K), uv)
+    return of.position[:, None] + torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
 
 
-def _wedge(
-    axes: Axes, camera: Cameras, size: float, color: Sequence[float] | str, full: bool, quiet: bool
+def _draw_wedge(
+    axes: Axes, points: Float[Tensor, "5 2"], color: Sequence[float] | str, filled: bool
 ) -> None:
-    """A camera from above: its eye, and its field of view."""
-    half = 0.5 / float(camera.K[0, 0])
-    corners = camera.position.new_tensor([[0, 0, 0], [-half, 0, 1], [half, 0, 1]]) * size
-    x, _, z = (corners @ camera.rotation.T + camera.position).unbind(-1)
-    face = color if full and not quiet else "none"
-    width, alpha = (0.6, 0.55) if quiet else (1.1, 1.0)
-    axes.fill(
-        x, z, facecolor=face, edgecolor=color if quiet or not full else INK, lw=width, alpha=alpha
-    )
+    eye, *corners = points.tolist()
+    strong = filled or color == INK
+    style = {"color": color, "lw": 1.2 if strong else 0.6, "alpha": 1.0 if strong else 0.6}
+    outline = [*corners, corners[0], eye, corners[1], corners[2], eye, corners[3]]
+    axes.plot(*zip(*outline, strict=True), solid_joinstyle="round", **style)
+    if filled:
+        axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, lw=0)
+
+
+def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
+    """A camera (1,) that has the whole memory in view, and the memory's extent, world units."""
+    position = memory.surfels.position
+    centre = (position.amin(0) + position.amax(0)) / 2
+    extent = float((position - centre).norm(dim=-1).max())
+    angle, away = math.radians(elevation), extent / math.sin(math.radians(LENS / 2))
+    eye = centre + away * centre.new_tensor([0.0, -math.sin(angle), -math.cos(angle)])
+    # z is up in the picture, which holds straight down as well
+    poses = look_at(eye[None], centre[None], up=(0.0, 0.0, 1.0))
+    wide = 2 * math.degrees(math.atan(2 * math.tan(math.radians(LENS / 2))))
+    return cameras(poses, intrinsics(wide, 2.0)), extent
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -323,7 +344,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
-    """Which steps to show: all kinds of places from the first to the last."""
+    """Which steps to show. Errors: ValueError for none, and for those that there are not."""
     if isinstance(rows, int):
         count = min(rows, len(steps))
         rows = [round(i * (len(steps) - 1) / max(1, count - 1)) for i in range(count)]
@@ -342,6 +363,13 @@ def _aspect(images: Float[Tensor, "t 3 h w"]) -> float:
 def _splat(memory: Memory, cameras: Cameras, rows: int) -> Splat:
     height, width = memory.views.image.shape[2:]
     return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
+
+
+def _painted(memory: Memory, seen: Splat, background: float) -> Float[Tensor, "m 3 h w"]:
+    """Surfels in their own colours."""
+    color = memory.surfels.color
+    color = torch.cat([color, color.new_full((1, 3), background)])
+    return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
 
 
 def _surfel_or_last(memory: Memory, retrieval: Retrieval) -> Int[Tensor, "m h w"]:

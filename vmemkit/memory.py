@@ -20,7 +20,8 @@ from torch import Tensor
 from vmemkit import association
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import Cameras, check
-from vmemkit.structs import Rows, TensorStruct
+from vmemkit.splat import SplatConfig
+from vmemkit.structs import Rows, S, TensorStruct
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
 from vmemkit.views import Views
 
@@ -45,7 +46,7 @@ class Ends(TensorStruct):
 
 @dataclass(frozen=True, repr=False)
 class Boxes(TensorStruct):
-    """Axis-aligned bounds of each full run of RUN surfels."""
+    """Axis-aligned bounds of each full run of RUN surfels, as far as a surfel counts."""
 
     low: Float[Tensor, "c 3"]
     high: Float[Tensor, "c 3"]
@@ -124,10 +125,9 @@ class Memory:
                 "a sighting names a surfel that did not exist when its view was written"
             )
         rows = Rows.of(surfels)
-        boxes = _with_boxes(cls.empty(device=views.device)._boxes, rows.value)
-        return cls(
-            config or MemoryConfig(), Rows.of(views), rows, Rows.of(sightings), Rows.of(ends), boxes
-        )
+        config = config or MemoryConfig()
+        boxes = _with_boxes(cls.empty(device=views.device)._boxes, rows.value, config.association)
+        return cls(config, Rows.of(views), rows, Rows.of(sightings), Rows.of(ends), boxes)
 
     def to(self, device: torch.device | str) -> Memory:
         """The memory on another device."""
@@ -195,7 +195,7 @@ def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
             "the first views need depth: render them from a scene, load it with "
             "vmemkit.views.load_depth, or estimate it with a reconstructor"
         )
-    empty = Memory.empty(config, views.device)
+    views, empty = _plain(views), Memory.empty(config, views.device)
     return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
 
 
@@ -205,6 +205,7 @@ def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
     The views' own depth is replaced by that of the point maps, of the same height and width.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
+    views, maps = _plain(views), _plain(maps)
     _check(memory, views, maps)
     views = views.replace(depth=maps.depth, confidence=maps.confidence)
     coarse, images = thin(maps, views.image, memory.config.surfels)
@@ -230,7 +231,7 @@ def _write_one(
         _surfels=surfels,
         _sightings=sightings,
         _ends=memory._ends.append(ends),
-        _boxes=_with_boxes(memory._boxes, surfels.value),
+        _boxes=_with_boxes(memory._boxes, surfels.value, memory.config.association),
     )
 
 
@@ -261,24 +262,42 @@ def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Te
     return torch.cat([(meets * RUN + torch.arange(RUN, device=memory.device)).flatten(), tail])
 
 
-def _with_boxes(boxes: Rows[Boxes], surfels: Surfels) -> Rows[Boxes]:
+def _with_boxes(boxes: Rows[Boxes], surfels: Surfels, config: AssociationConfig) -> Rows[Boxes]:
     """The boxes with those of newly completed runs appended."""
     start, stop = len(boxes), len(surfels) // RUN
-    runs = surfels.position[start * RUN : stop * RUN].view(-1, RUN, 3)
-    return boxes.append(Boxes(runs.amin(1), runs.amax(1))) if stop > start else boxes
+    if stop == start:
+        return boxes
+    runs = surfels[start * RUN : stop * RUN]
+    reach = max(config.distance, SplatConfig.scale) * runs.radius[:, None]
+    low, high = runs.position - reach, runs.position + reach
+    return boxes.append(Boxes(low.view(-1, RUN, 3).amin(1), high.view(-1, RUN, 3).amax(1)))
+
+
+def _plain(struct: S) -> S:
+    """Floating point as float32, without gradients, whatever a network left there."""
+    return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
 
 
 def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
     check(views.cameras)
-    size, held = tuple(views.image.shape[2:]), tuple(memory.views.image.shape[2:])
-    if len(views) == 0 or min(size) < 2:
+    if views.image.ndim != 4 or len(views.image) == 0 or min(views.image.shape[2:]) < 2:
         raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
-    if len(memory) and size != held:
-        raise ValueError(f"the memory holds views of {held} pixels, got {size}: resize them first")
-    if tuple(maps.depth.shape) != (len(views), *size):
-        raise ValueError(
-            f"point maps must have the views' size {(len(views), *size)}, got {list(maps.depth.shape)}"
-        )
+    (t, _, h, w), held = views.image.shape, tuple(memory.views.image.shape[2:])
+    for name, tensor, shape in (
+        ("images", views.image, (t, 3, h, w)),
+        ("camera poses", views.cameras.world_from_cam, (t, 4, 4)),
+        ("flags (given)", views.given, (t,)),
+        ("point maps", maps.depth, (t, h, w)),
+        ("points", maps.points, (t, h, w, 3)),
+        ("confidence", maps.confidence, (t, h, w)),
+    ):
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{name} must be {list(shape)} for {t} views of {h} x {w} pixels, got "
+                f"{list(tensor.shape)}"
+            )
+    if len(memory) and (h, w) != held:
+        raise ValueError(f"the memory holds views of {held} pixels, got {(h, w)}: resize them")
     if views.device != memory.device or maps.device != memory.device:
         raise ValueError(f"views and point maps must be on the memory's device {memory.device}")
     if not (views.image.isfinite().all() and views.image.amin() >= 0 and views.image.amax() <= 1):

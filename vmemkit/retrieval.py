@@ -34,7 +34,17 @@ from vmemkit.camera import (
 )
 from vmemkit.memory import Memory
 from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.surfels import footprint
+from vmemkit.votes import (
+    best_cover,
+    count_votes,
+    pixels_per_surfel,
+    ranked,
+    released_votes,
+    sharpness,
+    suppress,
+    suppress_softly,
+    view_ids,
+)
 
 
 @dataclass(frozen=True)
@@ -45,17 +55,13 @@ class RetrievalConfig:
     query: Literal["all", "mean", "last"] = "all"  # which target cameras vote: ours | paper | code
     splat: SplatConfig = field(default_factory=SplatConfig)
     vote: Literal["shared", "frequency"] = "shared"  # one vote a pixel | one a view (paper)
-    suppression: float = (
-        0.6  # views resemble each other below this pose distance, in fields of view
-    )
-    relax: float = 1.2  # the threshold is divided by this until k views are found (released code)
-    sharpness: float = (
-        0.5  # coverage: share of a pixel's worth that depends on how sharp it was seen
-    )
+    suppression: Literal["soft", "hard"] = "soft"  # fade like views | skip them
+    fade: float = 0.7  # soft: pose distance over which resemblance fades, in fields of view
+    threshold: float = 0.5  # hard: pose distance of views that resemble each other, likewise
+    relax: float = 1.2  # hard: the threshold is divided by this until k are found (released code)
+    sharpness: float = 0.1  # coverage: share of a pixel's worth that lies in being seen sharply
     generated: float = 0.8  # coverage: worth of a generated view against a given one
-    blind: Literal["raise", "nearest"] = (
-        "raise"  # if the targets see no surfel: fail | nearest poses
-    )
+    blind: Literal["raise", "nearest"] = "raise"  # targets see no surfel: fail | nearest poses
     seed: int = 0  # random
 
 
@@ -73,9 +79,6 @@ class Retrieval:
 
     def __repr__(self) -> str:
         return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
-
-
-EXCHANGES = 10  # rounds of exchanging views in `coverage`; it settles in two or three
 
 
 class Policy(Protocol):
@@ -129,7 +132,8 @@ def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConf
     """Views by the target pixels whose surfel they saw, unlike poses first.
 
     # differs from VMem: a pixel's vote is shared by all views that saw its surfel, so that what few
-    views saw is not outvoted by what many saw (`vote="frequency"` gives each of them a whole vote).
+    views saw is not outvoted by what many saw (`vote="frequency"` gives each of them a whole vote),
+    and suppression is soft, for lack of a published threshold (`suppression="hard"` has one).
     """
     query = _query(targets, config)
     distance, seen = _distance(memory, query), _look(memory, query, config)
@@ -140,10 +144,14 @@ def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConf
         sightings = torch.bincount(memory.sightings.surfel, minlength=len(pixels))
         pixels = pixels / sightings.clamp(min=1)
     votes = count_votes(memory, pixels)
-    order = [v for v in _ranked(votes, distance) if votes[v] > 0]
     field_of_view = 2 * math.atan(0.5 / float(query.K[0, 0, 0]))
-    threshold = config.suppression * field_of_view
-    chosen, suppressed_by = suppress(memory, order, k, threshold, config.relax)
+    if config.suppression == "soft":
+        fade = config.fade * field_of_view
+        chosen, suppressed_by = suppress_softly(memory, votes, distance, k, fade)
+    else:
+        order = [v for v in ranked(votes, distance) if votes[v] > 0]
+        threshold = config.threshold * field_of_view
+        chosen, suppressed_by = suppress(memory, order, k, threshold, config.relax)
     return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, seen)
 
 
@@ -161,14 +169,12 @@ def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
     pixels = pixels_per_surfel(memory, seen)
     entry = (pixels > 0)[memory.sightings.surfel.long()].nonzero()[:, 0]
     surfel, view = memory.sightings.surfel[entry].long(), memory.sightings.view[entry].long()
-    quality = (
-        1 - config.sharpness + config.sharpness * _sharpness(memory, query, seen, surfel, view)
-    )
+    quality = 1 - config.sharpness + config.sharpness * sharpness(memory, query, seen, surfel, view)
     quality = torch.where(memory.views.given[view], quality, config.generated * quality)
-    chosen = _best_cover(surfel, view, quality, pixels, distance, k)
+    chosen = best_cover(surfel, view, quality, pixels, distance, k)
     votes = count_votes(memory, pixels)
     nobody = torch.full_like(votes, -1).long()
-    return Retrieval("coverage", _ids(chosen, memory), votes, distance, nobody, query, seen)
+    return Retrieval("coverage", view_ids(chosen, memory), votes, distance, nobody, query, seen)
 
 
 def released(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
@@ -188,8 +194,8 @@ def released(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
     distance = _distance(memory, query)
     if not (canvas.surfel >= 0).any():
         return _blind("released", memory, query, k, config)
-    votes = _released_votes(memory, canvas)
-    shortlist = _ranked(votes, distance)[: k + 10]
+    votes = released_votes(memory, canvas)
+    shortlist = ranked(votes, distance)[: k + 10]
     shortlist = [v for v in shortlist if votes[v] > 0]
     nearest = sorted(shortlist, key=lambda v: float(distance[v]))
     threshold = 0.0
@@ -251,13 +257,13 @@ def oracle(scene: Visibility) -> Policy:
         chosen = []
         for _ in range(k):
             gains = (visible & ~covered).sum(1).float()
-            winner = int(_ranked(gains, distance)[0])
+            winner = int(ranked(gains, distance)[0])
             if gains[winner] == 0:
                 break
             chosen.append(winner)
             covered |= visible[winner]
         votes, nobody = visible.sum(1).float(), torch.full_like(distance, -1).long()
-        return Retrieval("oracle", _ids(chosen, memory), votes, distance, nobody, query, None)
+        return Retrieval("oracle", view_ids(chosen, memory), votes, distance, nobody, query, None)
 
     return choose
 
@@ -266,50 +272,6 @@ POLICIES: dict[str, Policy] = {
     policy.__name__: policy
     for policy in (surfel_votes, coverage, released, temporal, camera_distance, fov_overlap, random)
 }
-
-
-# Parts that policies of your own may want.
-
-
-def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
-    """How many pixels of all query cameras each surfel of the memory won."""
-    ids = seen.surfel[seen.surfel >= 0]
-    return torch.bincount(ids, minlength=len(memory.surfels)).float()
-
-
-def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
-    """Per view the sum of the weights of the surfels that it saw."""
-    sightings = memory.sightings
-    votes = torch.zeros(len(memory), device=memory.device)
-    return votes.index_add_(0, sightings.view, weight[sightings.surfel.long()])
-
-
-def suppress(
-    memory: Memory, order: list[int], k: int, threshold: float, relax: float
-) -> tuple[Int[Tensor, " k"], Int[Tensor, " t"]]:
-    """Non-maximum suppression: take views in `order`, skipping poses like one already taken.
-
-    Until k are taken the threshold is relaxed and the skipped ones are tried again. Returns the
-    chosen views and, for each view that was finally skipped, the chosen one that it resembles.
-    """
-    poses = memory.views.cameras.world_from_cam[order]
-    apart = pose_distance(poses[:, None], poses[None])
-    chosen: list[int] = []  # positions in `order`
-    suppressor = [-1] * len(order)
-    while len(chosen) < min(k, len(order)):
-        for i in range(len(order)):
-            if i in chosen or len(chosen) == k:
-                continue
-            like = [j for j in chosen if apart[i, j] < threshold]
-            suppressor[i] = like[0] if like else -1
-            if not like:
-                chosen.append(i)
-        threshold = threshold / relax if threshold > 1e-5 else 0.0
-    suppressed_by = torch.full((len(memory),), -1, device=memory.device)
-    for i, j in enumerate(suppressor):
-        if j >= 0 and i not in chosen:
-            suppressed_by[order[i]] = order[j]
-    return _ids([order[i] for i in chosen], memory), suppressed_by
 
 
 def true_visibility(
@@ -346,99 +308,19 @@ def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalC
     )
 
 
-def _sharpness(
-    memory: Memory, query: Cameras, seen: Splat, surfel: Tensor, view: Tensor
-) -> Float[Tensor, " e"]:
-    """How finely a view sampled a surfel, against the query camera that sees it largest; at most 1.
-
-    The measure is the footprint of a pixel (as in the surfels' radius).
-    """
-    need = torch.full((len(memory.surfels),), torch.inf, device=memory.device)
-    for i in range(len(query)):
-        ids = seen.surfel[i][seen.surfel[i] >= 0].unique()
-        need[ids] = torch.minimum(
-            need[ids], _footprints(memory, query, ids, torch.full_like(ids, i))
-        )
-    have = _footprints(memory, memory.views.cameras, surfel, view)
-    return (need[surfel] / have).clamp(max=1)
-
-
-def _footprints(
-    memory: Memory, cameras: Cameras, surfel: Int[Tensor, " e"], camera: Int[Tensor, " e"]
-) -> Float[Tensor, " e"]:
-    """World size of a pixel of `camera[e]` (of an image of unit height) at `surfel[e]`."""
-    sight = memory.surfels.position[surfel] - cameras.position[camera]
-    depth = (sight * cameras.forward[camera]).sum(-1).clamp(min=1e-6)
-    cosine = (sight * memory.surfels.normal[surfel]).sum(-1) / sight.norm(dim=-1).clamp(min=1e-6)
-    return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0))
-
-
-def _best_cover(
-    surfel: Int[Tensor, " e"],
-    view: Int[Tensor, " e"],
-    quality: Float[Tensor, " e"],
-    pixels: Float[Tensor, " n"],
-    distance: Float[Tensor, " t"],
-    k: int,
-) -> list[int]:
-    """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
-    none changes. The first round is the greedy choice. Row e: `view` saw `surfel` with `quality`."""
-    chosen: list[int] = []
-    for _ in range(EXCHANGES):
-        before = list(chosen)
-        for i in range(k):
-            others = torch.tensor(chosen[:i] + chosen[i + 1 :], device=view.device)
-            held = torch.isin(view, others)
-            best = torch.zeros_like(pixels)
-            best.scatter_reduce_(0, surfel[held], quality[held], "amax")
-            gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
-            gains = torch.zeros_like(distance).index_add_(0, view, gain)
-            winner = _ranked(gains, distance)[0]
-            now = gains[chosen[i]] if i < len(chosen) else 0.0
-            if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end
-                chosen[i : i + 1] = [winner]
-        if chosen == before:
-            break
-    return chosen
-
-
-def _released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
-    hit = canvas.surfel.flatten() >= 0
-    ids, total = canvas.surfel.flatten()[hit], len(memory.surfels)
-    weight = (canvas.cosine / (1 + canvas.depth)).flatten()[hit]
-    votes = count_votes(memory, torch.zeros(total, device=ids.device).index_add_(0, ids, weight))
-    # The first pixel of a view counts twice: the code sets the vote, then adds to it.
-    none, place = len(ids), torch.arange(len(ids), device=ids.device)
-    first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
-    view, surfel = memory.sightings.view.long(), memory.sightings.surfel.long()
-    of_view = torch.full((len(memory),), none, device=ids.device)
-    of_view.scatter_reduce_(0, view, first[surfel], "amin")
-    return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
-
-
 def _distance(memory: Memory, query: Cameras) -> Float[Tensor, " t"]:
     poses = memory.views.cameras.world_from_cam
     return pose_distance(poses[:, None], query.world_from_cam[None]).mean(1)
-
-
-def _ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> list[int]:
-    """Views by score, the greatest first; equals by pose distance, the nearest first."""
-    near = torch.argsort(distance, stable=True)
-    return near[torch.argsort(score[near], descending=True, stable=True)].tolist()
 
 
 def _by_score(
     name: str, memory: Memory, query: Cameras, score: Float[Tensor, " t"], k: int
 ) -> Retrieval:
     distance = _distance(memory, query)
-    chosen = _ids(_ranked(score, distance)[:k], memory)
+    chosen = view_ids(ranked(score, distance)[:k], memory)
     nobody = torch.full_like(distance, -1).long()
     return Retrieval(name, chosen, score, distance, nobody, query, None)
 
 
 def _nearest(name: str, memory: Memory, query: Cameras, k: int) -> Retrieval:
     return _by_score(name, memory, query, -_distance(memory, query), k)
-
-
-def _ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
-    return torch.tensor(views, dtype=torch.int64, device=memory.device)

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import typing
 import uuid
 from pathlib import Path
 from typing import Any
@@ -24,23 +25,22 @@ from vmemkit.association import AssociationConfig
 from vmemkit.camera import check
 from vmemkit.memory import Memory, MemoryConfig
 from vmemkit.structs import unflatten
-from vmemkit.surfels import SurfelConfig
+from vmemkit.surfels import SurfelConfig, Surfels
+from vmemkit.views import Views
 
 FORMAT, VERSION = "vmemkit-memory", 1
 INDEX = "memory.json"
 TABLES = ("views", "surfels", "sightings", "ends")
+TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 
 
 def save(memory: Memory, folder: str | os.PathLike) -> None:
     """Write `memory` into `folder`, replacing the memory that it holds, if any.
 
-    Errors: ValueError if the folder holds other things, or the path is a file.
+    Errors: ValueError if the folder holds other things and no memory, or the path is a file.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder to save a memory in")
-    if folder.exists() and any(folder.iterdir()) and not (folder / INDEX).exists():
-        raise ValueError(f"{folder} holds other files and no {INDEX}: give a new or empty folder")
+    _check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = f"tables-{uuid.uuid4().hex}.safetensors"
     tensors = {
@@ -59,8 +59,8 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
     temporary = folder / f"{tables}.json"
     temporary.write_text(json.dumps(index, indent=1))
     os.replace(temporary, folder / INDEX)
-    for stale in folder.glob("tables-*.safetensors"):
-        if stale.name != tables:
+    for stale in folder.iterdir():
+        if TABLES_NAME.fullmatch(stale.name) and stale.name != tables:
             stale.unlink()
 
 
@@ -74,32 +74,52 @@ def load(folder: str | os.PathLike, device: torch.device | str = "cpu") -> Memor
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read the tables {path}: {error}") from error
     try:
-        return _assemble(tensors, _config(index["config"])).to(device)
+        return _assemble(tensors, _config(index.get("config"))).to(device)
     except ValueError as error:
         raise ValueError(f"{path} is not a sound memory: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Errors: ValueError unless `folder` is new, empty, a memory's, or what a crash left of one."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to save a memory in")
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    if INDEX in names:
+        _read_index(folder / INDEX)
+    elif not all(TABLES_NAME.fullmatch(name) for name in names):
+        raise ValueError(f"{folder} holds other files and no {INDEX}: give a new or empty folder")
 
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}; save a memory there first") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}, the index of a saved memory: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not the index of a {FORMAT}")
     if index.get("version") != VERSION:
         raise ValueError(f"{path} has version {index.get('version')!r}; this code reads {VERSION}")
     # The name goes into a path: only the names that `save` makes are followed.
     name = index.get("tables")
-    if not (isinstance(name, str) and re.fullmatch(r"tables-[0-9a-f]{32}\.safetensors", name)):
+    if not (isinstance(name, str) and TABLES_NAME.fullmatch(name)):
         raise ValueError(f"{path} names no table file of its own folder, got {name!r}")
     return index
 
 
 def _config(raw: Any) -> MemoryConfig:
     try:
-        return MemoryConfig(SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"]))
+        config = MemoryConfig(
+            SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"])
+        )
     except (TypeError, KeyError) as error:
         raise ValueError(f"bad configuration: {error}") from error
+    for part in (config.surfels, config.association):
+        for name, kind in typing.get_type_hints(type(part)).items():
+            value, choices = getattr(part, name), typing.get_args(kind)  # of a Literal
+            fits = value in choices if choices else isinstance(value, int | float)
+            if not fits or value != value:
+                raise ValueError(f"bad configuration: {name} = {value!r}")
+    return config
 
 
 def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
@@ -114,7 +134,7 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
         for name, leaf in like.leaves().items():
             _check_column(f"{table}.{name}", leaves[name], leaf)
         tables[table] = unflatten(like, leaves)
-    _check_sizes(tables["views"])
+    _check_values(tables["views"], tables["surfels"])
     check(tables["views"].cameras)
     return Memory.from_tables(config=config, **tables)
 
@@ -131,7 +151,15 @@ def _check_column(name: str, got: Tensor, like: Tensor) -> None:
         raise ValueError(f"{name} holds NaN or infinity")
 
 
-def _check_sizes(views) -> None:
+def _check_values(views: Views, surfels: Surfels) -> None:
     size = views.image.shape[2:]
     if views.depth.shape[1:] != size or views.confidence.shape[1:] != size:
         raise ValueError(f"depth and confidence must have the images' size {list(size)}")
+    if len(views) and min(size) < 2:
+        raise ValueError(f"images must have at least 2 x 2 pixels, got {list(size)}")
+    if ((views.image < 0) | (views.image > 1)).any():
+        raise ValueError("images must be in [0, 1]")
+    if ((views.depth <= 0) | views.depth.isinf()).any() or views.confidence.isnan().any():
+        raise ValueError("depth must be positive or NaN, and confidence not NaN")
+    if (surfels.radius < 0).any():
+        raise ValueError("radii must not be negative")

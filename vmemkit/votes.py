@@ -1,0 +1,165 @@
+"""Votes: from what a camera sees of the memory to a ranking, and from a ranking to k views.
+
+In: a memory and the surfels that query cameras see. Out: votes per view, and views chosen by votes
+with suppression of like poses, or by coverage. The policies of retrieval.py are made of these
+parts, and policies of your own may be.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vmemkit.camera import Cameras, pose_distance
+from vmemkit.memory import Memory
+from vmemkit.splat import Splat
+from vmemkit.surfels import footprint
+
+EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two or three
+
+
+def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
+    """How many pixels of all query cameras each surfel of the memory won."""
+    ids = seen.surfel[seen.surfel >= 0]
+    return torch.bincount(ids, minlength=len(memory.surfels)).float()
+
+
+def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
+    """Per view the sum of the weights of the surfels that it saw."""
+    sightings = memory.sightings
+    votes = torch.zeros(len(memory), device=memory.device)
+    return votes.index_add_(0, sightings.view, weight[sightings.surfel.long()])
+
+
+def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
+    hit = canvas.surfel.flatten() >= 0
+    ids, total = canvas.surfel.flatten()[hit], len(memory.surfels)
+    weight = (canvas.cosine / (1 + canvas.depth)).flatten()[hit]
+    votes = count_votes(memory, torch.zeros(total, device=ids.device).index_add_(0, ids, weight))
+    # The first pixel of a view counts twice: the code sets the vote, then adds to it.
+    none, place = len(ids), torch.arange(len(ids), device=ids.device)
+    first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
+    view, surfel = memory.sightings.view.long(), memory.sightings.surfel.long()
+    of_view = torch.full((len(memory),), none, device=ids.device)
+    of_view.scatter_reduce_(0, view, first[surfel], "amin")
+    return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
+
+
+def sharpness(
+    memory: Memory, query: Cameras, seen: Splat, surfel: Tensor, view: Tensor
+) -> Float[Tensor, " e"]:
+    """How finely a view sampled a surfel, against the query camera that sees it largest; at most 1.
+
+    The measure is the footprint of a pixel (as in the surfels' radius).
+    """
+    need = torch.full((len(memory.surfels),), torch.inf, device=memory.device)
+    for i in range(len(query)):
+        ids = seen.surfel[i][seen.surfel[i] >= 0].unique()
+        need[ids] = torch.minimum(
+            need[ids], _footprints(memory, query, ids, torch.full_like(ids, i))
+        )
+    have = _footprints(memory, memory.views.cameras, surfel, view)
+    return (need[surfel] / have).clamp(max=1)
+
+
+def _footprints(
+    memory: Memory, cameras: Cameras, surfel: Int[Tensor, " e"], camera: Int[Tensor, " e"]
+) -> Float[Tensor, " e"]:
+    """World size of a pixel of `camera[e]` (of an image of unit height) at `surfel[e]`."""
+    sight = memory.surfels.position[surfel] - cameras.position[camera]
+    depth = (sight * cameras.forward[camera]).sum(-1).clamp(min=1e-6)
+    cosine = (sight * memory.surfels.normal[surfel]).sum(-1) / sight.norm(dim=-1).clamp(min=1e-6)
+    return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0))
+
+
+def ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> list[int]:
+    """Views by score, the greatest first; equals by pose distance, the nearest first."""
+    near = torch.argsort(distance, stable=True)
+    return near[torch.argsort(score[near], descending=True, stable=True)].tolist()
+
+
+def suppress(
+    memory: Memory, order: list[int], k: int, threshold: float, relax: float
+) -> tuple[Int[Tensor, " k"], Int[Tensor, " t"]]:
+    """Non-maximum suppression: take views in `order`, skipping poses like one already taken.
+
+    Until k are taken the threshold is relaxed and the skipped ones are tried again. Returns the
+    chosen views and, for each view that was finally skipped, the chosen one that it resembles.
+    """
+    poses = memory.views.cameras.world_from_cam[order]
+    apart = pose_distance(poses[:, None], poses[None])
+    chosen: list[int] = []  # positions in `order`
+    suppressor = [-1] * len(order)
+    while len(chosen) < min(k, len(order)):
+        for i in range(len(order)):
+            if i in chosen or len(chosen) == k:
+                continue
+            like = [j for j in chosen if apart[i, j] < threshold]
+            suppressor[i] = like[0] if like else -1
+            if not like:
+                chosen.append(i)
+        threshold = threshold / relax if threshold > 1e-5 else 0.0
+    suppressed_by = torch.full((len(memory),), -1, device=memory.device)
+    for i, j in enumerate(suppressor):
+        if j >= 0 and i not in chosen:
+            suppressed_by[order[i]] = order[j]
+    return view_ids([order[i] for i in chosen], memory), suppressed_by
+
+
+def suppress_softly(
+    memory: Memory, votes: Float[Tensor, " t"], distance: Float[Tensor, " t"], k: int, fade: float
+) -> tuple[Int[Tensor, " k"], Int[Tensor, " t"]]:
+    """Soft non-maximum suppression (Bodla et al., ICCV 2017): the view with most votes is taken, and
+    every other loses the share exp(-(pose distance / fade)^2) of its votes; k times.
+
+    Also returned: for each view that would have been taken for its votes alone, the chosen view that
+    it resembles most; -1 for all others.
+    """
+    poses = memory.views.cameras.world_from_cam
+    left, chosen = votes.clone(), []
+    apart = torch.zeros(0, len(votes), device=votes.device)
+    for _ in range(k):
+        winner = ranked(left, distance)[0]
+        if left[winner] <= 0:
+            break
+        chosen.append(winner)
+        apart = torch.cat([apart, pose_distance(poses, poses[winner])[None]])
+        left = left * (1 - torch.exp(-((apart[-1] / fade) ** 2)))
+    taken = view_ids(chosen, memory)
+    missed = votes > votes[taken].amin()
+    missed[taken] = False
+    return taken, torch.where(missed, taken[apart.argmin(0)], -1)
+
+
+def best_cover(
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
+    quality: Float[Tensor, " e"],
+    pixels: Float[Tensor, " n"],
+    distance: Float[Tensor, " t"],
+    k: int,
+) -> list[int]:
+    """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
+    none changes. The first round is the greedy choice. Row e: `view` saw `surfel` with `quality`."""
+    chosen: list[int] = []
+    for _ in range(EXCHANGES):
+        before = list(chosen)
+        for i in range(k):
+            others = torch.tensor(chosen[:i] + chosen[i + 1 :], device=view.device)
+            held = torch.isin(view, others)
+            best = torch.zeros_like(pixels)
+            best.scatter_reduce_(0, surfel[held], quality[held], "amax")
+            gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
+            gains = torch.zeros_like(distance).index_add_(0, view, gain)
+            winner = ranked(gains, distance)[0]
+            now = gains[chosen[i]] if i < len(chosen) else 0.0
+            if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end
+                chosen[i : i + 1] = [winner]
+        if chosen == before:
+            break
+    return chosen
+
+
+def view_ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
+    return torch.tensor(views, dtype=torch.int64, device=memory.device)
