@@ -14,6 +14,8 @@ from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pixel_centres,
 from vmemkit.memory import Memory, MemoryConfig, begin
 from vmemkit.views import Views
 
+torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
+
 
 @dataclass(frozen=True)
 class Box:

@@ -74,8 +74,8 @@ def test_pixel_centres_lie_half_a_pixel_inside():
 
 def test_k_in_pixels_and_field_of_view_agree():
     focal = 320 / math.tan(math.radians(35))
-    by_pixels = intrinsics_from_pixels(focal, focal, 320, 240, 640, 480)
-    assert torch.allclose(by_pixels, intrinsics(70, 640 / 480))
+    by_pixels = intrinsics_from_pixels(focal, focal, 320.0, 240.0, 640, 480)
+    assert torch.allclose(by_pixels, intrinsics(70.0, 640 / 480))
 
 
 def test_the_field_of_view_ends_at_the_border_of_the_image():

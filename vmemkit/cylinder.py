@@ -192,7 +192,7 @@ def _column_distance(
 
 
 def _plan_columns(
-    apart: Float[Tensor, "w w"], usable: Bool[Tensor, " w"], gaps: list[Int[Tensor, " g"]]
+    apart: Float[Tensor, "w w"], usable: Bool[Tensor, " w"], gaps: list[Int[Tensor, " _"]]
 ) -> tuple[Int[Tensor, " w"], Int[Tensor, " w"]]:
     """For every column, the column to take and the direction (+1 copied, -1 mirrored) it runs in.
 
@@ -261,7 +261,7 @@ def _viterbi(
     return torch.stack(path[::-1])
 
 
-def _gaps(whole: Bool[Tensor, " w"]) -> list[Int[Tensor, " g"]]:
+def _gaps(whole: Bool[Tensor, " w"]) -> list[Int[Tensor, " _"]]:
     """Runs of columns that are not whole, round the circle. Needs at least one whole column."""
     first = int(whole.int().argmax())
     order = (torch.arange(len(whole), device=whole.device) + first) % len(whole)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +32,7 @@ AROUND = 30.0  # degrees between them when looking all round
 SWING = (15.0, 30.0, 45.0, 60.0, 30.0, 0.0)  # degrees: a look to the side and back
 
 
+@runtime_checkable
 class House(Protocol):
     """What a tour needs to know of a scene (`scenes.rooms` has it)."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,6 +38,7 @@ class Generation(TensorStruct):
     confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
 
 
+@runtime_checkable
 class Generator(Protocol):
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
@@ -92,33 +93,49 @@ class Warp:
                 f"warp needs context views with depth, got {context}: retrieve at least one view"
             )
         context = context.replace(confidence=_confidence(context))
+        turned = _upright(targets)
+        targets, context = turned(targets), context.replace(cameras=turned(context.cameras))
         evidence, size = context[context.given], context.image.shape[2:]
         discs = [
             context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
         ]
-        around = context if len(evidence) == 0 else evidence
-        surroundings = functools.cache(lambda: _surroundings(around, targets, self.config))
+        # What was given is copied from; with nothing given in sight, what there is must do.
+        around = context.given if context.given.any() else ~context.given
+        real = cat([disc for disc, shown in zip(discs, around, strict=True) if shown])
+        surroundings = functools.cache(
+            lambda: _surroundings(context[around], real, targets, self.config)
+        )
+        seen = context
         warped, filled = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
-            warped.append(warp(context, cat(discs), target, *size, self.config))
-            state = fill(warped[-1], target, context, surroundings, self.config, rng)
+            warped.append(warp(seen, cat(discs), target, *size, self.config))
+            state = fill(warped[-1], target, seen, surroundings, self.config, rng)
             filled.append(state)
             given = context.given.new_zeros(1)
             made = Views(target, state.image, given, state.depth, state.confidence)
-            context = cat([context, made])
+            seen = cat([seen, made])
             discs.append(context_discs(made, evidence, self.config))
         yield cat(warped)
         yield cat(filled)
 
 
 def context_discs(view: Views, evidence: Views, config: WarpConfig) -> Discs:
-    """Every pixel of one view (t = 1) as a disc, except at depth edges, and except imagined ones
-    in space that the `evidence` views saw to be empty."""
-    maps = PointMaps.from_depth(view.cameras, view.depth, view.confidence)
+    """Every pixel of one view (t = 1) as a disc, except imagined ones in space that the `evidence`
+    views saw to be empty. Where depth edges leave a pixel no normal, its disc faces the camera."""
+    maps = PointMaps.from_depth(view.cameras, view.depth, view.confidence)[0]
     thinning = SurfelConfig(shrink=1.0, edge=config.edge, depth_quantile=1.0)
-    surfels, pixel = surfels_from_points(maps[0], view.cameras[0], view.image[0], thinning)
-    discs = Discs(surfels, view.confidence.flatten()[pixel])
+    smooth, pixel = surfels_from_points(maps, view.cameras[0], view.image[0], thinning)
+    left = maps.depth.flatten().isfinite()
+    left[pixel] = False
+    left = left.nonzero()[:, 0]
+    points = maps.points.flatten(0, 1)[left]
+    sight = normalize(points - view.cameras.position, dim=-1)
+    focal = view.cameras.K[0, 0, 0] * view.depth.shape[2]
+    radius = footprint(maps.depth.flatten()[left], focal, torch.ones_like(points[:, 0]))
+    lone = Surfels(points, sight, radius, view.image[0].flatten(1).T[left])
+    surfels = cat([smooth, lone])
+    discs = Discs(surfels, view.confidence.flatten()[torch.cat([pixel, left])])
     empty = _in_empty_space(surfels.position, evidence, config)
     return discs[~(empty & (discs.confidence < SEEN))]
 
@@ -156,7 +173,8 @@ def fill(
     Colour comes from surfaces as far away as the hole's: by copying columns of the given views
     all round ("columns"), by a library's content-aware inpainting ("exemplar"), or smoothly.
     Depth that would stand where a given view looked through empty space stays NaN: the pixel is
-    painted, but not remembered. A target that sees nothing stands at the context's median depth.
+    painted, but not remembered (unless nothing would be). A target that sees nothing is filled as a
+    surface at the context's median depth.
     """
     image, known = state.image, state.confidence > 0
     narrow = bool((~known).float().mean() < config.crack)
@@ -173,10 +191,10 @@ def fill(
     else:
         colored = _colored(state, anchor, target, context, surroundings, config, rng)
     points = unproject(target, depth).flatten(0, 2)
-    empty = _in_empty_space(points, context[context.given], config).view(depth.shape)
+    empty = _in_empty_space(points, context[context.given], config).view(depth.shape) & ~known
     return Generation(
         torch.where(known[:, None], image, colored).clamp(0, 1),
-        torch.where(empty & ~known, torch.nan, depth),
+        depth if empty.all() else torch.where(empty, torch.nan, depth),
         torch.where(known, state.confidence, IMAGINED),
     )
 
@@ -203,11 +221,10 @@ def _colored(
     return push_pull(state.image, anchor)
 
 
-def _surroundings(views: Views, targets: Cameras, config: WarpConfig) -> Surroundings:
+def _surroundings(views: Views, discs: Discs, targets: Cameras, config: WarpConfig) -> Surroundings:
     """What the views show all round the targets: (rays, panorama, which of it is shown)."""
     directions = cylinder_rays(targets, *views.image.shape[2:])
     ring = surrounding_cameras(targets, directions)
-    discs = cat([context_discs(views[i : i + 1], views[:0], config) for i in range(len(views))])
     state = warp(views, discs, ring, directions.shape[0], directions.shape[1] // 4, config)
     return (directions, *to_cylinder(ring, state.image, state.confidence > 0, directions))
 
@@ -220,6 +237,20 @@ def _in_front_of_holes(
     behind = torch.where(known, 0.0, depth)
     behind = max_pool2d(behind, 2 * reach + 1, stride=1, padding=reach)
     return depth < config.nearer * behind
+
+
+def _upright(targets: Cameras) -> Callable[[Cameras], Cameras]:
+    """Turns the world so that its axis nearest to the cameras' down is +y, for cylinders to stand
+    on, and the first target faces +z."""
+    down, ahead = targets.rotation[:, :, 1].mean(0), targets.forward[0]
+    axis = down.abs().argmax()
+    y = torch.zeros_like(down)
+    y[axis] = 1.0 if down[axis] >= 0 else -1.0
+    ahead = torch.where(ahead[axis].abs() > 0.99, -targets.rotation[0, :, 1], ahead)
+    z = normalize(ahead - (ahead @ y) * y, dim=0)
+    new_from_world = torch.eye(4, device=down.device)
+    new_from_world[:3, :3] = torch.stack([torch.linalg.cross(y, z), y, z])
+    return lambda cameras: Cameras(new_from_world @ cameras.world_from_cam, cameras.K)
 
 
 def _confidence(views: Views) -> Float[Tensor, "t h w"]:

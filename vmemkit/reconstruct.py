@@ -7,12 +7,13 @@ geometry, for teaching.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vmemkit.surfels import PointMaps
 from vmemkit.views import Views
 
 
+@runtime_checkable
 class Reconstructor(Protocol):
     def __call__(self, views: Views) -> PointMaps: ...
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -81,12 +81,14 @@ class Retrieval:
         return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
 
 
+@runtime_checkable
 class Policy(Protocol):
     def __call__(
         self, memory: Memory, targets: Cameras, k: int, config: RetrievalConfig
     ) -> Retrieval: ...
 
 
+@runtime_checkable
 class Visibility(Protocol):
     """What the oracle asks of a scene."""
 

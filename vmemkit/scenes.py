@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
 LARGEST_STEP = 65535  # of a 16-bit depth image
 
 
+@runtime_checkable
 class Scene(Protocol):
     """A world with known geometry. Both verbs raise ValueError for cameras it knows nothing of."""
 

@@ -3,6 +3,7 @@
 `save` writes the tables under a fresh name and then replaces memory.json, which names them, in one
 atomic step: a reader, or a crash, sees the old memory or the new one, never a mixture.
 `load` trusts nothing: every table's shape, range and order is checked before a Memory is made.
+`save_ply` is for showing surfels in other programs: MeshLab, CloudCompare, Blender.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -26,11 +28,13 @@ from vmemkit.camera import check
 from vmemkit.memory import Memory, MemoryConfig
 from vmemkit.structs import unflatten
 from vmemkit.surfels import SurfelConfig, Surfels
-from vmemkit.views import Views
+from vmemkit.views import Views, replacing
 
 FORMAT, VERSION = "vmemkit-memory", 1
 INDEX = "memory.json"
 TABLES = ("views", "surfels", "sightings", "ends")
+# The names that programs know as position, normal and colour; the radius is ours.
+PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 
 
@@ -88,6 +92,29 @@ def _check_folder(folder: Path) -> None:
         _read_index(folder / INDEX)
     elif not all(TABLES_NAME.fullmatch(name) for name in names):
         raise ValueError(f"{folder} holds other files and no {INDEX}: give a new or empty folder")
+
+
+def save_ply(surfels: Surfels, path: str | os.PathLike) -> None:
+    """Write surfels as the vertices of a binary PLY file: positions in world units, normals as they
+    are in memory (away from the viewer), radii, and colours of 8 bits.
+
+    Errors: ValueError for another suffix than .ply, and for no folder to write to.
+    """
+    if Path(path).suffix.lower() != ".ply":
+        raise ValueError(f"surfels are saved as .ply, got {path}")
+    vertices = np.empty(
+        len(surfels), [(name, "<f4") for name in PLY_FLOATS] + [(name, "u1") for name in PLY_BYTES]
+    )
+    floats = torch.cat([surfels.position, surfels.normal, surfels.radius[:, None]], 1)
+    bytes_ = (surfels.color * 255).round().byte()
+    for names, columns in ((PLY_FLOATS, floats.cpu().numpy()), (PLY_BYTES, bytes_.cpu().numpy())):
+        for i, name in enumerate(names):
+            vertices[name] = columns[:, i]
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(surfels)}"]
+    header += [f"property float {name}" for name in PLY_FLOATS]
+    header += [f"property uchar {name}" for name in PLY_BYTES]
+    with replacing(path) as draft:
+        draft.write_bytes("\n".join([*header, "end_header\n"]).encode() + vertices.tobytes())
 
 
 def _read_index(path: Path) -> dict[str, Any]:

@@ -1,0 +1,239 @@
+"""Association: what a view sees again and what is new to it, by projection and by radius."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from vmemkit import association
+from vmemkit.association import AssociationConfig, by_projection, by_radius, released_distance
+from vmemkit.camera import Cameras, cameras, look_at
+from vmemkit.memory import MemoryConfig, begin, write
+from vmemkit.structs import cat
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points
+from vmemkit.views import Views
+
+GRID = (24, 32)
+CONFIG = AssociationConfig()
+
+
+def surfels_of(camera: Cameras, depth: torch.Tensor) -> tuple[Surfels, torch.Tensor]:
+    """Surfels of one camera (1,) and depth map (1, h, w), and their pixels."""
+    maps = PointMaps.from_depth(camera, depth)[0]
+    config = SurfelConfig(depth_quantile=1.0)
+    return surfels_from_points(maps, camera[0], torch.zeros(3, *depth.shape[1:]), config)
+
+
+def associate(camera: Cameras, depth: torch.Tensor, old: Surfels):
+    new, pixel = surfels_of(camera, depth)
+    grid = (depth.shape[1], depth.shape[2])
+    seen, fresh = by_projection(new, pixel, grid, camera, old, CONFIG)
+    return seen, fresh, new
+
+
+def wall(distance: float) -> torch.Tensor:
+    return torch.full((1, *GRID), distance)
+
+
+HERE = cameras(torch.eye(4)[None])
+
+# ---- by projection -------------------------------------------------------------------------------
+
+
+def test_into_an_empty_memory_every_surfel_is_new(box):
+    camera = box.look(0.0)
+    nothing = surfels_of(camera, wall(2.0))[0][:0]
+    seen, fresh, new = associate(camera, box.depth(camera, *GRID), nothing)
+    assert len(seen) == 0
+    assert fresh.all()
+    assert len(fresh) == len(new) == GRID[0] * GRID[1]
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(-180, 180), st.floats(-40, 40))
+def test_a_view_sees_again_all_that_it_wrote_and_nothing_is_new_to_it(box, yaw, pitch):
+    camera = box.look(yaw, at=(0.4, 0.1, -0.3), pitch=pitch)
+    depth = box.depth(camera, *GRID)
+    old, _ = surfels_of(camera, depth)
+    seen, fresh, _ = associate(camera, depth, old)
+    assert seen.tolist() == list(range(len(old)))
+    assert not fresh.any()
+
+
+def test_writing_a_view_twice_adds_no_surfel_and_gives_every_surfel_a_sighting(box):
+    view = box.render(box.look(25.0))
+    once = begin(view)
+    twice = write(once, view, PointMaps.from_depth(view.cameras, view.depth))
+    assert len(twice.surfels) == len(once.surfels) > 100
+    assert twice.sightings.surfel.tolist() == 2 * list(range(len(once.surfels)))
+    assert twice.sightings.view.tolist() == [0] * len(once.surfels) + [1] * len(once.surfels)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.floats(-30, 30), st.floats(-0.5, 0.5), st.floats(-0.5, 0.8))
+def test_from_elsewhere_what_is_in_the_image_is_seen_and_what_was_is_not_new(box, yaw, x, z):
+    first, second = box.look(0.0), box.look(yaw, at=(x, 0.0, z))
+    old, _ = surfels_of(first, box.depth(first, *GRID))
+    seen, fresh, new = associate(second, box.depth(second, *GRID), old)
+    in_image = box.visible(old.position, second)[0]
+    assert float(in_image[seen].float().mean()) > 0.9  # a disc may reach in from outside
+    missed = in_image.clone()
+    missed[seen] = False
+    assert float(missed.sum() / in_image.sum()) < 0.03
+    known = box.visible(new.position, first)[0]
+    assert float(fresh[known].float().mean()) < 0.03
+    outside = ~known & (_border_distance(new.position, first) > 0.1)
+    assert fresh[outside].all()
+
+
+def _border_distance(points: torch.Tensor, camera: Cameras) -> torch.Tensor:
+    """How far outside the image of the camera (1,) points project, in images."""
+    ahead = (points - camera.position[0]) @ camera.rotation[0]
+    uv = (ahead @ camera.K[0].T)[:, :2] / ahead[:, 2:]
+    off = torch.maximum(-uv, uv - 1).amax(-1)
+    return torch.where(ahead[:, 2] > 0, off, torch.inf)
+
+
+def test_a_wall_hidden_by_a_nearer_one_is_not_seen():
+    old, _ = surfels_of(HERE, wall(4.0))
+    seen, fresh, _ = associate(HERE, wall(2.0), old)
+    assert len(seen) == 0
+    assert fresh.all()
+
+
+def test_old_surfels_in_front_do_not_hide_the_surface_that_the_view_sees():
+    behind, in_front = surfels_of(HERE, wall(4.0))[0], surfels_of(HERE, wall(2.0))[0]
+    seen, fresh, _ = associate(HERE, wall(4.0), cat([in_front, behind]))
+    assert seen.tolist() == list(range(len(in_front), len(in_front) + len(behind)))
+    assert not fresh.any()
+
+
+def test_the_other_side_of_a_wall_is_another_surface():
+    camera = cameras(look_at(torch.tensor([[0.0, 0, 6.0]]), torch.tensor([[0.0, 0, 3.0]])))
+    old, _ = surfels_of(HERE, wall(3.0))
+    seen, fresh, _ = associate(camera, wall(3.0), old)
+    assert len(seen) == 0
+    assert fresh.all()
+
+
+def test_surfaces_that_meet_at_a_right_angle_are_told_apart():
+    old, _ = surfels_of(HERE, wall(2.0))
+    floor = old.replace(normal=torch.tensor([0.0, 1.0, 0.0]).expand(len(old), 3))
+    seen, fresh, _ = associate(HERE, wall(2.0), floor)
+    assert len(seen) == 0
+    assert fresh.all()
+
+
+def test_a_distant_view_sees_every_fine_surfel_of_a_nearer_one():
+    near, far = HERE, cameras(look_at(torch.tensor([[0.0, 0, -6.0]]), torch.zeros(1, 3)))
+    old, _ = surfels_of(near, wall(1.0))
+    seen, fresh, _ = associate(far, wall(7.0), old)
+    assert len(seen) == len(old)
+    assert 0 < int((~fresh).sum()) < len(old) / 20  # a few coarse surfels see them all
+
+
+def test_a_near_view_of_a_coarse_surface_adds_nothing():
+    far = cameras(look_at(torch.tensor([[0.0, 0, -6.0]]), torch.zeros(1, 3)))
+    old, _ = surfels_of(far, wall(7.0))
+    seen, fresh, _ = associate(HERE, wall(1.0), old)
+    assert not fresh.any()
+    assert 0 < len(seen) < len(old) / 10
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0, 1024.0])
+def test_the_unit_of_length_does_not_matter(box, scale):
+    def scaled(camera: Cameras) -> Cameras:
+        pose = camera.world_from_cam.clone()
+        pose[:, :3, 3] *= scale
+        return camera.replace(world_from_cam=pose)
+
+    first, second = box.look(0.0), box.look(30.0, at=(0.3, 0.1, 0.2))
+    depths = box.depth(first, *GRID), box.depth(second, *GRID)
+    plain = associate(second, depths[1], surfels_of(first, depths[0])[0])
+    old, _ = surfels_of(scaled(first), depths[0] * scale)
+    large = associate(scaled(second), depths[1] * scale, old)
+    assert torch.equal(plain[0], large[0])
+    assert torch.equal(plain[1], large[1])
+
+
+def test_a_view_without_surfels_sees_nothing():
+    old, _ = surfels_of(HERE, wall(2.0))
+    none = torch.zeros(0, dtype=torch.int64)
+    seen, fresh = by_projection(old[:0], none, GRID, HERE, old, CONFIG)
+    assert len(seen) == len(fresh) == 0
+
+
+# ---- by radius -----------------------------------------------------------------------------------
+
+
+def cloud(n: int, rng: torch.Generator) -> Surfels:
+    position = torch.rand(n, 3, generator=rng)
+    normal = normalize(torch.randn(n, 3, generator=rng), dim=-1)
+    return Surfels(position, normal, torch.rand(n, generator=rng), position)
+
+
+def slow_by_radius(new: Surfels, old: Surfels, distance: float, cosine: float):
+    seen, fresh = set(), []
+    for i in range(len(new)):
+        best, nearest = -1, np.inf
+        for j in range(len(old)):
+            gap = float((new.position[i] - old.position[j]).double().norm())
+            agrees = float(new.normal[i].double() @ old.normal[j].double()) > cosine
+            if agrees and gap <= distance and gap < nearest:
+                best, nearest = j, gap
+        fresh.append(best < 0)
+        seen |= {best} - {-1}
+    return sorted(seen), fresh
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.integers(0, 10_000),
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.floats(0.05, 0.6),
+    st.floats(-0.5, 0.9),
+)
+def test_the_radius_rule_is_that_of_a_loop_over_all_pairs(seed, n, m, distance, cosine):
+    rng = torch.Generator().manual_seed(seed)
+    new, old = cloud(n, rng), cloud(m, rng)
+    seen, fresh = by_radius(new, old, distance, cosine)
+    assert (seen.tolist(), fresh.tolist()) == slow_by_radius(new, old, distance, cosine)
+
+
+def test_searching_in_pieces_finds_the_same(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    new, old = cloud(50, rng), cloud(40, rng)
+    at_once = by_radius(new, old, 0.3, 0.0)
+    monkeypatch.setattr(association, "PAIRS", 100)
+    in_pieces = by_radius(new, old, 0.3, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(at_once, in_pieces, strict=True))
+
+
+def test_a_tighter_rule_sees_less_and_keeps_more():
+    rng = torch.Generator().manual_seed(1)
+    new, old = cloud(200, rng), cloud(200, rng)
+    kept = [int(by_radius(new, old, 0.2, theta)[1].sum()) for theta in (-1.0, 0.0, 0.6, 0.99)]
+    assert kept == sorted(kept)
+    kept = [int(by_radius(new, old, d, 0.6)[1].sum()) for d in (0.5, 0.2, 0.05, 0.0)]
+    assert kept == sorted(kept)
+
+
+def test_the_released_distance_is_the_mean_and_half_the_spread_of_all_radii():
+    new, old = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 6.0])
+    radii = np.array([1.0, 2.0, 3.0, 6.0])
+    assert released_distance(new, old) == pytest.approx(radii.mean() + 0.5 * radii.std())
+    assert released_distance(new[:0], old[:0]) == 0.0
+
+
+def test_a_memory_may_associate_by_radius(box):
+    config = MemoryConfig(association=AssociationConfig.released())
+    view: Views = box.render(box.look(0.0))
+    once = begin(view, config)
+    twice = write(once, view, PointMaps.from_depth(view.cameras, view.depth))
+    assert len(twice.surfels) == len(once.surfels)
+    assert len(twice.sightings) == 2 * len(once.sightings)

@@ -1,0 +1,111 @@
+"""The shape of the package: which module may know which, how long things are, what is loaded when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vmemkit
+
+FOLDER = Path(vmemkit.__file__).parent
+# From the bottom up: a module may import only from lower rows. Generators and scenes know views,
+# not the memory; only `walk` knows all stages; nothing below the last rows knows plots or terminals.
+LAYERS = (
+    ("structs",),
+    ("camera",),
+    ("views",),
+    ("camera_files", "surfels", "fill", "finishes"),
+    ("splat", "cylinder", "trajectory", "rooms"),
+    ("houses",),
+    ("scenes", "association", "generate", "reconstruct"),
+    ("memory",),
+    ("storage", "votes"),
+    ("retrieval",),
+    ("walk",),
+    ("__init__", "evaluate", "figures"),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row}
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
+INTERFACES = ("matplotlib", "plotly", "pythreejs", "ipywidgets", "IPython", "rich")
+MAX_FILE, MAX_FUNCTION = 450, 60  # lines
+
+
+def source(module: str) -> str:
+    return (FOLDER / f"{module}.py").read_text(encoding="utf-8")
+
+
+def imported(module: str) -> set[str]:
+    """Names of the package's modules that `module` imports, anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(source(module))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively: write vmemkit in full"
+            own = node.module == "vmemkit"
+            names = [f"vmemkit.{a.name}" for a in node.names] if own else [node.module]
+        else:
+            continue
+        for name in names:
+            head, _, rest = name.partition(".")
+            if head == "vmemkit":
+                part = rest.split(".")[0]
+                found.add(part if part in MODULES else "__init__")
+    return found
+
+
+def functions(module: str) -> list[ast.FunctionDef]:
+    return [n for n in ast.walk(ast.parse(source(module))) if isinstance(n, ast.FunctionDef)]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_one_way(module):
+    assert module in RANK, f"{module} is new: give it a row in LAYERS of {Path(__file__).name}"
+    upwards = {name for name in imported(module) if RANK.get(name, 0) >= RANK[module]}
+    assert not upwards, f"{module} must not know {sorted(upwards)}: see LAYERS"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_files_and_functions_stay_short(module):
+    assert len(source(module).splitlines()) <= MAX_FILE
+    lengths = {f.name: f.end_lineno - f.lineno + 1 for f in functions(module)}
+    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is_and_every_public_function_what_it_returns(module):
+    tree = ast.parse(source(module))
+    assert ast.get_docstring(tree)
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    ]
+    assert [f.name for f in public if f.returns is None] == []
+    assert [f.name for f in public if ast.get_docstring(f) is None] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_reads_pickles(module):
+    text = source(module)
+    assert "import pickle" not in text
+    assert "allow_pickle=True" not in text
+    assert "torch.load(" not in text
+
+
+def test_importing_the_package_loads_no_user_interface():
+    code = f"import sys, vmemkit; print(sorted(set({INTERFACES}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_table_of_layers_names_each_module_once():
+    names = [name for row in LAYERS for name in row]
+    assert len(names) == len(set(names))

@@ -1,0 +1,437 @@
+"""The memory: what a write appends, exact undo and forks, and that bad input changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cache
+
+import pytest
+import torch
+from conftest import Box, same, tables
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmemkit import memory as module
+from vmemkit.association import AssociationConfig
+from vmemkit.camera import Cameras
+from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, write
+from vmemkit.surfels import PointMaps, SurfelConfig
+from vmemkit.views import Views
+
+BOX = Box()
+CONFIGS = {
+    "projective": MemoryConfig(),
+    "radius": MemoryConfig(association=AssociationConfig.released()),
+    "released": MemoryConfig.released(),
+}
+
+
+@cache
+def view(i: int) -> Views:
+    """The i-th of some views from different places, overlapping with many others."""
+    place = (0.5 * math.sin(2.0 * i), 0.2 * math.cos(i), 0.6 * math.cos(3.0 * i))
+    return BOX.render(BOX.look(47.0 * i, at=place, pitch=15 * math.sin(i)), 20, 24)
+
+
+def maps_of(views: Views) -> PointMaps:
+    return PointMaps.from_depth(views.cameras, views.depth, views.confidence)
+
+
+def replay(ids: list[int], config: MemoryConfig | None = None) -> Memory:
+    memory = Memory.empty(config)
+    for i in ids:
+        memory = write(memory, view(i), maps_of(view(i)))
+    return memory
+
+
+@pytest.fixture
+def small_runs(monkeypatch) -> None:
+    """Bounding boxes of few surfels, so that a few views have many."""
+    monkeypatch.setattr(module, "RUN", 16)
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def test_an_empty_memory_holds_nothing():
+    empty = Memory.empty()
+    assert len(empty) == len(empty.surfels) == len(empty.sightings) == len(empty.ends) == 0
+    assert repr(empty) == "Memory(views=0, surfels=0, sightings=0)"
+
+
+def test_a_write_appends_the_view_its_new_surfels_and_its_sightings():
+    before = replay([0, 1])
+    after = write(before, view(2), maps_of(view(2)))
+    assert len(after) == 3
+    for name, column in tables(before).items():
+        assert torch.equal(tables(after)[name][: len(column)].nan_to_num(), column.nan_to_num())
+    assert torch.equal(after.views.image[2], view(2).image[0])
+    assert torch.equal(after.views.depth[2], view(2).depth[0])
+    assert torch.equal(after.views.cameras.world_from_cam[2], view(2).cameras.world_from_cam[0])
+    assert len(after.surfels) > len(before.surfels)
+
+
+def test_every_new_surfel_is_sighted_by_the_view_that_wrote_it():
+    memory = replay([0, 1, 2, 3])
+    starts = [0, *memory.ends.surfels[:-1].tolist()]
+    for v, (start, end) in enumerate(zip(starts, memory.ends.surfels.tolist(), strict=True)):
+        ids = memory.sightings.surfel[memory.sightings.view == v].tolist()
+        assert set(range(start, end)) <= set(ids)
+        assert max(ids) < end
+        assert len(ids) == len(set(ids))
+
+
+def test_sightings_are_ordered_by_view_as_the_ends_count_them():
+    memory = replay([0, 1, 0, 2])
+    counts = memory.ends.sightings.diff(prepend=torch.zeros(1, dtype=torch.int64))
+    assert torch.equal(memory.sightings.view.long().bincount(minlength=4), counts)
+    assert (memory.sightings.view.diff() >= 0).all()
+    assert int(memory.ends.surfels[-1]) == len(memory.surfels)
+
+
+def test_a_write_of_several_views_is_several_writes_of_one(small_runs):
+    poses = BOX.look(0.0, 40.0, 80.0)
+    together = begin(BOX.render(poses))
+    alone = Memory.empty()
+    for i in range(3):
+        one = BOX.render(poses[i : i + 1])
+        alone = write(alone, one, maps_of(one))
+    assert same(tables(together), tables(alone))
+
+
+def test_the_point_maps_depth_and_confidence_are_what_is_remembered():
+    maps = maps_of(view(0)).replace(confidence=torch.full_like(view(0).depth, 2.5))
+    halved = PointMaps(maps.points, maps.depth * 0.5, maps.confidence)
+    memory = write(Memory.empty(), view(0).replace(depth=None), halved)
+    assert torch.equal(memory.views.depth, view(0).depth * 0.5)
+    assert (memory.views.confidence == 2.5).all()
+
+
+def test_a_view_of_which_nothing_is_trusted_is_remembered_without_surfels():
+    memory, doubtful = replay([0]), view(1).replace(confidence=torch.zeros_like(view(1).depth))
+    for start in (memory, Memory.empty()):
+        after = write(start, doubtful, maps_of(doubtful))
+        assert len(after) == len(start) + 1
+        assert len(after.surfels) == len(start.surfels)
+        assert len(after.sightings) == len(start.sightings)
+        again = write(after, view(2), maps_of(view(2)))
+        assert len(again.surfels) > len(after.surfels)
+
+
+def test_unknown_depth_is_remembered_as_unknown():
+    depth = view(0).depth.clone()
+    depth[:, :, 8:] = torch.nan
+    memory = begin(view(0).replace(depth=depth))
+    assert torch.equal(memory.views.depth.isnan(), depth.isnan())
+    assert len(memory.surfels) < len(begin(view(0)).surfels)
+
+
+def test_given_and_generated_views_stay_told_apart():
+    memory = begin(view(0))
+    memory = write(
+        memory, view(1).replace(given=torch.zeros(1, dtype=torch.bool)), maps_of(view(1))
+    )
+    assert memory.views.given.tolist() == [True, False]
+
+
+def test_a_write_stores_in_place_while_the_buffer_has_room():
+    memory, moves = replay([0]), 0
+    for i in range(1, 12):
+        after = write(memory, view(i % 5), maps_of(view(i % 5)))
+        moves += after.surfels.position.data_ptr() != memory.surfels.position.data_ptr()
+        memory = after
+    assert moves <= 4  # the buffers double
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_looking_surfels_up_through_boxes_finds_what_looking_at_all_does(config, monkeypatch):
+    by_size = []
+    for run in (4, 50, 10**9):
+        monkeypatch.setattr(module, "RUN", run)
+        by_size.append(tables(replay([0, 1, 2, 3, 4, 0, 5], config)))
+    assert same(by_size[0], by_size[2])
+    assert same(by_size[1], by_size[2])
+
+
+def test_boxes_do_not_hide_coarse_surfels_from_a_view_close_by(monkeypatch):
+    far = BOX.render(BOX.look(10.0, at=(0.0, 0.0, -2.3), pitch=10.0), 20, 24)
+    near = BOX.render(BOX.look(-3.0, at=(0.21, 0.13, 2.3), pitch=-5.0), 20, 24)
+    by_size = []
+    for run in (1, 10**9):
+        monkeypatch.setattr(module, "RUN", run)
+        by_size.append(tables(write(begin(far), near, maps_of(near))))
+    assert same(*by_size)
+
+
+def test_devices_agree(device):
+    here, there = replay([0, 1, 2]), Memory.empty(device=device)
+    for i in (0, 1, 2):
+        moved = view(i).to(device)
+        there = write(there, moved, maps_of(moved))
+    assert there.device.type == device
+    assert len(there.surfels) == pytest.approx(len(here.surfels), rel=0.01)
+    back = there.to("cpu")
+    assert same(tables(back), {k: v.cpu() for k, v in tables(there).items()})
+    if device == "cpu":
+        assert same(tables(there), tables(here))
+
+
+# ---- undo and forks ------------------------------------------------------------------------------
+
+
+@cache
+def replayed(name: str, history: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    return tables(replay(list(history), CONFIGS[name]))
+
+
+steps = st.tuples(st.sampled_from(["write", "write", "undo", "fork"]), *[st.integers(0, 99)] * 2)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.sampled_from(list(CONFIGS)), st.lists(steps, max_size=10))
+def test_a_memory_is_what_its_surviving_writes_make_it_whatever_came_between(name, program):
+    """Bit for bit; and no value ever changes, however others on its storage grow."""
+    config = CONFIGS[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RUN", 16)
+        memories, histories = [Memory.empty(config)], [[]]
+        for kind, which, what in program:
+            memory, history = memories[which % len(memories)], histories[which % len(memories)]
+            if kind == "write":
+                i = what % 4
+                memory, history = write(memory, view(i), maps_of(view(i))), [*history, i]
+            elif kind == "undo":
+                keep = what % (len(history) + 1)
+                memory, history = memory.truncate(keep), history[:keep]
+            else:
+                memory = memory.fork()
+            memories.append(memory)
+            histories.append(history)
+        when_all_is_done = [tables(memory) for memory in memories]
+        expected = {tuple(h): replayed(name, tuple(h)) for h in histories}
+    for got, history in zip(when_all_is_done, histories, strict=True):
+        if history:
+            assert same(got, expected[tuple(history)])
+        else:  # an emptied memory keeps the size of its images
+            assert all(len(column) == 0 for column in got.values())
+
+
+@settings(deadline=None, max_examples=6)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 5))
+def test_older_values_stay_as_they_were(ids, cut):
+    memory = replay(ids)
+    before = tables(memory)
+    short = memory.truncate(min(cut, len(ids)))
+    write(memory, view(2), maps_of(view(2)))
+    write(short, view(3), maps_of(view(3)))
+    memory.fork()
+    assert same(tables(memory), before)
+
+
+def test_undo_forgets_the_view_and_all_that_only_it_saw():
+    memory = replay([0, 1, 2])
+    assert same(tables(memory.truncate(2)), tables(replay([0, 1])))
+    assert same(tables(memory.truncate(3)), tables(memory))
+    emptied = memory.truncate(0)
+    assert len(emptied) == len(emptied.surfels) == len(emptied.sightings) == 0
+    assert same(tables(write(emptied, view(1), maps_of(view(1)))), tables(replay([1])))
+
+
+def test_undo_and_fork_copy_nothing():
+    memory = replay([0, 1, 2])
+    for value in (memory.truncate(1), memory.fork()):
+        assert value.surfels.position.data_ptr() == memory.surfels.position.data_ptr()
+        assert value.views.image.data_ptr() == memory.views.image.data_ptr()
+
+
+@pytest.mark.parametrize("views", [-1, 4])
+def test_only_what_is_there_can_be_kept(views):
+    with pytest.raises(ValueError, match="holds 3"):
+        replay([0, 1, 2]).truncate(views)
+
+
+def test_a_memory_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        replay([0]).config = MemoryConfig()
+
+
+# ---- existing tables -----------------------------------------------------------------------------
+
+
+def test_a_memory_of_its_own_tables_is_the_same_memory(small_runs):
+    memory = replay([0, 1, 2])
+    again = Memory.from_tables(memory.views, memory.surfels, memory.sightings, memory.ends)
+    assert same(tables(again), tables(memory))
+    longer = [write(m, view(3), maps_of(view(3))) for m in (memory, again)]
+    assert same(*[tables(m) for m in longer])
+
+
+def ends_that(change):
+    def broken(memory: Memory) -> dict:
+        return {"ends": change(memory.ends)}
+
+    return broken
+
+
+LOW, HIGH = -(2**63), 2**62
+CONTRADICTIONS = {
+    "ends fall": ends_that(lambda e: Ends(e.surfels.flip(0), e.sightings)),
+    "ends are short": ends_that(lambda e: Ends(e.surfels - 1, e.sightings)),
+    "ends are negative": ends_that(lambda e: Ends(e.surfels, e.sightings - e.sightings[0] - 1)),
+    "fewer ends than views": ends_that(lambda e: e[1:]),
+    "no ends": ends_that(lambda e: e[:0]),
+    # steps that wrap round in 64 bits look like rises
+    "ends wrap round": ends_that(
+        lambda e: Ends(e.surfels, torch.tensor([HIGH, LOW, LOW + HIGH, int(e.sightings[-1])]))
+    ),
+    "a sighting of a surfel to come": lambda m: {
+        "sightings": Sightings(m.sightings.surfel.flip(0), m.sightings.view)
+    },
+    "a sighting of no surfel": lambda m: {
+        "sightings": Sightings(m.sightings.surfel - 1, m.sightings.view)
+    },
+    "sightings out of order": lambda m: {
+        "sightings": Sightings(m.sightings.surfel, m.sightings.view.flip(0))
+    },
+    "sightings missing": lambda m: {"sightings": m.sightings[:-1]},
+    "surfels missing": lambda m: {"surfels": m.surfels[:-1]},
+}
+
+
+@pytest.mark.parametrize("change", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_tables_that_contradict_each_other_are_no_memory(change):
+    memory = replay([0, 1, 2, 3])
+    parts = {name: getattr(memory, name) for name in ("views", "surfels", "sightings", "ends")}
+    with pytest.raises(ValueError, match=r"ends|sighting|surfel"):
+        Memory.from_tables(**{**parts, **change(memory)})
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+def with_pose(row: int, column: int, value: float):
+    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
+        poses = views.cameras.world_from_cam.clone()
+        poses[-1, row, column] = value
+        return views.replace(cameras=Cameras(poses, views.cameras.K)), maps
+
+    return change
+
+
+def with_pixel(value: float):
+    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
+        image = views.image.clone()
+        image[-1, 1, 2, 3] = value
+        return views.replace(image=image), maps
+
+    return change
+
+
+def with_depth(value: float, everywhere: bool = False):
+    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
+        depth = maps.depth.clone()
+        depth[-1, 2, 3] = value
+        if everywhere:
+            depth[-1] = value
+        return views, maps.replace(depth=depth)
+
+    return change
+
+
+def with_maps(**changes):
+    return lambda views, maps: (
+        views,
+        maps.replace(**{k: f(getattr(maps, k)) for k, f in changes.items()}),
+    )
+
+
+def with_views(**changes):
+    return lambda views, maps: (
+        views.replace(**{k: f(getattr(views, k)) for k, f in changes.items()}),
+        maps,
+    )
+
+
+BAD = {
+    "scaled pose": with_pose(0, 0, 2.0),
+    "NaN pose": with_pose(1, 3, math.nan),
+    "infinite pose": with_pose(1, 3, math.inf),
+    "pose of no bottom row": with_pose(3, 3, 0.0),
+    "NaN image": with_pixel(math.nan),
+    "image above one": with_pixel(1.5),
+    "image below zero": with_pixel(-0.1),
+    "no depth at all": with_depth(math.nan, everywhere=True),
+    "negative depth": with_depth(-1.0),
+    "zero depth": with_depth(0.0),
+    "infinite depth": with_depth(math.inf),
+    "NaN confidence": with_maps(confidence=lambda x: x * math.nan),
+    "NaN points": with_maps(points=lambda x: x * math.nan),
+    "infinite points": with_maps(points=lambda x: x / 0),
+    "maps of another size": lambda v, m: (v, m[:, :10]),
+    "maps of fewer views": lambda v, m: (v, m[:1]),
+    "images of another size": lambda v, m: (v.replace(image=v.image[..., :10], depth=None), m),
+    "no views": lambda v, m: (v[:0], m[:0]),
+    "another size than the memory's": lambda v, m: (
+        v.replace(image=v.image[..., :10], depth=None),
+        m.map(lambda x: x[:, :, :10]),
+    ),
+    "points of another size": with_maps(points=lambda x: x[:, :10]),
+    "points in the plane": with_maps(points=lambda x: x[..., :2]),
+    "confidence of another size": with_maps(confidence=lambda x: x[:, :10]),
+    "grey images": with_views(image=lambda x: x[:, :1]),
+    "flags of fewer views": with_views(given=lambda x: x[:1]),
+    "cameras of fewer views": with_views(cameras=lambda x: x[:1]),
+    "poses of three rows": with_views(cameras=lambda x: Cameras(x.world_from_cam[:, :3], x.K)),
+}
+
+
+@pytest.mark.parametrize("change", BAD.values(), ids=BAD)
+@pytest.mark.usefixtures("as_installed")
+def test_bad_input_is_refused_and_changes_nothing(change):
+    memory, good = pair(), BOX.render(BOX.look(5.0, 60.0), 20, 24)
+    with pytest.raises(ValueError, match=r"\w+ \w+"):
+        write(memory, *change(good, maps_of(good)))
+    assert same(tables(memory), replayed("projective", (0, 1)))
+
+
+@cache
+def pair() -> Memory:
+    return replay([0, 1])
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_after_a_refusal_the_memory_can_be_written_to():
+    memory, good = replay([0, 1]), BOX.render(BOX.look(5.0, 60.0), 20, 24)
+    for change in BAD.values():
+        with pytest.raises(ValueError, match=r"\w+ \w+"):
+            write(memory, *change(good, maps_of(good)))
+    memory = write(memory, view(2), maps_of(view(2)))
+    assert same(tables(memory), replayed("projective", (0, 1, 2)))
+
+
+def test_the_first_views_need_depth():
+    with pytest.raises(ValueError, match="need depth"):
+        begin(view(0).replace(depth=None))
+
+
+def test_a_single_pixel_is_no_view():
+    tiny = BOX.render(BOX.look(0.0), 1, 1)
+    with pytest.raises(ValueError, match="2 x 2"):
+        begin(tiny)
+
+
+@pytest.mark.parametrize("shrink", [0.1, 1.0])
+def test_the_smallest_images_can_be_written(shrink):
+    tiny = BOX.render(BOX.look(0.0), 2, 3)
+    memory = begin(tiny, MemoryConfig(SurfelConfig(shrink=shrink)))
+    assert len(memory) == 1
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_numbers_of_another_precision_become_float32():
+    double = view(0).map(lambda x: x.double() if x.is_floating_point() else x)
+    memory = begin(double)
+    assert {x.dtype for x in tables(memory).values() if x.is_floating_point()} == {torch.float32}
+    mixed = write(replay([1]), double, maps_of(view(0)))
+    assert mixed.views.image.dtype == torch.float32

@@ -1,0 +1,132 @@
+"""The walk: stages chained, every intermediate kept, nothing lost on bad input."""
+
+import pytest
+import torch
+
+import vmemkit as vm
+from vmemkit import reconstruct
+from vmemkit.camera import Cameras
+from vmemkit.evaluate import single_tour
+from vmemkit.houses import rooms
+from vmemkit.trajectory import moves
+
+H, W = 36, 48
+
+
+@pytest.fixture(scope="module")
+def start():
+    house = rooms(1)
+    tour = single_tour(house)
+    return house, tour, vm.begin(house.render(tour.given, H, W))
+
+
+def test_a_walk_yields_one_step_per_window_with_every_intermediate(start):
+    _, tour, memory = start
+    steps = list(vm.walk(memory, tour.cameras[:7], k=3, m=3))
+    assert [len(step.targets) for step in steps] == [3, 3, 1]
+    assert len(steps[-1].memory) == len(memory) + 7
+    for step in steps:
+        assert len(step.context) == len(step.retrieval.chosen) <= 3
+        assert len(step.states) == 2
+        assert torch.equal(step.views.image, step.states[-1].image)
+        assert step.memory.views.image[len(step.before) :].equal(step.views.image)
+        assert not step.memory.views.given[len(memory) :].any()
+        assert set(step.seconds) == {"retrieve", "generate", "reconstruct", "write"}
+        assert "Step(views=" in repr(step)
+
+
+def test_steps_chain_and_a_step_alone_does_the_same(start):
+    _, tour, memory = start
+    first, second = vm.walk(memory, tour.cameras[:4], m=2)
+    assert second.before is first.memory
+    alone = vm.step(memory, tour.cameras[:2])
+    assert torch.equal(alone.views.image, first.views.image)
+
+
+def test_the_same_seed_gives_the_same_walk(start):
+    _, tour, memory = start
+    a, b = ([step.views.image for step in vm.walk(memory, tour.cameras[:4], seed=5)] for _ in "ab")
+    assert torch.equal(torch.cat(a), torch.cat(b))
+
+
+def test_k_may_exceed_the_memory_of_a_young_walk(start):
+    _, tour, memory = start
+    (step,) = vm.walk(memory, tour.cameras[:1], k=17)
+    assert step.retrieval.chosen.tolist() == [0]
+
+
+def test_a_fast_turn_into_the_unknown_does_not_stop_the_walk(start):
+    _, tour, memory = start
+    away = moves(tour.given[0], "right 180", turn=180.0)
+    (step,) = vm.walk(memory, away)
+    assert step.views.image.isfinite().all()
+
+
+def test_undo_after_a_walk_gives_the_memory_before_it(start):
+    _, tour, memory = start
+    *_, last = vm.walk(memory, tour.cameras[:4])
+    undone = last.memory.truncate(len(memory))
+    assert torch.equal(undone.surfels.position, memory.surfels.position)
+
+
+def test_the_oracle_reconstructor_knows_the_true_depth(start):
+    house, tour, memory = start
+    (step,) = vm.walk(memory, tour.cameras[:2], reconstructor=reconstruct.oracle(house), m=2)
+    truth = house.render(tour.cameras[:2], H, W).depth
+    assert torch.equal(step.maps.depth, truth)
+    assert torch.equal(step.memory.views.depth[1:], truth)
+
+
+def test_a_generator_of_ones_own_is_a_function(start):
+    """Grey pictures a metre away; the protocol asks for nothing more."""
+    _, tour, memory = start
+
+    def grey(context, targets, rng):
+        m, size = len(targets), context.image.shape[2:]
+        yield vm.generate.Generation(
+            torch.full((m, 3, *size), 0.5), torch.ones(m, *size), torch.full((m, *size), 2.0)
+        )
+
+    (step,) = vm.walk(memory, tour.cameras[:2], generator=grey)
+    assert (step.memory.views.image[1:] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"m": 0}, "m >= 1"),
+        ({"k": 0}, "k >= 1"),
+        ({"trajectory": "none"}, "one or more cameras"),
+        ({"trajectory": "nan"}, "finite"),
+        ({"trajectory": "scaled"}, "rigid"),
+        ({"policy": "best"}, "unknown policy"),
+    ],
+)
+def test_bad_input_is_refused_at_once(start, change, message):
+    _, tour, memory = start
+    good = tour.cameras[:2]
+    trajectories = {
+        "none": good[:0],
+        "nan": Cameras(good.world_from_cam * torch.nan, good.K),
+        "scaled": Cameras(good.world_from_cam * 2, good.K),
+    }
+    change = dict(change)
+    path = trajectories.get(change.pop("trajectory", ""), good)
+    with pytest.raises(ValueError, match=message):
+        list(vm.walk(memory, path, **change))
+    assert len(memory) == 1
+
+
+def test_a_walk_from_an_empty_memory_says_what_to_do(start):
+    _, tour, _ = start
+    with pytest.raises(ValueError, match="write a view first"):
+        list(vm.walk(vm.Memory.empty(), tour.cameras[:2]))
+
+
+def test_views_without_depth_need_another_reconstructor(start):
+    house, tour, _memory = start
+    views = house.render(tour.given, H, W).replace(depth=None)
+    with pytest.raises(ValueError, match="no depth"):
+        reconstruct.from_depth(views)
+    with pytest.raises(ValueError, match="need depth"):
+        vm.begin(views)

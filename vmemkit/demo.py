@@ -1,0 +1,268 @@
+"""The demonstration: four walks, each with the surfel memory and with the most recent views only.
+
+In: a seed and a size. Out: a folder with a video, a contact sheet and the surfels of each walk,
+`metrics.json` and `overview.png`; on the way, `Progress` for whoever shows it.
+
+- rooms           a made-up house, from a single view: through the doorway and back by other poses
+- rooms_capture   the same house from six views per room: all is seen, only memory decides
+- panorama        a photograph of all directions: four views given, full circle and back
+- stereo          a stereo photograph with its depth: a short orbit and back
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vmemkit.camera import Cameras, cameras, intrinsics, intrinsics_from_pixels, look_at
+from vmemkit.evaluate import Tour, capture_tour, score, single_tour
+from vmemkit.figures import comparison, contact_sheet
+from vmemkit.memory import begin
+from vmemkit.scenes import Rooms, Scene, rooms
+from vmemkit.scenes import panorama as photograph
+from vmemkit.storage import save_ply
+from vmemkit.structs import cat
+from vmemkit.trajectory import moves, orbit
+from vmemkit.views import Views, crop, load_depth, load_image, replacing, resize, save_video, views
+from vmemkit.walk import Step, walk
+
+DATA = Path(__file__).parents[1] / "data"
+PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "cycles"
+ASPECT = 4 / 3  # width / height of all pictures
+HEIGHT = 96  # pixels
+FOV = 75.0  # degrees
+TURN = 15.0  # degrees between the views of the circle
+SWING, SWING_STEP, LIFT = 12.0, 2.0, 0.12  # degrees to each side, between views; metres
+LOOKS_DOWN = 20.0  # degrees: how the stereo camera was held, by the lines that are upright
+PART = (80, 40, 330, 440)  # top, left, height, width of the stereo image in which depth is sound
+POLICIES = ("coverage", "temporal")
+MOMENTS = (0.23, 0.6, 0.9)  # of the path: those of the overview
+FPS, VIDEO_ROWS = 8.0, 288  # of videos
+DIGITS = 4  # of the metrics
+
+
+@dataclass(frozen=True, repr=False)
+class Job:
+    """A walk to take: where it starts, where it goes, and what is known of the truth."""
+
+    name: str
+    given: Views  # (g,)
+    tour: Tour
+    scene: Scene | None
+    truth: Views | None  # (n,) of the tour's cameras
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the demonstration is. `row` comes with the last step of a walk: its metrics."""
+
+    walk: str
+    policy: str
+    done: int  # views
+    total: int
+    row: dict[str, Any] | None = None
+
+
+def demo(
+    out: str | os.PathLike,
+    seed: int = 0,
+    walks: Sequence[str] | None = None,
+    policies: Sequence[str] = POLICIES,
+    height: int = HEIGHT,
+) -> Iterator[Progress]:
+    """Take the walks (all of `WALKS` unless named), each with every policy, and write `out`.
+
+    Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
+    memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
+    the same metrics. Images are `height` x 4/3 `height` pixels.
+    Errors: ValueError, before anything is written, for unknown walks, missing data or a file at
+    `out`.
+    """
+    walks, out = list(WALKS) if walks is None else list(walks), Path(out)
+    unknown = [name for name in walks if name not in WALKS]
+    if unknown or not walks or not policies:
+        raise ValueError(f"unknown walks {unknown}: choose one or more of {', '.join(WALKS)}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: give a folder to write to")
+    if height < 16:
+        raise ValueError(f"need images of at least 16 rows for anything to be seen, got {height}")
+    check_data()
+    return _demo(out, seed, walks, policies, height)
+
+
+def check_data() -> Path:
+    """The folder of the photographs. Errors: ValueError where there is none."""
+    if not (DATA / PANORAMA).is_file():
+        raise ValueError(
+            f"the demonstration's photographs are not in {DATA}: they come with the repository, so "
+            "clone it and install it from there with `pip install -e .`"
+        )
+    return DATA
+
+
+def _demo(out: Path, seed: int, walks: list[str], policies: Sequence[str], height: int):
+    rows, overview = [], None
+    for name in walks:
+        job, taken = WALKS[name](height, seed), {}
+        total = len(job.tour.cameras)
+        for policy in policies:
+            yield Progress(name, policy, 0, total)
+            steps: list[Step] = []
+            for step in walk(begin(job.given), job.tour.cameras, policy=policy, seed=seed):
+                steps.append(step)
+                done = sum(len(step.targets) for step in steps)
+                if done < total:
+                    yield Progress(name, policy, done, total)
+            rows.append(_row(job, policy, steps))
+            taken[policy] = steps
+            out.mkdir(parents=True, exist_ok=True)
+            _write(out, job, policy, steps)
+            yield Progress(name, policy, total, total, rows[-1])
+        # the capture is the walk on which only memory decides
+        if job.truth is not None and (overview is None or name == "rooms_capture"):
+            overview = (job, taken)
+    _save_json(out / "metrics.json", rows)
+    if overview is not None:
+        _save_figure(out / "overview.png", _overview(*overview))
+
+
+# ---- the walks -----------------------------------------------------------------------------------
+
+
+def rooms_walk(height: int, seed: int) -> Job:
+    """A house from a single view."""
+    house = rooms(seed)
+    return _in_house("rooms", house, single_tour(house, seed, FOV, ASPECT), height)
+
+
+def rooms_capture_walk(height: int, seed: int) -> Job:
+    """A house from six views per room."""
+    house = rooms(seed)
+    return _in_house("rooms_capture", house, capture_tour(house, seed, FOV, ASPECT), height)
+
+
+def panorama_walk(height: int, seed: int) -> Job:
+    """Four views 90 degrees apart are given; the full circle, and back the same way."""
+    scene = photograph(check_data() / PANORAMA)
+    headings = torch.arange(TURN, 360 + TURN / 2, TURN)
+    there_and_back = torch.cat([headings, headings.flip(0) - TURN])
+    count = len(headings)
+    # going back, heading h - TURN was seen going out, and heading 0 at the circle's end
+    seen = (torch.arange(count - 2, -2, -1)) % count
+    twin = torch.cat([torch.full((count,), -1), seen])
+    given = _turned(torch.arange(0.0, 360.0, 90.0))
+    tour = Tour(given, _turned(there_and_back), slice(count, 2 * count), twin)
+    size = _size(height)
+    return Job(
+        "panorama", scene.render(given, *size), tour, scene, scene.render(tour.cameras, *size)
+    )
+
+
+def stereo_walk(height: int, seed: int) -> Job:
+    """One view is given; to the right, back and to the left from higher up, and the first again."""
+    given = resize(stereo_view(STEREO), *_size(height))
+    start, distance = given.cameras[0], float(given.depth.nanmedian())
+    count = round(SWING / SWING_STEP)
+    first = orbit(start, distance, SWING, count)
+    higher = moves(first[-1], f"up {LIFT}", step=LIFT)
+    over = orbit(higher[-1], distance, -2 * SWING, count)
+    lower = moves(over[-1], f"down {LIFT}", step=LIFT)
+    home = orbit(lower[-1], distance, SWING, count // 2)
+    path = cat([first, higher, over, lower, home, first])
+    back = slice(count, len(path) - count)
+    twin = torch.cat([torch.full((len(path) - count,), -1), torch.arange(count)])
+    return Job("stereo", given, Tour(given.cameras, path, back, twin), None, None)
+
+
+WALKS: dict[str, Callable[[int, int], Job]] = {
+    "rooms": rooms_walk,
+    "rooms_capture": rooms_capture_walk,
+    "panorama": panorama_walk,
+    "stereo": stereo_walk,
+}
+
+
+def stereo_view(name: str = STEREO) -> Views:
+    """The left image (1,) of a stereo pair of data/, its depth and its camera, where depth is sound."""
+    folder = check_data()
+    calibration = json.loads((folder / "oakd_calibration.json").read_text())
+    fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
+    K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
+    level = cameras(torch.eye(4), K)
+    camera = moves(level, f"look down {LOOKS_DOWN}", turn=LOOKS_DOWN)
+    image = load_image(folder / f"{name}_left.png")
+    depth = load_depth(folder / f"{name}_depth.png")
+    return crop(views(image[None], camera, depth[None]), *PART)
+
+
+def _in_house(name: str, house: Rooms, tour: Tour, height: int) -> Job:
+    size = _size(height)
+    given = house.render(tour.given, *size, samples=2)
+    return Job(name, given, tour, house, house.render(tour.cameras, *size, samples=2))
+
+
+def _turned(headings: Float[Tensor, " n"]) -> Cameras:
+    """Level cameras at the origin, turned right from the photograph's middle, degrees."""
+    yaw = torch.deg2rad(headings)
+    ahead = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], -1)
+    return cameras(look_at(torch.zeros_like(ahead), ahead), intrinsics(FOV, ASPECT))
+
+
+def _size(height: int) -> tuple[int, int]:
+    return height, round(height * ASPECT)
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+def _row(job: Job, policy: str, steps: list[Step]) -> dict[str, Any]:
+    scores = asdict(score(job.tour, steps, job.scene))
+    rounded = {
+        key: None if value is None else round(value, DIGITS) for key, value in scores.items()
+    }
+    return {"walk": job.name, "policy": policy, **rounded}
+
+
+def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
+    truth = None if job.truth is None else job.truth.image
+    stem = out / f"{job.name}-{policy}"
+    save_walk_video(stem.with_suffix(".mp4"), steps, truth)
+    _save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.name} · {policy}"))
+    save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
+
+
+def save_walk_video(
+    path: str | os.PathLike, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
+) -> None:
+    """A video of the generated views, with the truth on the left if it is known."""
+    images = torch.cat([step.views.image for step in steps])
+    if truth is not None:
+        images = torch.cat([truth, images], -1)
+    scale = VIDEO_ROWS / images.shape[2]
+    large = interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
+    save_video(path, large.clamp(0, 1), FPS)
+
+
+def _overview(job: Job, taken: dict[str, list[Step]]) -> Figure:
+    moments = [round(share * (len(job.tour.cameras) - 1)) for share in MOMENTS]
+    return comparison(taken, job.truth.image, moments)
+
+
+def _save_figure(path: Path, figure: Figure) -> None:
+    with replacing(path) as draft:
+        figure.savefig(draft)
+
+
+def _save_json(path: Path, rows: list[dict[str, Any]]) -> None:
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
