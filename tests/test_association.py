@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from vmemkit import association
 from vmemkit.association import AssociationConfig, by_projection, by_radius, released_distance
-from vmemkit.camera import Cameras, cameras, look_at
+from vmemkit.camera import Cameras, cameras, intrinsics, look_at
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.structs import cat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points
@@ -39,7 +39,9 @@ def wall(distance: float) -> torch.Tensor:
     return torch.full((1, *GRID), distance)
 
 
-HERE = cameras(torch.eye(4)[None])
+K = intrinsics(70.0, GRID[1] / GRID[0])  # square pixels
+HERE = cameras(torch.eye(4)[None], K)
+FAR = cameras(look_at(torch.tensor([[0.0, 0, -6.0]]), torch.zeros(1, 3)), K)
 
 # ---- by projection -------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ def test_old_surfels_in_front_do_not_hide_the_surface_that_the_view_sees():
 
 
 def test_the_other_side_of_a_wall_is_another_surface():
-    camera = cameras(look_at(torch.tensor([[0.0, 0, 6.0]]), torch.tensor([[0.0, 0, 3.0]])))
+    camera = cameras(look_at(torch.tensor([[0.0, 0, 6.0]]), torch.tensor([[0.0, 0, 3.0]])), K)
     old, _ = surfels_of(HERE, wall(3.0))
     seen, fresh, _ = associate(camera, wall(3.0), old)
     assert len(seen) == 0
@@ -129,19 +131,25 @@ def test_surfaces_that_meet_at_a_right_angle_are_told_apart():
 
 
 def test_a_distant_view_sees_every_fine_surfel_of_a_nearer_one():
-    near, far = HERE, cameras(look_at(torch.tensor([[0.0, 0, -6.0]]), torch.zeros(1, 3)))
-    old, _ = surfels_of(near, wall(1.0))
-    seen, fresh, _ = associate(far, wall(7.0), old)
+    old, _ = surfels_of(HERE, wall(1.0))
+    seen, fresh, _ = associate(FAR, wall(7.0), old)
     assert len(seen) == len(old)
     assert 0 < int((~fresh).sum()) < len(old) / 20  # a few coarse surfels see them all
 
 
 def test_a_near_view_of_a_coarse_surface_adds_nothing():
-    far = cameras(look_at(torch.tensor([[0.0, 0, -6.0]]), torch.zeros(1, 3)))
-    old, _ = surfels_of(far, wall(7.0))
+    old, _ = surfels_of(FAR, wall(7.0))
     seen, fresh, _ = associate(HERE, wall(1.0), old)
     assert not fresh.any()
     assert 0 < len(seen) < len(old) / 10
+
+
+@pytest.mark.parametrize(("off", "explained"), [(0.0, True), (0.1, True), (0.6, False)])
+def test_how_far_off_the_same_surface_may_lie_is_measured_in_the_coarser_radii(off, explained):
+    coarse, _ = surfels_of(FAR, wall(7.0 + off))
+    _, fresh, fine = associate(HERE, wall(1.0), coarse)
+    assert 2 * float(fine.radius.amax()) < 0.1 < 2 * float(coarse.radius.amin()) < 0.6
+    assert bool(fresh.any()) != explained
 
 
 @pytest.mark.parametrize("scale", [0.25, 4.0, 1024.0])

@@ -197,6 +197,12 @@ def test_the_mean_of_two_headings_lies_halfway():
     assert torch.allclose(mean_pose(turn(77.0, 3.0)[None]), turn(77.0, 3.0), atol=1e-6)
 
 
+def test_the_mean_of_opposite_rotations_is_a_rotation_still():
+    halves = torch.diag_embed(2 * torch.eye(3) - 1)  # half turns about x, y, z: their sum is -1
+    mean = mean_pose(pose(halves, torch.zeros(3, 3)))
+    check(cameras(mean))
+
+
 def test_no_poses_have_no_mean():
     with pytest.raises(ValueError, match="got none"):
         mean_pose(torch.zeros(0, 4, 4))

@@ -79,6 +79,7 @@ def test_every_new_surfel_is_sighted_by_the_view_that_wrote_it():
         ids = memory.sightings.surfel[memory.sightings.view == v].tolist()
         assert set(range(start, end)) <= set(ids)
         assert max(ids) < end
+        assert v == 0 or min(ids) < start  # and old ones that it saw again
         assert len(ids) == len(set(ids))
 
 

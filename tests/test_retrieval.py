@@ -240,6 +240,14 @@ def test_fov_overlap_is_the_share_of_the_targets_frustum_inside_each_views(memor
     assert retrieve(memory, BOX.look(0.0, 180.0), 1, "fov_overlap").votes[4] == pytest.approx(0.5)
 
 
+def test_frusta_end_where_the_remembered_surfaces_end():
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[1, 2, 3] = -10.0  # the same view from far behind
+    of = cameras(poses, intrinsics(70.0, 4 / 3))
+    walls = Views(of, torch.zeros(2, 3, 12, 16), torch.ones(2).bool(), torch.full((2, 12, 16), 2.0))
+    assert retrieve(begin(walls), of[:1], 1, "fov_overlap").votes.tolist() == [1.0, 0.0]
+
+
 def test_random_depends_on_the_seed_and_on_nothing_else(memory):
     def chosen(seed: int, yaw: float) -> list[int]:
         config = RetrievalConfig(seed=seed)

@@ -37,14 +37,14 @@ from vmemkit.views import Views, crop, load_depth, load_image, replacing, resize
 from vmemkit.walk import Step, walk
 
 DATA = Path(__file__).parents[1] / "data"
-PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "cycles"
+PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
 ASPECT = 4 / 3  # width / height of all pictures
 HEIGHT = 96  # pixels
 FOV = 75.0  # degrees
 TURN = 15.0  # degrees between the views of the circle
-SWING, SWING_STEP, LIFT = 12.0, 2.0, 0.12  # degrees to each side, between views; metres
-LOOKS_DOWN = 20.0  # degrees: how the stereo camera was held, by the lines that are upright
-PART = (80, 40, 330, 440)  # top, left, height, width of the stereo image in which depth is sound
+SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
+LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
+PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
 POLICIES = ("coverage", "temporal")
 MOMENTS = (0.23, 0.6, 0.9)  # of the path: those of the overview
 FPS, VIDEO_ROWS = 8.0, 288  # of videos

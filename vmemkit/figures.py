@@ -39,22 +39,31 @@ HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
 LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
 SHADE = 0.35  # share of a vote map's brightness that follows the surfels' own, to show their shapes
 MAP_ROWS = 96  # of what is rendered for a figure
-DPI = 150
+DPI, POINTS = 150, 72  # per inch
+NOTEBOOK_DPI, QUALITY = 100, 80  # the width of a notebook's page, and of 100: how much JPEG keeps
 PAGE = 8.0  # inches: 1200 pixels, the width of a page of documentation
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, round these
 HEADING, TITLE = 0.22, 0.3  # inches
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LENS = 35.0  # degrees: of the camera that takes plans, long so that rooms stay rectangles
 WEDGE = 0.05  # length of a camera in a plan, of the plan's extent
+EMPHASIS = 2.0  # how much larger a plan shows the cameras that its retrieval is about
 
 
 class Picture(Figure):
-    """A matplotlib figure that notebooks show without pyplot, which would keep global state."""
+    """A matplotlib figure that notebooks show without pyplot, which would keep global state.
 
-    def _repr_png_(self) -> bytes:
-        png = io.BytesIO()
-        self.savefig(png, format="png")
-        return png.getvalue()
+    They keep it as JPEG, since rendered rooms are four times as large as PNG.
+    """
+
+    def _repr_jpeg_(self) -> bytes:
+        jpeg = io.BytesIO()
+        self.savefig(jpeg, format="jpeg", dpi=NOTEBOOK_DPI, pil_kwargs={"quality": QUALITY})
+        return jpeg.getvalue()
+
+    def __repr__(self) -> str:
+        """The same on every machine; matplotlib's has the size in pixels."""
+        return "Picture()"
 
 
 # ---- pictures as tensors -------------------------------------------------------------------------
@@ -183,14 +192,49 @@ def filmstrip(images: Float[Tensor, "t 3 h w"], columns: int = 8) -> Figure:
     return page.figure
 
 
+def choices(memory: Memory, retrievals: Mapping[str, Retrieval]) -> Figure:
+    """A column per retrieval from one memory, by name: the vote map, and below it the chosen views
+    with the share of the query cameras' pixels that each explains.
+
+    Errors: ValueError for no retrievals.
+    """
+    if not retrievals:
+        raise ValueError("choices needs at least one retrieval, got none")
+    page = _Page.of(2, len(retrievals), _aspect(memory.views.image))
+    for column, (name, retrieval) in enumerate(retrievals.items()):
+        chosen, shares = retrieval.chosen.tolist(), explained(memory, retrieval).mean(0).tolist()
+        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+        page.heading(column, name)
+        page.mosaic(0, column, vote_map(memory, retrieval).permute(0, 3, 1, 2))
+        page.mosaic(1, column, memory.views.image[retrieval.chosen], chosen, labels)
+    return page.figure
+
+
+def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
+    """Images side by side under their names; with one channel they are grey, stretched to [0, 1].
+
+    Errors: ValueError for no images.
+    """
+    if not images:
+        raise ValueError("panels needs at least one image, got none")
+    page = _Page.of(1, len(images), _aspect(next(iter(images.values()))[None]))
+    for column, (name, image) in enumerate(images.items()):
+        if len(image) == 1:
+            low, high = image.amin(), image.amax()
+            image = ((image - low) / (high - low).clamp(min=1e-12)).expand(3, -1, -1)
+        page.heading(column, name)
+        page.mosaic(0, column, image[None])
+    return page.figure
+
+
 def plan(
     memory: Memory, retrieval: Retrieval | None = None, elevation: float = 60.0, rows: int = 600
 ) -> Figure:
     """The memory as a doll's house: its surfels from above, where ceilings are seen from behind and
     so not at all, and its views as small cameras, the given ones filled.
 
-    With a retrieval, its query cameras are black and only the chosen views are filled. `elevation`
-    is in degrees, 90 looks straight down; `rows` are those of the rendering.
+    With a retrieval, its query cameras are black, only the chosen views are filled, and both are
+    larger. `elevation` is in degrees, 90 looks straight down; `rows` are those of the rendering.
     Errors: ValueError for a memory without surfels, and an elevation outside (0, 90].
     """
     if len(memory.surfels) == 0 or not 0 < elevation <= 90:
@@ -200,22 +244,21 @@ def plan(
     seen = splat(memory.surfels, camera, rows, 2 * rows)
     image, hit = _painted(memory, seen, PAPER)[0], (seen.surfel[0] >= 0).nonzero()
     (top, left), (bottom, right) = hit.amin(0).tolist(), hit.amax(0).tolist()
-    figure = _figure(PAGE, PAGE * (bottom - top + 1) / (right - left + 1))
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(image.permute(1, 2, 0).numpy())
-    axes.set_axis_off()
+    figure, axes = _figure(PAGE, PAGE * (bottom - top + 1) / (right - left + 1))
+    axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
     axes.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5))
-    wedges = [(memory.views.cameras, view_colors(len(memory)).tolist())]
-    filled = memory.views.given
+    filled, length = memory.views.given, torch.full((len(memory),), WEDGE * extent)
+    wedges = [(memory.views.cameras, view_colors(len(memory)).tolist(), length)]
     if retrieval is not None:
-        filled = torch.zeros_like(filled).index_fill(0, retrieval.chosen.cpu(), True)
-        wedges.append((retrieval.query.to("cpu"), [INK] * len(retrieval.query)))
-    for of, colors in wedges:
-        corners = _wedges(of, WEDGE * extent)
-        uv = project(camera, corners.reshape(1, -1, 3))[0].view(len(of), 5, 2)
+        query, chosen = retrieval.query.to("cpu"), retrieval.chosen.cpu()
+        filled = torch.zeros_like(filled).index_fill(0, chosen, True)
+        length[chosen] *= EMPHASIS
+        wedges.append((query, [INK] * len(query), length.new_full((len(query),), length.max())))
+    for of, colors, size in wedges:
+        uv = project(camera, _wedges(of, size).reshape(1, -1, 3))[0].view(len(of), 5, 2)
         at = uv * uv.new_tensor([2 * rows, rows]) - 0.5
-        for i, color in enumerate(colors):
-            _draw_wedge(axes, at[i], color, color != INK and bool(filled[i]))
+        for i in size.argsort(stable=True).tolist():  # the large ones on top
+            _draw_wedge(axes, at[i], colors[i], colors[i] != INK and bool(filled[i]))
     return figure
 
 
@@ -227,6 +270,7 @@ class _Page:
     """A grid of equal cells for images under headings; lengths in inches, from the top left."""
 
     figure: Figure
+    axes: Axes  # over the whole page, in inches
     cell: tuple[float, float]  # width, height
     top: float  # of the first row
 
@@ -242,15 +286,16 @@ class _Page:
         """A page of PAGE inches in width, with its title."""
         width = (PAGE - (columns + 1) * GAP) / columns
         top = heading + (TITLE if title else GAP)
-        figure = _figure(PAGE, top + rows * (width / aspect + GAP))
-        page = cls(figure, (width, width / aspect), top)
+        height = top + rows * (width / aspect + GAP)
+        figure, axes = _figure(PAGE, height)
+        axes.set(xlim=(0, PAGE), ylim=(height, 0), autoscale_on=False)
         if title:
-            page._text(GAP, TITLE / 2 + GAP / 2, title, size=9, weight="bold")
-        return page
+            _write(axes, GAP, TITLE / 2 + GAP / 2, title, size=9, weight="bold")
+        return cls(figure, axes, (width, width / aspect), top)
 
     def heading(self, column: int, text: str) -> None:
         left = GAP + column * (self.cell[0] + GAP)
-        self._text(left, self.top - HEADING / 2, text, size=7.5, color=QUIET)
+        _write(self.axes, left, self.top - HEADING / 2, text, size=7.5, color=QUIET)
 
     def mosaic(
         self,
@@ -266,49 +311,40 @@ class _Page:
         for i, image in enumerate(images):
             left = GAP + column * (self.cell[0] + GAP) + (i % side) * (width + SEAM)
             above = self.top + row * (self.cell[1] + GAP) + (i // side) * (height + SEAM)
-            axes = self._axes(left, above, width, height)
-            axes.imshow(image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy(), aspect="auto")
+            extent = (left, left + width, above + height, above)
+            pixels = image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
+            self.axes.imshow(pixels, extent=extent, aspect="auto")
             if views is not None:
-                _frame(axes, view_colors(views[i] + 1)[views[i]], labels[i] if labels else None)
-
-    def _axes(self, left: float, above: float, width: float, height: float) -> Axes:
-        page_width, page_height = self.figure.get_size_inches()
-        corner = (left / page_width, 1 - (above + height) / page_height)
-        axes = self.figure.add_axes((*corner, width / page_width, height / page_height))
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        return axes
-
-    def _text(self, left: float, middle: float, text: str, **style) -> None:
-        page_width, page_height = self.figure.get_size_inches()
-        at = (left / page_width, 1 - middle / page_height)
-        self.figure.text(*at, text, va="center_baseline", **{"color": INK, **style})
+                color = view_colors(views[i] + 1)[views[i]]
+                _frame(self.axes, left, above, width, height, color)
+                _label(self.axes, left, above + height, labels[i] if labels else "", color)
 
 
-def _frame(axes: Axes, color: Float[Tensor, 3], label: str | None) -> None:
-    """A frame inside the image's edges, and a label in its lower left corner."""
-    points = 72 * FRAME
-    box = {"transform": axes.transAxes, "fill": False, "lw": 2 * points, "ec": color.tolist()}
-    axes.add_patch(Rectangle((0, 0), 1, 1, **box))  # its outer half is clipped
-    if label:
-        ink = INK if float(color @ color.new_tensor(LUMA)) > 0.5 else "white"
-        chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": 1.6}
-        axes.annotate(
-            label,
-            (0, 0),
-            (points + 1.6, points + 1.6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            size=5.5,
-            color=ink,
-            bbox=chip,
-        )
+def _frame(axes: Axes, left: float, above: float, width: float, height: float, color) -> None:
+    """A frame inside the image's edges."""
+    corner, size = (left + FRAME / 2, above + FRAME / 2), (width - FRAME, height - FRAME)
+    style = {"fill": False, "linewidth": POINTS * FRAME, "joinstyle": "miter"}
+    axes.add_patch(Rectangle(corner, *size, edgecolor=color.tolist(), **style))
 
 
-def _wedges(of: Cameras, size: float) -> Float[Tensor, "t 5 3"]:
+def _label(axes: Axes, left: float, below: float, text: str, color) -> None:
+    """A text in the lower left corner of an image, on the frame's colour."""
+    if not text:
+        return
+    ink = INK if float(color @ color.new_tensor(LUMA)) > 0.5 else "white"
+    chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": POINTS * FRAME}
+    at = (left + 2 * FRAME, below - 2 * FRAME)
+    axes.text(*at, text, size=5.5, color=ink, bbox=chip, va="baseline")
+
+
+def _write(axes: Axes, left: float, middle: float, text: str, **style) -> None:
+    axes.text(left, middle, text, va="center_baseline", **{"color": INK, **style})
+
+
+def _wedges(of: Cameras, size: Float[Tensor, " t"]) -> Float[Tensor, "t 5 3"]:
     """World points of each camera's eye and of the corners of its image, `size` ahead."""
     uv = of.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-    ahead = size * torch.einsum("tij,cj->tci", of.rotation @ torch.linalg.inv(of.K), uv)
+    ahead = torch.einsum("t,tij,cj->tci", size, of.rotation @ torch.linalg.inv(of.K), uv)
     return of.position[:, None] + torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
 
 
@@ -337,10 +373,13 @@ def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
     return cameras(poses, intrinsics(wide, 2.0)), extent
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure, inches, and axes that fill it."""
     figure = Picture(figsize=(width, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    return figure
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    return figure, axes
 
 
 def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:

@@ -1,0 +1,67 @@
+"""Execute the notebooks and store their outputs, normalised: the same run gives the same file.
+
+In: notebooks beside this file, all of them or those named. Out: the same files, with outputs.
+Dropped are widget states (megabytes of JavaScript), execution times, the version of Python and
+transient metadata; stream outputs are joined, keys are sorted, cells are named by their place.
+Run: python notebooks/render.py [NAME ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).parent
+TIMEOUT = 300  # seconds per cell
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def execute(path: Path) -> NotebookNode:
+    """The notebook with fresh outputs. Errors: CellExecutionError from the first cell that fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=TIMEOUT, kernel_name=KERNEL["name"])
+    return client.execute(cwd=str(path.parent))
+
+
+def normalised(notebook: NotebookNode) -> NotebookNode:
+    """The notebook without what says nothing about its content."""
+    cells = []
+    for place, cell in enumerate(notebook.cells):
+        tags = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        changes = {"id": f"cell-{place:02d}", "metadata": tags}
+        if cell.cell_type == "code":
+            changes["outputs"] = _joined(cell.outputs)
+        cells.append(NotebookNode({**cell, **changes}))
+    metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+    return nbformat.from_dict(
+        {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    )
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs in which what was printed in several pieces is one: where it was cut is chance."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last and output.output_type == "stream" and output.name == last.get("name"):
+            joined[-1] = NotebookNode({**last, "text": last.text + output.text})
+        else:
+            joined.append(output)
+    return joined
+
+
+def main(names: list[str]) -> None:
+    paths = [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb"))
+    for path in paths:
+        notebook = normalised(execute(path))
+        nbformat.validate(notebook)
+        nbformat.write(notebook, path)
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
