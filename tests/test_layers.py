@@ -25,7 +25,7 @@ LAYERS = (
     ("memory",),
     ("storage", "votes"),
     ("retrieval",),
-    ("walk",),
+    ("walk", "pictures"),
     ("__init__", "evaluate", "figures"),
     ("demo",),
     ("cli",),

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 import torch
-from conftest import Box, same, tables
+from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -218,7 +218,7 @@ def test_a_memory_is_what_its_surviving_writes_make_it_whatever_came_between(nam
             assert all(len(column) == 0 for column in got.values())
 
 
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 5))
 def test_older_values_stay_as_they_were(ids, cut):
     memory = replay(ids)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from conftest import Box
+from core_helpers import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import same, tables
+from core_helpers import same, tables
 from safetensors.torch import load_file, save_file
 
 from vmemkit import storage
@@ -216,6 +216,20 @@ def test_an_index_with_a_wrong_entry_is_refused(memory, tmp_path, change):
     edit_index(tmp_path, lambda index: index.update(change))
     with pytest.raises(ValueError, match=r"\w+ \w+"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["..", "inner", "absolute"])
+def test_tables_outside_the_folder_are_not_read_though_they_are_sound(memory, tmp_path, where):
+    folder = tmp_path / "memory"
+    save(memory, folder)
+    tables_file = next(folder.glob("*.safetensors"))
+    place = tmp_path if where == "absolute" else folder / where
+    place.mkdir(exist_ok=True)
+    moved = tables_file.rename(place / tables_file.name)
+    name = str(moved) if where == "absolute" else f"{where}/{moved.name}"
+    edit_index(folder, lambda index: index.update(tables=name))
+    with pytest.raises(ValueError, match="own folder"):
+        load(folder)
 
 
 @pytest.mark.parametrize("key", ["format", "version", "tables", "config"])

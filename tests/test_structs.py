@@ -104,7 +104,7 @@ def contents(rows: Rows) -> list[int]:
     st.lists(
         st.tuples(st.sampled_from([True, True, False]), st.integers(0, 99), st.integers(0, 5)),
         min_size=5,
-        max_size=25,
+        max_size=16,
     )
 )
 def test_rows_behave_as_lists_whatever_is_appended_to_whichever_value(program):

@@ -133,7 +133,7 @@ def _demo(out: Path, seed: int, walks: list[str], policies: Sequence[str], heigh
             overview = (job, taken)
     _save_json(out / "metrics.json", rows)
     if overview is not None:
-        _save_figure(out / "overview.png", _overview(*overview))
+        save_figure(out / "overview.png", _overview(*overview))
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     truth = None if job.truth is None else job.truth.image
     stem = out / f"{job.name}-{policy}"
     save_walk_video(stem.with_suffix(".mp4"), steps, truth)
-    _save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.name} · {policy}"))
+    save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.name} · {policy}"))
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
@@ -258,7 +258,8 @@ def _overview(job: Job, taken: dict[str, list[Step]]) -> Figure:
     return comparison(taken, job.truth.image, moments)
 
 
-def _save_figure(path: Path, figure: Figure) -> None:
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as the suffix of `path` says; complete or not at all."""
     with replacing(path) as draft:
         figure.savefig(draft)
 

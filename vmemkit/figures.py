@@ -1,11 +1,8 @@
 """Figures: what the memory knows, what is retrieved and why, what comes of it.
 
-In: memories, retrievals and steps, as the stages made them. Out: pictures as tensors, or matplotlib
-figures, which are returned, never shown or saved (`figure.savefig` does that; notebooks show them).
-
-A view has one colour, the same in every picture (`view_colors`). In a vote map each pixel of a
-target has the colour of the first chosen view that saw its surfel; pale was seen, but by no chosen
-view; dark was never seen.
+In: memories, retrievals and steps, as the stages made them. Out: matplotlib figures, which are
+returned, never shown or saved (`figure.savefig` does that; notebooks show them), made of the
+pictures of pictures.py, which has the meaning of their colours.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,19 +23,14 @@ from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, project
 from vmemkit.memory import Memory
+from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
 from vmemkit.retrieval import Retrieval
-from vmemkit.splat import Splat, splat
+from vmemkit.splat import splat
+from vmemkit.structs import cat
 from vmemkit.walk import Step
 
-PALE, DARK, PAPER = 0.84, 0.13, 1.0  # grey levels: seen by no chosen view | never seen | of plans
+PAPER = 1.0  # grey level of plans
 INK, QUIET = "#22262b", "#6d747c"  # of texts
-# View colours: OKLCh hue and lightness advance by shares of their ranges that a search found to keep
-# views less than 30 apart the most distinct, to normal eyes and to simulated colour-blind ones
-# (Machado et al., 2009). OKLab: Ottosson, 2020.
-HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
-LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
-SHADE = 0.35  # share of a vote map's brightness that follows the surfels' own, to show their shapes
-MAP_ROWS = 96  # of what is rendered for a figure
 DPI, POINTS = 150, 72  # per inch
 NOTEBOOK_DPI, QUALITY = 100, 80  # the width of a notebook's page, and of 100: how much JPEG keeps
 PAGE = 8.0  # inches: 1200 pixels, the width of a page of documentation
@@ -64,47 +56,6 @@ class Picture(Figure):
     def __repr__(self) -> str:
         """The same on every machine; matplotlib's has the size in pixels."""
         return "Picture()"
-
-
-# ---- pictures as tensors -------------------------------------------------------------------------
-
-
-def view_colors(n: int) -> Float[Tensor, "n 3"]:
-    """RGB in [0, 1] of views 0 to n - 1; the colour of a view does not depend on n."""
-    index = torch.arange(n, dtype=torch.float64)
-    hue = 2 * math.pi * ((HUE_START + HUE_STEP * index) % 1)
-    low, high = LIGHTNESS
-    lightness = low + (high - low) * ((0.5 + LIGHTNESS_STEP * index) % 1)
-    return _rgb_from_oklab(lightness, CHROMA * hue.cos(), CHROMA * hue.sin()).float()
-
-
-def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
-    """The query cameras' pixels in the colours of the chosen views that saw what they see.
-
-    Policies that do not look are shown the same way, so that they can be compared.
-    """
-    chosen = view_colors(len(memory))[retrieval.chosen.cpu()].to(memory.device)
-    colors = torch.cat([chosen, chosen.new_tensor([[PALE], [DARK]]).expand(2, 3)])
-    brightness = torch.cat([memory.surfels.color.mean(-1), chosen.new_ones(1)])
-    surfel = _surfel_or_last(memory, retrieval)
-    first = _first_to_see(memory, retrieval)[surfel]
-    shade = torch.where(first < len(chosen), 1 - SHADE + SHADE * brightness[surfel], 1.0)
-    return colors[first] * shade[..., None]
-
-
-def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
-    """Share of each query camera's pixels that each chosen view saw, and no view chosen before it.
-
-    The mean over the cameras is the share of the whole window.
-    """
-    first = _first_to_see(memory, retrieval)[_surfel_or_last(memory, retrieval)].flatten(1)
-    places = torch.arange(len(retrieval.chosen), device=memory.device)
-    return (first[:, None] == places[:, None]).float().mean(-1)
-
-
-def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:
-    """The memory's surfels in their own colours, as the cameras (m,) see them."""
-    return _painted(memory, _splat(memory, cameras, rows), DARK)
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -220,45 +171,56 @@ def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
     page = _Page.of(1, len(images), _aspect(next(iter(images.values()))[None]))
     for column, (name, image) in enumerate(images.items()):
         if len(image) == 1:
-            low, high = image.amin(), image.amax()
-            image = ((image - low) / (high - low).clamp(min=1e-12)).expand(3, -1, -1)
+            image = (image - image.amin()) / (image.amax() - image.amin()).clamp(min=1e-12)
+            image = image.expand(3, -1, -1)
         page.heading(column, name)
         page.mosaic(0, column, image[None])
     return page.figure
 
 
 def plan(
-    memory: Memory, retrieval: Retrieval | None = None, elevation: float = 60.0, rows: int = 600
+    memory: Memory,
+    retrieval: Retrieval | None = None,
+    path: Cameras | None = None,
+    elevation: float = 60.0,
+    rows: int = 600,
 ) -> Figure:
     """The memory as a doll's house: its surfels from above, where ceilings are seen from behind and
     so not at all, and its views as small cameras, the given ones filled.
 
     With a retrieval, its query cameras are black, only the chosen views are filled, and both are
-    larger. `elevation` is in degrees, 90 looks straight down; `rows` are those of the rendering.
-    Errors: ValueError for a memory without surfels, and an elevation outside (0, 90].
+    larger. With a path instead, its cameras are shown, not the views'; what is neither seen nor a
+    camera is white. `elevation` is in degrees, 90 looks straight down; `rows` are the rendering's.
+    Errors: ValueError for a memory without surfels, an elevation outside (0, 90], and both.
     """
-    if len(memory.surfels) == 0 or not 0 < elevation <= 90:
-        raise ValueError(f"a plan needs surfels and 0 < elevation <= 90, got {memory}, {elevation}")
+    if len(memory.surfels) == 0 or not 0 < elevation <= 90 or (retrieval and path is not None):
+        raise ValueError(
+            f"a plan needs surfels, 0 < elevation <= 90, and a retrieval or a path, not both; got "
+            f"{memory}, {elevation}, {retrieval}, {path}"
+        )
     memory = memory.to("cpu")
     camera, extent = _from_above(memory, elevation)
     seen = splat(memory.surfels, camera, rows, 2 * rows)
-    image, hit = _painted(memory, seen, PAPER)[0], (seen.surfel[0] >= 0).nonzero()
-    (top, left), (bottom, right) = hit.amin(0).tolist(), hit.amax(0).tolist()
-    figure, axes = _figure(PAGE, PAGE * (bottom - top + 1) / (right - left + 1))
-    axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
-    axes.set(xlim=(left - 0.5, right + 0.5), ylim=(bottom + 0.5, top - 0.5))
-    filled, length = memory.views.given, torch.full((len(memory),), WEDGE * extent)
-    wedges = [(memory.views.cameras, view_colors(len(memory)).tolist(), length)]
+    shown = memory.views.cameras if path is None else path.to("cpu")
+    length, colors = torch.full((len(shown),), WEDGE * extent), view_colors(len(shown)).tolist()
+    filled = memory.views.given if path is None else torch.ones(len(shown), dtype=torch.bool)
     if retrieval is not None:
         query, chosen = retrieval.query.to("cpu"), retrieval.chosen.cpu()
-        filled = torch.zeros_like(filled).index_fill(0, chosen, True)
+        shown, colors = cat([shown, query]), colors + [INK] * len(query)
+        filled = torch.zeros(len(shown), dtype=torch.bool).index_fill(0, chosen, True)
+        length = torch.cat([length, length.new_full((len(query),), EMPHASIS * WEDGE * extent)])
         length[chosen] *= EMPHASIS
-        wedges.append((query, [INK] * len(query), length.new_full((len(query),), length.max())))
-    for of, colors, size in wedges:
-        uv = project(camera, _wedges(of, size).reshape(1, -1, 3))[0].view(len(of), 5, 2)
-        at = uv * uv.new_tensor([2 * rows, rows]) - 0.5
-        for i in size.argsort(stable=True).tolist():  # the large ones on top
-            _draw_wedge(axes, at[i], colors[i], colors[i] != INK and bool(filled[i]))
+    uv = project(camera, _wedges(shown, length).reshape(1, -1, 3))[0].view(len(shown), 5, 2)
+    at = uv * uv.new_tensor([2 * rows, rows]) - 0.5
+    hit = (seen.surfel[0] >= 0).nonzero().flip(1)
+    drawn = torch.cat([hit - 0.5, hit + 0.5, at.flatten(0, 1)])
+    (left, top), (right, bottom) = drawn.amin(0).tolist(), drawn.amax(0).tolist()
+    figure, axes = _figure(PAGE, PAGE * (bottom - top) / (right - left))
+    image = painted(memory, seen, PAPER)[0]
+    axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    for i in length.argsort(stable=True).tolist():  # the large ones on top
+        _draw_wedge(axes, at[i], colors[i], bool(filled[i]))
     return figure
 
 
@@ -394,62 +356,3 @@ def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
 
 def _aspect(images: Float[Tensor, "t 3 h w"]) -> float:
     return images.shape[3] / images.shape[2]
-
-
-# ---- who saw what --------------------------------------------------------------------------------
-
-
-def _splat(memory: Memory, cameras: Cameras, rows: int) -> Splat:
-    height, width = memory.views.image.shape[2:]
-    return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
-
-
-def _painted(memory: Memory, seen: Splat, background: float) -> Float[Tensor, "m 3 h w"]:
-    """Surfels in their own colours."""
-    color = memory.surfels.color
-    color = torch.cat([color, color.new_full((1, 3), background)])
-    return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
-
-
-def _surfel_or_last(memory: Memory, retrieval: Retrieval) -> Int[Tensor, "m h w"]:
-    """The surfel behind each pixel of the query cameras, as `_or_last`."""
-    seen = retrieval.splat
-    return _or_last(_splat(memory, retrieval.query, MAP_ROWS) if seen is None else seen, memory)
-
-
-def _or_last(seen: Splat, memory: Memory) -> Int[Tensor, "m h w"]:
-    """The surfel behind each pixel; where there is none, the row after the last one."""
-    return torch.where(seen.surfel >= 0, seen.surfel, len(memory.surfels))
-
-
-def _first_to_see(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " n+1"]:
-    """Per surfel the place among the chosen views of the first that saw it; k where none did, and
-    k + 1 in the extra row, for no surfel."""
-    k, total = len(retrieval.chosen), len(memory.surfels)
-    place = torch.full((len(memory),), k, device=memory.device)
-    place[retrieval.chosen] = torch.arange(k, device=memory.device)
-    first = torch.full((total + 1,), k, device=memory.device)
-    sightings = memory.sightings
-    first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
-    first[total] = k + 1
-    return first
-
-
-def _rgb_from_oklab(
-    lightness: Float[Tensor, " n"], a: Float[Tensor, " n"], b: Float[Tensor, " n"]
-) -> Float[Tensor, "n 3"]:
-    """sRGB in [0, 1], clipped to what screens show."""
-    cones = (
-        lightness + 0.3963377774 * a + 0.2158037573 * b,
-        lightness - 0.1055613458 * a - 0.0638541728 * b,
-        lightness - 0.0894841775 * a - 1.2914855480 * b,
-    )
-    linear_from_cones = lightness.new_tensor(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = (torch.stack(cones, -1) ** 3 @ linear_from_cones.T).clamp(0, 1)
-    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

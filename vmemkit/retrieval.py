@@ -47,6 +47,9 @@ from vmemkit.votes import (
 )
 
 
+ENOUGH = 100_000  # depths that make a quantile
+
+
 @dataclass(frozen=True)
 class RetrievalConfig:
     """What the policies look with and how they choose; each reads what it needs."""
@@ -229,8 +232,8 @@ def fov_overlap(memory: Memory, targets: Cameras, k: int, config: RetrievalConfi
     Both frusta end at the depth that 99 % of the remembered pixels do not exceed.
     """
     query = _query(targets, config)
-    depth = memory.views.depth[:, ::4, ::4]
-    far = depth[depth.isfinite()].quantile(0.99)
+    depth = memory.views.depth[memory.views.depth.isfinite()]
+    far = depth[:: 1 + len(depth) // ENOUGH].quantile(0.99)
     shares = (torch.arange(8, device=memory.device) + 0.5) / 8
     directions = rays(query, pixel_centres(6, 8, device=memory.device).expand(len(query), 6, 8, 2))
     points = query.position[:, None, None, None] + directions[:, None] * (
@@ -264,6 +267,8 @@ def oracle(scene: Visibility) -> Policy:
                 break
             chosen.append(winner)
             covered |= visible[winner]
+        if not chosen:
+            return _blind("oracle", memory, query, k, config)
         votes, nobody = visible.sum(1).float(), torch.full_like(distance, -1).long()
         return Retrieval("oracle", view_ids(chosen, memory), votes, distance, nobody, query, None)
 

@@ -33,6 +33,7 @@ def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " 
 
 
 def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
+    """The released code's votes from one camera: cos / (1 + depth) per pixel and view."""
     hit = canvas.surfel.flatten() >= 0
     ids, total = canvas.surfel.flatten()[hit], len(memory.surfels)
     weight = (canvas.cosine / (1 + canvas.depth)).flatten()[hit]
@@ -86,7 +87,10 @@ def suppress(
 
     Until k are taken the threshold is relaxed and the skipped ones are tried again. Returns the
     chosen views and, for each view that was finally skipped, the chosen one that it resembles.
+    Errors: ValueError unless relax > 1, without which there would be no end.
     """
+    if not relax > 1:
+        raise ValueError(f"the threshold must be relaxed by a factor above 1, got {relax}")
     poses = memory.views.cameras.world_from_cam[order]
     apart = pose_distance(poses[:, None], poses[None])
     chosen: list[int] = []  # positions in `order`
@@ -162,4 +166,5 @@ def best_cover(
 
 
 def view_ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
+    """View indices as a tensor on the memory\'s device."""
     return torch.tensor(views, dtype=torch.int64, device=memory.device)

@@ -1,0 +1,273 @@
+"""The command line: `vmemkit demo`, `vmemkit walk IMAGE`, `vmemkit doctor`.
+
+Bad input is one red line and exit code 2, with nothing written; Ctrl-C is exit code 130. All work is
+done by functions of the package; here are only words, tables and a progress bar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import math
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+from torch.nn.functional import interpolate
+
+from vmemkit import demo, storage
+from vmemkit.camera import Cameras, cameras, intrinsics, invert
+from vmemkit.figures import contact_sheet
+from vmemkit.memory import begin
+from vmemkit.retrieval import POLICIES
+from vmemkit.trajectory import moves, read_realestate10k, read_transforms, write_transforms
+from vmemkit.views import Views, load_depth, load_image, resize, views
+from vmemkit.walk import Step, walk
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
+FOV = 65.0  # degrees: of a phone's main camera, if nobody says
+HEIGHT = 144  # pixels of a walk's images
+MOVES = "right 30, left 60, right 30"  # what a single picture can bear
+ASPECT_TOLERANCE = 0.02  # within which a depth map is taken to be one of the image's field of view
+NEEDS_DEPTH = (
+    "a walk needs to know how far away things are: give --depth FILE, a 16-bit PNG (--depth-unit "
+    "metres per step, 0.001 unless said) or a .npy in metres. Depth comes from a depth camera or a "
+    "phone's depth sensor, from stereo matching (data/make_stereo_depth.py shows how), or from any "
+    "monocular depth estimator that gives metres"
+)
+METRICS = {  # key of a row of metrics.json -> heading, decimals
+    "coverage": ("coverage", 3),
+    "coverage_of_oracle": ("of the oracle's", 3),
+    "return_psnr": ("return PSNR", 1),
+    "return_ssim": ("return SSIM", 3),
+    "truth_psnr": ("truth PSNR", 1),
+}
+EXPLANATION = (
+    "coverage: share of what a view on the way back shows that the retrieved views had really seen; "
+    "return: coming back, how like the first time it looks (dB, and SSIM up to 1); truth: how like "
+    "the real scene; -: not defined there."
+)
+DEPENDENCIES = ("torch", "numpy", "scipy", "opencv-contrib-python-headless", "safetensors", "rich")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command of the command line, `sys.argv` by default; returns the exit code."""
+    console, errors = Console(), Console(stderr=True)
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options, console)
+    except (ValueError, OSError) as error:  # OSError: a full disk, a folder that is not ours
+        errors.print(Text(f"error: {error}", style="bold red"), soft_wrap=True)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        errors.print("stopped; what was finished is kept")
+        return INTERRUPTED
+    return 0
+
+
+def run_demo(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit demo`: the walks, their table, and where the pictures are."""
+    rows: list[dict[str, Any]] = []
+    with _progress(console) as bar:
+        task = bar.add_task("preparing", total=None)
+        for state in demo.demo(options.out, options.seed, options.walks):
+            label = f"{state.walk} · {state.policy}"
+            bar.update(task, description=label, completed=state.done, total=state.total)
+            rows += [] if state.row is None else [state.row]
+    console.print(metrics_table(rows))
+    console.print(EXPLANATION, style="dim")
+    console.print(f"videos, contact sheets, surfels and metrics.json are in {options.out}")
+
+
+def run_walk(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit walk IMAGE`: the same for one's own image."""
+    if options.depth is None:
+        raise ValueError(NEEDS_DEPTH)
+    out = Path(options.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: give a folder to write to")
+    start, path = _start_and_path(options)
+    steps: list[Step] = []
+    taken = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m)
+    with _progress(console) as bar:
+        task = bar.add_task(options.policy, total=len(path))
+        for step in taken:
+            steps.append(step)
+            bar.advance(task, len(step.targets))
+    out.mkdir(parents=True, exist_ok=True)
+    _write_walk(out, steps)
+    console.print(
+        f"{steps[-1].memory}: video, contact sheet, surfels, memory and cameras are in {out}"
+    )
+
+
+def run_doctor(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit doctor`: what is installed, what it will run on, what is missing."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in diagnosis().items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    console.print(table)
+
+
+def diagnosis() -> dict[str, str]:
+    """What `doctor` prints, by topic."""
+    found = {"vmemkit": _version("vmemkit"), "python": platform.python_version()}
+    found |= {name: _version(name) for name in DEPENDENCIES}
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    device = torch.cuda.get_device_name() if cuda else "Apple GPU" if mps else "none"
+    found["processor"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    found["accelerator"] = f"{device} (not needed)"
+    try:
+        found["video encoder"] = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        found["video encoder"] = f"missing: {error}"
+    try:
+        found["data"] = f"{demo.check_data()} (origins and licences: README.md there)"
+    except ValueError as error:
+        found["data"] = f"missing: {error}"
+    found["weights"] = "none found, none needed: the warp generator moves pixels and has no weights"
+    return found
+
+
+def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Rows of metrics.json as a table, the better of each walk in bold."""
+    table = Table(title="every walk, with the surfel memory and with the latest views only")
+    for heading in ("walk", "policy"):
+        table.add_column(heading)
+    for heading, _ in METRICS.values():
+        table.add_column(heading, justify="right")
+    for i, row in enumerate(rows):
+        rivals = [other for other in rows if other["walk"] == row["walk"]]
+        cells = [
+            _cell(row[key], [r[key] for r in rivals], digits)
+            for key, (_, digits) in METRICS.items()
+        ]
+        last = i + 1 == len(rows) or rows[i + 1]["walk"] != row["walk"]
+        table.add_row(row["walk"], row["policy"], *cells, end_section=last)
+    return table
+
+
+def _cell(value: float | None, rivals: list[float | None], digits: int) -> Text:
+    best = (
+        value is not None and len(rivals) > 1 and value == max(r for r in rivals if r is not None)
+    )
+    return Text("-" if value is None else f"{value:.{digits}f}", style="bold" if best else "")
+
+
+# ---- a walk of one's own -------------------------------------------------------------------------
+
+
+def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
+    """The given view (1,) and the cameras to generate."""
+    image, depth = load_image(options.image), load_depth(options.depth, options.depth_unit)
+    (height, width), (rows, columns) = image.shape[1:], depth.shape
+    if abs(columns / rows * height / width - 1) > ASPECT_TOLERANCE:
+        raise ValueError(
+            f"{options.depth} is {columns} x {rows} and {options.image} is {width} x {height} (width "
+            "x height): the depth must show the same part of the scene, so crop one like the other"
+        )
+    path = None if options.trajectory is None else read_path(Path(options.trajectory))
+    fov = options.fov or (FOV if path is None else _fov(path))
+    camera = cameras(torch.eye(4), intrinsics(fov, width / height))
+    depth = interpolate(depth[None, None], (height, width), mode="nearest-exact")[0]
+    start = views(image[None], camera[None], depth)
+    start = resize(start, options.size, max(1, round(options.size * width / height)))
+    if path is None:
+        return start, moves(camera, options.moves or MOVES)
+    if len(path) < 2:
+        raise ValueError(
+            f"{options.trajectory} needs two cameras or more: the first is the image's"
+        )
+    return start, cameras(path.world_from_cam[1:], camera.K)
+
+
+def read_path(file: Path) -> Cameras:
+    """Cameras (n,) of a transforms.json or a RealEstate10K text, as seen from the first of them.
+
+    Errors: ValueError for unreadable files.
+    """
+    if file.suffix.lower() == ".txt":
+        path, _ = read_realestate10k(file)
+    else:
+        path = read_transforms(file).cameras
+    return Cameras(invert(path.world_from_cam[:1]) @ path.world_from_cam, path.K)
+
+
+def _fov(path: Cameras) -> float:
+    """Horizontal field of view of the first camera, degrees."""
+    return math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
+
+
+def _write_walk(out: Path, steps: list[Step]) -> None:
+    memory, size = steps[-1].memory, steps[-1].views.image.shape[2:]
+    storage.save(memory, out / "memory")
+    storage.save_ply(memory.surfels, out / "surfels.ply")
+    write_transforms(out / "transforms.json", memory.views.cameras, (size[0], size[1]))
+    demo.save_walk_video(out / "walk.mp4", steps)
+    demo.save_figure(out / "contact_sheet.png", contact_sheet(steps))
+
+
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
+    )
+    commands = parser.add_subparsers(required=True, metavar="demo | walk | doctor")
+    show = commands.add_parser("demo", help="four walks with and without surfel memory, from data/")
+    show.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
+    show.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
+    names = ", ".join(demo.WALKS)
+    show.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
+    show.set_defaults(run=run_demo)
+    _add_walk(commands.add_parser("walk", help="walk into an image of your own that has depth"))
+    doctor = commands.add_parser("doctor", help="versions, device, data and weights")
+    doctor.set_defaults(run=run_doctor)
+    return parser
+
+
+def _add_walk(walk: argparse.ArgumentParser) -> None:
+    add = walk.add_argument
+    add("image", help="where the walk starts")
+    add("--depth", help="planar depth of the image: 16-bit PNG, .npy or .npz")
+    add("--depth-unit", type=float, help="metres per step of it (0.001 for PNG, 1 for arrays)")
+    add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {FOV:g})")
+    way = walk.add_mutually_exclusive_group()
+    way.add_argument(
+        "--trajectory", help="transforms.json or RealEstate10K text, from the image on"
+    )
+    way.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
+    add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
+    add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
+    add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
+    add("--size", type=int, default=HEIGHT, help="height of the images, pixels (%(default)s)")
+    add("--out", default="out/walk", help="folder to write to (%(default)s)")
+    walk.set_defaults(run=run_walk)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing: pip install -e . in the repository"
+
+
+def _progress(console: Console) -> Progress:
+    words = TextColumn("{task.description}", markup=False)
+    return Progress(
+        words,
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )

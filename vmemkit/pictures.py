@@ -1,0 +1,124 @@
+"""Pictures: what the memory knows and what a retrieval saw, as tensors of colours.
+
+In: memories and retrievals. Out: images in [0, 1], and shares.
+
+A view has one colour, the same in every picture (`view_colors`). In a vote map each pixel of a
+target has the colour of the first chosen view that saw its surfel; pale was seen, but by no chosen
+view; dark was never seen.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vmemkit.camera import Cameras
+from vmemkit.memory import Memory
+from vmemkit.retrieval import Retrieval
+from vmemkit.splat import Splat, splat
+
+PALE, DARK = 0.84, 0.13  # grey levels: seen by no chosen view | never seen
+# View colours: OKLCh hue and lightness advance by shares of their ranges that a search found to keep
+# views less than 30 apart the most distinct, to normal eyes and to simulated colour-blind ones
+# (Machado et al., 2009). OKLab: Ottosson, 2020.
+HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
+LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
+SHADE = 0.35  # share of a vote map's brightness that follows the surfels' own, to show their shapes
+MAP_ROWS = 96  # of what is rendered for a picture
+
+
+def view_colors(n: int) -> Float[Tensor, "n 3"]:
+    """RGB in [0, 1] of views 0 to n - 1; the colour of a view does not depend on n."""
+    index = torch.arange(n, dtype=torch.float64)
+    hue = 2 * math.pi * ((HUE_START + HUE_STEP * index) % 1)
+    low, high = LIGHTNESS
+    lightness = low + (high - low) * ((0.5 + LIGHTNESS_STEP * index) % 1)
+    return _rgb_from_oklab(lightness, CHROMA * hue.cos(), CHROMA * hue.sin()).float()
+
+
+def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
+    """The query cameras' pixels in the colours of the chosen views that saw what they see.
+
+    Policies that do not look are shown the same way, so that they can be compared.
+    """
+    chosen = view_colors(len(memory))[retrieval.chosen.cpu()].to(memory.device)
+    colors = torch.cat([chosen, chosen.new_tensor([[PALE], [DARK]]).expand(2, 3)])
+    brightness = torch.cat([memory.surfels.color.mean(-1), chosen.new_ones(1)])
+    surfel = _surfel_or_last(memory, retrieval)
+    first = _first_to_see(memory, retrieval)[surfel]
+    shade = torch.where(first < len(chosen), 1 - SHADE + SHADE * brightness[surfel], 1.0)
+    return colors[first] * shade[..., None]
+
+
+def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
+    """Share of each query camera's pixels that each chosen view saw, and no view chosen before it.
+
+    The mean over the cameras is the share of the whole window.
+    """
+    first = _first_to_see(memory, retrieval)[_surfel_or_last(memory, retrieval)].flatten(1)
+    places = torch.arange(len(retrieval.chosen), device=memory.device)
+    return (first[:, None] == places[:, None]).float().mean(-1)
+
+
+def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:
+    """The memory's surfels in their own colours, as the cameras (m,) see them."""
+    return painted(memory, _splat(memory, cameras, rows), DARK)
+
+
+def painted(memory: Memory, seen: Splat, background: float) -> Float[Tensor, "m 3 h w"]:
+    """What was seen of the surfels, in their own colours; the grey level `background` elsewhere."""
+    color = memory.surfels.color
+    color = torch.cat([color, color.new_full((1, 3), background)])
+    return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
+
+
+def _splat(memory: Memory, cameras: Cameras, rows: int) -> Splat:
+    height, width = memory.views.image.shape[2:]
+    return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
+
+
+def _surfel_or_last(memory: Memory, retrieval: Retrieval) -> Int[Tensor, "m h w"]:
+    """The surfel behind each pixel of the query cameras, as `_or_last`."""
+    seen = retrieval.splat
+    return _or_last(_splat(memory, retrieval.query, MAP_ROWS) if seen is None else seen, memory)
+
+
+def _or_last(seen: Splat, memory: Memory) -> Int[Tensor, "m h w"]:
+    """The surfel behind each pixel; where there is none, the row after the last one."""
+    return torch.where(seen.surfel >= 0, seen.surfel, len(memory.surfels))
+
+
+def _first_to_see(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " n+1"]:
+    """Per surfel the place among the chosen views of the first that saw it; k where none did, and
+    k + 1 in the extra row, for no surfel."""
+    k, total = len(retrieval.chosen), len(memory.surfels)
+    place = torch.full((len(memory),), k, device=memory.device)
+    place[retrieval.chosen] = torch.arange(k, device=memory.device)
+    first = torch.full((total + 1,), k, device=memory.device)
+    sightings = memory.sightings
+    first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
+    first[total] = k + 1
+    return first
+
+
+def _rgb_from_oklab(
+    lightness: Float[Tensor, " n"], a: Float[Tensor, " n"], b: Float[Tensor, " n"]
+) -> Float[Tensor, "n 3"]:
+    """sRGB in [0, 1], clipped to what screens show."""
+    cones = (
+        lightness + 0.3963377774 * a + 0.2158037573 * b,
+        lightness - 0.1055613458 * a - 0.0638541728 * b,
+        lightness - 0.0894841775 * a - 1.2914855480 * b,
+    )
+    linear_from_cones = lightness.new_tensor(
+        [
+            [4.0767416621, -3.3077115913, 0.2309699292],
+            [-1.2684380046, 2.6097574011, -0.3413193965],
+            [-0.0041960863, -0.7034186147, 1.7076147010],
+        ]
+    )
+    linear = (torch.stack(cones, -1) ** 3 @ linear_from_cones.T).clamp(0, 1)
+    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
