@@ -436,3 +436,15 @@ def test_numbers_of_another_precision_become_float32():
     assert {x.dtype for x in tables(memory).values() if x.is_floating_point()} == {torch.float32}
     mixed = write(replay([1]), double, maps_of(view(0)))
     assert mixed.views.image.dtype == torch.float32
+
+
+def test_a_guess_does_not_stand_where_a_given_view_saw_empty_space(box):
+    """A generated wall half way is forgotten; the same wall in a given view is believed."""
+    memory, camera = box.memory(0.0), box.look(0.0)
+    truth = box.render(camera)
+    half = PointMaps.from_depth(camera, 0.5 * truth.depth)
+    guessed = write(memory, truth.replace(given=torch.zeros(1, dtype=torch.bool)), half)
+    assert len(guessed.surfels) == len(memory.surfels)
+    assert guessed.views.depth[1].isnan().all()
+    believed = write(memory, truth, half)
+    assert len(believed.surfels) > len(memory.surfels)

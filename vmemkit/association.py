@@ -33,10 +33,12 @@ class AssociationConfig:
     method: Literal["projective", "radius"] = "projective"
     distance: float = 2.0  # projective: tolerance off the surface, in radii
     normal_cosine: float = 0.6  # theta (released code)
+    empty: float = 0.06  # relative depth by which a given view must look past a generated
+    # surfel for it to be dropped; 1 keeps all  # differs from VMem: no such test there
 
     @classmethod
     def released(cls) -> AssociationConfig:
-        return cls(method="radius")
+        return cls(method="radius", empty=1.0)
 
 
 def by_projection(

@@ -32,7 +32,8 @@ from vmemkit.walk import Step
 PAPER = 1.0  # grey level of plans
 INK, QUIET = "#22262b", "#6d747c"  # of texts
 DPI, POINTS = 150, 72  # per inch
-NOTEBOOK_DPI, QUALITY = 100, 80  # the width of a notebook's page, and of 100: how much JPEG keeps
+NOTEBOOK_DPI = 100  # the width of a notebook's page
+JPEG = {"quality": 78, "optimize": True, "progressive": True}  # of 100: no loss is to be seen
 PAGE = 8.0  # inches: 1200 pixels, the width of a page of documentation
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, round these
 HEADING, TITLE = 0.22, 0.3  # inches
@@ -50,7 +51,7 @@ class Picture(Figure):
 
     def _repr_jpeg_(self) -> bytes:
         jpeg = io.BytesIO()
-        self.savefig(jpeg, format="jpeg", dpi=NOTEBOOK_DPI, pil_kwargs={"quality": QUALITY})
+        self.savefig(jpeg, format="jpeg", dpi=NOTEBOOK_DPI, pil_kwargs=JPEG)
         return jpeg.getvalue()
 
     def __repr__(self) -> str:

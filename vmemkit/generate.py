@@ -23,7 +23,7 @@ from vmemkit.fill import exemplar, fill_depth, push_pull
 from vmemkit.splat import SplatConfig, splat
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points
-from vmemkit.views import Views
+from vmemkit.views import Views, seen_through
 
 # Confidence of a pixel that goes back to a given view, and of one that was filled.
 SEEN, IMAGINED = 2.0, 1.0
@@ -53,6 +53,7 @@ Surroundings = tuple[Tensor, Tensor, Tensor]  # rays [H W 3], panorama [3 H W], 
 @dataclass(frozen=True)
 class WarpConfig:
     occlusion: float = 0.03  # relative depth by which a pixel may miss the surface it is taken from
+    empty: float = 0.06  # likewise, by which a given view must look past a point to see through it
     focus: float = 8.0  # exponent on quality: how far the sharpest view outweighs the others
     imagined: float = 1e-3  # weight of a filled pixel's colour against a seen one's
     edge: float = SurfelConfig.edge
@@ -121,22 +122,13 @@ class Warp:
 
 
 def context_discs(view: Views, evidence: Views, config: WarpConfig) -> Discs:
-    """Every pixel of one view (t = 1) as a disc, except imagined ones in space that the `evidence`
-    views saw to be empty. Where depth edges leave a pixel no normal, its disc faces the camera."""
-    maps = PointMaps.from_depth(view.cameras, view.depth, view.confidence)[0]
+    """Every pixel of one view (t = 1) as a disc, except at depth edges, where pixels are often
+    mixtures, and except imagined ones in space that the `evidence` views saw to be empty."""
+    maps = PointMaps.from_depth(view.cameras, view.depth, view.confidence)
     thinning = SurfelConfig(shrink=1.0, edge=config.edge, depth_quantile=1.0)
-    smooth, pixel = surfels_from_points(maps, view.cameras[0], view.image[0], thinning)
-    left = maps.depth.flatten().isfinite()
-    left[pixel] = False
-    left = left.nonzero()[:, 0]
-    points = maps.points.flatten(0, 1)[left]
-    sight = normalize(points - view.cameras.position, dim=-1)
-    focal = view.cameras.K[0, 0, 0] * view.depth.shape[2]
-    radius = footprint(maps.depth.flatten()[left], focal, torch.ones_like(points[:, 0]))
-    lone = Surfels(points, sight, radius, view.image[0].flatten(1).T[left])
-    surfels = cat([smooth, lone])
-    discs = Discs(surfels, view.confidence.flatten()[torch.cat([pixel, left])])
-    empty = _in_empty_space(surfels.position, evidence, config)
+    surfels, pixel = surfels_from_points(maps[0], view.cameras[0], view.image[0], thinning)
+    discs = Discs(surfels, view.confidence.flatten()[pixel])
+    empty = seen_through(evidence, surfels.position, config.empty)
     return discs[~(empty & (discs.confidence < SEEN))]
 
 
@@ -191,7 +183,7 @@ def fill(
     else:
         colored = _colored(state, anchor, target, context, surroundings, config, rng)
     points = unproject(target, depth).flatten(0, 2)
-    empty = _in_empty_space(points, context[context.given], config).view(depth.shape) & ~known
+    empty = seen_through(context[context.given], points, config.empty).view(depth.shape) & ~known
     return Generation(
         torch.where(known[:, None], image, colored).clamp(0, 1),
         depth if empty.all() else torch.where(empty, torch.nan, depth),
@@ -259,16 +251,6 @@ def _confidence(views: Views) -> Float[Tensor, "t h w"]:
     if views.confidence is None:
         return seen
     return torch.where(views.given[:, None, None], seen, views.confidence)
-
-
-def _in_empty_space(
-    points: Float[Tensor, "n 3"], views: Views, config: WarpConfig
-) -> Bool[Tensor, " n"]:
-    """Whether some view sees through each point to something clearly behind it."""
-    uv, depth = project(views.cameras, points)
-    inverse = _sample(1 / views.depth[:, None], (2 * uv - 1)[:, :, None], "nearest")[:, 0]
-    inside = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
-    return (inside & (inverse * depth < 1 - 2 * config.occlusion)).any(0)
 
 
 def _look_up(

@@ -23,7 +23,7 @@ from vmemkit.camera import Cameras, check
 from vmemkit.splat import SplatConfig
 from vmemkit.structs import Rows, S, TensorStruct
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
-from vmemkit.views import Views
+from vmemkit.views import Views, seen_through
 
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
 
@@ -202,16 +202,34 @@ def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
 def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
     """The memory with `views` and the surfels of their point maps appended, one view at a time.
 
-    The views' own depth is replaced by that of the point maps, of the same height and width.
+    The views' own depth is replaced by that of the point maps, of the same height and width. Where a
+    generated view has geometry that a given view of the memory looks through, it is forgotten (NaN):
+    guesses do not stand in front of evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
     views, maps = _plain(views), _plain(maps)
     _check(memory, views, maps)
+    maps = _without_contradictions(memory, views, maps)
     views = views.replace(depth=maps.depth, confidence=maps.confidence)
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _write_one(memory, views[i : i + 1], coarse[i], images[i])
     return memory
+
+
+def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> PointMaps:
+    """The point maps with NaN where a generated view contradicts a given one of the memory."""
+    margin = memory.config.association.empty
+    made, given = ~views.given, memory.views.given
+    if margin >= 1 or not made.any() or not given.any():
+        return maps
+    guessed = maps.depth.isfinite() & made[:, None, None]
+    wrong = torch.zeros_like(guessed)
+    wrong[guessed] = seen_through(memory.views[given], maps.points[guessed], margin)
+    return maps.replace(
+        points=torch.where(wrong[..., None], torch.nan, maps.points),
+        depth=torch.where(wrong, torch.nan, maps.depth),
+    )
 
 
 def _write_one(

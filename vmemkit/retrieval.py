@@ -46,7 +46,6 @@ from vmemkit.votes import (
     view_ids,
 )
 
-
 ENOUGH = 100_000  # depths that make a quantile
 
 
@@ -63,7 +62,7 @@ class RetrievalConfig:
     threshold: float = 0.5  # hard: pose distance of views that resemble each other, likewise
     relax: float = 1.2  # hard: the threshold is divided by this until k are found (released code)
     sharpness: float = 0.1  # coverage: share of a pixel's worth that lies in being seen sharply
-    generated: float = 0.8  # coverage: worth of a generated view against a given one
+    generated: float = 0.9  # coverage: worth of a generated view against a given one
     blind: Literal["raise", "nearest"] = "raise"  # targets see no surfel: fail | nearest poses
     seed: int = 0  # random
 

@@ -61,7 +61,7 @@ class SurfelConfig:
     @classmethod
     def released(cls) -> SurfelConfig:
         """As the released code: few surfels, forward differences, no test for depth edges."""
-        return cls(shrink=0.05, edge=float("inf"), scheme="forward")
+        return cls(shrink=0.05, scheme="forward")
 
 
 def surfels_from_points(

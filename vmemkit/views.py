@@ -31,7 +31,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import Cameras, check
+from vmemkit.camera import Cameras, check, project
 from vmemkit.structs import TensorStruct
 
 MAX_PIXELS = 64_000_000  # beyond any camera in common use; 0.8 GB as float32
@@ -165,6 +165,25 @@ def crop_to_aspect(views: Views, aspect: float) -> Views:
     height = min(h, max(1, round(w / aspect)))
     width = min(w, max(1, round(h * aspect)))
     return crop(views, (h - height) // 2, (w - width) // 2, height, width)
+
+
+def seen_through(
+    views: Views, points_world: Float[Tensor, "n 3"], margin: float
+) -> Bool[Tensor, " n"]:
+    """Whether some view looks through each point: it sees a surface that is farther away than the
+    point by more than the share `margin` of its own distance. Errors: ValueError without depth."""
+    if views.depth is None:
+        raise ValueError("what views see through is known from their depth, and these have none")
+    through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
+    for i in range(len(views)):
+        uv, depth = project(views.cameras[i], points_world)
+        grid = (2 * uv - 1)[None, None]
+        inverse = functional.grid_sample(
+            1 / views.depth[i][None, None], grid, mode="nearest", align_corners=False
+        )
+        inside = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
+        through |= inside & (inverse[0, 0, 0] * depth < 1 - margin)
+    return through
 
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:

@@ -1,0 +1,135 @@
+"""What a notebook of this project is: short cells that tell a story, stored with their outputs.
+
+nbval compares the outputs; this is about what it does not see. A cell without an execution count,
+for one, is never compared.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MAX_BYTES, MAX_LINES = 400_000, 15
+IMPORTS = {"torch", "numpy", "vmemkit"}
+# "/home/ada/x", "C:\x", "~/x"; then "3 ms", "1.5 s", "2 min", "it/s".
+PATH = re.compile(r"(?<![\w.:/)])/(?:[\w.-]+/)+[\w.-]*|\b[A-Za-z]:\\|~/")
+TIMING = re.compile(r"\b\d+(?:\.\d+)?\s?(?:ns|[uµm]?s|sec(?:ond)?s?|min(?:ute)?s?)\b|\bit/s\b")
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def code(notebook: dict) -> list[dict]:
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def texts(notebook: dict) -> list[str]:
+    """Everything that its outputs say in words."""
+    outputs = [output for cell in code(notebook) for output in cell["outputs"]]
+    said = ["".join(output.get("text", "")) for output in outputs]
+    plain = [output.get("data", {}).get("text/plain", "") for output in outputs]
+    return [text for text in said + ["".join(lines) for lines in plain] if text]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def notebook(path) -> dict:
+    return read(path)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+def test_every_cell_was_executed_in_order(notebook):
+    counts = [cell["execution_count"] for cell in code(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), "run `make render`"
+
+
+def test_no_cell_failed(notebook):
+    kinds = {output["output_type"] for cell in code(notebook) for output in cell["outputs"]}
+    assert "error" not in kinds
+
+
+def test_the_file_is_small(path):
+    assert path.stat().st_size < MAX_BYTES
+
+
+def test_no_state_of_widgets_and_no_times_are_stored(notebook):
+    assert "widgets" not in notebook["metadata"]
+    assert not any("execution" in cell["metadata"] for cell in notebook["cells"])
+
+
+def test_cells_are_short(notebook):
+    assert max(len(source(cell).splitlines()) for cell in code(notebook)) <= MAX_LINES
+
+
+def test_cells_use_the_package_and_define_next_to_nothing(notebook):
+    nodes = [node for cell in code(notebook) for node in ast.walk(ast.parse(source(cell)))]
+    assert not any(isinstance(node, ast.ClassDef) for node in nodes)
+    assert sum(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in nodes) <= 1
+
+
+def test_only_torch_numpy_and_the_package_are_imported(notebook):
+    tops = set()
+    for cell in code(notebook):
+        for node in ast.walk(ast.parse(source(cell))):
+            if isinstance(node, ast.Import):
+                tops |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                tops.add((node.module or "").split(".")[0])
+    assert tops <= IMPORTS
+
+
+def test_words_come_before_code(notebook):
+    kinds = [cell["cell_type"] for cell in notebook["cells"]]
+    assert kinds[0] == "markdown"
+    for place, kind in enumerate(kinds):
+        assert kind != "code" or "markdown" in kinds[max(0, place - 2) : place], f"cell {place}"
+
+
+def test_outputs_name_no_paths_and_no_times(notebook):
+    for text in texts(notebook):
+        assert not PATH.search(text), text
+        assert not TIMING.search(text), text
+
+
+def test_every_notebook_checks_a_claim_and_sets_an_exercise(notebook):
+    assert any("assert" in source(cell) for cell in code(notebook))
+    prose = "".join(source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    assert "## Exercise" in prose
+    assert "<details>" in prose
+
+
+def test_all_notebooks_begin_with_the_same_cell():
+    assert len({source(code(read(path))[0]) for path in NOTEBOOKS}) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["in /home/ada/x", "C:\\temp", "~/x", "took 3 ms", "1.5 s", "9 it/s"]
+)
+def test_the_lint_knows_a_path_and_a_time_when_it_sees_one(text):
+    assert PATH.search(text) or TIMING.search(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["[4 3 h w]", "29 dB", "0.5", "and/or", "39 m", "3 views", "a / b"]
+)
+def test_the_lint_lets_other_things_pass(text):
+    assert not PATH.search(text)
+    assert not TIMING.search(text)
