@@ -46,8 +46,9 @@ SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views
 LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
 PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
 POLICIES = ("coverage", "temporal")
-MOMENTS = (0.23, 0.6, 0.9)  # of the path: those of the overview
-FPS, VIDEO_ROWS = 8.0, 288  # of videos
+PLAIN = {"coverage": "surfel memory", "temporal": "latest views"}  # for the overview
+MOMENTS = (0.215, 0.49, 0.85)  # of the path: those of the overview
+FPS, VIDEO_ROWS = 8.0, 192  # of videos
 DIGITS = 4  # of the metrics
 
 
@@ -56,6 +57,7 @@ class Job:
     """A walk to take: where it starts, where it goes, and what is known of the truth."""
 
     name: str
+    about: str
     given: Views  # (g,)
     tour: Tour
     scene: Scene | None
@@ -67,9 +69,9 @@ class Progress:
     """How far the demonstration is. `row` comes with the last step of a walk: its metrics."""
 
     walk: str
-    policy: str
-    done: int  # views
-    total: int
+    policy: str | None  # None while the walk is prepared
+    done: int = 0  # views
+    total: int | None = None
     row: dict[str, Any] | None = None
 
 
@@ -110,30 +112,27 @@ def check_data() -> Path:
     return DATA
 
 
-def _demo(out: Path, seed: int, walks: list[str], policies: Sequence[str], height: int):
-    rows, overview = [], None
+def _demo(
+    out: Path, seed: int, walks: Sequence[str], policies: Sequence[str], height: int
+) -> Iterator[Progress]:
+    rows: list[dict[str, Any]] = []
     for name in walks:
+        yield Progress(name, None)
         job, taken = WALKS[name](height, seed), {}
-        total = len(job.tour.cameras)
+        out.mkdir(parents=True, exist_ok=True)
         for policy in policies:
-            yield Progress(name, policy, 0, total)
-            steps: list[Step] = []
+            total, steps = len(job.tour.cameras), []
             for step in walk(begin(job.given), job.tour.cameras, policy=policy, seed=seed):
+                yield Progress(name, policy, sum(len(s.targets) for s in steps), total)
                 steps.append(step)
-                done = sum(len(step.targets) for step in steps)
-                if done < total:
-                    yield Progress(name, policy, done, total)
-            rows.append(_row(job, policy, steps))
             taken[policy] = steps
-            out.mkdir(parents=True, exist_ok=True)
+            rows.append(_row(job, policy, steps))
             _write(out, job, policy, steps)
+            _save_json(out / "metrics.json", rows)
             yield Progress(name, policy, total, total, rows[-1])
-        # the capture is the walk on which only memory decides
-        if job.truth is not None and (overview is None or name == "rooms_capture"):
-            overview = (job, taken)
-    _save_json(out / "metrics.json", rows)
-    if overview is not None:
-        save_figure(out / "overview.png", _overview(*overview))
+        # the capture is the walk on which only memory decides; else any that knows the truth
+        if job.truth is not None and (name == "rooms_capture" or "rooms_capture" not in walks):
+            save_figure(out / "overview.png", _overview(job, taken))
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -142,13 +141,16 @@ def _demo(out: Path, seed: int, walks: list[str], policies: Sequence[str], heigh
 def rooms_walk(height: int, seed: int) -> Job:
     """A house from a single view."""
     house = rooms(seed)
-    return _in_house("rooms", house, single_tour(house, seed, FOV, ASPECT), height)
+    tour = single_tour(house, seed, FOV, ASPECT)
+    return _in_house("rooms", "a made-up house, from one view", house, tour, height)
 
 
 def rooms_capture_walk(height: int, seed: int) -> Job:
     """A house from six views per room."""
     house = rooms(seed)
-    return _in_house("rooms_capture", house, capture_tour(house, seed, FOV, ASPECT), height)
+    tour = capture_tour(house, seed, FOV, ASPECT)
+    about = "a made-up house, from six views per room"
+    return _in_house("rooms_capture", about, house, tour, height)
 
 
 def panorama_walk(height: int, seed: int) -> Job:
@@ -163,9 +165,11 @@ def panorama_walk(height: int, seed: int) -> Job:
     given = _turned(torch.arange(0.0, 360.0, 90.0))
     tour = Tour(given, _turned(there_and_back), slice(count, 2 * count), twin)
     size = _size(height)
-    return Job(
-        "panorama", scene.render(given, *size), tour, scene, scene.render(tour.cameras, *size)
+    about, truth = (
+        "a photograph of all directions, from four views",
+        scene.render(tour.cameras, *size),
     )
+    return Job("panorama", about, scene.render(given, *size), tour, scene, truth)
 
 
 def stereo_walk(height: int, seed: int) -> Job:
@@ -181,7 +185,8 @@ def stereo_walk(height: int, seed: int) -> Job:
     path = cat([first, higher, over, lower, home, first])
     back = slice(count, len(path) - count)
     twin = torch.cat([torch.full((len(path) - count,), -1), torch.arange(count)])
-    return Job("stereo", given, Tour(given.cameras, path, back, twin), None, None)
+    tour = Tour(given.cameras, path, back, twin)
+    return Job("stereo", "a stereo photograph, from one view", given, tour, None, None)
 
 
 WALKS: dict[str, Callable[[int, int], Job]] = {
@@ -205,10 +210,10 @@ def stereo_view(name: str = STEREO) -> Views:
     return crop(views(image[None], camera, depth[None]), *PART)
 
 
-def _in_house(name: str, house: Rooms, tour: Tour, height: int) -> Job:
+def _in_house(name: str, about: str, house: Rooms, tour: Tour, height: int) -> Job:
     size = _size(height)
     given = house.render(tour.given, *size, samples=2)
-    return Job(name, given, tour, house, house.render(tour.cameras, *size, samples=2))
+    return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
 
 
 def _turned(headings: Float[Tensor, " n"]) -> Cameras:
@@ -237,7 +242,7 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     truth = None if job.truth is None else job.truth.image
     stem = out / f"{job.name}-{policy}"
     save_walk_video(stem.with_suffix(".mp4"), steps, truth)
-    save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.name} · {policy}"))
+    save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.about} · {policy}"))
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
@@ -255,7 +260,8 @@ def save_walk_video(
 
 def _overview(job: Job, taken: dict[str, list[Step]]) -> Figure:
     moments = [round(share * (len(job.tour.cameras) - 1)) for share in MOMENTS]
-    return comparison(taken, job.truth.image, moments)
+    named = {PLAIN.get(policy, policy): steps for policy, steps in taken.items()}
+    return comparison(named, job.truth.image, moments)
 
 
 def save_figure(path: Path, figure: Figure) -> None:

@@ -174,13 +174,14 @@ def seen_through(
     point by more than the share `margin` of its own distance. Errors: ValueError without depth."""
     if views.depth is None:
         raise ValueError("what views see through is known from their depth, and these have none")
+    # The nearest surface within a pixel, so that silhouettes are not looked past; unknown hides all.
+    inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
+    nearest = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, None]
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
     for i in range(len(views)):
         uv, depth = project(views.cameras[i], points_world)
         grid = (2 * uv - 1)[None, None]
-        inverse = functional.grid_sample(
-            1 / views.depth[i][None, None], grid, mode="nearest", align_corners=False
-        )
+        inverse = functional.grid_sample(nearest[i], grid, mode="nearest", align_corners=False)
         inside = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
         through |= inside & (inverse[0, 0, 0] * depth < 1 - margin)
     return through
