@@ -1,6 +1,12 @@
-"""How nbval compares a notebook with its stored outputs: by what a reader would check, the text."""
+"""How nbval runs a notebook and compares it with its stored outputs: by what a reader would check."""
 
 from __future__ import annotations
+
+import os
+
+# Kernels inherit it. Tensors are small here, so more threads only wait for each other; and with one
+# thread sums are taken in the same order on machines with many cores and with few.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Pictures of 3-D views and plots, tables that widgets draw, and warnings are for the eye.
 FOR_THE_EYE = ("application/vnd.plotly.v1+json", "text/html", "stderr")

@@ -8,6 +8,7 @@ Run: python notebooks/render.py [NAME ...]
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def main(names: list[str]) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py
     paths = [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb"))
     for path in paths:
         notebook = normalised(execute(path))

@@ -17,6 +17,7 @@ from typing import Any
 
 import imageio_ffmpeg
 import torch
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -45,15 +46,15 @@ NEEDS_DEPTH = (
 )
 METRICS = {  # key of a row of metrics.json -> heading, decimals
     "coverage": ("coverage", 3),
-    "coverage_of_oracle": ("of the oracle's", 3),
-    "return_psnr": ("return PSNR", 1),
-    "return_ssim": ("return SSIM", 3),
-    "truth_psnr": ("truth PSNR", 1),
+    "coverage_of_oracle": ("of best", 3),
+    "return_psnr": ("return dB", 1),
+    "return_ssim": ("SSIM", 3),
+    "truth_psnr": ("truth dB", 1),
 }
 EXPLANATION = (
-    "coverage: share of what a view on the way back shows that the retrieved views had really seen; "
-    "return: coming back, how like the first time it looks (dB, and SSIM up to 1); truth: how like "
-    "the real scene; -: not defined there."
+    "coverage: how much of the views on the way back the retrieved views had really seen (of best: "
+    "against the best choice there is); return dB and SSIM: how like the first visit the second "
+    "looks; truth dB: how like the real scene. Higher is better, - is undefined."
 )
 DEPENDENCIES = ("torch", "numpy", "scipy", "opencv-contrib-python-headless", "safetensors", "rich")
 
@@ -79,7 +80,7 @@ def run_demo(options: argparse.Namespace, console: Console) -> None:
     with _progress(console) as bar:
         task = bar.add_task("preparing", total=None)
         for state in demo.demo(options.out, options.seed, options.walks):
-            label = f"{state.walk} · {state.policy}"
+            label = f"{state.walk} · {state.policy or 'preparing'}"
             bar.update(task, description=label, completed=state.done, total=state.total)
             rows += [] if state.row is None else [state.row]
     console.print(metrics_table(rows))
@@ -139,11 +140,11 @@ def diagnosis() -> dict[str, str]:
 
 def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Rows of metrics.json as a table, the better of each walk in bold."""
-    table = Table(title="every walk, with the surfel memory and with the latest views only")
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in ("walk", "policy"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading, _ in METRICS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
         rivals = [other for other in rows if other["walk"] == row["walk"]]
         cells = [
@@ -175,7 +176,8 @@ def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
             "x height): the depth must show the same part of the scene, so crop one like the other"
         )
     path = None if options.trajectory is None else read_path(Path(options.trajectory))
-    fov = options.fov or (FOV if path is None else _fov(path))
+    guess = FOV if path is None else _fov(path)
+    fov = guess if options.fov is None else options.fov
     camera = cameras(torch.eye(4), intrinsics(fov, width / height))
     depth = interpolate(depth[None, None], (height, width), mode="nearest-exact")[0]
     start = views(image[None], camera[None], depth)
@@ -243,7 +245,8 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
     add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {FOV:g})")
     way = walk.add_mutually_exclusive_group()
     way.add_argument(
-        "--trajectory", help="transforms.json or RealEstate10K text, from the image on"
+        "--trajectory",
+        help="transforms.json or RealEstate10K text; its first camera is the image's",
     )
     way.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
@@ -262,12 +265,9 @@ def _version(package: str) -> str:
 
 
 def _progress(console: Console) -> Progress:
-    words = TextColumn("{task.description}", markup=False)
-    return Progress(
-        words,
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
+    """A bar while there is something to wait for, and somebody to see it."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
     )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

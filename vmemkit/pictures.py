@@ -91,7 +91,7 @@ def _or_last(seen: Splat, memory: Memory) -> Int[Tensor, "m h w"]:
     return torch.where(seen.surfel >= 0, seen.surfel, len(memory.surfels))
 
 
-def _first_to_see(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " n+1"]:
+def _first_to_see(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " rows"]:
     """Per surfel the place among the chosen views of the first that saw it; k where none did, and
     k + 1 in the extra row, for no surfel."""
     k, total = len(retrieval.chosen), len(memory.surfels)

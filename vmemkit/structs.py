@@ -24,13 +24,7 @@ class TensorStruct:
 
     def map(self: S, function: Callable[[Tensor], Tensor]) -> S:
         """A struct with `function` applied to every tensor, nested ones included."""
-
-        def apply(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return function(value)
-            return value.map(function) if isinstance(value, TensorStruct) else value
-
-        return type(self)(**{name: apply(value) for name, value in self._items()})
+        return type(self)(**{name: _mapped(value, function) for name, value in self._items()})
 
     def to(self: S, device: torch.device | str) -> S:
         return self.map(lambda tensor: tensor.to(device))
@@ -65,6 +59,12 @@ class TensorStruct:
         """Shapes, not values: short in a notebook and the same on every machine."""
         shapes = ", ".join(f"{key}={list(leaf.shape)}" for key, leaf in self.leaves().items())
         return f"{type(self).__name__}({shapes})"
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    return value.map(function) if isinstance(value, TensorStruct) else value
 
 
 def cat(structs: Sequence[S]) -> S:

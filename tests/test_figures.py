@@ -1,0 +1,177 @@
+"""Figures: what is on them, how large they are, and what they refuse. How they look is for eyes."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vmemkit import figures
+from vmemkit.figures import choices, comparison, contact_sheet, filmstrip, panels, plan
+from vmemkit.memory import Memory
+from vmemkit.pictures import view_colors
+from vmemkit.retrieval import retrieve
+from vmemkit.structs import cat
+from vmemkit.walk import walk
+
+
+@pytest.fixture(scope="module")
+def steps(box):
+    return list(walk(box.memory(0.0, 60.0), box.look(*range(10, 70, 10)), m=3))
+
+
+@pytest.fixture(scope="module")
+def truth(box):
+    return box.render(box.look(*range(10, 70, 10))).image
+
+
+def pixels(figure: Figure) -> Image.Image:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return Image.open(file).convert("RGB")
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def shows(figure: Figure, color) -> bool:
+    """Whether some pixel has exactly this colour."""
+    wanted = tuple(round(255 * float(c)) for c in color)
+    return wanted in {color for _, color in pixels(figure).getcolors(1 << 24)}
+
+
+def test_a_contact_sheet_has_a_row_per_step_with_everything_in_it(steps, truth):
+    figure = contact_sheet(steps, truth, title="a title")
+    images = figure.axes[0].images
+    chosen = sum(len(step.retrieval.chosen) for step in steps)
+    assert len(images) == chosen + 2 * 3 * 3
+    assert pixels(figure).width == 1200
+    assert "a title" in texts(figure)
+    assert any(text.startswith("given 0") for text in texts(figure))
+    assert "view 7" in texts(figure)
+
+
+def test_views_wear_their_colours_as_frames(steps, truth):
+    figure = contact_sheet(steps, truth)
+    for view in (*steps[0].retrieval.chosen.tolist(), 2, 7):
+        assert shows(figure, view_colors(view + 1)[view])
+
+
+def test_without_the_truth_targets_are_shown_as_recalled(steps, truth):
+    assert any("recalled" in text for text in texts(contact_sheet(steps)))
+    assert any("truth" in text for text in texts(contact_sheet(steps, truth)))
+
+
+def test_rows_of_a_contact_sheet_can_be_chosen(steps):
+    one, two = (pixels(contact_sheet(steps, rows=rows)).height for rows in ([1], 2))
+    assert one < two
+    assert pixels(contact_sheet(steps, rows=99)).height == two
+
+
+def test_a_comparison_shows_truth_and_per_walk_what_was_chosen_and_made(steps, truth):
+    figure = comparison({"a": steps, "b": steps}, truth, [0, 5])
+    assert {"truth", "a: chosen", "b: chosen"} <= set(texts(figure))
+    made = [image.get_array() for image in figure.axes[0].images]
+    last = steps[-1].views.image[-1].permute(1, 2, 0).numpy()
+    assert sum(image.shape == last.shape and (image == last).all() for image in made) >= 2
+
+
+def test_a_filmstrip_shows_every_image(truth):
+    assert len(filmstrip(truth, columns=4).axes[0].images) == len(truth)
+    assert texts(filmstrip(truth)) == [*map(str, range(len(truth)))]
+
+
+def test_choices_and_panels_name_their_columns(box):
+    memory = box.memory(0.0, 60.0)
+    retrievals = {
+        name: retrieve(memory, box.look(30.0), 1, name) for name in ("coverage", "temporal")
+    }
+    assert {"coverage", "temporal"} <= set(texts(choices(memory, retrievals)))
+    grey = torch.rand(1, 6, 8)
+    assert texts(panels({"depth": grey, "image": grey.expand(3, 6, 8)})) == ["depth", "image"]
+
+
+@pytest.mark.parametrize("elevation", [30.0, 60.0, 90.0])
+def test_a_plan_shows_the_memory_and_its_cameras(box, elevation):
+    memory = box.memory(0.0, 90.0, 200.0)
+    retrieval = retrieve(memory, box.look(45.0), k=2)
+    figure = plan(memory, retrieval, elevation=elevation, rows=60)
+    assert pixels(figure).width == 1200
+    assert len(figure.axes[0].lines) == 3 + 1
+    assert shows(plan(memory, rows=60), view_colors(1)[0]) or elevation > 0
+
+
+def test_plans_are_the_right_way_round(box):
+    """Seen from above, a camera that looks ahead looks up, and right is right."""
+    memory = box.memory(0.0)
+    figure = plan(memory, path=cat([box.look(0.0), box.look(90.0)]), elevation=90.0, rows=60)
+    ahead, right = (torch.tensor(line.get_xydata()) for line in figure.axes[0].lines)
+    eye, corners = ahead[5], ahead[:4].mean(0)
+    assert corners[1] < eye[1] - 1  # rows of an image grow downwards
+    assert right[:4].mean(0)[0] > right[5][0] + 1
+
+
+def test_figures_show_themselves_in_notebooks_and_need_no_pyplot(truth):
+    assert filmstrip(truth)._repr_jpeg_().startswith(b"\xff\xd8")
+    check = "import sys, vmemkit.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_drawing_changes_nothing_that_it_is_given(steps, truth):
+    before = [step.retrieval.chosen.clone() for step in steps]
+    kept = truth.clone()
+    contact_sheet(steps, truth)
+    plan(steps[-1].memory, rows=40)
+    assert torch.equal(truth, kept)
+    assert all(torch.equal(a, b.retrieval.chosen) for a, b in zip(before, steps, strict=True))
+
+
+def test_bad_input_is_refused_in_words(steps, truth, box):
+    with pytest.raises(ValueError, match="need steps"):
+        contact_sheet([])
+    with pytest.raises(ValueError, match="rows"):
+        contact_sheet(steps, rows=[2])
+    with pytest.raises(ValueError, match="rows"):
+        contact_sheet(steps, rows=0)
+    with pytest.raises(ValueError, match="an image per target"):
+        contact_sheet(steps, truth[:-1])
+    for walks, moments in (
+        ({}, [0]),
+        ({"a": steps}, []),
+        ({"a": steps}, [6]),
+        ({"a": steps}, [-1]),
+    ):
+        with pytest.raises(ValueError, match="moments"):
+            comparison(walks, truth, moments)
+    with pytest.raises(ValueError, match="images"):
+        filmstrip(truth[:0])
+    with pytest.raises(ValueError, match="column"):
+        filmstrip(truth, columns=0)
+    for elevation in (0.0, 91.0, float("nan")):
+        with pytest.raises(ValueError, match="elevation"):
+            plan(box.memory(0.0), elevation=elevation)
+    with pytest.raises(ValueError, match="surfels"):
+        plan(Memory.empty())
+    with pytest.raises(ValueError, match="at least one"):
+        choices(box.memory(0.0), {})
+    with pytest.raises(ValueError, match="at least one"):
+        panels({})
+
+
+def test_page_colours_are_readable(truth):
+    """Labels are dark on light colours and white on dark ones."""
+    figure = filmstrip(truth)
+    for view, text in enumerate(figure.axes[0].texts):
+        luma = float(view_colors(view + 1)[view] @ torch.tensor(figures.LUMA))
+        assert (text.get_color() == figures.INK) == (luma > 0.5)
+
+
+def test_steps_without_much_memory_are_shown_too(box):
+    """One view, one target: mosaics of one."""
+    (step,) = walk(box.memory(0.0), box.look(5.0))
+    assert len(contact_sheet([replace(step)]).axes[0].images) == 4

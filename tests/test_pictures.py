@@ -1,0 +1,106 @@
+"""Pictures: colours of views, and who saw what, against references by hand and by brute force."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmemkit.memory import begin
+from vmemkit.pictures import DARK, PALE, explained, painted, recalled, view_colors, vote_map
+from vmemkit.retrieval import POLICIES, retrieve
+from vmemkit.splat import splat
+
+
+def test_view_colours_are_colours_and_do_not_depend_on_how_many_there_are():
+    colors = view_colors(200)
+    assert colors.shape == (200, 3)
+    assert 0 <= colors.min() <= colors.max() <= 1
+    assert torch.equal(view_colors(7), colors[:7])
+    assert view_colors(0).shape == (0, 3)
+
+
+def test_views_near_each_other_in_time_have_unlike_colours():
+    colors = view_colors(60)
+    apart = torch.cdist(colors, colors)
+    i, j = torch.triu_indices(60, 60, offset=1)
+    assert apart[i, j][j - i <= 4].min() > 0.3
+    assert apart[i, j][j - i <= 24].min() > 0.1
+
+
+def test_no_view_has_the_greys_of_a_vote_map():
+    spread = view_colors(200).amax(-1) - view_colors(200).amin(-1)
+    assert spread.min() > 0.2
+
+
+def test_a_view_explains_all_that_it_saw_itself(box):
+    memory = box.memory(0.0, 90.0)
+    shares = explained(memory, retrieve(memory, box.look(0.0), k=1))
+    assert shares.shape == (1, 1)
+    assert shares[0, 0] > 0.97
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    yaw=st.floats(-180, 180),
+    k=st.integers(1, 3),
+    policy=st.sampled_from([*POLICIES]),
+)
+def test_a_pixel_is_credited_to_the_first_chosen_view_that_saw_its_surfel(box, yaw, k, policy):
+    memory = box.memory(0.0, 40.0, 150.0)
+    retrieval = retrieve(memory, box.look(yaw, yaw + 20), k, policy)
+    seen = retrieval.splat
+    if seen is None:
+        height, width = vote_map(memory, retrieval).shape[1:3]
+        seen = splat(memory.surfels, retrieval.query, height, width)
+    saw = {view: set() for view in range(3)}
+    for surfel, view in zip(memory.sightings.surfel, memory.sightings.view, strict=True):
+        saw[int(view)].add(int(surfel))
+    chosen = retrieval.chosen.tolist()
+    expected = torch.zeros(len(retrieval.query), len(chosen))
+    for m, surfels in enumerate(seen.surfel.flatten(1).tolist()):
+        for surfel in surfels:
+            first = next((i for i, view in enumerate(chosen) if surfel in saw[view]), None)
+            if first is not None:
+                expected[m, first] += 1 / len(surfels)
+    torch.testing.assert_close(explained(memory, retrieval), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_no_chosen_view_saw_is_pale_and_what_nobody_saw_is_dark(box):
+    memory = box.memory(0.0, 180.0)
+    behind = retrieve(memory, box.look(180.0), k=1, policy=lambda *a: POLICIES["temporal"](*a))
+    only_the_first = behind.__class__(**{**vars(behind), "chosen": torch.tensor([0])})
+    picture = vote_map(memory, only_the_first)
+    grey = picture.amax(-1) == picture.amin(-1)
+    assert (picture[grey] - PALE).abs().max() < 1e-6
+    assert grey.float().mean() > 0.97
+    aside = vote_map(memory, retrieve(memory, box.look(90.0), k=1, policy="camera_distance"))
+    assert ((aside - DARK).abs() < 1e-6).all(-1).float().mean() > 0.3
+
+
+def test_a_vote_map_wears_the_colour_of_the_chosen_view_shaded(box):
+    memory = box.memory(0.0, 90.0)
+    picture = vote_map(memory, retrieve(memory, box.look(90.0), k=1))
+    pixels = picture.flatten(0, 2)
+    colored = pixels[pixels.amax(-1) - pixels.amin(-1) > 0.05]
+    hue = torch.nn.functional.normalize(view_colors(2)[1], dim=0)
+    assert (torch.nn.functional.normalize(colored, dim=-1) @ hue).min() > 0.999
+    assert len(colored) > 0.9 * len(pixels)
+
+
+def test_the_memory_recalls_what_it_was_shown(box):
+    view = box.render(box.look(0.0), 48, 64)
+    picture = recalled(begin(view), view.cameras, rows=48)
+    assert picture.shape == (1, 3, 48, 64)
+    assert (picture - view.image).abs().median() < 0.03
+
+
+def test_a_camera_that_sees_nothing_recalls_the_background(box):
+    memory = box.memory(0.0)
+    away = splat(memory.surfels, box.look(180.0), 8, 8)
+    assert torch.equal(painted(memory, away, 0.5), torch.full((1, 3, 8, 8), 0.5))
+    assert torch.equal(recalled(memory, box.look(180.0), 8).unique(), torch.tensor([DARK]))
+
+
+@pytest.mark.parametrize("rows", [8, 30])
+def test_recalled_pictures_have_the_views_shape(box, rows):
+    assert recalled(box.memory(0.0), box.look(0.0, 9.0), rows).shape == (2, 3, rows, rows * 4 // 3)
