@@ -16,6 +16,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MAX_BYTES, MAX_LINES = 400_000, 15
+MAX_COLUMNS = 98  # what a page shows without a scroll bar
 IMPORTS = {"torch", "numpy", "vmemkit"}
 # "/home/ada/x", "C:\x", "~/x"; then "3 ms", "1.5 s", "2 min", "it/s".
 PATH = re.compile(r"(?<![\w.:/)])/(?:[\w.-]+/)+[\w.-]*|\b[A-Za-z]:\\|~/")
@@ -76,7 +77,9 @@ def test_no_state_of_widgets_and_no_times_are_stored(notebook):
 
 
 def test_cells_are_short(notebook):
-    assert max(len(source(cell).splitlines()) for cell in code(notebook)) <= MAX_LINES
+    cells = [source(cell).splitlines() for cell in code(notebook)]
+    assert max(len(lines) for lines in cells) <= MAX_LINES
+    assert max(len(line) for lines in cells for line in lines) <= MAX_COLUMNS
 
 
 def test_cells_use_the_package_and_define_next_to_nothing(notebook):

@@ -1,5 +1,7 @@
 """Pictures: colours of views, and who saw what, against references by hand and by brute force."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,8 +25,8 @@ def test_views_near_each_other_in_time_have_unlike_colours():
     colors = view_colors(60)
     apart = torch.cdist(colors, colors)
     i, j = torch.triu_indices(60, 60, offset=1)
-    assert apart[i, j][j - i <= 4].min() > 0.3
-    assert apart[i, j][j - i <= 24].min() > 0.1
+    assert apart[i, j][j - i <= 4].min() > 0.2
+    assert apart[i, j][j - i <= 16].min() > 0.1
 
 
 def test_no_view_has_the_greys_of_a_vote_map():
@@ -46,7 +48,7 @@ def test_a_view_explains_all_that_it_saw_itself(box):
     policy=st.sampled_from([*POLICIES]),
 )
 def test_a_pixel_is_credited_to_the_first_chosen_view_that_saw_its_surfel(box, yaw, k, policy):
-    memory = box.memory(0.0, 40.0, 150.0)
+    memory = box.memory(0.0, 120.0, 240.0)
     retrieval = retrieve(memory, box.look(yaw, yaw + 20), k, policy)
     seen = retrieval.splat
     if seen is None:
@@ -67,14 +69,16 @@ def test_a_pixel_is_credited_to_the_first_chosen_view_that_saw_its_surfel(box, y
 
 def test_what_no_chosen_view_saw_is_pale_and_what_nobody_saw_is_dark(box):
     memory = box.memory(0.0, 180.0)
-    behind = retrieve(memory, box.look(180.0), k=1, policy=lambda *a: POLICIES["temporal"](*a))
-    only_the_first = behind.__class__(**{**vars(behind), "chosen": torch.tensor([0])})
-    picture = vote_map(memory, only_the_first)
-    grey = picture.amax(-1) == picture.amin(-1)
-    assert (picture[grey] - PALE).abs().max() < 1e-6
-    assert grey.float().mean() > 0.97
+    behind = retrieve(memory, box.look(180.0), k=1)
+    assert behind.chosen.tolist() == [1]
+    picture = vote_map(memory, replace(behind, chosen=torch.tensor([0])))
+    assert is_grey(picture, PALE).float().mean() > 0.97
     aside = vote_map(memory, retrieve(memory, box.look(90.0), k=1, policy="camera_distance"))
-    assert ((aside - DARK).abs() < 1e-6).all(-1).float().mean() > 0.3
+    assert is_grey(aside, DARK).float().mean() > 0.3
+
+
+def is_grey(picture, level):
+    return ((picture - level).abs() < 1e-6).all(-1)
 
 
 def test_a_vote_map_wears_the_colour_of_the_chosen_view_shaded(box):
@@ -103,4 +107,9 @@ def test_a_camera_that_sees_nothing_recalls_the_background(box):
 
 @pytest.mark.parametrize("rows", [8, 30])
 def test_recalled_pictures_have_the_views_shape(box, rows):
-    assert recalled(box.memory(0.0), box.look(0.0, 9.0), rows).shape == (2, 3, rows, rows * 4 // 3)
+    assert recalled(box.memory(0.0), box.look(0.0, 9.0), rows).shape == (
+        2,
+        3,
+        rows,
+        round(rows * 4 / 3),
+    )

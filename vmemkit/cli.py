@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line, `sys.argv` by default; returns the exit code."""
     console, errors = Console(), Console(stderr=True)
     options = _parser().parse_args(arguments)
+    # Tensors are small here: more threads only wait for each other.
+    torch.set_num_threads(1)
     try:
         options.run(options, console)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder that is not ours

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from vmemkit.camera import Cameras, cameras, intrinsics, intrinsics_from_pixels,
 from vmemkit.evaluate import Tour, capture_tour, score, single_tour
 from vmemkit.figures import comparison, contact_sheet
 from vmemkit.memory import begin
+from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
 from vmemkit.scenes import Rooms, Scene, rooms
 from vmemkit.scenes import panorama as photograph
 from vmemkit.storage import save_ply
@@ -87,13 +88,12 @@ def demo(
     Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
     memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
     the same metrics. Images are `height` x 4/3 `height` pixels.
-    Errors: ValueError, before anything is written, for unknown walks, missing data or a file at
-    `out`.
+    Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
+    too small a height, or a file at `out`.
     """
     walks, out = list(WALKS) if walks is None else list(walks), Path(out)
-    unknown = [name for name in walks if name not in WALKS]
-    if unknown or not walks or not policies:
-        raise ValueError(f"unknown walks {unknown}: choose one or more of {', '.join(WALKS)}")
+    _check_names("walks", walks, WALKS)
+    _check_names("policies", policies, RETRIEVAL_POLICIES)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
     if height < 16:
@@ -110,6 +110,12 @@ def check_data() -> Path:
             "clone it and install it from there with `pip install -e .`"
         )
     return DATA
+
+
+def _check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise ValueError(f"unknown {kind} {unknown}: choose one or more of {', '.join(known)}")
 
 
 def _demo(
@@ -231,7 +237,8 @@ def _size(height: int) -> tuple[int, int]:
 
 
 def _row(job: Job, policy: str, steps: list[Step]) -> dict[str, Any]:
-    scores = asdict(score(job.tour, steps, job.scene))
+    truth = None if job.truth is None else job.truth.image
+    scores = asdict(score(job.tour, steps, job.scene, truth))
     rounded = {
         key: None if value is None else round(value, DIGITS) for key, value in scores.items()
     }

@@ -183,14 +183,22 @@ class Scores:
     truth_psnr: float | None  # dB, all generated views against the scene
 
 
-def score(tour: Tour, steps: Sequence[Step], scene: Scene | None = None, rows: int = 36) -> Scores:
-    """Scores of a walk along a tour. Coverage needs a scene in which things hide each other."""
+def score(
+    tour: Tour,
+    steps: Sequence[Step],
+    scene: Scene | None = None,
+    truth: Float[Tensor, "n 3 h w"] | None = None,
+    rows: int = 24,
+) -> Scores:
+    """Scores of a walk along a tour. Coverage needs the scene, and is judged on a grid of `rows`
+    rows of points; `truth` are the scene's views of the tour, rendered if they are not given."""
     image = torch.cat([step.views.image for step in steps])
     pairs = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
-    ratios, shares, truth = [], [], None
+    ratios, shares, likeness = [], [], None
     if scene is not None:
-        views = scene.render(tour.cameras, *image.shape[2:])
-        truth = mean(psnr(a, b) for a, b in zip(image, views.image, strict=True))
+        if truth is None:
+            truth = scene.render(tour.cameras, *image.shape[2:]).image
+        likeness = mean(psnr(a, b) for a, b in zip(image, truth, strict=True))
         at = 0
         for step in steps:
             if tour.back.start <= at < tour.back.stop:
@@ -203,7 +211,7 @@ def score(tour: Tour, steps: Sequence[Step], scene: Scene | None = None, rows: i
         mean(ratios) if ratios else None,
         mean(psnr(image[i], image[j]) for i, j in pairs) if pairs else None,
         mean(ssim(image[i], image[j]) for i, j in pairs) if pairs else None,
-        truth,
+        likeness,
     )
 
 

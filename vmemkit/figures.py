@@ -355,5 +355,5 @@ def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
     return list(rows)
 
 
-def _aspect(images: Float[Tensor, "t 3 h w"]) -> float:
+def _aspect(images: Float[Tensor, "t c h w"]) -> float:
     return images.shape[3] / images.shape[2]

@@ -1,0 +1,209 @@
+"""The command line: what is written, what is said, and that bad input is one line and code 2."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from vmemkit import cli, demo
+from vmemkit.camera import cameras
+from vmemkit.storage import load
+from vmemkit.trajectory import orbit, read_transforms, write_realestate10k, write_transforms
+from vmemkit.views import save_depth, save_image
+
+WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
+
+
+@pytest.fixture(scope="module")
+def picture(box, tmp_path_factory):
+    """Options that name an image and its depth."""
+    folder = tmp_path_factory.mktemp("picture")
+    view = box.render(box.look(0.0), 48, 64)
+    save_image(folder / "image.png", view.image[0])
+    save_depth(folder / "depth.png", view.depth[0])
+    np.save(folder / "depth.npy", view.depth[0].numpy())
+    return [str(folder / "image.png"), "--depth", str(folder / "depth.png"), "--size", "24"]
+
+
+@pytest.fixture
+def said(capsys):
+    """What was printed, as one line of single spaces: terminals wrap."""
+
+    def read() -> str:
+        out, err = capsys.readouterr()
+        return " ".join((out + " " + err).split())
+
+    return read
+
+
+@pytest.mark.parametrize("policy", ["coverage", "temporal"])
+def test_a_walk_writes_everything_that_it_says(picture, tmp_path, said, policy):
+    moves = ["--moves", "right 15, left 15, forward 0.25", "--policy", policy, "--m", "2"]
+    assert cli.main(["walk", *picture, *moves, "--out", str(tmp_path / "a" / "b")]) == 0
+    out = tmp_path / "a" / "b"
+    assert {path.name for path in out.iterdir()} == WRITTEN
+    memory = load(out / "memory")
+    assert len(memory) == 4
+    assert memory.views.given.tolist() == [True, False, False, False]
+    path = read_transforms(out / "transforms.json").cameras
+    torch.testing.assert_close(path.world_from_cam, memory.views.cameras.world_from_cam)
+    assert "views=4" in said()
+
+
+def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
+    for moves in ("right 15", "right 15, left 15"):
+        arguments = ["walk", *picture, "--moves", moves, "--out", str(tmp_path / "out")]
+        assert cli.main(arguments) == 0
+    assert len(load(tmp_path / "out" / "memory")) == 3
+
+
+@pytest.mark.parametrize("kind", ["transforms.json", "path.txt"])
+def test_a_trajectory_starts_where_the_image_was_taken(box, picture, tmp_path, kind):
+    start = box.look(50.0, at=(3.0, 1.0, 2.0), fov=80.0)
+    path = torch.cat([start.world_from_cam, orbit(start[0], 2.0, 10.0, 2).world_from_cam])
+    file = tmp_path / kind
+    if kind.endswith("txt"):
+        write_realestate10k(file, cameras(path, start.K[0]))
+    else:
+        write_transforms(file, cameras(path, start.K[0]), (48, 64))
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["walk", *picture, "--trajectory", str(file), *out]) == 0
+    taken = load(tmp_path / "out" / "memory").views.cameras
+    expected = torch.linalg.inv(path[0]) @ path
+    torch.testing.assert_close(taken.world_from_cam, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(taken.K[0], start.K[0], atol=1e-4, rtol=0)  # the file's lens
+
+
+def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path):
+    half = tmp_path / "half.npy"
+    np.save(half, np.full((24, 32), 2.5, dtype=np.float32))
+    arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
+
+
+def test_without_depth_it_says_what_is_needed_and_the_ways_to_get_it(picture, tmp_path, said):
+    assert cli.main(["walk", picture[0], "--out", str(tmp_path / "out")]) == 2
+    words = said()
+    assert all(way in words for way in ("--depth", "16-bit PNG", "stereo", "monocular"))
+    assert not (tmp_path / "out").exists()
+
+
+def bad(picture: list[str]) -> dict[str, tuple[list[str], str]]:
+    image, depth = picture[0], picture[2]
+    return {
+        "no image": (["nowhere.png", "--depth", depth], "cannot read"),
+        "no depth": ([image, "--depth", "nowhere.png"], "cannot read"),
+        "an image as depth": ([image, "--depth", image], "16 bits"),
+        "a wrong move": ([*picture, "--moves", "fly 3"], "a move is a verb"),
+        "a wrong unit": ([*picture, "--depth-unit", "0"], "unit"),
+        "no policy": ([*picture, "--policy", "guess"], "unknown policy"),
+        "no field of view": ([*picture, "--fov", "0"], "field of view"),
+        "no views": ([*picture, "--k", "0"], "k >= 1"),
+        "no size": ([*picture, "--size", "0"], "pixels"),
+        "a giant": ([*picture, "--size", "99999"], "pixels"),
+        "no trajectory": ([*picture, "--trajectory", "nowhere.json"], "cannot read"),
+        "no text": ([*picture, "--trajectory", "nowhere.txt"], "cannot read"),
+    }
+
+
+@pytest.mark.parametrize("case", bad(["", "", ""]))
+def test_bad_input_is_one_line_and_code_2_and_nothing_is_written(picture, tmp_path, capsys, case):
+    arguments, words = bad(picture)[case]
+    assert cli.main(["walk", *arguments, "--out", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out.strip() == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_depth_map_of_another_shape_is_refused(picture, tmp_path, said):
+    square = tmp_path / "square.npy"
+    np.save(square, np.ones((32, 32), dtype=np.float32))
+    assert cli.main(["walk", picture[0], "--depth", str(square)]) == 2
+    assert "same part of the scene" in said()
+
+
+def test_a_trajectory_of_one_camera_is_refused(box, picture, tmp_path, said):
+    write_transforms(tmp_path / "one.json", box.look(0.0), (48, 64))
+    assert cli.main(["walk", *picture, "--trajectory", str(tmp_path / "one.json")]) == 2
+    assert "two cameras or more" in said()
+
+
+def test_foreign_files_stay_as_they_are(picture, tmp_path, said):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "out" / "memory").mkdir(parents=True)
+    (tmp_path / "out" / "memory" / "diary.txt").write_text("mine")
+    walk = ["walk", *picture, "--moves", "right 5", "--out"]
+    assert cli.main([*walk, str(tmp_path / "file")]) == 2
+    assert cli.main([*walk, str(tmp_path / "out")]) == 2
+    assert "holds other files" in said()
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["memory"]
+
+
+def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, said, monkeypatch):
+    monkeypatch.setattr(demo, "demo", functools.partial(demo.demo, height=16))
+    assert cli.main(["demo", "--out", str(tmp_path), "--walks", "stereo"]) == 0
+    words, rows = said(), json.loads((tmp_path / "metrics.json").read_text())
+    assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
+    assert "Higher is better" in words
+    assert str(tmp_path) in words.replace(" ", "")
+
+
+def test_the_better_of_each_walk_is_bold():
+    rows = [
+        {"walk": "a", "policy": policy, **dict.fromkeys(cli.METRICS), "return_psnr": psnr}
+        for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
+    ]
+    column = cli.metrics_table(rows).columns[4]
+    assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
+
+
+def test_an_unknown_walk_is_refused(tmp_path, said):
+    assert cli.main(["demo", "--walks", "moon", "--out", str(tmp_path / "out")]) == 2
+    assert "rooms_capture" in said()
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupting_is_quiet(monkeypatch, said):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "demo", interrupted)
+    assert cli.main(["demo"]) == 130
+    assert "Traceback" not in said()
+
+
+def test_the_doctor_names_versions_device_data_and_weights(said):
+    assert cli.main(["doctor"]) == 0
+    words = said()
+    assert all(word in words for word in ("torch", torch.__version__, "numpy", "data", "weights"))
+    assert "no weights" in words
+
+
+def test_the_doctor_says_what_is_missing(monkeypatch, tmp_path, said):
+    monkeypatch.setattr(demo, "DATA", tmp_path)
+    assert cli.main(["doctor"]) == 0
+    assert "missing" in said()
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["walk"], ["walk", "a.png", "--k", "two"]])
+def test_wrong_usage_is_code_2(arguments, said):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2
+    assert "usage" in said()
+
+
+def test_the_package_is_a_program():
+    command = [sys.executable, "-m", "vmemkit", "walk", "nowhere.png"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,190 @@
+"""The demonstration: its walks are what they say, and what it writes is complete and repeatable."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from vmemkit import demo
+from vmemkit.camera import pose_distance
+from vmemkit.memory import begin
+from vmemkit.views import load_depth
+
+KEYS = [
+    "walk",
+    "policy",
+    "coverage",
+    "coverage_of_oracle",
+    "return_psnr",
+    "return_ssim",
+    "truth_psnr",
+]
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    return {name: make(24, 0) for name, make in demo.WALKS.items()}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A demonstration of the two quick walks, and how it progressed."""
+    out = tmp_path_factory.mktemp("demo") / "new" / "folder"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "TURN", 30.0)  # half as many views, for the tests' time
+        return out, list(demo.demo(out, seed=3, walks=["stereo", "panorama"], height=24))
+
+
+@pytest.mark.parametrize("name", demo.WALKS)
+def test_every_walk_has_what_it_needs(jobs, name):
+    job = jobs[name]
+    assert job.name == name
+    assert job.given.image.shape[1:] == (3, 24, 32)
+    assert len(begin(job.given)) == len(job.given.image)
+    assert (job.scene is None) == (job.truth is None)
+    if job.truth is not None:
+        assert job.truth.image.shape == (len(job.tour.cameras), 3, 24, 32)
+
+
+@pytest.mark.parametrize("name", demo.WALKS)
+def test_every_walk_comes_back_to_where_it_was(jobs, name):
+    tour = jobs[name].tour
+    poses = tour.cameras.world_from_cam
+    later = (tour.twin >= 0).nonzero()[:, 0]
+    assert len(later) >= 4
+    assert (tour.twin[later] < later).all()
+    assert pose_distance(poses[later], poses[tour.twin[later]]).max() < 1e-3
+    assert tour.twin[: tour.back.start].max() == -1
+
+
+def test_the_panorama_is_given_from_four_sides_and_turned_full_circle(jobs):
+    job = jobs["panorama"]
+    ahead = torch.cat([job.given.cameras.forward, job.tour.cameras.forward])
+    heading = torch.rad2deg(torch.atan2(ahead[:, 0], ahead[:, 2])).round() % 360
+    assert heading[:4].tolist() == [0, 90, 180, 270]
+    assert set(heading[4:].tolist()) == {15.0 * i for i in range(24)}
+    turns = torch.diff(heading[3:])[1:]
+    assert set(((turns + 180) % 360 - 180).abs().tolist()) == {15.0}
+
+
+def test_the_capture_shows_every_room_from_six_sides(jobs):
+    rooms = jobs["rooms_capture"].scene
+    assert len(jobs["rooms_capture"].given) == 6 * len(rooms.centres)
+    assert len(jobs["rooms"].given) == 1
+
+
+def test_the_orbit_stays_round_its_middle(jobs):
+    job = jobs["stereo"]
+    start, distance = job.given.cameras[0], float(job.given.depth.nanmedian())
+    middle = start.position + distance * start.forward
+    away = (job.tour.cameras.position - middle).norm(dim=-1)
+    assert (away - distance).abs().max() < 2 * demo.LIFT
+
+
+def test_the_stereo_view_is_sound_everywhere_it_is_shown():
+    view = demo.stereo_view()
+    assert view.depth.isfinite().float().mean() > 0.98
+    assert (
+        1.0 <= float(view.depth.nan_to_num(2).min()) <= float(view.depth.nan_to_num(2).max()) <= 5
+    )
+    assert view.cameras.K[0, 0, 0] == pytest.approx(451.0344 / demo.PART[3], rel=1e-4)
+    tilt = math.degrees(math.asin(float(view.cameras.forward[0, 1])))
+    assert tilt == pytest.approx(demo.LOOKS_DOWN, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["bedroom_chair", "cycles"])
+def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repeat(name):
+    calibration = json.loads((demo.DATA / "oakd_calibration.json").read_text())
+    depth = load_depth(demo.DATA / f"{name}_depth.png")
+    nearest, farthest = calibration["depth_range"]
+    known = depth.isfinite()
+    assert known.float().mean() > 0.8
+    assert nearest <= depth[known].min() <= depth[known].max() <= farthest
+    _, top, right, _ = calibration["left_image_rect_normalized"]
+    assert not known[: round(top * 480)].any()
+    assert not known[:, round(right * 640) :].any()
+
+
+def test_the_demonstration_writes_a_film_a_sheet_and_surfels_per_walk_and_policy(written):
+    out, _ = written
+    names = {f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in demo.POLICIES}
+    expected = {f"{name}{suffix}" for name in names for suffix in (".mp4", ".png", ".ply")}
+    assert {path.name for path in out.iterdir()} == expected | {"metrics.json", "overview.png"}
+    assert all(path.stat().st_size > 500 for path in out.iterdir())
+
+
+def test_metrics_are_rows_with_null_where_undefined(written):
+    out, _ = written
+    rows = json.loads((out / "metrics.json").read_text())
+    assert [list(row) for row in rows] == [KEYS] * 4
+    stereo, panorama = rows[0], rows[2]
+    assert stereo["coverage"] is stereo["coverage_of_oracle"] is stereo["truth_psnr"] is None
+    assert stereo["return_psnr"] > 10
+    assert all(panorama[key] is not None for key in KEYS)
+
+
+def test_surfel_memory_comes_back_better_than_the_latest_views(written):
+    out, _ = written
+    rows = {
+        (row["walk"], row["policy"]): row for row in json.loads((out / "metrics.json").read_text())
+    }
+    memory, latest = rows["panorama", "coverage"], rows["panorama", "temporal"]
+    assert memory["return_psnr"] > latest["return_psnr"] + 3
+    assert memory["truth_psnr"] > latest["truth_psnr"] + 3
+
+
+def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(written):
+    _, states = written
+    ends = [state for state in states if state.row is not None]
+    assert [(state.walk, state.policy) for state in ends] == [
+        (walk, policy) for walk in ("stereo", "panorama") for policy in demo.POLICIES
+    ]
+    assert all(state.done == state.total for state in ends)
+    done = [s.done for s in states if (s.walk, s.policy) == ("stereo", "coverage")]
+    assert done == sorted(set(done))
+
+
+def test_the_same_seed_gives_the_same_metrics(written, tmp_path):
+    out, _ = written
+    for _ in demo.demo(tmp_path, seed=3, walks=["stereo"], height=24):
+        pass
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again == json.loads((out / "metrics.json").read_text())[:2]
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for options, words in (
+        ({"walks": ["moon"]}, "unknown walks"),
+        ({"walks": []}, "choose one or more"),
+        ({"policies": []}, "choose one or more"),
+        ({"policies": ["guess"]}, "unknown policies"),
+        ({"height": 8}, "at least 16 rows"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            list(demo.demo(tmp_path / "out", **options))
+    with pytest.raises(ValueError, match="is a file"):
+        list(demo.demo(tmp_path / "file"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_without_the_repositorys_data_it_says_where_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "DATA", tmp_path / "data")
+    with pytest.raises(ValueError, match="clone"):
+        list(demo.demo(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
+    text = (demo.DATA / "README.md").read_text()
+    for path in demo.DATA.glob("*.*g"):  # jpg and png
+        either = path.name.replace("_left", "_{left,right}").replace("_right", "_{left,right}")
+        assert path.name in text or either in text, path.name
+    assert all(words in text for words in ("CC0", "CC BY 4.0", "Nicolas Burrus", "Poly Haven"))
+
+
+def test_a_film_without_the_truth_is_written_too(jobs, tmp_path):
+    steps = list(demo.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
+    demo.save_walk_video(tmp_path / "walk.mp4", steps)
+    assert (tmp_path / "walk.mp4").stat().st_size > 500
