@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
+# Idle threads sleep instead of spinning: it matters where cores are shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: demo test check render clean
 demo: $(VENV)/.core
 	$(BIN)/vmemkit demo --out $(OUT)

@@ -52,9 +52,9 @@ METRICS = {  # key of a row of metrics.json -> heading, decimals
     "truth_psnr": ("truth dB", 1),
 }
 EXPLANATION = (
-    "coverage: how much of the views on the way back the retrieved views had really seen (of best: "
-    "against the best choice there is); return dB and SSIM: how like the first visit the second "
-    "looks; truth dB: how like the real scene. Higher is better, - is undefined."
+    "coverage: share of what the way back shows that the retrieved views had really seen (of best: "
+    "relative to the best choice); return dB, SSIM: likeness to the first visit; truth dB: to the "
+    "real scene. Higher is better."
 )
 DEPENDENCIES = ("torch", "numpy", "scipy", "opencv-contrib-python-headless", "safetensors", "rich")
 

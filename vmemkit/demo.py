@@ -40,7 +40,7 @@ from vmemkit.walk import Step, walk
 DATA = Path(__file__).parents[1] / "data"
 PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
 ASPECT = 4 / 3  # width / height of all pictures
-HEIGHT = 96  # pixels
+HEIGHT = 90  # pixels
 FOV = 75.0  # degrees
 TURN = 15.0  # degrees between the views of the circle
 SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
