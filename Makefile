@@ -16,7 +16,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
-	$(BIN)/python -m pytest -q -p no:jaxtyping --nbval --nbval-current-env --nbval-cell-timeout 300 \
+	$(BIN)/python -m pytest -q -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
 
 # Re-execute the notebooks and store their outputs (tests never write).
