@@ -114,10 +114,11 @@ def run_walk(options: argparse.Namespace, console: Console) -> None:
 
 def run_doctor(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit doctor`: what is installed, what it will run on, what is missing."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in diagnosis().items():
-        table.add_row(Text(name, style="bold"), Text(value))
-    console.print(table)
+    found = diagnosis()
+    width = max(map(len, found))
+    for name, value in found.items():
+        # Long paths are left to the terminal to wrap, so that they can be copied whole.
+        console.print(Text.assemble((f"{name:{width}s}  ", "bold"), value), soft_wrap=True)
 
 
 def diagnosis() -> dict[str, str]:
