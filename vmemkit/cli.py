@@ -125,6 +125,7 @@ def diagnosis() -> dict[str, str]:
     """What `doctor` prints, by topic."""
     found = {"vmemkit": _version("vmemkit"), "python": platform.python_version()}
     found |= {name: _version(name) for name in DEPENDENCIES}
+    found["torch"] = torch.__version__  # with its build, which the package's metadata may lack
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     device = torch.cuda.get_device_name() if cuda else "Apple GPU" if mps else "none"
     found["processor"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
