@@ -8,7 +8,7 @@ OUT ?= out/demo
 # Idle threads sleep instead of spinning: it matters where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test check render clean
+.PHONY: demo test render clean
 demo: $(VENV)/.core
 	$(BIN)/vmemkit demo --out $(OUT)
 
