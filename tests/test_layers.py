@@ -26,8 +26,9 @@ LAYERS = (
     ("storage", "votes"),
     ("retrieval",),
     ("walk", "pictures"),
-    ("__init__", "evaluate", "figures"),
-    ("demo",),
+    ("__init__", "evaluate", "figures", "palettes"),
+    ("demo", "charts", "buffers3d"),
+    ("scene3d",),
     ("cli",),
     ("__main__",),
 )

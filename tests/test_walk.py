@@ -35,6 +35,33 @@ def test_a_walk_yields_one_step_per_window_with_every_intermediate(start):
         assert "Step(views=" in repr(step)
 
 
+def test_stages_hand_over_what_each_made_and_end_with_the_step(start):
+    _, tour, memory = start
+    seen = list(vm.stages(memory, tour.cameras[:2], k=3))
+    assert [stage.name for stage in seen] == [
+        "retrieve",
+        "generate",
+        "generate",
+        "reconstruct",
+        "write",
+    ]
+    assert [stage.step is None for stage in seen] == [True] * 4 + [False]
+    step = seen[-1].step
+    assert seen[0].made is step.retrieval
+    assert tuple(stage.made for stage in seen[1:3]) == step.states
+    assert seen[3].made is step.maps
+    assert seen[4].made is step.memory
+    for name, seconds in step.seconds.items():
+        assert seconds == pytest.approx(sum(s.seconds for s in seen if s.name == name))
+    assert repr(seen[0]) == f"Stage(retrieve: {step.retrieval})"
+
+
+def test_a_generator_that_makes_nothing_is_told_so(start):
+    _, tour, memory = start
+    with pytest.raises(ValueError, match="at least one Generation"):
+        vm.step(memory, tour.cameras[:2], generator=lambda context, targets, rng: iter(()))
+
+
 def test_steps_chain_and_a_step_alone_does_the_same(start):
     _, tour, memory = start
     first, second = vm.walk(memory, tour.cameras[:4], m=2)

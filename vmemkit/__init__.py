@@ -15,7 +15,7 @@ from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 from vmemkit.storage import load, save
 from vmemkit.surfels import PointMaps, Surfels
 from vmemkit.views import Views
-from vmemkit.walk import Step, step, walk
+from vmemkit.walk import Stage, Step, stages, step, walk
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "PointMaps",
     "Retrieval",
     "RetrievalConfig",
+    "Stage",
     "Step",
     "Surfels",
     "Views",
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "retrieve",
     "save",
+    "stages",
     "step",
     "walk",
     "write",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -200,8 +200,7 @@ def plan(
             f"{memory}, {elevation}, {retrieval}, {path}"
         )
     memory = memory.to("cpu")
-    camera, extent = _from_above(memory, elevation)
-    seen = splat(memory.surfels, camera, rows, 2 * rows)
+    camera, extent = from_above(memory, elevation)
     shown = memory.views.cameras if path is None else path.to("cpu")
     length, colors = torch.full((len(shown),), WEDGE * extent), view_colors(len(shown)).tolist()
     filled = memory.views.given if path is None else torch.ones(len(shown), dtype=torch.bool)
@@ -211,17 +210,41 @@ def plan(
         filled = torch.zeros(len(shown), dtype=torch.bool).index_fill(0, chosen, True)
         length = torch.cat([length, length.new_full((len(query),), EMPHASIS * WEDGE * extent)])
         length[chosen] *= EMPHASIS
-    uv = project(camera, _wedges(shown, length).reshape(1, -1, 3))[0].view(len(shown), 5, 2)
-    at = uv * uv.new_tensor([2 * rows, rows]) - 0.5
+    return drawn_from(camera, memory, memory.surfels.color, shown, length, colors, filled, rows)
+
+
+def drawn_from(
+    camera: Cameras,
+    memory: Memory,
+    paint: Float[Tensor, "n 3"],
+    shown: Cameras,
+    length: Float[Tensor, " t"],
+    colors: Sequence[Sequence[float] | str],
+    filled: Bool[Tensor, " t"],
+    rows: int = 600,
+    aspect: float = 2.0,
+    trim: bool = True,
+) -> Figure:
+    """The surfels in the colours `paint`, as `camera` (1,) sees them, and the cameras `shown` (t,) as
+    pyramids of `length` world units, the image in front of it filled or not. `rows` are the
+    rendering's, whose width / height is `aspect`; `trim` cuts the figure to what is drawn."""
+    columns = round(rows * aspect)
+    seen = splat(memory.surfels, camera, rows, columns)
+    corners, depth = project(camera, wedges(shown, length).reshape(1, -1, 3))
+    at = corners.view(-1, 5, 2) * corners.new_tensor([columns, rows]) - 0.5
+    ahead = (depth.view(-1, 5) > 0).all(-1)
     hit = (seen.surfel[0] >= 0).nonzero().flip(1)
-    drawn = torch.cat([hit - 0.5, hit + 0.5, at.flatten(0, 1)])
+    drawn = torch.cat([hit - 0.5, hit + 0.5, at[ahead].flatten(0, 1)])
+    if not trim:
+        drawn = at.new_tensor([[-0.5, -0.5], [columns - 0.5, rows - 0.5]])
     (left, top), (right, bottom) = drawn.amin(0).tolist(), drawn.amax(0).tolist()
     figure, axes = _figure(PAGE, PAGE * (bottom - top) / (right - left))
-    image = painted(memory, seen, PAPER)[0]
+    image = painted(memory, seen, PAPER, paint)[0]
     axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
     axes.set(xlim=(left, right), ylim=(bottom, top))
     for i in length.argsort(stable=True).tolist():  # the large ones on top
-        _draw_wedge(axes, at[i], colors[i], bool(filled[i]))
+        if ahead[i]:
+            _draw_wedge(axes, at[i], colors[i], bool(filled[i]))
     return figure
 
 
@@ -304,7 +327,7 @@ def _write(axes: Axes, left: float, middle: float, text: str, **style) -> None:
     axes.text(left, middle, text, va="center_baseline", **{"color": INK, **style})
 
 
-def _wedges(of: Cameras, size: Float[Tensor, " t"]) -> Float[Tensor, "t 5 3"]:
+def wedges(of: Cameras, size: Float[Tensor, " t"]) -> Float[Tensor, "t 5 3"]:
     """World points of each camera's eye and of the corners of its image, `size` ahead."""
     uv = of.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
     ahead = torch.einsum("t,tij,cj->tci", size, of.rotation @ torch.linalg.inv(of.K), uv)
@@ -323,7 +346,7 @@ def _draw_wedge(
         axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, lw=0)
 
 
-def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
+def from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
     """A camera (1,) that has the whole memory in view, and the memory's extent, world units."""
     position = memory.surfels.position
     centre = (position.amin(0) + position.amax(0)) / 2

@@ -48,7 +48,7 @@ def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
     colors = torch.cat([chosen, chosen.new_tensor([[PALE], [DARK]]).expand(2, 3)])
     brightness = torch.cat([memory.surfels.color.mean(-1), chosen.new_ones(1)])
     surfel = _surfel_or_last(memory, retrieval)
-    first = _first_to_see(memory, retrieval)[surfel]
+    first = _first_or_nothing(memory, retrieval)[surfel]
     shade = torch.where(first < len(chosen), 1 - SHADE + SHADE * brightness[surfel], 1.0)
     return colors[first] * shade[..., None]
 
@@ -58,9 +58,18 @@ def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
 
     The mean over the cameras is the share of the whole window.
     """
-    first = _first_to_see(memory, retrieval)[_surfel_or_last(memory, retrieval)].flatten(1)
+    first = _first_or_nothing(memory, retrieval)[_surfel_or_last(memory, retrieval)].flatten(1)
     places = torch.arange(len(retrieval.chosen), device=memory.device)
     return (first[:, None] == places[:, None]).float().mean(-1)
+
+
+def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
+    """Per surfel the place among `views` of the first that saw it; k where none of them did."""
+    place = torch.full((len(memory),), len(views), device=memory.device)
+    place[views] = torch.arange(len(views), device=memory.device)
+    first = torch.full((len(memory.surfels),), len(views), device=memory.device)
+    sightings = memory.sightings
+    return first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
 
 
 def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:
@@ -68,9 +77,12 @@ def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Te
     return painted(memory, _splat(memory, cameras, rows), DARK)
 
 
-def painted(memory: Memory, seen: Splat, background: float) -> Float[Tensor, "m 3 h w"]:
-    """What was seen of the surfels, in their own colours; the grey level `background` elsewhere."""
-    color = memory.surfels.color
+def painted(
+    memory: Memory, seen: Splat, background: float, paint: Float[Tensor, "n 3"] | None = None
+) -> Float[Tensor, "m 3 h w"]:
+    """What was seen of the surfels, in their own colours or those of `paint`; the grey level
+    `background` elsewhere."""
+    color = memory.surfels.color if paint is None else paint
     color = torch.cat([color, color.new_full((1, 3), background)])
     return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
 
@@ -86,22 +98,15 @@ def _surfel_or_last(memory: Memory, retrieval: Retrieval) -> Int[Tensor, "m h w"
     return _or_last(_splat(memory, retrieval.query, MAP_ROWS) if seen is None else seen, memory)
 
 
+def _first_or_nothing(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " rows"]:
+    """`first_to_see` of the chosen views, and k + 1 in an extra row for no surfel."""
+    first = first_to_see(memory, retrieval.chosen)
+    return torch.cat([first, first.new_full((1,), len(retrieval.chosen) + 1)])
+
+
 def _or_last(seen: Splat, memory: Memory) -> Int[Tensor, "m h w"]:
     """The surfel behind each pixel; where there is none, the row after the last one."""
     return torch.where(seen.surfel >= 0, seen.surfel, len(memory.surfels))
-
-
-def _first_to_see(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " rows"]:
-    """Per surfel the place among the chosen views of the first that saw it; k where none did, and
-    k + 1 in the extra row, for no surfel."""
-    k, total = len(retrieval.chosen), len(memory.surfels)
-    place = torch.full((len(memory),), k, device=memory.device)
-    place[retrieval.chosen] = torch.arange(k, device=memory.device)
-    first = torch.full((total + 1,), k, device=memory.device)
-    sightings = memory.sightings
-    first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
-    first[total] = k + 1
-    return first
 
 
 def _rgb_from_oklab(

@@ -1,7 +1,8 @@
 """A walk: retrieve, generate, reconstruct, write, again and again. The only file that knows all stages.
 
-`step` runs the four stages once on values; `walk` chains steps along a trajectory and yields each
-as a `Step`, so that progress, pictures and stopping belong to the caller.
+`stages` runs the four stages on values and hands over what each made; `step` runs them through;
+`walk` chains steps along a trajectory and yields each as a `Step`, so that progress, pictures and
+stopping belong to the caller.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
 from vmemkit.surfels import PointMaps
 from vmemkit.views import Views
 
+STAGES = ("retrieve", "generate", "reconstruct", "write")
+
 
 @dataclass(frozen=True, repr=False)
 class Step:
@@ -33,13 +36,71 @@ class Step:
     views: Views  # (m,) generated
     maps: PointMaps  # (m,) their geometry
     memory: Memory  # after the write
-    seconds: dict[str, float]  # per stage: retrieve, generate, reconstruct, write
+    seconds: dict[str, float]  # per stage of STAGES
 
     def __repr__(self) -> str:
         surfels = len(self.memory.surfels) - len(self.before.surfels)
         views = f"{len(self.before)}..{len(self.memory) - 1}"
         chosen = self.retrieval.chosen.tolist()
         return f"Step(views={views}, context={chosen}, surfels=+{surfels})"
+
+
+@dataclass(frozen=True, repr=False)
+class Stage:
+    """What one stage of a step made. The last one brings the whole step."""
+
+    name: str  # one of STAGES
+    made: Retrieval | Generation | PointMaps | Memory
+    seconds: float
+    step: Step | None = None
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name}: {self.made})"
+
+
+def stages(
+    memory: Memory,
+    targets: Cameras,
+    generator: Generator | None = None,
+    reconstructor: Reconstructor = from_depth,
+    policy: str | Policy = "coverage",
+    k: int = 4,
+    config: RetrievalConfig | None = None,
+    rng: torch.Generator | None = None,
+) -> Iterator[Stage]:
+    """One step, a stage at a time: retrieve, generate (once per state of the generator),
+    reconstruct, write. Nothing is remembered before the last one, so a caller may stop anywhere.
+
+    Arguments, defaults and errors are those of `step`.
+    """
+    generator, rng = generator or Warp(), rng or torch.Generator().manual_seed(0)
+    clock, seconds = time.perf_counter(), dict.fromkeys(STAGES, 0.0)
+
+    def lap(name: str) -> float:
+        nonlocal clock
+        passed, clock = time.perf_counter() - clock, time.perf_counter()
+        seconds[name] += passed
+        return passed
+
+    retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
+    context, states = memory.views[retrieval.chosen], []
+    yield Stage("retrieve", retrieval, lap("retrieve"))
+    clock = time.perf_counter()  # what the caller did meanwhile is not ours
+    for state in generator(context, targets, rng):
+        states.append(state)
+        yield Stage("generate", state, lap("generate"))
+        clock = time.perf_counter()
+    if not states:
+        raise ValueError("the generator made nothing: it must yield at least one Generation")
+    made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
+    views = Views(targets, made.image, given, made.depth, made.confidence)
+    maps = reconstructor(views)
+    yield Stage("reconstruct", maps, lap("reconstruct"))
+    clock = time.perf_counter()
+    after = write(memory, views, maps)
+    passed = lap("write")
+    whole = Step(memory, targets, retrieval, context, tuple(states), views, maps, after, seconds)
+    yield Stage("write", after, passed, whole)
 
 
 def step(
@@ -58,22 +119,8 @@ def step(
     generator's own depth, and a generator seeded with 0.
     Errors: ValueError from the stages; `memory` stays as it was.
     """
-    generator, rng = generator or Warp(), rng or torch.Generator().manual_seed(0)
-    clock = [time.perf_counter()]
-    retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
-    clock.append(time.perf_counter())
-    context = memory.views[retrieval.chosen]
-    states = tuple(generator(context, targets, rng))
-    made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
-    views = Views(targets, made.image, given, made.depth, made.confidence)
-    clock.append(time.perf_counter())
-    maps = reconstructor(views)
-    clock.append(time.perf_counter())
-    after = write(memory, views, maps)
-    clock.append(time.perf_counter())
-    stages = ("retrieve", "generate", "reconstruct", "write")
-    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
-    return Step(memory, targets, retrieval, context, states, views, maps, after, seconds)
+    *_, last = stages(memory, targets, generator, reconstructor, policy, k, config, rng)
+    return last.step
 
 
 def walk(
