@@ -159,6 +159,7 @@ def ball() -> three.Mesh:
 
 
 def geometry(index: np.ndarray | None = None, **arrays: np.ndarray) -> three.BufferGeometry:
+    """A geometry of attributes; bytes become shares of 255."""
     attributes = {
         name: three.BufferAttribute(array, normalized=array.dtype == np.uint8)
         for name, array in arrays.items()

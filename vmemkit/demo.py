@@ -168,9 +168,9 @@ def panorama_walk(height: int, seed: int) -> Job:
     # going back, heading h - TURN was seen going out, and heading 0 at the circle's end
     seen = (torch.arange(count - 2, -2, -1)) % count
     twin = torch.cat([torch.full((count,), -1), seen])
-    given = _turned(torch.arange(0.0, 360.0, 90.0))
-    tour = Tour(given, _turned(there_and_back), slice(count, 2 * count), twin)
-    size = _size(height)
+    given = turned(torch.arange(0.0, 360.0, 90.0))
+    tour = Tour(given, turned(there_and_back), slice(count, 2 * count), twin)
+    size = picture_size(height)
     about, truth = (
         "a photograph of all directions, from four views",
         scene.render(tour.cameras, *size),
@@ -180,7 +180,7 @@ def panorama_walk(height: int, seed: int) -> Job:
 
 def stereo_walk(height: int, seed: int) -> Job:
     """One view is given; to the right, back and to the left from higher up, and the first again."""
-    given = resize(stereo_view(STEREO), *_size(height))
+    given = resize(stereo_view(STEREO), *picture_size(height))
     start, distance = given.cameras[0], float(given.depth.nanmedian())
     count = round(SWING / SWING_STEP)
     first = orbit(start, distance, SWING, count)
@@ -217,19 +217,20 @@ def stereo_view(name: str = STEREO) -> Views:
 
 
 def _in_house(name: str, about: str, house: Rooms, tour: Tour, height: int) -> Job:
-    size = _size(height)
+    size = picture_size(height)
     given = house.render(tour.given, *size, samples=2)
     return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
 
 
-def _turned(headings: Float[Tensor, " n"]) -> Cameras:
+def turned(headings: Float[Tensor, " n"]) -> Cameras:
     """Level cameras at the origin, turned right from the photograph's middle, degrees."""
     yaw = torch.deg2rad(headings)
     ahead = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], -1)
     return cameras(look_at(torch.zeros_like(ahead), ahead), intrinsics(FOV, ASPECT))
 
 
-def _size(height: int) -> tuple[int, int]:
+def picture_size(height: int) -> tuple[int, int]:
+    """Height and width of pictures, pixels."""
     return height, round(height * ASPECT)
 
 

@@ -13,9 +13,8 @@ from matplotlib import colormaps
 from torch import Tensor
 
 from vmemkit.memory import Memory
-from vmemkit.pictures import PALE, SHADE, first_to_see, view_colors
+from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.retrieval import Retrieval
-from vmemkit.splat import splat
 from vmemkit.votes import pixels_per_surfel
 
 # What each mode says, for legends.
@@ -30,7 +29,6 @@ MODES = {
 OF_RETRIEVAL = ("vote weight", "votes for")  # modes that are about a retrieval
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
 ASIDE = 0.72  # grey level of surfels that the question is not about
-LOOK_ROWS = 72  # canvas on which policies that do not look are made to, as RetrievalConfig's
 DIM = 0.82  # how far what is not lit goes towards white
 
 
@@ -112,7 +110,5 @@ def _sightings(memory: Memory) -> Float[Tensor, " n"]:
 
 def _looked_at(memory: Memory, retrieval: Retrieval) -> Float[Tensor, " n"]:
     """Target pixels that each surfel won, also for policies that do not look."""
-    seen = retrieval.splat
-    if seen is None:
-        seen = splat(memory.surfels, retrieval.query, LOOK_ROWS, LOOK_ROWS)
+    seen = look(memory, retrieval.query) if retrieval.splat is None else retrieval.splat
     return pixels_per_surfel(memory, seen)

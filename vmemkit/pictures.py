@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.camera import Cameras
@@ -53,6 +53,13 @@ def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
     return colors[first] * shade[..., None]
 
 
+def seen_by(memory: Memory, retrieval: Retrieval, view: int) -> Bool[Tensor, "m h w"]:
+    """The query cameras' pixels whose surfel a view saw, whatever the others saw."""
+    saw = torch.zeros(len(memory.surfels) + 1, dtype=torch.bool, device=memory.device)
+    saw[memory.sightings.surfel[memory.sightings.view == view].long()] = True
+    return saw[_surfel_or_last(memory, retrieval)]
+
+
 def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
     """Share of each query camera's pixels that each chosen view saw, and no view chosen before it.
 
@@ -72,9 +79,15 @@ def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
     return first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
 
 
+def look(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Splat:
+    """What the cameras (m,) see of the memory, in the format of its images."""
+    height, width = memory.views.image.shape[2:]
+    return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
+
+
 def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:
     """The memory's surfels in their own colours, as the cameras (m,) see them."""
-    return painted(memory, _splat(memory, cameras, rows), DARK)
+    return painted(memory, look(memory, cameras, rows), DARK)
 
 
 def painted(
@@ -87,15 +100,10 @@ def painted(
     return color[_or_last(seen, memory)].permute(0, 3, 1, 2)
 
 
-def _splat(memory: Memory, cameras: Cameras, rows: int) -> Splat:
-    height, width = memory.views.image.shape[2:]
-    return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
-
-
 def _surfel_or_last(memory: Memory, retrieval: Retrieval) -> Int[Tensor, "m h w"]:
     """The surfel behind each pixel of the query cameras, as `_or_last`."""
     seen = retrieval.splat
-    return _or_last(_splat(memory, retrieval.query, MAP_ROWS) if seen is None else seen, memory)
+    return _or_last(look(memory, retrieval.query, MAP_ROWS) if seen is None else seen, memory)
 
 
 def _first_or_nothing(memory: Memory, retrieval: Retrieval) -> Int[Tensor, " rows"]:

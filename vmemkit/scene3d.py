@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
-from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, project
-from vmemkit.figures import EMPHASIS, INK, WEDGE, Picture, drawn_from, from_above, wedges
+from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, pose, project
+from vmemkit.figures import EMPHASIS, INK, LUMA, WEDGE, Picture, drawn_from, from_above, wedges
 from vmemkit.memory import Memory
 from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
 from vmemkit.pictures import view_colors
@@ -34,7 +34,7 @@ CAP = 200_000  # surfels that are drawn; of more, a sample
 SIZE = (720, 440)  # pixels: width, height of the canvas
 PAPER = "#ffffff"
 FOV, ELEVATION = 40.0, 55.0  # degrees: of the eye, vertical; how high it starts
-FILL = 0.95  # how much of the canvas the memory fills at first
+FILL, FITS = 0.95, 4  # how much of the canvas the memory fills at first; rounds to find it
 FAINT = 0.6  # how far cameras that nobody asked about go towards white
 AWAY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
 STILL = 1e-5  # change of the eye's direction or target that is rounding, not a drag
@@ -97,9 +97,16 @@ class Scene3D(ipywidgets.VBox):
             antialias=True,
         )
         self.label, self.about = ipywidgets.HTML(), ipywidgets.HTML()
+        self.whole = ipywidgets.Button(description="see all", layout={"width": "auto"})
+        self.inside = ipywidgets.Button(
+            description="stand behind the camera", layout={"width": "auto"}
+        )
+        self.whole.on_click(lambda button: self.look_at_all())
+        self.inside.on_click(lambda button: self._stand_behind())
         self._look()
         self.update()
-        super().__init__([self.renderer, self.label, self.about])
+        below = ipywidgets.HBox([self.whole, self.inside, self.about])
+        super().__init__([self.renderer, self.label, below])
 
     def __repr__(self) -> str:
         return f"Scene3D({self.memory}, color={self.color!r})"
@@ -139,12 +146,26 @@ class Scene3D(ipywidgets.VBox):
         self._show_cameras()
         if self.picked_surfel >= len(memory.surfels):
             self.picked_surfel, self._mark.visible = -1, False
-        self.label.value = _caption(memory, drawn, legend(memory, color, retrieval))
+        self.label.value = _caption(memory, drawn, legend(memory, color, retrieval), lit_views)
 
     def look_from(self, camera: Cameras) -> None:
         """Put the eye behind a single camera, looking its way: walls are open from behind."""
         step = BEHIND * self._extent * camera.forward.cpu()
         self._aim(camera.position.cpu() - step, camera.position.cpu() + step)
+
+    def look_at_all(self) -> None:
+        """Put the eye above and outside, with all surfels and cameras in sight."""
+        self._look()
+
+    def _stand_behind(self) -> None:
+        """Behind the view that was clicked on, else the first query camera, else the last view."""
+        cameras = self.memory.views.cameras
+        if self.picked_view >= 0:
+            self.look_from(cameras[self.picked_view])
+        elif self.retrieval is not None:
+            self.look_from(self.retrieval.query[0])
+        elif len(cameras):
+            self.look_from(cameras[-1])
 
     def still(self, rows: int = 480) -> Picture:
         """What the scene shows, from where it is looked at, drawn by our own splat."""
@@ -211,14 +232,14 @@ class Scene3D(ipywidgets.VBox):
 
     def pick(self, surfel: int = -1, view: int = -1) -> None:
         """Light the views that saw a surfel, or the surfels that a view saw; -1 for none."""
-        with self.hold_trait_notifications():
-            self.picked_surfel, self.picked_view = surfel, view
         saw = self.memory.sightings.view[self.memory.sightings.surfel == surfel].tolist()
         self._mark.visible = surfel >= 0
         if surfel >= 0:
             self._mark.position = self.memory.surfels.position[surfel].tolist()
         self.update(lit=saw if surfel >= 0 else [view] if view >= 0 else None)
         self.about.value = _about(self.memory, surfel, view, saw)
+        with self.hold_trait_notifications():
+            self.picked_surfel, self.picked_view = surfel, view
 
     # ---- the eye ---------------------------------------------------------------------------------
 
@@ -227,12 +248,13 @@ class Scene3D(ipywidgets.VBox):
         memory, self._camera.fov = self.memory.to("cpu"), FOV
         if len(memory.surfels):
             camera, self._extent = from_above(memory, ELEVATION)
-            position = memory.surfels.position
+            position = torch.cat([memory.surfels.position, memory.views.cameras.position])
             centre = (position.amin(0) + position.amax(0)) / 2
-            eye = camera.position[0]
-            fitted = cameras(camera.world_from_cam, self._intrinsics())
-            filled = float((2 * project(fitted, position[None])[0] - 1).abs().max())
-            eye = centre + (eye - centre) * filled / FILL
+            eye, turn = camera.position[0], camera.rotation[0]
+            for _ in range(FITS):  # nearer makes near things larger still
+                fitted = cameras(pose(turn, eye)[None], self._intrinsics())
+                filled = float((2 * project(fitted, position[None])[0] - 1).abs().max())
+                eye = centre + (eye - centre) * filled / FILL
         else:
             shown = memory.views.cameras if self.path is None else self.path.to("cpu")
             spots = shown.position if len(shown) else torch.zeros(1, 3)
@@ -305,27 +327,34 @@ def _view_at(
 # ---- words ---------------------------------------------------------------------------------------
 
 
-def _caption(memory: Memory, drawn: int, meaning: str) -> str:
+def _caption(memory: Memory, drawn: int, meaning: str, lit: tuple[int, ...] | None) -> str:
     n = len(memory.surfels)
-    held = f"{n:,} surfels" if drawn == n else f"a sample of {drawn:,} of {n:,} surfels"
+    held = f"{n:,} surfels" if drawn == n else f"a fixed sample of {drawn:,} of {n:,} surfels"
+    if lit is not None:
+        chips = ", ".join(chip(view) for view in lit) or "no view"
+        meaning = f"what {chips} saw, each surfel in the colour of the first of them that did"
     return f"<b>{len(memory)} views, {held}.</b> Colour: {meaning}."
 
 
 def _about(memory: Memory, surfel: int, view: int, saw: list[int]) -> str:
     """What was clicked on, in words."""
     if surfel >= 0:
-        names = ", ".join(_chip(i) for i in saw)
+        names = ", ".join(chip(i) for i in saw)
         return f"Surfel {surfel}: written by view {saw[0]}, seen by {names}."
     if view >= 0:
         kind = "given" if memory.views.given[view] else "generated"
         count = int((memory.sightings.view == view).sum())
-        return f"View {_chip(view)}, {kind}: saw {count:,} surfels."
+        return f"View {chip(view)}, {kind}: saw {count:,} surfels."
     return "Click on a surfel or a camera: who saw it, what did it see?"
 
 
-def _chip(view: int) -> str:
-    """A view's number on its colour."""
-    red, green, blue = (round(255 * x) for x in view_colors(view + 1)[view].tolist())
-    ink = "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else "#fff"
-    style = f"background:rgb({red},{green},{blue});color:{ink};padding:0 4px;border-radius:3px"
+def chip(view: int) -> str:
+    """A view's number on its colour, in HTML."""
+    ink = "#000" if float(view_colors(view + 1)[view] @ torch.tensor(LUMA)) > 0.5 else "#fff"
+    style = f"background:{css(view)};color:{ink};padding:0 4px;border-radius:3px"
     return f'<span style="{style}">{view}</span>'
+
+
+def css(view: int) -> str:
+    """A view's colour as browsers want it."""
+    return "rgb({},{},{})".format(*(255 * view_colors(view + 1)[view]).round().int().tolist())

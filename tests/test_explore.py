@@ -1,0 +1,153 @@
+"""Journeys: a tree of steps in which nothing is lost, and beginnings from examples and images."""
+
+import json
+
+import pytest
+import torch
+
+import vmemkit as vm
+from vmemkit import explore
+from vmemkit.trajectory import moves
+
+HEIGHT = 24
+
+
+@pytest.fixture(scope="module")
+def begun():
+    return explore.journey(explore.EXAMPLES["house, one view"](HEIGHT, 0).given)
+
+
+def taken(journey, text):
+    """One step further, as `text` says."""
+    return journey.take(vm.step(journey.memory, moves(journey.camera, text)), text)
+
+
+@pytest.fixture(scope="module")
+def branched(begun):
+    """right, right and, from the first of them, left."""
+    out = taken(taken(begun, "right 15"), "right 30")
+    return taken(out.go(0), "left 15")
+
+
+def test_a_step_leads_to_its_last_target_and_its_memory(begun):
+    journey = taken(begun, "right 30")
+    assert journey.at == 0
+    assert len(journey.memory) == len(begun.memory) + 2
+    assert torch.equal(
+        journey.camera.world_from_cam, moves(begun.camera, "right 30")[-1].world_from_cam
+    )
+    assert begun.at == explore.START
+    assert len(begun.nodes) == 0
+
+
+def test_undo_and_redo_return_to_the_same_memories(branched):
+    back = branched.undo()
+    assert back.at == 0
+    assert back.memory is branched.nodes[0].step.memory
+    assert back.redo().at == branched.at  # the youngest branch
+    assert back.undo().memory is branched.start
+    assert torch.equal(back.undo().camera.world_from_cam, branched.eye.world_from_cam)
+
+
+def test_undo_at_the_start_and_redo_at_the_end_are_told_so(branched, begun):
+    with pytest.raises(ValueError, match="nothing to undo"):
+        begun.undo()
+    with pytest.raises(ValueError, match="nothing to redo"):
+        branched.redo()
+
+
+def test_branches_keep_their_own_views_and_share_their_past(branched):
+    assert branched.leaves() == [1, 2]
+    assert branched.way(1) == [0, 1]
+    assert branched.way() == [0, 2]
+    assert branched.fork_of(1) == 0
+    assert branched.fork_of(2) == 2
+    shared = len(branched.nodes[0].step.memory)
+    first, second = (branched.go(leaf).memory.views.image for leaf in (1, 2))
+    assert torch.equal(first[:shared], second[:shared])
+    assert len(first) == shared + 2
+    assert len(second) == shared + 1
+
+
+def test_branches_from_the_start_share_nothing_but_it(begun):
+    two = taken(taken(begun, "right 15").undo(), "left 15")
+    assert two.leaves() == [0, 1]
+    assert two.fork_of(0) == explore.START
+
+
+def test_a_step_from_another_memory_is_refused(begun, branched):
+    with pytest.raises(ValueError, match="another memory"):
+        begun.take(branched.nodes[1].step, "right 30")
+
+
+@pytest.mark.parametrize("node", [-2, 3])
+def test_there_is_no_way_to_a_node_that_is_not_there(branched, node):
+    with pytest.raises(ValueError, match="there is no step"):
+        branched.go(node)
+
+
+@pytest.mark.parametrize("name", explore.EXAMPLES)
+def test_every_example_is_a_place_to_walk_from(name):
+    beginning = explore.EXAMPLES[name](HEIGHT, 0)
+    assert beginning.given.image.shape[1:] == (3, HEIGHT, 32)
+    assert beginning.about
+    journey = taken(explore.journey(beginning.given), "right 15")
+    assert journey.memory.views.image[-1].std() > 0.02
+
+
+def test_a_photo_hung_on_a_wall_is_cut_to_format_and_stands_upright_ahead():
+    image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    given = explore.from_image(image, "photo on a wall", HEIGHT).given
+    assert given.image.shape == (1, 3, HEIGHT, 32)
+    assert torch.all(given.depth == explore.WALL)
+    # the cut takes from the height, so the field of view across stays
+    assert given.cameras.K[0, 0, 0] == pytest.approx(
+        0.5 / torch.tan(torch.tensor(75 / 2).deg2rad())
+    )
+
+
+def test_a_photo_walks_with_depth_of_another_resolution():
+    depth = torch.full((6, 8), 2.5)
+    given = explore.from_image(torch.rand(3, 48, 64), "photo with depth", HEIGHT, depth).given
+    assert torch.all(given.depth == 2.5)
+
+
+def test_a_panorama_may_be_a_little_off_its_format():
+    beginning = explore.from_image(torch.rand(3, 50, 101), "panorama", HEIGHT)
+    assert len(beginning.given) == 4
+    assert beginning.scene is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "depth", "message"),
+    [
+        ("photo with depth", (3, 40, 40), None, "upload its depth"),
+        ("photo with depth", (3, 40, 40), (30, 40), "same part"),
+        ("panorama", (3, 40, 60), None, "twice as wide"),
+        ("painting", (3, 40, 60), None, "can be photo"),
+    ],
+)
+def test_images_that_do_not_fit_are_told_why(kind, shape, depth, message):
+    depth = None if depth is None else torch.ones(depth)
+    with pytest.raises(ValueError, match=message):
+        explore.from_image(torch.rand(shape), kind, HEIGHT, depth)
+
+
+def test_a_saved_memory_is_resumed_where_its_last_view_was_taken(branched, tmp_path):
+    vm.save(branched.memory, tmp_path / "memory")
+    journey = explore.resumed(vm.load(tmp_path / "memory"))
+    assert torch.allclose(journey.camera.world_from_cam, branched.camera.world_from_cam)
+    assert len(taken(journey, "right 15").memory) == len(branched.memory) + 1
+    with pytest.raises(ValueError, match="empty"):
+        explore.resumed(vm.Memory.empty())
+
+
+def test_export_writes_the_walk_and_its_cameras(branched, begun, tmp_path):
+    video, cameras = explore.export(branched, tmp_path / "out")
+    assert video.stat().st_size > 1000
+    assert len(json.loads(cameras.read_text())["frames"]) == 2
+    with pytest.raises(ValueError, match="take a step first"):
+        explore.export(begun, tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="give a folder"):
+        explore.export(branched, tmp_path / "file")

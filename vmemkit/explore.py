@@ -1,0 +1,257 @@
+"""Explore: a walk that is made up as one goes, with undo, redo and branches.
+
+In: where to start (`EXAMPLES`, or an image of one's own) and steps as they are taken. Out: a
+`Journey`, a value that holds all steps ever taken as a tree; undo and redo only move in it, and
+nothing that was generated is lost. Widgets show journeys; there is no logic in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vmemkit import demo
+from vmemkit.camera import Cameras, cameras, intrinsics
+from vmemkit.evaluate import capture_tour, single_tour
+from vmemkit.memory import Memory, begin
+from vmemkit.scenes import Scene, panorama, rooms
+from vmemkit.trajectory import write_transforms
+from vmemkit.views import Views, crop_to_aspect, resize, views
+from vmemkit.walk import Step
+
+START = -1  # the node before the first step
+SLACK = 0.02  # of an aspect of 2 that still is a panorama's
+KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
+WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
+
+
+@dataclass(frozen=True, repr=False)
+class Beginning:
+    """Where a journey starts: given views, what is true (if anything is known), in words."""
+
+    given: Views  # (g,)
+    scene: Scene | None
+    about: str
+
+
+@dataclass(frozen=True, repr=False)
+class Node:
+    """A step that was taken, and the node (or START) that it was taken from."""
+
+    parent: int
+    step: Step
+    label: str  # such as "forward 0.5"
+
+
+@dataclass(frozen=True, repr=False)
+class Journey:
+    """All steps that were taken, as a tree, and where one stands in it."""
+
+    start: Memory
+    eye: Cameras  # a single camera: where one stands before the first step
+    nodes: tuple[Node, ...] = ()
+    at: int = START
+
+    def __repr__(self) -> str:
+        return f"Journey({len(self.nodes)} steps, {len(self.leaves())} branches, at {self.at})"
+
+    @property
+    def memory(self) -> Memory:
+        """The memory where one stands."""
+        return self.start if self.at == START else self.nodes[self.at].step.memory
+
+    @property
+    def camera(self) -> Cameras:
+        """The single camera where one stands."""
+        return self.eye if self.at == START else self.nodes[self.at].step.targets[-1]
+
+    def way(self, node: int | None = None) -> list[int]:
+        """The nodes from the first step to `node`, or to where one stands."""
+        node, way = self.at if node is None else self._checked(node), []
+        while node != START:
+            way.append(node)
+            node = self.nodes[node].parent
+        return way[::-1]
+
+    def steps(self, node: int | None = None) -> list[Step]:
+        """The steps on the way to `node`, or to where one stands."""
+        return [self.nodes[i].step for i in self.way(node)]
+
+    def take(self, step: Step, label: str) -> Journey:
+        """One step further, from where one stands.
+
+        Errors: ValueError for a step that was not taken from the memory that one has there.
+        """
+        if step.before is not self.memory:
+            raise ValueError("this step was taken from another memory: take it from journey.memory")
+        nodes = (*self.nodes, Node(self.at, step, label))
+        return replace(self, nodes=nodes, at=len(nodes) - 1)
+
+    def undo(self) -> Journey:
+        """One step back. Errors: ValueError at the start."""
+        if self.at == START:
+            raise ValueError("there is nothing to undo: this is the start")
+        return replace(self, at=self.nodes[self.at].parent)
+
+    def redo(self) -> Journey:
+        """One step forth, on the youngest branch. Errors: ValueError at a branch's end."""
+        children = self.children(self.at)
+        if not children:
+            raise ValueError("there is nothing to redo: this is the end of a branch")
+        return replace(self, at=children[-1])
+
+    def go(self, node: int) -> Journey:
+        """Stand at another node; the next step from there starts a branch."""
+        return replace(self, at=self._checked(node))
+
+    def children(self, node: int) -> list[int]:
+        """The steps that were taken from a node, the youngest last."""
+        return [i for i, other in enumerate(self.nodes) if other.parent == node]
+
+    def leaves(self) -> list[int]:
+        """The ends of all branches."""
+        parents = {node.parent for node in self.nodes}
+        return [i for i in range(len(self.nodes)) if i not in parents]
+
+    def fork_of(self, leaf: int) -> int:
+        """The last node that the way to `leaf` shares with the way to where one stands."""
+        here = set(self.way())
+        return next((node for node in reversed(self.way(leaf)) if node in here), START)
+
+    def _checked(self, node: int) -> int:
+        if not START <= node < len(self.nodes):
+            raise ValueError(
+                f"there is no step {node}: choose from {START} to {len(self.nodes) - 1}"
+            )
+        return node
+
+
+def journey(given: Views) -> Journey:
+    """A journey from given views with depth; one stands where the first of them was taken."""
+    return Journey(begin(given), given.cameras[0])
+
+
+def resumed(memory: Memory) -> Journey:
+    """A journey from a memory, where its last view was taken.
+
+    Errors: ValueError for a memory without views.
+    """
+    if len(memory) == 0:
+        raise ValueError("the memory is empty: there is nowhere to stand")
+    return Journey(memory, memory.views.cameras[-1])
+
+
+# ---- where to start ------------------------------------------------------------------------------
+
+
+def room(height: int, seed: int = 0) -> Beginning:
+    """A made-up house, from one view."""
+    house = rooms(seed)
+    tour = single_tour(house, seed, demo.FOV, demo.ASPECT)
+    return _rendered(house, tour.given, height, "a made-up house, from one view")
+
+
+def captured_rooms(height: int, seed: int = 0) -> Beginning:
+    """A made-up house, from six views a room."""
+    house = rooms(seed)
+    given = capture_tour(house, seed, demo.FOV, demo.ASPECT).given
+    return _rendered(house, given, height, "a made-up house, from six views a room")
+
+
+def photographed_hall(height: int, seed: int = 0) -> Beginning:
+    """A panorama, from four views around."""
+    return _around(panorama(demo.check_data() / demo.PANORAMA), height)
+
+
+def stereo(height: int, seed: int = 0) -> Beginning:
+    """A photograph with measured depth."""
+    given = resize(demo.stereo_view(), *demo.picture_size(height))
+    return Beginning(given, None, "a photograph with depth from a stereo camera")
+
+
+EXAMPLES: dict[str, Callable[[int, int], Beginning]] = {
+    "house, one view": room,
+    "house, six views a room": captured_rooms,
+    "panorama": photographed_hall,
+    "photo with stereo depth": stereo,
+}
+
+
+def from_image(
+    image: Float[Tensor, "3 h w"],
+    kind: str,
+    height: int,
+    depth: Float[Tensor, "h2 w2"] | None = None,
+    fov: float = demo.FOV,
+) -> Beginning:
+    """An image of one's own, as one of `KINDS`, cut to the examples' format of 4:3.
+
+    A photo needs depth of the same field of view, at any resolution; without depth it can be hung
+    on a wall WALL metres away. A panorama is equirectangular, twice as wide as high.
+    Errors: ValueError for another kind, missing depth, and formats that do not fit.
+    """
+    h, w = image.shape[1:]
+    if kind == "panorama":
+        if abs(w / h / 2 - 1) > SLACK:
+            raise ValueError(f"a panorama is twice as wide as high, this image is {w} x {h}")
+        exact = interpolate(image[None], (h, 2 * h), mode="bilinear", antialias=True)[0]
+        return _around(panorama(exact.clamp(0, 1)), height)
+    if kind not in KINDS:
+        raise ValueError(f"an image can be {', '.join(KINDS)}, got {kind!r}")
+    if kind == "photo with depth":
+        if depth is None:
+            raise ValueError(
+                "a photo needs depth to be walked into: upload its depth too (16-bit PNG, .npy or "
+                f".npz), or choose {KINDS[2]!r}"
+            )
+        rows, columns = depth.shape
+        if abs(columns / rows * h / w - 1) > SLACK:
+            raise ValueError(
+                f"the depth is {columns} x {rows} and the image {w} x {h}: both must show the same "
+                "part of the scene"
+            )
+        depth = interpolate(depth[None, None], (h, w), mode="nearest-exact")[0]
+    else:
+        depth = torch.full((1, h, w), WALL)
+    camera = cameras(torch.eye(4)[None], intrinsics(fov, w / h))
+    cut = crop_to_aspect(views(image[None], camera, depth), demo.ASPECT)
+    return Beginning(resize(cut, *demo.picture_size(height)), None, f"your image, a {kind}")
+
+
+def _around(scene: Scene, height: int) -> Beginning:
+    given = scene.render(demo.turned(torch.arange(0.0, 360.0, 90.0)), *demo.picture_size(height))
+    return Beginning(given, scene, "a photograph of all directions, from four views")
+
+
+def _rendered(scene: Scene, given: Cameras, height: int, about: str) -> Beginning:
+    return Beginning(scene.render(given, *demo.picture_size(height)), scene, about)
+
+
+# ---- what to keep --------------------------------------------------------------------------------
+
+
+def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
+    """Write the way to where one stands: `walk.mp4` and its cameras, `transforms.json`.
+
+    Errors: ValueError at the start, where there is nothing to write, and for a bad folder.
+    """
+    steps, folder = journey.steps(), Path(folder)
+    if not steps:
+        raise ValueError("there is nothing to export: take a step first")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to write to")
+    folder.mkdir(parents=True, exist_ok=True)
+    video, cameras_file = folder / "walk.mp4", folder / "transforms.json"
+    demo.save_walk_video(video, steps)
+    poses = torch.cat([step.targets.world_from_cam for step in steps])
+    K = torch.cat([step.targets.K for step in steps])
+    height, width = journey.memory.views.image.shape[2:]
+    write_transforms(cameras_file, Cameras(poses, K), (height, width))
+    return [video, cameras_file]

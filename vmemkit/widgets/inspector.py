@@ -1,0 +1,278 @@
+"""RetrievalInspector: move the targets and see which past views are retrieved, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import ipywidgets
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit.camera import Cameras, check
+from vmemkit.memory import Memory
+from vmemkit.pictures import DARK, explained, look, painted, seen_by, vote_map
+from vmemkit.retrieval import (
+    POLICIES,
+    Retrieval,
+    RetrievalConfig,
+    Visibility,
+    oracle,
+    retrieve,
+    true_visibility,
+)
+from vmemkit.scene3d import Scene3D, chip
+from vmemkit.trajectory import moves
+from vmemkit.widgets.gallery import Gallery, Screen
+from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, vote_table
+
+VARIANTS = ("here", "the paper", "the released code")  # of surfel_votes
+PAPER = {"query": "mean", "vote": "frequency", "suppression": "hard"}
+# (control, verb for more, verb for less, limit, step of the slider, step of the buttons)
+MOVES = (
+    ("ahead", "forward", "back", 3.0, 0.1, 0.3),
+    ("aside", "strafe right", "strafe left", 2.0, 0.1, 0.3),
+    ("turn", "right", "left", 180.0, 5.0, 15.0),
+    ("look", "look up", "look down", 60.0, 5.0, 15.0),
+)
+NOTHING = "none"
+SCREEN, SCENE = 400, (620, 400)  # pixels
+FADED = 0.85  # how far towards white goes what the clicked view did not see
+MAX_TARGETS, MAX_K = 4, 8
+TRUTH_ROWS = 24  # of the grid of points on which coverage is judged
+
+
+class RetrievalInspector(ipywidgets.VBox):
+    """Targets to steer, and one or two policies that choose views for them from the same memory.
+
+    Controls: `place` along the given targets, `count` of them at once, `sliders` by name ("ahead",
+    "aside" in metres, "turn", "look" in degrees; `buttons` have the verbs), `policy` and `rival`,
+    `k`, `query`, `variant`, `color`. `value` maps the policies' names to their retrievals. A click
+    on a chosen view shows which target pixels it saw.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        targets: Cameras,
+        scene: Visibility | None = None,
+        policy: str = "coverage",
+        rival: str = NOTHING,
+        config: RetrievalConfig | None = None,
+    ) -> None:
+        """With a `scene` that knows the truth, the true coverage is told.
+
+        Errors: ValueError for an empty memory, bad targets (n,), and unknown policies.
+        """
+        if len(memory) == 0 or targets.world_from_cam.ndim != 3 or len(targets) == 0:
+            raise ValueError(f"need a memory with views and targets (n,), got {memory}, {targets}")
+        for name in (policy, rival):
+            if name not in (*POLICIES, NOTHING) or policy == NOTHING:
+                raise ValueError(f"unknown policy {name!r}: choose from {', '.join(POLICIES)}")
+        self.memory, self.targets, self.truth = memory, check(targets), scene
+        self.config = config or RetrievalConfig()
+        self.value: dict[str, Retrieval] = {}
+        self._make_controls(policy, rival)
+        self.scene, self.message = Scene3D(memory, size=SCENE), Message()
+        self.splat = Screen(width=SCREEN)
+        self.columns = [_Column(self), _Column(self)]
+        self._moving = False
+        for control in (self.place, self.count, *self.sliders.values()):
+            control.observe(self._moved, "value")
+        for control in (self.policy, self.rival, self.k, self.query, self.variant, self.look):
+            control.observe(lambda change: self.redraw(), "value")
+        self.color.observe(lambda change: self.scene.update(color=change["new"]), "value")
+        super().__init__(self._layout())
+        self.redraw()
+
+    def __repr__(self) -> str:
+        return f"RetrievalInspector({self.memory}, {len(self.targets)} targets)"
+
+    # ---- what is asked ---------------------------------------------------------------------------
+
+    @property
+    def query_targets(self) -> Cameras:
+        """The targets (m,) as they stand: the given ones, moved as the sliders say."""
+        given = self.targets[self.place.value : self.place.value + self.count.value]
+        verbs = []
+        for name, more, less, *_ in MOVES:
+            amount = self.sliders[name].value
+            if amount:
+                verbs.append(f"{more if amount > 0 else less} {abs(amount):.6f}")
+        if not verbs:
+            return given
+        far = 1e3  # one camera per verb: only the last is wanted
+        poses = [moves(c, ", ".join(verbs), far, far).world_from_cam[-1] for c in _each(given)]
+        return Cameras(torch.stack(poses), given.K)
+
+    def redraw(self) -> None:
+        """Retrieve again, and show what came of it. What fails is said, and the rest stays."""
+        names = dict.fromkeys(n for n in (self.policy.value, self.rival.value) if n != NOTHING)
+        try:
+            targets = self.query_targets
+            found = {name: self._ask(name, targets) for name in names}
+        except ValueError as error:
+            self.message.warn(str(error))
+            return
+        self.message.say("")
+        self.value = found
+        self._show_splat(targets)
+        first = found[self.policy.value]
+        self.scene.update(retrieval=first, color=self.color.value, lit=None)
+        for column, retrieval in zip(self.columns, (*found.values(), None), strict=False):
+            column.show(retrieval, self._true_coverage(targets, retrieval))
+        self.columns[1].layout.display = "" if len(found) > 1 else "none"
+
+    def _ask(self, name: str, targets: Cameras) -> Retrieval:
+        config = replace(self.config, query=self.query.value)
+        if name == "surfel_votes" and self.variant.value == VARIANTS[1]:
+            config = replace(config, **PAPER)
+        elif name == "surfel_votes" and self.variant.value == VARIANTS[2]:
+            name = "released"
+        return retrieve(self.memory, targets, self._k, name, config)
+
+    @property
+    def _k(self) -> int:
+        return min(self.k.value, len(self.memory))
+
+    def _true_coverage(self, targets: Cameras, retrieval: Retrieval | None) -> str:
+        """In words, where the truth is known."""
+        if self.truth is None or retrieval is None:
+            return ""
+        try:
+            visible = true_visibility(self.truth, self.memory.views.cameras, targets, TRUTH_ROWS)
+            best = oracle(self.truth)(self.memory, targets, self._k, RetrievalConfig())
+        except ValueError as error:  # a camera inside a wall sees no truth
+            return f"(true coverage unknown: {error})"
+        share, top = (float(visible[r.chosen].any(0).float().mean()) for r in (retrieval, best))
+        return f"truly covers {share:.0%} of the pixels, the best choice {top:.0%}"
+
+    def _show_splat(self, targets: Cameras) -> None:
+        seen = look(self.memory, targets)
+        values = {"depth": seen.depth, "cosine": seen.cosine}.get(self.look.value)
+        images = painted(self.memory, seen, DARK) if values is None else _grey(values)
+        known = [f"{share:.0%}" for share in (seen.surfel >= 0).float().mean((1, 2)).tolist()]
+        self.splat.show(mosaic(images), f"the memory from the targets, {', '.join(known)} known")
+
+    # ---- controls --------------------------------------------------------------------------------
+
+    def _make_controls(self, policy: str, rival: str) -> None:
+        wide = ipywidgets.Layout(width="330px")
+        style = {"style": DESCRIPTION, "layout": wide}
+        last = len(self.targets) - 1
+        self.place = ipywidgets.IntSlider(0, 0, last, description="place on the path", **style)
+        most = min(MAX_TARGETS, len(self.targets))
+        self.count = ipywidgets.IntSlider(1, 1, most, description="targets at once", **style)
+        self.sliders, self.buttons = {}, {}
+        for name, more, less, limit, fine, coarse in MOVES:
+            unit = "m" if limit < 10 else "degrees"
+            slider = ipywidgets.FloatSlider(
+                0.0, min=-limit, max=limit, step=fine, description=f"{name} ({unit})", **style
+            )
+            self.sliders[name] = slider
+            for verb, sign in ((less, -1), (more, 1)):
+                self.buttons[verb] = button = ipywidgets.Button(description=verb, layout=BUTTON)
+                button.on_click(self._nudge(slider, sign * coarse))
+        self.home = ipywidgets.Button(description="back to the path", layout=BUTTON)
+        self.home.on_click(lambda button: self._go_home())
+        some = {"layout": ipywidgets.Layout(width="230px")}
+        self.policy = ipywidgets.Dropdown(
+            options=list(POLICIES), value=policy, description="policy", **some
+        )
+        self.rival = ipywidgets.Dropdown(
+            options=[NOTHING, *POLICIES], value=rival, description="beside it", **some
+        )
+        most = min(MAX_K, len(self.memory))
+        self.k = ipywidgets.IntSlider(min(4, most), 1, most, description="K views")
+        self.query = ipywidgets.Dropdown(
+            options=["all", "mean", "last"],
+            value=self.config.query,
+            description="who looks",
+            **some,
+        )
+        self.variant = ipywidgets.Dropdown(options=VARIANTS, description="votes as in", **some)
+        self.look = ipywidgets.Dropdown(
+            options=["colour", "depth", "cosine"], description="splat as", **some
+        )
+        modes = ["votes for", "vote weight", "image", "sightings"]
+        self.color = ipywidgets.Dropdown(options=modes, description="3-D colour", **some)
+
+    def _layout(self) -> list[ipywidgets.Widget]:
+        pairs = [
+            ipywidgets.HBox([self.sliders[name], self.buttons[less], self.buttons[more]])
+            for name, more, less, *_ in MOVES
+        ]
+        steer = ipywidgets.VBox([self.place, self.count, *pairs, self.home])
+        ask = ipywidgets.VBox(
+            [self.policy, self.rival, self.k, self.query, self.variant, self.look, self.color]
+        )
+        above = ipywidgets.HBox([steer, ask])
+        seen = ipywidgets.HBox([self.splat, self.scene])
+        return [above, self.message, seen, ipywidgets.HBox(self.columns)]
+
+    def _nudge(self, slider: ipywidgets.FloatSlider, amount: float) -> Callable:
+        def press(button: ipywidgets.Button) -> None:
+            slider.value = slider.value + amount
+
+        return press
+
+    def _go_home(self) -> None:
+        self._moving = True
+        for slider in self.sliders.values():
+            slider.value = 0.0
+        self._moving = False
+        self.redraw()
+
+    def _moved(self, change: dict) -> None:
+        if not self._moving:
+            self.redraw()
+
+
+class _Column(ipywidgets.VBox):
+    """What one policy chose, and why."""
+
+    def __init__(self, inspector: RetrievalInspector) -> None:
+        self.inspector, self.retrieval = inspector, None
+        self.title, self.votes = ipywidgets.HTML(), ipywidgets.HTML()
+        self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=76)
+        self.chosen.observe(self._clicked, "picked")
+        super().__init__([self.title, self.map, self.chosen, self.votes])
+
+    def show(self, retrieval: Retrieval | None, truth: str) -> None:
+        self.retrieval = retrieval
+        if retrieval is None:
+            return
+        memory, chosen = self.inspector.memory, retrieval.chosen.tolist()
+        shares = explained(memory, retrieval).mean(0).tolist()
+        self.title.value = f"<b>{retrieval.policy}</b> {truth}"
+        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+        titles = [f"view {view}: click to see which target pixels it saw" for view in chosen]
+        self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles)
+        self.votes.value = vote_table(memory, retrieval)
+        self._show_map()
+
+    def _clicked(self, change: dict) -> None:
+        view, scene = change["new"], self.inspector.scene
+        self._show_map()
+        scene.update(lit=None if view < 0 else [view])
+        scene.about.value = "" if view < 0 else f"Lit: the surfels that view {chip(view)} saw."
+
+    def _show_map(self) -> None:
+        memory, retrieval, view = self.inspector.memory, self.retrieval, self.chosen.picked
+        colors = vote_map(memory, retrieval).permute(0, 3, 1, 2)
+        who = "each pixel in the colour of the first chosen view that saw it"
+        if view >= 0:
+            seen = seen_by(memory, retrieval, view)
+            colors = torch.where(seen[:, None], colors, colors + FADED * (1 - colors))
+            who = f"{float(seen.float().mean()):.0%} of the target pixels were seen by view {view}"
+        self.map.show(mosaic(colors), who)
+
+
+def _each(cameras: Cameras) -> list[Cameras]:
+    return [cameras[i] for i in range(len(cameras))]
+
+
+def _grey(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:
+    """Values as grey levels; black where there is none."""
+    return (values / values.max().clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)

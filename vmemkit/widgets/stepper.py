@@ -1,0 +1,234 @@
+"""StepThrough: the pipeline one stage at a time, with what goes into each and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import ipywidgets
+import torch
+
+from vmemkit.camera import Cameras, check
+from vmemkit.generate import Generator
+from vmemkit.memory import Memory
+from vmemkit.palettes import surfel_colors
+from vmemkit.pictures import DARK, explained, look, painted, recalled, vote_map
+from vmemkit.reconstruct import Reconstructor, from_depth
+from vmemkit.retrieval import RetrievalConfig
+from vmemkit.walk import STAGES, Stage, Step, stages
+from vmemkit.widgets.gallery import Gallery, Screen
+from vmemkit.widgets.parts import BUTTON, Message, mosaic
+
+OLD = 0.4  # brightness of surfels that were there before
+SCREEN = 260  # pixels: width of a stage's pictures
+AHEAD = {  # what each stage will do, while it has not
+    "retrieve": "read the memory from the targets, let the surfels vote, choose views",
+    "generate": "make the targets' views from the chosen ones",
+    "reconstruct": "find the depth of the new views",
+    "write": "turn new pixels into surfels, tie them to the old ones",
+}
+
+
+class StepThrough(ipywidgets.VBox):
+    """A walk, a stage at a press. `next` runs one stage, `whole` the rest of the step, `again` takes
+    the step from its start. `value` holds the steps that were finished.
+
+    Errors are shown and nothing is lost: the step can be taken again.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        trajectory: Cameras,
+        generator: Generator | None = None,
+        reconstructor: Reconstructor = from_depth,
+        policy: str = "coverage",
+        k: int = 4,
+        m: int = 4,
+        seed: int = 0,
+    ) -> None:
+        """Steps of m targets along `trajectory` (n,), as `vmemkit.walk` takes them.
+
+        Errors: ValueError for an empty memory or a bad trajectory.
+        """
+        if len(memory) == 0 or trajectory.world_from_cam.ndim != 3 or len(trajectory) == 0 or m < 1:
+            raise ValueError(
+                f"need a memory with views, a trajectory (n,) and m >= 1, got {memory}, {trajectory}, {m}"
+            )
+        self.start, self.trajectory, self.m = memory, check(trajectory), m
+        config = RetrievalConfig(blind="nearest")
+        self._how = (generator, reconstructor, policy, k, config)
+        self.seed = seed
+        self.value: list[Step] = []
+        self.next = ipywidgets.Button(button_style="primary", layout=BUTTON)
+        self.whole = ipywidgets.Button(description="the rest of the step", layout=BUTTON)
+        self.again = ipywidgets.Button(description="this step again", layout=BUTTON)
+        self.undo = ipywidgets.Button(description="undo", layout=BUTTON)
+        self.where, self.message = ipywidgets.HTML(), Message()
+        self.panels = {name: _Panel(name) for name in STAGES}
+        self.next.on_click(lambda button: self.press())
+        self.whole.on_click(lambda button: self.finish())
+        self.again.on_click(lambda button: self.restart())
+        self.undo.on_click(lambda button: self.forget())
+        row = ipywidgets.HBox([self.next, self.whole, self.again, self.undo, self.where])
+        stages_row = ipywidgets.HBox(list(self.panels.values()))
+        super().__init__([row, self.message, stages_row])
+        self.restart()
+
+    def __repr__(self) -> str:
+        return f"StepThrough({self.start}, {len(self.trajectory)} cameras)"
+
+    @property
+    def memory(self) -> Memory:
+        """The memory after the last finished step."""
+        return self.value[-1].memory if self.value else self.start
+
+    @property
+    def targets(self) -> Cameras:
+        """The targets (m,) of the step at hand; none at the walk's end."""
+        at = sum(len(step.targets) for step in self.value)
+        return self.trajectory[at : at + self.m]
+
+    def restart(self) -> None:
+        """Take the step at hand from its start."""
+        self._done: list[Stage] = []
+        self._stages: Iterator[Stage] = iter(())
+        rng = torch.Generator().manual_seed(self.seed + len(self.value))
+        if len(self.targets):
+            self._stages = stages(self.memory, self.targets, *self._how, rng=rng)
+        for panel in self.panels.values():
+            panel.clear()
+        if len(self.targets):
+            images = recalled(self.memory, self.targets)
+            self.panels["retrieve"].waits(mosaic(images), "the targets, as the memory recalls them")
+        self._label()
+
+    def press(self) -> bool:
+        """Run one stage; after the last one, begin the next step. False where there was none to run
+        or it failed."""
+        if self._finished:
+            self.value.append(self._done[-1].step)
+            self.restart()
+            return True
+        try:
+            stage = next(self._stages, None)
+        except ValueError as error:
+            self.message.warn(f"{error} Nothing was remembered: press 'this step again'.")
+            return False
+        if stage is None:
+            return False
+        self.message.say("")
+        self._done.append(stage)
+        self._show(stage)
+        self._label()
+        return True
+
+    def finish(self) -> None:
+        """Run the rest of the step at hand."""
+        while not self._finished and self.press():
+            pass
+
+    def forget(self) -> None:
+        """Undo the last finished step, or the one at hand."""
+        if not self._done and self.value:
+            self.value.pop()
+        self.restart()
+
+    @property
+    def _finished(self) -> bool:
+        return bool(self._done) and self._done[-1].step is not None
+
+    def _label(self) -> None:
+        ended = not len(self.targets)
+        last = self._done[-1].name if self._done else None
+        following = {
+            None: "run: retrieve",
+            "retrieve": "run: generate",
+            "write": "to the next step",
+        }
+        following |= {"generate": "run: generate on, or reconstruct", "reconstruct": "run: write"}
+        self.next.description, self.next.disabled = "the end" if ended else following[last], ended
+        self.whole.disabled = ended or self._finished
+        self.undo.disabled = not (self.value or self._done)
+        first = len(self.memory)
+        views = f"views {first} to {first + len(self.targets) - 1}"
+        where = "the walk has ended" if ended else f"step {len(self.value)}: {views}"
+        self.where.value = f"&nbsp; {where} &nbsp;·&nbsp; {self.memory}"
+
+    def _show(self, stage: Stage) -> None:
+        show = (self._retrieved, self._generated, self._reconstructed, self._written)
+        show[STAGES.index(stage.name)](stage)
+
+    def _retrieved(self, stage: Stage) -> None:
+        panel, memory, retrieval = self.panels["retrieve"], self.memory, stage.made
+        votes = mosaic(vote_map(memory, retrieval).permute(0, 3, 1, 2))
+        chosen = retrieval.chosen.tolist()
+        shares = explained(memory, retrieval).mean(0).tolist()
+        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+        says = f"{retrieval.policy} chose views {', '.join(map(str, chosen))} of {len(memory)}"
+        panel.shows(votes, "who saw the targets", says, stage.seconds)
+        panel.gallery.show(memory.views.image[retrieval.chosen], chosen, labels)
+        self.panels["generate"].waits(
+            mosaic(memory.views.image[retrieval.chosen]), "the chosen views"
+        )
+
+    def _generated(self, stage: Stage) -> None:
+        state, panel = stage.made, self.panels["generate"]
+        known = float((state.confidence > 0).float().mean())
+        number = len([s for s in self._done if s.name == "generate"])
+        seconds = sum(s.seconds for s in self._done if s.name == "generate")
+        panel.shows(
+            mosaic(state.image), f"state {number}", f"{known:.0%} of the pixels are made", seconds
+        )
+        first = len(self.memory)
+        panel.gallery.show(state.image, range(first, first + len(state.image)))
+        self.panels["reconstruct"].waits(mosaic(state.image), "the new views")
+
+    def _reconstructed(self, stage: Stage) -> None:
+        maps = stage.made
+        depth = torch.nan_to_num(maps.depth)
+        near, far = float(maps.depth[maps.depth > 0].min()), float(depth.max())
+        image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
+        says = f"depths from {near:.2f} to {far:.2f} world units"
+        self.panels["reconstruct"].shows(image, "depth (bright is far)", says, stage.seconds)
+        self.panels["write"].waits(image, "the new views' depth")
+
+    def _written(self, stage: Stage) -> None:
+        before, after = self.memory, stage.made
+        seen = look(after, self.targets)
+        colors = surfel_colors(after, "newest view")
+        colors[: len(before.surfels)] *= OLD
+        image = mosaic(painted(after, seen, DARK, colors))
+        new = len(after.surfels) - len(before.surfels)
+        again = len(after.sightings) - len(before.sightings) - new
+        says = f"{new:,} new surfels, {again:,} sightings of old ones"
+        self.panels["write"].shows(
+            image, "bright: new surfels; dark: seen again", says, stage.seconds
+        )
+
+
+class _Panel(ipywidgets.VBox):
+    """One stage: what goes in, then what came out, its time, and what it says."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.title, self.words = name, ipywidgets.HTML(), ipywidgets.HTML()
+        self.screen, self.gallery = Screen(width=SCREEN, crisp=True), Gallery(height=44)
+        layout = ipywidgets.Layout(width=f"{SCREEN + 24}px", padding="6px", border="2px solid #ddd")
+        super().__init__([self.title, self.screen, self.gallery, self.words], layout=layout)
+
+    def clear(self) -> None:
+        number = STAGES.index(self.name) + 1
+        self.title.value = f"<b>{number} {self.name}</b>"
+        self.words.value = f"<i>will {AHEAD[self.name]}</i>"
+        self.screen.show(torch.ones(3, 3, 4), "")
+        self.gallery.items, self.layout.border = [], "2px solid #ddd"
+
+    def waits(self, image: torch.Tensor, caption: str) -> None:
+        """Show what will go in."""
+        self.screen.show(image, f"in: {caption}")
+        self.layout.border = "2px solid #b9c7d6"
+
+    def shows(self, image: torch.Tensor, caption: str, says: str, seconds: float) -> None:
+        """Show what came out."""
+        self.screen.show(image, f"out: {caption}")
+        self.words.value = f"{says}<br><small>{1000 * seconds:.0f} ms</small>"
+        self.layout.border = "2px solid #339cff"
