@@ -9,6 +9,8 @@ Run: python notebooks/render.py [NAME ...]
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import sys
 from pathlib import Path
@@ -16,9 +18,11 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 
 FOLDER = Path(__file__).parent
 TIMEOUT = 300  # seconds per cell
+COVER = (480, 400)  # pixels, at most
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -56,6 +60,18 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return joined
 
 
+def save_cover(notebook: NotebookNode, path: Path) -> None:
+    """Write the picture of the cell tagged "cover", if there is one, as a small JPEG."""
+    for cell in notebook.cells:
+        if "cover" in cell.metadata.get("tags", []):
+            data = next(o.data for o in cell.outputs if "data" in o)
+            image = data.get("image/jpeg") or data["image/png"]
+            picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
+            picture.thumbnail(COVER)
+            path.parent.mkdir(exist_ok=True)
+            picture.save(path, quality=85)
+
+
 def main(names: list[str]) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py
     paths = [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb"))
@@ -63,6 +79,7 @@ def main(names: list[str]) -> None:
         notebook = normalised(execute(path))
         nbformat.validate(notebook)
         nbformat.write(notebook, path)
+        save_cover(notebook, FOLDER / "pictures" / f"{path.stem}.jpg")
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
 
 

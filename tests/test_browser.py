@@ -1,0 +1,315 @@
+"""The notebooks in a real browser: JupyterLab and the offline pages, pressed and clicked on.
+
+Needs Chromium (or Chrome) on the PATH, or named by the variable VMEMKIT_BROWSER. Where there is
+none the tests are skipped and say so; where CI is set they fail.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+HOW = "install Chromium (apt-get install chromium), or name a browser in VMEMKIT_BROWSER"
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader"]
+TOKEN = "test"
+READY = """() => {
+  const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+  return context?.isReady && context.session?.kernel?.status === "idle";
+}"""
+RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
+DONE = """() => {
+  const cells = [...window.jupyterapp.shell.currentWidget.content.widgets];
+  return cells.filter(c => c.model.type === "code").every(c => c.model.executionCount !== null);
+}"""
+ASK = """async (code) => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  let out = "";
+  const future = kernel.requestExecute({ code, store_history: false });
+  future.onIOPub = (message) => {
+    if (message.header.msg_type === "stream") out += message.content.text;
+    if (message.header.msg_type === "error") out += "ERROR " + message.content.evalue;
+  };
+  await future.done;
+  return out.trim();
+}"""
+MINUTE = 60_000  # milliseconds
+pytestmark = pytest.mark.filterwarnings("default")  # of the browser's driver
+
+
+@pytest.fixture(scope="module")
+def browser():
+    named = os.environ.get("VMEMKIT_BROWSER")
+    path = named or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI has no browser: {HOW}")
+        pytest.skip(f"no browser: {HOW}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that remembers what went wrong on it."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1600})
+    page = context.new_page()
+    page.errors, page.missed = [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on(
+        "console",
+        lambda said: page.errors.append(said.text) if said.type == "error" else None,
+    )
+    page.on("requestfailed", lambda request: page.missed.append(request.url))
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[str]:
+    """The address of a JupyterLab on a copy of the notebooks, with no settings but its own."""
+    root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
+    for notebook in NOTEBOOKS.glob("*.ipynb"):
+        shutil.copy(notebook, root)
+    variables = {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    options = {
+        "ServerApp.ip": "127.0.0.1",
+        "ServerApp.port": port,
+        "ServerApp.root_dir": root,
+        "IdentityProvider.token": TOKEN,
+        "LabApp.news_url": "None",
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--expose-app-in-browser", *(f"--{key}={value}" for key, value in options.items())]
+    environment = {**os.environ, **variables, "IPYTHONDIR": str(home), "OMP_NUM_THREADS": "1"}
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            wait_until(lambda: responds(f"{address}/api/status?token={TOKEN}"), 60)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def responds(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(true: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "this has not come true in time"
+        time.sleep(0.1)
+
+
+def open_and_run(page, lab: str, name: str) -> None:
+    page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}&reset")
+    page.wait_for_function(READY, timeout=2 * MINUTE)
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    page.evaluate(RUN)
+    page.wait_for_function(DONE, timeout=4 * MINUTE)
+    page.wait_for_function(READY, timeout=MINUTE)
+
+
+def ask(page, code: str) -> str:
+    """What the notebook's kernel prints."""
+    said = page.evaluate(ASK, code)
+    assert not said.startswith("ERROR"), said
+    return said
+
+
+def pixels(element) -> np.ndarray:
+    image = Image.open(io.BytesIO(element.screenshot())).convert("RGB")
+    return np.asarray(image).astype(float)
+
+
+def is_drawn(canvas) -> bool:
+    """Whether a canvas shows a scene: many colours, and paper around it."""
+    seen = pixels(canvas).reshape(-1, 3)
+    colors = len(np.unique(seen.round(-1), axis=0))
+    return colors > 30 and bool((seen.min(1) > 250).mean() > 0.05)
+
+
+EYE = """
+import torch
+from vmemkit.camera import cameras, project
+from vmemkit.splat import splat
+from vmemkit.scene3d import _pose
+eye, to = (torch.tensor(v).float() for v in (scene._camera.position, scene._orbit.target))
+camera = cameras(_pose(eye, to)[None], scene._intrinsics())
+"""
+
+
+def surfel_in_sight(page, canvas, scene: str) -> tuple[float, float]:
+    """Where on the page a surfel is drawn that our own splatting sees from the scene's eye, in the
+    middle of a patch of surfels."""
+    code = """
+seen = (splat(scene.memory.surfels, camera, 44, 64).surfel[0] >= 0).float()
+inside = -torch.nn.functional.max_pool2d(-seen[None], 5, 1, 2)[0]
+row, column = inside.nonzero()[len(inside.nonzero()) // 2].tolist()
+print((column + 0.5) / 64, (row + 0.5) / 44)"""
+    return on_page(canvas, ask(page, f"scene = {scene}" + EYE + code))
+
+
+def camera_in_sight(page, canvas, scene: str, view: int) -> tuple[float, float]:
+    """Where on the page a view's pyramid is drawn."""
+    code = f"""
+points = scene._pyramids[{view}].mean(0).reshape(1, 1, 3)
+print(*project(camera, points)[0].flatten().tolist())"""
+    return on_page(canvas, ask(page, f"scene = {scene}" + EYE + code))
+
+
+def on_page(canvas, share: str) -> tuple[float, float]:
+    u, v = map(float, share.split())
+    box = canvas.bounding_box()
+    return box["x"] + u * box["width"], box["y"] + v * box["height"]
+
+
+def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
+    open_and_run(page, lab, "06_explorer.ipynb")
+    screen = page.locator(".vmemkit-screen", has_text="Memory(").first
+    screen.scroll_into_view_if_needed()
+    ask(page, "explorer.go(-1); explorer.settings.degrees.value = 20")
+    steps = int(ask(page, "print(len(explorer.value.nodes))"))
+    for press in (
+        lambda: page.get_by_role("button", name="▲ forward").click(),
+        lambda: page.get_by_role("button", name="turn right ⟳").click(),
+        lambda: (screen.click(), page.keyboard.press("ArrowLeft")),
+    ):
+        before = screen.locator("img").get_attribute("src")
+        press()
+        steps += 1
+        wait_until(lambda n=steps: ask(page, "print(len(explorer.value.nodes))") == str(n))
+        ask(page, "explorer.wait()")
+        wait_until(lambda old=before: screen.locator("img").get_attribute("src") != old)
+    # letters walk, too, instead of editing cells
+    cells = page.locator(".jp-Cell").count()
+    page.keyboard.press("a")
+    wait_until(lambda: ask(page, "print(len(explorer.value.nodes))") == str(steps + 1))
+    ask(page, "explorer.wait()")
+    assert page.locator(".jp-Cell").count() == cells
+    at, shown = ask(page, "print(explorer.value.at)"), screen.locator("img").get_attribute("src")
+    page.get_by_role("button", name="undo").click()
+    wait_until(lambda: ask(page, "print(explorer.value.at)") != at)
+    wait_until(lambda: screen.locator("img").get_attribute("src") != shown)
+
+    canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    wait_until(lambda: is_drawn(canvas))
+    ask(page, "explorer.go(-1); explorer.scene.look_at_all(); explorer.scene.pick()")
+    time.sleep(1)  # the eye moves in the browser
+    page.mouse.click(*surfel_in_sight(page, canvas, "explorer.scene"))
+    wait_until(lambda: ask(page, "print(explorer.scene.picked_surfel)") != "-1")
+    lit = ask(page, "print(explorer.scene.lit)")
+    expected = ask(
+        page,
+        "_m, _i = explorer.scene.memory, explorer.scene.picked_surfel\n"
+        "print(tuple(_m.sightings.view[_m.sightings.surfel == _i].tolist()))",
+    )
+    assert lit == expected
+    page.mouse.click(*camera_in_sight(page, canvas, "explorer.scene", 0))
+    wait_until(lambda: ask(page, "print(explorer.scene.picked_view)") == "0")
+    assert ask(page, "print(explorer.scene.lit)") == "(0,)"
+    # a drag turns the scene and picks nothing
+    box, turned = canvas.bounding_box(), ask(page, "print(explorer.scene._camera.position)")
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 40, steps=4)
+    page.mouse.up()
+    wait_until(lambda: ask(page, "print(explorer.scene._camera.position)") != turned)
+    assert ask(page, "print(explorer.scene.picked_view)") == "0"
+    assert page.errors == []
+
+
+def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
+    open_and_run(page, lab, "04_retrieval.ipynb")
+    canvas = page.locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    wait_until(lambda: is_drawn(canvas))
+    maps = page.locator(".vmemkit-screen", has_text="each pixel in the colour")
+    before = maps.first.locator("img").get_attribute("src")
+    chosen = ask(page, "print(inspector.value['coverage'].chosen.tolist())")
+    handle = page.locator(".widget-slider", has_text="turn (degrees)").locator(".noUi-handle")
+    handle.focus()
+    for _ in range(9):
+        page.keyboard.press("ArrowRight")
+    wait_until(lambda: ask(page, "print(inspector.sliders['turn'].value)") == "45.0")
+    wait_until(lambda: maps.first.locator("img").get_attribute("src") != before)
+    assert ask(page, "print(inspector.value['coverage'].chosen.tolist())") != chosen
+    first = ask(page, "print(int(inspector.value['coverage'].chosen[0]))")
+    page.locator(f".vmemkit-gallery button[data-id='{first}']").first.click()
+    wait_until(lambda: ask(page, "print(inspector.scene.lit)") == f"({first},)")
+    seen = page.locator(".vmemkit-screen", has_text=f"were seen by view {first}")
+    wait_until(lambda: seen.count() == 1)
+    assert page.errors == []
+
+
+def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_path):
+    if shutil.which("npm") is None:
+        pytest.skip("no npm, which brings the widgets' browser code: install Node.js")
+    build = [sys.executable, str(NOTEBOOKS / "gallery.py"), str(tmp_path), "03_memory.ipynb"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(build, check=True, capture_output=True, env=environment)
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{address}/03_memory.html")
+    canvas = page.locator("canvas").first
+    canvas.wait_for(timeout=MINUTE)
+    canvas.scroll_into_view_if_needed()
+    wait_until(lambda: is_drawn(canvas))
+    before, box = pixels(canvas), canvas.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 330, box["y"] + 230, steps=5)
+    page.mouse.up()
+    wait_until(lambda: np.abs(pixels(canvas) - before).mean() > 2)
+    assert page.locator(".js-plotly-plot").count() >= 1
+    elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    server.shutdown()
+    assert elsewhere == []
+    assert page.missed == []
+    assert page.errors == []
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A file server that does not log."""
+
+    def log_message(self, *words: object) -> None:
+        pass
