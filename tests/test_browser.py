@@ -11,62 +11,40 @@ import http.server
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_helpers import (
+    HOW,
+    MINUTE,
+    ask,
+    find_browser,
+    jupyterlab,
+    open_and_run,
+    opened,
+    wait_until,
+)
 from PIL import Image
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-HOW = "install Chromium (apt-get install chromium), or name a browser in VMEMKIT_BROWSER"
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader"]
-TOKEN = "test"
-READY = """() => {
-  const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
-  return context?.isReady && context.session?.kernel?.status === "idle";
-}"""
-RUN = "() => window.jupyterapp.commands.execute('notebook:run-all-cells')"
-DONE = """() => {
-  const cells = [...window.jupyterapp.shell.currentWidget.content.widgets];
-  return cells.filter(c => c.model.type === "code").every(c => c.model.executionCount !== null);
-}"""
-ASK = """async (code) => {
-  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-  let out = "";
-  const future = kernel.requestExecute({ code, store_history: false });
-  future.onIOPub = (message) => {
-    if (message.header.msg_type === "stream") out += message.content.text;
-    if (message.header.msg_type === "error") out += "ERROR " + message.content.evalue;
-  };
-  await future.done;
-  return out.trim();
-}"""
-MINUTE = 60_000  # milliseconds
 pytestmark = pytest.mark.filterwarnings("default")  # of the browser's driver
 
 
 @pytest.fixture(scope="module")
 def browser():
-    named = os.environ.get("VMEMKIT_BROWSER")
-    path = named or next(filter(None, map(shutil.which, NAMES)), None)
+    path = find_browser()
     if path is None:
         if os.environ.get("CI"):
             pytest.fail(f"CI has no browser: {HOW}")
         pytest.skip(f"no browser: {HOW}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield opened
-        opened.close()
+    with opened(path) as running:
+        yield running
 
 
 @pytest.fixture
@@ -87,68 +65,12 @@ def page(browser):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """The address of a JupyterLab on a copy of the notebooks, with no settings but its own."""
+    """A JupyterLab on a copy of the notebooks, with no settings but its own."""
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
     for notebook in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(notebook, root)
-    variables = {f"JUPYTER_{name}_DIR": str(home / name) for name in ("CONFIG", "DATA", "RUNTIME")}
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    options = {
-        "ServerApp.ip": "127.0.0.1",
-        "ServerApp.port": port,
-        "ServerApp.root_dir": root,
-        "IdentityProvider.token": TOKEN,
-        "LabApp.news_url": "None",
-        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-    }
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
-    command += ["--expose-app-in-browser", *(f"--{key}={value}" for key, value in options.items())]
-    environment = {**os.environ, **variables, "IPYTHONDIR": str(home), "OMP_NUM_THREADS": "1"}
-    with (home / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        try:
-            wait_until(lambda: responds(f"{address}/api/status?token={TOKEN}"), 60)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def responds(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1):
-            return True
-    except OSError:
-        return False
-
-
-def wait_until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "this has not come true in time"
-        time.sleep(0.1)
-
-
-def open_and_run(page, lab: str, name: str) -> None:
-    page.goto(f"{lab}/lab/tree/{name}?token={TOKEN}&reset")
-    page.wait_for_function(READY, timeout=2 * MINUTE)
-    page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-    page.evaluate(RUN)
-    page.wait_for_function(DONE, timeout=4 * MINUTE)
-    page.wait_for_function(READY, timeout=MINUTE)
-
-
-def ask(page, code: str) -> str:
-    """What the notebook's kernel prints."""
-    said = page.evaluate(ASK, code)
-    assert not said.startswith("ERROR"), said
-    return said
+    with jupyterlab(root, home) as address:
+        yield address
 
 
 def pixels(element) -> np.ndarray:

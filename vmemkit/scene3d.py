@@ -33,6 +33,7 @@ from vmemkit.structs import cat
 CAP = 200_000  # surfels that are drawn; of more, a sample
 SIZE = (720, 440)  # pixels: width, height of the canvas
 PAPER = "#ffffff"
+FIRM = {"width": "auto", "flex": "0 0 auto"}  # buttons that keep their words
 FOV, ELEVATION = 40.0, 55.0  # degrees: of the eye, vertical; how high it starts
 STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
 ENOUGH = 100_000  # surfels that make a quantile
@@ -73,7 +74,7 @@ class Scene3D(ipywidgets.VBox):
 
         Errors: ValueError for an unknown colour mode, or one about a retrieval without one.
         """
-        self.memory, self.color, self.retrieval, self.path = memory, color, retrieval, path
+        self.memory, self.color, self.retrieval, self.path = memory, "", retrieval, path
         self.lit: tuple[int, ...] | None = None  # views whose surfels are lit, None = all
         self.size, self.cap = size, cap
         self._discs, self._frames, self._images = Discs(size[1]), Lines(), Images()
@@ -101,14 +102,14 @@ class Scene3D(ipywidgets.VBox):
             antialias=True,
         )
         self.label, self.about = ipywidgets.HTML(), ipywidgets.HTML()
-        self.whole = ipywidgets.Button(description="see all", layout={"width": "auto"})
+        self.whole = ipywidgets.Button(description="see all", layout=FIRM)
         self.inside = ipywidgets.Button(
             description="stand behind the camera", layout={"width": "auto"}
         )
         self.whole.on_click(lambda button: self.look_at_all())
         self.inside.on_click(lambda button: self._stand_behind())
         self.look_at_all()
-        self.update()
+        self.update(color=color)
         below = ipywidgets.HBox([self.whole, self.inside, self.about])
         super().__init__([self.renderer, self.label, below])
 
@@ -152,6 +153,8 @@ class Scene3D(ipywidgets.VBox):
         self._show_cameras()
         if self.picked_surfel >= len(memory.surfels):
             self.picked_surfel, self._mark.visible = -1, False
+        if self.picked_view >= len(memory):
+            self.picked_view = -1
         self.label.value = _caption(memory, drawn, legend(memory, color, retrieval), lit_views)
 
     def look_from(self, camera: Cameras) -> None:
@@ -231,7 +234,7 @@ class Scene3D(ipywidgets.VBox):
     def _clicked(self, change: dict) -> None:
         """The picker reports a point of the sky behind the click. The click that ends a drag is
         told apart by the camera, which has turned since the last one."""
-        turn = (*self._camera.quaternion, *self._orbit.target)
+        turn = self._direction()
         dragged, self._turn = not np.allclose(turn, self._turn, atol=STILL), turn
         if not dragged:
             self.click(tuple(self._camera.position), tuple(change["new"]))
@@ -279,6 +282,11 @@ class Scene3D(ipywidgets.VBox):
         self._camera.near, self._camera.far = 0.01 * self._extent, 3 * AWAY * self._extent
         self._aim(eye, centre)
 
+    def _direction(self) -> tuple[float, ...]:
+        """The way the eye looks, and at what: dragging changes it, coming nearer does not."""
+        way = np.subtract(self._orbit.target, self._camera.position)
+        return (*(way / max(np.linalg.norm(way), STILL)), *self._orbit.target)
+
     def _intrinsics(self) -> Float[Tensor, "3 3"]:
         """Of the eye, whose stated field of view is vertical."""
         wide = self._camera.aspect * math.tan(math.radians(self._camera.fov) / 2)
@@ -289,7 +297,7 @@ class Scene3D(ipywidgets.VBox):
         self._orbit.target = target.tolist()
         self._camera.lookAt(target.tolist())
         self._orbit.exec_three_obj_method("update")
-        self._turn = (*self._camera.quaternion, *self._orbit.target)
+        self._turn = self._direction()
 
 
 def _downwards(shown: Cameras) -> Float[Tensor, " 3"]:
@@ -368,7 +376,8 @@ def _caption(memory: Memory, drawn: int, meaning: str, lit: tuple[int, ...] | No
     if lit is not None:
         chips = ", ".join(chip(view) for view in lit) or "no view"
         meaning = f"what {chips} saw, each surfel in the colour of the first of them that did"
-    return f"<b>{len(memory)} views, {held}.</b> Colour: {meaning}."
+    views = "1 view" if len(memory) == 1 else f"{len(memory)} views"
+    return f"<b>{views}, {held}.</b> Colour: {meaning}."
 
 
 def _about(memory: Memory, surfel: int, view: int, saw: list[int]) -> str:
