@@ -28,7 +28,7 @@ lab: $(VENV)/.dev
 
 # The Explorer as a page of its own, without code.
 app: $(VENV)/.app
-	$(BIN)/voila --port $(PORT) $(ROOT) notebooks/06_explorer.ipynb
+	$(BIN)/voila --port $(PORT) notebooks/app/explorer.ipynb
 
 # All notebooks as static pages in out/html: 3-D views turn without a kernel or a network.
 html: $(VENV)/.dev

@@ -19,7 +19,14 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from browser_helpers import ask, find_browser, jupyterlab, open_and_run, opened, wait_until
+from browser_helpers import (
+    ask,
+    find_browser,
+    jupyterlab,
+    open_and_run,
+    opened,
+    surfels_in_sight,
+)
 
 HEIGHTS = {"20k": 90, "200k": 300}  # rows of the images
 TIMES = 7
@@ -36,12 +43,14 @@ targets = tour.cameras[tour.back]
 inspector = widgets.RetrievalInspector(explorer.value.memory, targets, policy="coverage")
 inspector
 """
-# Milliseconds from an action to the next change below the element that a selector and words find.
-WATCH = """([selector, words]) => {
+# Notes when a person acts, and when below an element (found by selector and words) something has
+# changed and the words to wait for are there.
+WATCH = """([selector, words, until]) => {
   const found = [...document.querySelectorAll(selector)].filter(e => e.textContent.includes(words));
   window.changed = null;
   const observer = new MutationObserver(() => {
-    if (window.changed === null) window.changed = performance.now();
+    const there = found.some(e => e.textContent.includes(until));
+    if (window.changed === null && there) window.changed = performance.now();
   });
   for (const element of found)
     observer.observe(element, { subtree: true, childList: true, attributes: true, characterData: true });
@@ -52,9 +61,9 @@ WATCH = """([selector, words]) => {
 }"""
 
 
-def waited(page, selector: str, words: str, act) -> float:
-    """Milliseconds from what `act` does on the page until the element changes."""
-    assert page.evaluate(WATCH, [selector, words]), f"nothing found: {selector} {words}"
+def waited(page, selector: str, words: str, act, until: str = "") -> float:
+    """Milliseconds from what `act` does on the page until the element changes and says `until`."""
+    assert page.evaluate(WATCH, [selector, words, until]), f"nothing found: {selector} {words}"
     act()
     page.wait_for_function("() => window.changed !== null", timeout=60_000)
     return page.evaluate("() => window.changed - window.began")
@@ -75,22 +84,21 @@ def measure(page, lab: str, root: Path, height: int) -> dict[str, float]:
 
     canvas = page.locator("canvas").last
     canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    at = iter([(0.3 + 0.05 * i, 0.45 + 0.02 * (i % 3)) for i in range(TIMES)])
+    places = iter(surfels_in_sight(page, canvas, "inspector.scene", TIMES))
 
     def click() -> float:
-        u, v = next(at)
-        x, y = box["x"] + u * box["width"], box["y"] + v * box["height"]
-        # the label comes after the colours, in the same order as they were sent
-        return waited(page, ".widget-html-content", "surfels.", lambda: page.mouse.click(x, y))
+        place = next(places)
+        # the words come after the colours, in the order in which they were sent
+        return waited(page, ".widget-html-content", "", lambda: page.mouse.click(*place))
 
     clicks = [click() for _ in range(TIMES)]
     turns = [turn() for _ in range(TIMES)]
     forward = page.get_by_role("button", name="▲ forward")
 
     def step() -> float:
-        ms = waited(page, ".vmemkit-screen", "Memory(", forward.click)
-        wait_until(lambda: ask(page, "print(explorer._worker.busy)") == "False", 60)
+        made = int(ask(page, "print(len(explorer.value.memory) + explorer.settings.views.value)"))
+        ms = waited(page, ".vmemkit-screen", "Memory(", forward.click, f"view {made - 1} ·")
+        ask(page, "explorer.wait()")
         return ms
 
     steps = [step() for _ in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -117,3 +118,40 @@ def ask(page, code: str) -> str:
     said = page.evaluate(ASK, code)
     assert not said.startswith("ERROR"), said
     return said
+
+
+EYE = """
+import torch
+from vmemkit.camera import cameras, project
+from vmemkit.splat import splat
+from vmemkit.scene3d import _pose
+eye, to = (torch.tensor(v).float() for v in (scene._camera.position, scene._orbit.target))
+camera = cameras(_pose(eye, to)[None], scene._intrinsics())
+"""
+SEEN = """
+seen = (splat(scene.memory.surfels, camera, 44, 64).surfel[0] >= 0).float()
+inside = -torch.nn.functional.max_pool2d(-seen[None], 5, 1, 2)[0]
+places = (inside.nonzero().flip(1) + 0.5) / torch.tensor([64, 44])
+print(places[torch.linspace(0, len(places) - 1, {n}).long()].tolist())
+"""
+AT = """
+points = scene._pyramids[{view}].mean(0).reshape(1, 1, 3)
+print(project(camera, points)[0].flatten().tolist())
+"""
+
+
+def surfels_in_sight(page, canvas, scene: str, n: int) -> list[tuple[float, float]]:
+    """Where on the page n surfels are drawn that our own splatting sees from the scene's eye, each
+    in the middle of a patch of surfels."""
+    places = json.loads(ask(page, f"scene = {scene}" + EYE + SEEN.format(n=n)))
+    return [on_page(canvas, *place) for place in places]
+
+
+def camera_in_sight(page, canvas, scene: str, view: int) -> tuple[float, float]:
+    """Where on the page a view's pyramid is drawn."""
+    return on_page(canvas, *json.loads(ask(page, f"scene = {scene}" + EYE + AT.format(view=view))))
+
+
+def on_page(canvas, u: float, v: float) -> tuple[float, float]:
+    box = canvas.bounding_box()
+    return box["x"] + u * box["width"], box["y"] + v * box["height"]

@@ -24,10 +24,12 @@ from browser_helpers import (
     HOW,
     MINUTE,
     ask,
+    camera_in_sight,
     find_browser,
     jupyterlab,
     open_and_run,
     opened,
+    surfels_in_sight,
     wait_until,
 )
 from PIL import Image
@@ -85,41 +87,6 @@ def is_drawn(canvas) -> bool:
     return colors > 30 and bool((seen.min(1) > 250).mean() > 0.05)
 
 
-EYE = """
-import torch
-from vmemkit.camera import cameras, project
-from vmemkit.splat import splat
-from vmemkit.scene3d import _pose
-eye, to = (torch.tensor(v).float() for v in (scene._camera.position, scene._orbit.target))
-camera = cameras(_pose(eye, to)[None], scene._intrinsics())
-"""
-
-
-def surfel_in_sight(page, canvas, scene: str) -> tuple[float, float]:
-    """Where on the page a surfel is drawn that our own splatting sees from the scene's eye, in the
-    middle of a patch of surfels."""
-    code = """
-seen = (splat(scene.memory.surfels, camera, 44, 64).surfel[0] >= 0).float()
-inside = -torch.nn.functional.max_pool2d(-seen[None], 5, 1, 2)[0]
-row, column = inside.nonzero()[len(inside.nonzero()) // 2].tolist()
-print((column + 0.5) / 64, (row + 0.5) / 44)"""
-    return on_page(canvas, ask(page, f"scene = {scene}" + EYE + code))
-
-
-def camera_in_sight(page, canvas, scene: str, view: int) -> tuple[float, float]:
-    """Where on the page a view's pyramid is drawn."""
-    code = f"""
-points = scene._pyramids[{view}].mean(0).reshape(1, 1, 3)
-print(*project(camera, points)[0].flatten().tolist())"""
-    return on_page(canvas, ask(page, f"scene = {scene}" + EYE + code))
-
-
-def on_page(canvas, share: str) -> tuple[float, float]:
-    u, v = map(float, share.split())
-    box = canvas.bounding_box()
-    return box["x"] + u * box["width"], box["y"] + v * box["height"]
-
-
 def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     open_and_run(page, lab, "06_explorer.ipynb")
     screen = page.locator(".vmemkit-screen", has_text="Memory(").first
@@ -153,7 +120,7 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     wait_until(lambda: is_drawn(canvas))
     ask(page, "explorer.go(-1); explorer.scene.look_at_all(); explorer.scene.pick()")
     time.sleep(1)  # the eye moves in the browser
-    page.mouse.click(*surfel_in_sight(page, canvas, "explorer.scene"))
+    page.mouse.click(*surfels_in_sight(page, canvas, "explorer.scene", 3)[1])
     wait_until(lambda: ask(page, "print(explorer.scene.picked_surfel)") != "-1")
     lit = ask(page, "print(explorer.scene.lit)")
     expected = ask(

@@ -163,7 +163,8 @@ def choices(memory: Memory, retrievals: Mapping[str, Retrieval]) -> Figure:
 
 
 def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
-    """Images side by side under their names; with one channel they are grey, stretched to [0, 1].
+    """Images side by side under their names; with one channel they are grey, stretched to [0, 1],
+    and what is unknown (NaN) is black.
 
     Errors: ValueError for no images.
     """
@@ -172,8 +173,9 @@ def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
     page = _Page.of(1, len(images), _aspect(next(iter(images.values()))[None]))
     for column, (name, image) in enumerate(images.items()):
         if len(image) == 1:
-            image = (image - image.amin()) / (image.amax() - image.amin()).clamp(min=1e-12)
-            image = image.expand(3, -1, -1)
+            known = image[image.isfinite()]
+            low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+            image = ((image - low) / max(high - low, 1e-12)).nan_to_num(0).expand(3, -1, -1)
         page.heading(column, name)
         page.mosaic(0, column, image[None])
     return page.figure

@@ -87,7 +87,7 @@ def spotlight(
     faded = colors + DIM * (1 - colors)
     shade = 0.45 + 0.55 * colors.mean(-1, keepdim=True)  # shapes stay readable
     return torch.where(
-        (first < len(views))[:, None], torch.cat([own, own[:1]])[first] * shade, faded
+        (first < len(views))[:, None], torch.cat([own, faded[:1]])[first] * shade, faded
     )
 
 

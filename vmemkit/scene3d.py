@@ -114,7 +114,7 @@ class Scene3D(ipywidgets.VBox):
         super().__init__([self.renderer, self.label, below])
 
     def __repr__(self) -> str:
-        return f"Scene3D({self.memory}, color={self.color!r})"
+        return f"Scene3D({len(self.memory)} views, color={self.color!r})"
 
     # ---- what is shown ---------------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ class Settings(ipywidgets.HBox):
 
     def amount(self, verb: str) -> float:
         """Metres or degrees of a press."""
-        return self.metres.value if VERBS[verb][0] == "move" else self.degrees.value
+        return self.metres.value if VERBS.get(verb, ("move",))[0] == "move" else self.degrees.value
 
 
 class Branches(ipywidgets.VBox):

@@ -82,12 +82,13 @@ class RetrievalInspector(ipywidgets.VBox):
             control.observe(self._moved, "value")
         for control in (self.policy, self.rival, self.k, self.query, self.variant, self.look):
             control.observe(lambda change: self.redraw(), "value")
-        self.color.observe(lambda change: self.scene.update(color=change["new"]), "value")
+        recolor = lambda change: self.value and self.scene.update(color=change["new"])  # noqa: E731
+        self.color.observe(recolor, "value")
         super().__init__(self._layout())
         self.redraw()
 
     def __repr__(self) -> str:
-        return f"RetrievalInspector({self.memory}, {len(self.targets)} targets)"
+        return f"RetrievalInspector({len(self.memory)} views, {len(self.targets)} targets)"
 
     # ---- what is asked ---------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class RetrievalInspector(ipywidgets.VBox):
         verbs = []
         for name, more, less, *_ in MOVES:
             amount = self.sliders[name].value
-            if amount:
+            if round(amount, 6):  # as many presses back as forth may leave a rest
                 verbs.append(f"{more if amount > 0 else less} {abs(amount):.6f}")
         if not verbs:
             return given
@@ -142,7 +143,9 @@ class RetrievalInspector(ipywidgets.VBox):
             return ""
         try:
             visible = true_visibility(self.truth, self.memory.views.cameras, targets, TRUTH_ROWS)
-            best = oracle(self.truth)(self.memory, targets, self._k, RetrievalConfig())
+            best = oracle(self.truth)(
+                self.memory, targets, self._k, RetrievalConfig(rows=2 * TRUTH_ROWS)
+            )
         except ValueError as error:  # a camera inside a wall sees no truth
             return f"(true coverage unknown: {error})"
         share, top = (float(visible[r.chosen].any(0).float().mean()) for r in (retrieval, best))

@@ -75,7 +75,7 @@ class StepThrough(ipywidgets.VBox):
         self.restart()
 
     def __repr__(self) -> str:
-        return f"StepThrough({self.start}, {len(self.trajectory)} cameras)"
+        return f"StepThrough({len(self.start)} views, {len(self.trajectory)} cameras)"
 
     @property
     def memory(self) -> Memory:
@@ -186,7 +186,7 @@ class StepThrough(ipywidgets.VBox):
     def _reconstructed(self, stage: Stage) -> None:
         maps = stage.made
         depth = torch.nan_to_num(maps.depth)
-        near, far = float(maps.depth[maps.depth > 0].min()), float(depth.max())
+        near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
         image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
         says = f"depths from {near:.2f} to {far:.2f} world units"
         self.panels["reconstruct"].shows(image, "depth (bright is far)", says, stage.seconds)

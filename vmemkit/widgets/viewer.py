@@ -48,7 +48,7 @@ class MemoryViewer(ipywidgets.VBox):
         super().__init__([above, ipywidgets.HBox([self.scene, side]), self.gallery])
 
     def __repr__(self) -> str:
-        return f"MemoryViewer({self.memory})"
+        return f"MemoryViewer({len(self.memory)} views)"
 
     @property
     def value(self) -> Memory:
