@@ -125,8 +125,7 @@ import torch
 from vmemkit.camera import cameras, project
 from vmemkit.splat import splat
 from vmemkit.scene3d import _pose
-eye, to = (torch.tensor(v).float() for v in (scene._camera.position, scene._orbit.target))
-camera = cameras(_pose(eye, to)[None], scene._intrinsics())
+camera = cameras(_pose(scene.eye, scene.target)[None], scene._intrinsics())
 """
 SEEN = """
 seen = (splat(scene.memory.surfels, camera, 44, 64).surfel[0] >= 0).float()

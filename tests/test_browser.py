@@ -133,12 +133,12 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     wait_until(lambda: ask(page, "print(explorer.scene.picked_view)") == "0")
     assert ask(page, "print(explorer.scene.lit)") == "(0,)"
     # a drag turns the scene and picks nothing
-    box, turned = canvas.bounding_box(), ask(page, "print(explorer.scene._camera.position)")
+    box, turned = canvas.bounding_box(), ask(page, "print(explorer.scene.eye)")
     page.mouse.move(box["x"] + 30, box["y"] + 30)
     page.mouse.down()
     page.mouse.move(box["x"] + 120, box["y"] + 40, steps=4)
     page.mouse.up()
-    wait_until(lambda: ask(page, "print(explorer.scene._camera.position)") != turned)
+    wait_until(lambda: ask(page, "print(explorer.scene.eye)") != turned)
     assert ask(page, "print(explorer.scene.picked_view)") == "0"
     assert page.errors == []
 

@@ -18,6 +18,7 @@ import pythreejs as three
 import torch
 import traitlets
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
@@ -89,10 +90,11 @@ class Scene3D(ipywidgets.VBox):
         self._orbit = three.OrbitControls(controlling=self._camera)
         self._picker = three.Picker(controlling=self._sky, event="click")
         self._picker.observe(self._clicked, "point")
-        things = [self._discs.points, self._frames.lines, self._line, self._mark, self._sky]
-        scene = three.Scene(
-            children=[self._camera, *things, *self._images.meshes], background=PAPER
-        )
+        things = [self._discs.points, self._frames.lines, self._line, self._mark]
+        # The world is shifted so that what is looked at is the origin: there orbits begin to turn,
+        # and a page without a kernel cannot be told of another place.
+        self._world = three.Group(children=[*things, *self._images.meshes])
+        scene = three.Scene(children=[self._camera, self._world, self._sky], background=PAPER)
         self.renderer = three.Renderer(
             camera=self._camera,
             scene=scene,
@@ -103,9 +105,7 @@ class Scene3D(ipywidgets.VBox):
         )
         self.label, self.about = ipywidgets.HTML(), ipywidgets.HTML()
         self.whole = ipywidgets.Button(description="see all", layout=FIRM)
-        self.inside = ipywidgets.Button(
-            description="stand behind the camera", layout={"width": "auto"}
-        )
+        self.inside = ipywidgets.Button(description="stand behind the camera", layout=FIRM)
         self.whole.on_click(lambda button: self.look_at_all())
         self.inside.on_click(lambda button: self._stand_behind())
         self.look_at_all()
@@ -166,13 +166,22 @@ class Scene3D(ipywidgets.VBox):
         """Put the eye above and outside, with all surfels and cameras in sight; a memory that grows
         then stays in sight, until the scene is turned."""
         self._look()
-        self._home, self._fitted = self._eye(), len(self.memory.surfels)
+        self._home = torch.cat([self.eye, self.target])
+        self._fitted = len(self.memory.surfels)
 
-    def _eye(self) -> tuple[float, ...]:
-        return (*self._camera.position, *self._orbit.target)
+    @property
+    def eye(self) -> Float[Tensor, " 3"]:
+        """Where the scene is looked at from, world."""
+        return self._origin + torch.tensor(self._camera.position)
+
+    @property
+    def target(self) -> Float[Tensor, " 3"]:
+        """The point in the middle of the canvas, about which dragging turns, world."""
+        return self._origin + torch.tensor(self._orbit.target)
 
     def _untouched(self) -> bool:
-        return np.allclose(self._eye(), self._home, atol=STILL * self._extent)
+        now = torch.cat([self.eye, self.target])
+        return torch.allclose(now, self._home, atol=STILL * self._extent)
 
     def _stand_behind(self) -> None:
         """Behind the view that was clicked on, else the first query camera, else the last view."""
@@ -187,11 +196,10 @@ class Scene3D(ipywidgets.VBox):
     def still(self, rows: int = 480) -> Picture:
         """What the scene shows, from where it is looked at, drawn by our own splat."""
         shown, length, colors, filled = self._cameras()
-        eye, target = (
-            torch.tensor(v, dtype=torch.float32)
-            for v in (self._camera.position, self._orbit.target)
+        camera, aspect = (
+            cameras(_pose(self.eye, self.target)[None], self._intrinsics()),
+            self._camera.aspect,
         )
-        camera, aspect = cameras(_pose(eye, target)[None], self._intrinsics()), self._camera.aspect
         drawn = (self.paint, shown, length, colors, filled, rows, aspect)
         return drawn_from(camera, self.memory.to("cpu"), *drawn, trim=False)
 
@@ -237,7 +245,7 @@ class Scene3D(ipywidgets.VBox):
         turn = self._direction()
         dragged, self._turn = not np.allclose(turn, self._turn, atol=STILL), turn
         if not dragged:
-            self.click(tuple(self._camera.position), tuple(change["new"]))
+            self.click(self.eye.tolist(), (self._origin + torch.tensor(change["new"])).tolist())
 
     def click(self, eye: Sequence[float], point: Sequence[float]) -> None:
         """What a click does whose ray goes from `eye` through `point`, world."""
@@ -271,21 +279,20 @@ class Scene3D(ipywidgets.VBox):
         low, high = _bounds(memory.surfels.position, shown.position)
         centre, self._extent = (low + high) / 2, max(float((high - low).norm()) / 2, TINY)
         corners = torch.cartesian_prod(*torch.stack([low, high], 1))
-        eye = centre - 4 * self._extent * _downwards(shown)
+        eye = centre - 4 * self._extent * _downwards(memory, shown)
         for _ in range(FITS):  # nearer makes near things larger still
             fitted = cameras(look_at(eye[None], centre[None]), self._intrinsics())
             filled = float((2 * project(fitted, corners[None])[0] - 1).abs().max())
             eye = centre + (eye - centre) * max(filled / FILL, 0.2)
         self._mark.scale = (0.012 * self._extent,) * 3
         self._sky.scale = (AWAY * self._extent,) * 3
-        self._sky.position = centre.tolist()
         self._camera.near, self._camera.far = 0.01 * self._extent, 3 * AWAY * self._extent
         self._aim(eye, centre)
 
     def _direction(self) -> tuple[float, ...]:
         """The way the eye looks, and at what: dragging changes it, coming nearer does not."""
-        way = np.subtract(self._orbit.target, self._camera.position)
-        return (*(way / max(np.linalg.norm(way), STILL)), *self._orbit.target)
+        way = torch.nn.functional.normalize(self.target - self.eye, dim=0)
+        return (*way.tolist(), *self.target.tolist())
 
     def _intrinsics(self) -> Float[Tensor, "3 3"]:
         """Of the eye, whose stated field of view is vertical."""
@@ -293,17 +300,24 @@ class Scene3D(ipywidgets.VBox):
         return intrinsics(2 * math.degrees(math.atan(wide)), self._camera.aspect)
 
     def _aim(self, eye: Float[Tensor, " 3"], target: Float[Tensor, " 3"]) -> None:
-        self._camera.position = eye.tolist()
-        self._orbit.target = target.tolist()
-        self._camera.lookAt(target.tolist())
+        self._origin = target
+        self._world.position = (-target).tolist()
+        self._camera.position = (eye - target).tolist()
+        self._orbit.target = (0.0, 0.0, 0.0)
+        # three's cameras look along -z, with y up; a page without a kernel has only this to go by
+        axes = _pose(eye, target)[:3, :3] * torch.tensor([1.0, -1.0, -1.0])
+        self._camera.quaternion = Rotation.from_matrix(axes.double()).as_quat().tolist()
         self._orbit.exec_three_obj_method("update")
         self._turn = self._direction()
 
 
-def _downwards(shown: Cameras) -> Float[Tensor, " 3"]:
-    """Down at ELEVATION, the way that the cameras look on average; +z where they look all round."""
+def _downwards(memory: Memory, shown: Cameras) -> Float[Tensor, " 3"]:
+    """Down at ELEVATION, the way that the given views look on average; +z where they look all
+    round. Without given views, all cameras count."""
+    given = memory.views.cameras[memory.views.given]
+    forward = (given if len(given) else shown).forward
     up, angle = torch.tensor(UP), math.radians(ELEVATION)
-    ahead = shown.forward.mean(0) if len(shown) else torch.zeros(3)
+    ahead = forward.mean(0) if len(forward) else torch.zeros(3)
     ahead = ahead - (ahead @ up) * up
     if ahead.norm() < ALL_ROUND:
         ahead = torch.tensor([0.0, 0.0, 1.0])
