@@ -32,6 +32,7 @@ EXTENSIONS = {  # installed with the widgets: file on the page, file in share/ju
 }
 FONTS = ("@jupyter-widgets", "@jupyter-widgets/html-manager/dist")  # where its pages look
 PAGE_STYLE = ".jupyter-widgets, .widget-html-content { font-family: system-ui, sans-serif; }"
+NO_ICON = '<link rel="icon" href="data:,">'  # else browsers ask the server for one
 PLOTLY = "application/vnd.plotly.v1+json"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; color: #22262b; }
@@ -107,7 +108,7 @@ def to_page(notebook: NotebookNode, name: str) -> str:
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     # before require.js, so that plotly puts itself on the page instead of into its loader
-    head = f'<head><script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
+    head = f'<head>{NO_ICON}<script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
     return body.replace("<head>", head, 1)
 
 
@@ -129,7 +130,7 @@ def index(pages: list[tuple[str, str]]) -> str:
         "</h2></a>"
         for name, text in pages
     )
-    head = f"<!doctype html><meta charset='utf-8'><title>vmemkit</title><style>{STYLE}</style>"
+    head = f"<!doctype html><meta charset='utf-8'>{NO_ICON}<title>vmemkit</title><style>{STYLE}</style>"
     return f"{head}<h1>vmemkit: surfel-indexed view memory</h1><main>{cards}</main>"
 
 

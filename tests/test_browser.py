@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from browser_helpers import (
@@ -32,9 +33,19 @@ from browser_helpers import (
     surfels_in_sight,
     wait_until,
 )
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SMALL = """
+import vmemkit as vm
+from vmemkit import charts, evaluate, scene3d, scenes
+house = scenes.rooms(0)
+memory = vm.begin(house.render(evaluate.capture_tour(house).given, 48, 64))
+scene3d.Scene3D(memory)
+# ---
+charts.memory_growth(memory)
+"""
 pytestmark = pytest.mark.filterwarnings("default")  # of the browser's driver
 
 
@@ -169,7 +180,9 @@ def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
 def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_path):
     if shutil.which("npm") is None:
         pytest.skip("no npm, which brings the widgets' browser code: install Node.js")
-    build = [sys.executable, str(NOTEBOOKS / "gallery.py"), str(tmp_path), "03_memory.ipynb"]
+    cells = [new_code_cell(source) for source in SMALL.split("# ---")]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "small.ipynb")
+    build = [sys.executable, str(NOTEBOOKS / "gallery.py"), str(tmp_path), tmp_path / "small.ipynb"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(build, check=True, capture_output=True, env=environment)
     handler = functools.partial(Quiet, directory=str(tmp_path))
@@ -178,7 +191,7 @@ def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_pat
     address = f"http://127.0.0.1:{server.server_address[1]}"
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{address}/03_memory.html")
+    page.goto(f"{address}/small.html")
     canvas = page.locator("canvas").first
     canvas.wait_for(timeout=MINUTE)
     canvas.scroll_into_view_if_needed()
@@ -192,6 +205,7 @@ def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_pat
     assert page.locator(".js-plotly-plot").count() >= 1
     elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
     server.shutdown()
+    server.server_close()
     assert elsewhere == []
     assert page.missed == []
     assert page.errors == []

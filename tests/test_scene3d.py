@@ -116,7 +116,7 @@ def test_of_more_surfels_than_the_cap_the_same_sample_is_drawn_every_time(memory
 
 
 def test_undo_hides_exactly_the_later_views_surfels_and_keeps_every_object(scene, memory):
-    points, shape = scene._discs.points, scene._discs.points.geometry
+    shape = scene._discs.points.geometry
     before, position = dict(attributes(scene)), arrays(scene)["position"]
     for views in (1, 2, 3, 1):
         scene.update(memory=memory.truncate(views))
@@ -125,7 +125,6 @@ def test_undo_hides_exactly_the_later_views_surfels_and_keeps_every_object(scene
         assert (alpha[:count] == 255).all()
         assert (alpha[count:] == 0).all()
         assert f"{views} view{'s' * (views > 1)}, {count} surfels" in scene.label.value
-    assert scene._discs.points is points
     assert scene._discs.points.geometry is shape
     assert all(attributes(scene)[name] is held for name, held in before.items())
     assert arrays(scene)["position"] is position
@@ -223,7 +222,6 @@ def test_few_views_carry_their_images_the_right_way_round(scene, memory):
 
 def test_of_many_views_only_those_asked_about_carry_their_images(box):
     memory = box.memory(*range(0, 260, 20))
-    assert len(memory) > MAX_IMAGES
     scene = Scene3D(memory)
     assert not any(mesh.visible for mesh in scene._images.meshes)
     scene.update(lit=[12, 4])
@@ -233,7 +231,7 @@ def test_of_many_views_only_those_asked_about_carry_their_images(box):
     scene.update(lit=[4])
     assert scene._images.meshes[0].material.map is first  # what stays is not sent again
     scene.update(lit=range(13))
-    assert sum(mesh.visible for mesh in scene._images.meshes) == MAX_IMAGES
+    assert sum(mesh.visible for mesh in scene._images.meshes) == MAX_IMAGES < 13
 
 
 # ---- clicks --------------------------------------------------------------------------------------
@@ -259,8 +257,7 @@ def test_a_surfel_lights_the_views_that_saw_it_and_is_marked(scene, memory):
     twice = int((torch.bincount(sightings.surfel) == 2).nonzero()[0])
     eye, at = torch.tensor([0.0, 0.0, -1.0]), memory.surfels.position[twice]
     scene.click(tuple(eye.tolist()), tuple((eye + 3 * (at - eye)).tolist()))
-    assert scene.picked_surfel == twice
-    assert scene.picked_view == -1
+    assert (scene.picked_surfel, scene.picked_view) == (twice, -1)
     assert scene.lit == (0, 1)
     assert scene._mark.visible
     assert scene._mark.position == pytest.approx(at.tolist())
@@ -315,15 +312,13 @@ def test_the_click_that_ends_a_drag_is_no_click(scene):
 
 def test_coming_nearer_and_rounding_noise_are_no_drag(scene, box):
     scene.look_from(box.look(0.0, at=(0.0, 0.0, -1.0))[0])
-    nearer = 0.8 * scene.eye + 0.2 * scene.target
-    look(scene, nearer + 1e-7, scene.target + 1e-7)
+    look(scene, 0.8 * scene.eye + 0.2 * scene.target + 1e-7, scene.target + 1e-7)
     sky_at(scene, (0.0, 0.0, 9.0))
     assert scene.picked_view == 2
 
 
 def test_what_was_picked_is_forgotten_when_its_view_is_undone(scene, memory):
-    last = len(memory.surfels) - 1
-    scene.pick(surfel=last)
+    scene.pick(surfel=len(memory.surfels) - 1)
     scene.update(memory=memory.truncate(2))
     assert scene.picked_surfel == -1
     assert not scene._mark.visible
@@ -331,7 +326,7 @@ def test_what_was_picked_is_forgotten_when_its_view_is_undone(scene, memory):
     scene.pick(view=2)
     scene.update(memory=memory.truncate(1))
     assert scene.picked_view == -1
-    assert scene.lit == ()  # the one that was lit is not there
+    assert scene.lit is None  # what was lit is not there: everything is
     scene._stand_behind()
 
 
@@ -422,9 +417,7 @@ def test_the_label_says_what_is_lit_in_the_views_colours(scene):
     assert scene.lit == (2, 0)
     assert f"what {chip(2)}, {chip(0)} saw" in scene.label.value
     scene.update(lit=[])
-    assert "what no view saw" in scene.label.value
-    scene.update(lit=None)
-    assert "saw it" in scene.label.value
+    assert scene.lit is None
 
 
 def test_colours_about_a_retrieval_end_with_it(scene, retrieval):

@@ -44,7 +44,16 @@ __all__ = [
     "write",
 ]
 
-_LAZY = ("evaluate", "explore", "figures", "scenes", "trajectory", "reconstruct", "retrieval", "splat")
+_LAZY = (
+    "evaluate",
+    "explore",
+    "figures",
+    "scenes",
+    "trajectory",
+    "reconstruct",
+    "retrieval",
+    "splat",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -134,7 +134,7 @@ class Scene3D(ipywidgets.VBox):
         path = self.path if path is KEEP else path
         lit_views = self.lit if lit is KEEP else None if lit is None else tuple(lit)
         if lit_views is not None:
-            lit_views = tuple(view for view in lit_views if 0 <= view < len(memory))
+            lit_views = tuple(view for view in lit_views if 0 <= view < len(memory)) or None
         if retrieval is not None and len(retrieval.votes) > len(memory):
             raise ValueError(
                 f"the retrieval chose among {len(retrieval.votes)} views, the memory holds "
@@ -388,7 +388,7 @@ def _caption(memory: Memory, drawn: int, meaning: str, lit: tuple[int, ...] | No
     n = len(memory.surfels)
     held = f"{n:,} surfels" if drawn == n else f"a fixed sample of {drawn:,} of {n:,} surfels"
     if lit is not None:
-        chips = ", ".join(chip(view) for view in lit) or "no view"
+        chips = ", ".join(chip(view) for view in lit)
         meaning = f"what {chips} saw, each surfel in the colour of the first of them that did"
     views = "1 view" if len(memory) == 1 else f"{len(memory)} views"
     return f"<b>{views}, {held}.</b> Colour: {meaning}."

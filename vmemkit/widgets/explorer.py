@@ -162,15 +162,24 @@ class Explorer(ipywidgets.VBox):
         """Another journey: the scene is looked at anew."""
         self.beginning = beginning
         self.value = explore.journey(beginning.given) if journey is None else journey
-        self.scene = Scene3D(self.value.memory, size=SCENE)
-        self.scene.observe(self._scene_picked, "picked_view")
-        self._place.children = [self.scene]
+        if self._place.children:
+            self.scene.pick()
+            self.scene.update(memory=self.value.memory, retrieval=None, color="image")
+            self.scene.look_at_all()
+        else:
+            self.scene = Scene3D(self.value.memory, size=SCENE)
+            self.scene.observe(self._scene_picked, "picked_view")
+            self._place.children = [self.scene]
         self.message.say(f"{beginning.about}. {HELP}")
         self._redraw()
 
     def _open_example(self, change: dict) -> None:
-        if not self._refused():
+        if self._refused():
+            return
+        try:
             self._open(EXAMPLES[change["new"]](self._height, self._seed))
+        except ValueError as error:
+            self.message.warn(str(error))
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""

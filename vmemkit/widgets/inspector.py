@@ -251,7 +251,7 @@ class _Column(ipywidgets.VBox):
         self.title.value = f"<b>{retrieval.policy}</b> {truth}"
         labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
         titles = [f"view {view}: click to see which target pixels it saw" for view in chosen]
-        self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles)
+        self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles, picked=-1)
         self.votes.value = vote_table(memory, retrieval)
         self._show_map()
 

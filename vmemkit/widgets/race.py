@@ -80,6 +80,7 @@ class PolicyRace(ipywidgets.VBox):
         names = list(self.racers.value)
         self.value, self.coverage, self.returns = ({name: [] for name in names} for _ in range(3))
         self.start.disabled, self.cancel.disabled = True, False
+        self.progress.value = 0
         self.message.say("racing")
         self._worker.start(self._race(names))
 

@@ -90,6 +90,7 @@ class StepThrough(ipywidgets.VBox):
 
     def restart(self) -> None:
         """Take the step at hand from its start."""
+        self.message.say("")
         self._done: list[Stage] = []
         self._stages: Iterator[Stage] = iter(())
         rng = torch.Generator().manual_seed(self.seed + len(self.value))
@@ -112,7 +113,7 @@ class StepThrough(ipywidgets.VBox):
         try:
             stage = next(self._stages, None)
         except ValueError as error:
-            self.message.warn(f"{error} Nothing was remembered: press 'this step again'.")
+            self.message.warn(f"{error}. Nothing was remembered: press 'this step again'.")
             return False
         if stage is None:
             return False

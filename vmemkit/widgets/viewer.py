@@ -57,6 +57,7 @@ class MemoryViewer(ipywidgets.VBox):
 
     def _travel(self, change: dict) -> None:
         self.scene.update(memory=self.memory.truncate(change["new"]))
+        self._show_panel(self.scene.picked_view)
 
     def _chosen(self, change: dict) -> None:
         if change["new"] != self.scene.picked_view:
@@ -72,7 +73,7 @@ class MemoryViewer(ipywidgets.VBox):
         )
 
     def _show_panel(self, view: int) -> None:
-        shown = len(self.memory) - 1 if view < 0 else view
+        shown = len(self.value) - 1 if view < 0 else view
         what = "the latest view" if view < 0 else "selected"
         if self.scene.picked_surfel >= 0:
             what = "the first to see the surfel"

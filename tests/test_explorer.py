@@ -1,0 +1,449 @@
+"""Widgets that walk: stage by stage, by hand, and in a race, without a browser."""
+
+import io
+from datetime import datetime, timezone
+
+import numpy as np
+import pytest
+import torch
+from core_helpers import same, tables
+from PIL import Image
+from widget_helpers import H, Nowhere, Paints, W, agrees, ids
+
+pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
+
+import vmemkit as vm
+from vmemkit import evaluate
+from vmemkit.camera import Cameras
+from vmemkit.charts import POLICY_COLORS
+from vmemkit.explore import EXAMPLES, START, WALL, Beginning
+from vmemkit.reconstruct import from_depth
+from vmemkit.trajectory import moves
+from vmemkit.widgets import Explorer, PolicyRace, StepThrough
+from vmemkit.widgets.explorer import BUSY
+from vmemkit.widgets.gallery import data_uri
+
+
+@pytest.fixture(scope="module")
+def memory(box):
+    """Views 0 and 1 share what is between them; view 2 looks away from both."""
+    return box.memory(0.0, 40.0, 180.0)
+
+
+# ---- StepThrough ---------------------------------------------------------------------------------
+
+
+def test_stages_come_in_order_and_nothing_is_remembered_before_the_next_step(memory, box):
+    stepper = StepThrough(memory, box.look(10.0, 20.0, 30.0), Paints(box), k=2, m=2)
+    offered, ran = [], []
+    while not stepper.value:
+        offered.append(stepper.next.description)
+        assert stepper.memory is memory
+        ran.append([name for name, panel in stepper.panels.items() if "ms" in panel.words.value])
+        assert stepper.press()
+    assert [len(names) for names in ran] == [0, 1, 2, 3, 4]
+    assert ran[-1] == ["retrieve", "generate", "reconstruct", "write"]
+    assert (offered[0], offered[-1]) == ("run: retrieve", "to the next step")
+    assert (len(stepper.memory), len(stepper.targets)) == (5, 1)
+    assert repr(stepper) == "StepThrough(3 views, 3 cameras)"
+
+
+def test_a_walk_by_stages_is_the_walk(memory, box):
+    path = box.look(10.0, 20.0, 30.0)
+    stepper = StepThrough(memory, path, policy="surfel_votes", k=2, m=2)
+    for _ in range(2):
+        stepper.finish()
+        stepper.press()
+    walked = list(vm.walk(memory, path, policy="surfel_votes", k=2, m=2))
+    assert same(tables(stepper.memory), tables(walked[-1].memory))
+    for mine, theirs in zip(stepper.value, walked, strict=True):
+        assert agrees(mine.retrieval, theirs.retrieval)
+    assert (stepper.next.description, stepper.next.disabled) == ("the end", True)
+    assert not stepper.press()
+    assert "the walk has ended" in stepper.where.value
+
+
+def test_a_step_taken_again_or_undone_and_taken_is_the_same(memory, box):
+    stepper = StepThrough(memory, box.look(10.0, 20.0), Paints(box), k=2, m=1, seed=5)
+    walked = next(vm.walk(memory, box.look(10.0), Paints(box), k=2, m=1, seed=5))
+    stepper.press()
+    stepper.again.click()
+    assert stepper.next.description == "run: retrieve"
+    for _ in range(2):
+        stepper.whole.click()
+        stepper.next.click()
+        assert len(stepper.value) == 1
+        assert same(tables(stepper.memory), tables(walked.memory))
+        stepper.press()
+        stepper.undo.click()  # the stage that ran
+        assert len(stepper.value) == 1
+        stepper.undo.click()  # the step
+        assert stepper.value == []
+        assert stepper.memory is memory
+    assert stepper.undo.disabled
+
+
+def test_the_panels_show_what_goes_in_and_what_came_out(memory, box):
+    stepper = StepThrough(memory, box.look(10.0), Paints(box), k=2, m=1)
+    panels = stepper.panels
+    assert panels["retrieve"].screen.caption.startswith("in: the targets")
+    stepper.finish()
+    words = {name: panel.words.value for name, panel in panels.items()}
+    chosen, made = ids(panels["retrieve"].gallery), panels["generate"].screen.src
+    assert ids(panels["generate"].gallery) == [3]
+    stepper.press()
+    step = stepper.value[0]
+    assert chosen == step.retrieval.chosen.tolist()
+    assert made == data_uri(step.views.image[0])
+    born = len(step.memory.surfels) - len(memory.surfels)
+    seen = len(step.memory.sightings) - len(memory.sightings) - born
+    assert f"{born:,} new surfels, {seen:,} sightings of old ones" in words["write"]
+    depth = step.maps.depth
+    assert f"depths from {depth.min():.2f} to {depth.max():.2f}" in words["reconstruct"]
+
+
+def nothing_known(views):
+    return from_depth(views.replace(depth=torch.full_like(views.depth, torch.nan)))
+
+
+def test_a_stage_that_fails_is_told_and_the_step_can_be_taken_again(memory, box):
+    paints = Paints(box, fails=True)
+    stepper = StepThrough(memory, box.look(10.0), paints, k=2, m=1)
+    stepper.finish()
+    assert stepper.message.text.startswith("out of paint. Nothing was remembered")
+    assert (stepper.value, stepper.memory) == ([], memory)
+    assert not stepper.press()
+    paints.fails = False
+    stepper.again.click()
+    stepper.finish()
+    stepper.press()
+    assert len(stepper.memory) == 4
+    blank = StepThrough(memory, box.look(10.0), Paints(box), nothing_known, k=2, m=1)
+    blank.finish()
+    assert "without any finite depth" in blank.message.text
+
+
+def test_steppers_refuse_what_is_no_walk(memory, box):
+    for start, path, m in (
+        (vm.Memory.empty(), box.look(0.0), 1),
+        (memory, box.look(0.0)[0], 1),
+        (memory, box.look(0.0)[:0], 1),
+        (memory, box.look(0.0), 0),
+    ):
+        with pytest.raises(ValueError, match="need a memory with views, a trajectory"):
+            StepThrough(start, path, m=m)
+    bent = Cameras(2 * box.look(0.0).world_from_cam, box.look(0.0).K)
+    with pytest.raises(ValueError, match="rigid"):
+        StepThrough(memory, bent)
+
+
+# ---- Explorer ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explore(box, monkeypatch):
+    """Makes explorers of the box: from two views, one looks ahead and one behind."""
+    given = box.render(box.look(0.0, 180.0), H, W)
+    monkeypatch.setitem(EXAMPLES, "box", lambda height, seed: Beginning(given, box, "a box"))
+    return lambda generator=None, **how: Explorer("box", generator or Paints(box), height=H, **how)
+
+
+def walked(explorer, *verbs):
+    for verb in verbs:
+        explorer.move(verb)
+        explorer.wait(30)
+    return explorer
+
+
+def test_a_press_is_a_step_as_by_hand(explore, box):
+    explorer, settings = (
+        explore(seed=3, policy="surfel_votes", k=2),
+        vm.RetrievalConfig(blind="nearest"),
+    )
+    explorer.settings.metres.value, explorer.settings.views.value = 0.3, 3
+    by_hand, camera = explorer.value.memory, explorer.value.camera
+    for seed, (verb, amount) in enumerate([("right", 20.0), ("forward", 0.3)], 3):
+        explorer.buttons[verb].click()
+        explorer.wait(30)
+        targets = moves(camera, f"{verb} {amount}", amount / 3, amount / 3)
+        rng = torch.Generator().manual_seed(seed)
+        step = vm.step(by_hand, targets, Paints(box), from_depth, "surfel_votes", 2, settings, rng)
+        by_hand, camera = step.memory, targets[-1]
+        assert same(tables(explorer.value.memory), tables(by_hand))
+        assert explorer.screen.src == data_uri(step.views.image[-1])
+        assert ids(explorer.context) == step.retrieval.chosen.tolist()
+    assert explorer.message.text.startswith("forward 0.3: ")
+    assert explorer.scene.memory is explorer.value.memory
+    assert ids(explorer.strip) == list(range(8))
+    assert repr(explorer) == "Explorer('box')"
+
+
+def test_undo_redo_and_clicks_in_the_strip_walk_the_journey(explore):
+    explorer = walked(explore(), "forward", "right")
+    whole = explorer.value.memory
+    explorer.undo.click()
+    assert (explorer.value.at, explorer.strip.picked) == (0, 3)
+    assert [item["label"] for item in explorer.strip.items][3:] == ["3", "4 (undone)", "5 (undone)"]
+    assert len(explorer.scene.memory) == 4
+    explorer.redo.click()
+    assert explorer.value.memory is whole
+    assert explorer.redo.disabled
+    explorer.strip.picked = 0
+    assert explorer.value.at == START
+    assert explorer.undo.disabled
+    assert explorer.screen.src == data_uri(whole.views.image[0])  # where one stands, not the last
+    assert explorer.context.items == []
+    explorer.strip.picked = 4  # the first of the second step's views
+    assert (explorer.value.at, explorer.strip.picked) == (1, 5)
+
+
+def test_walking_on_from_an_earlier_step_branches(explore):
+    explorer = walked(explore(), "forward", "right")
+    assert len(explorer.branches.children) == 0
+    explorer.settings.policy.value = "temporal"
+    explorer.strip.picked = 2
+    walked(explorer, "left")
+    assert explorer.value.leaves() == [1, 2]
+    first, second = explorer.branches.children
+    titles = [row.children[0].children[1].value for row in (first, second)]
+    assert "another branch" in titles[0]
+    assert "temporal, 2 steps: you are here" in titles[1]
+    assert [item["label"] for item in first.children[1].items] == ["right 20"]
+    first.children[0].children[0].click()
+    assert explorer.value.at == 1
+    explorer.go(START)  # ahead lies the youngest branch
+    youngest = explorer.value.nodes[2].step.views.image[-1]
+    assert explorer.strip.items[-1]["src"] == data_uri(youngest)
+
+
+def test_keys_walk_undo_and_redo(explore):
+    explorer = explore()
+    for number, key in enumerate(("w", "ArrowLeft", "u", "u", "y"), 1):
+        explorer.screen.pressed = [key, number]
+        explorer.wait(30)
+    assert [node.label for node in explorer.value.nodes] == ["forward 0.4", "left 20"]
+    assert explorer.value.at == 0
+    explorer.screen.pressed = ["x", 6]
+    assert explorer.value.at == 0
+
+
+def test_moves_that_cannot_be_made_are_told(explore):
+    explorer = explore()
+    explorer.settings.degrees.value, explorer.settings.views.value = 60.0, 1
+    before = walked(explorer, "look up").value
+    assert before.at == 0  # at a ceiling that nobody saw: the nearest poses were retrieved
+    for verb, message in (("look up", "straight up is 30.0 degrees away"), ("jump", "verbs are")):
+        explorer.move(verb)
+        assert message in explorer.message.text
+        assert explorer.value is before
+    explorer.screen.pressed = ["y", 1]
+    assert "nothing to redo" in explorer.message.text
+    explorer.go(START)
+    explorer.screen.pressed = ["u", 2]
+    assert "nothing to undo" in explorer.message.text
+
+
+def test_a_step_that_fails_loses_nothing(explore, box):
+    paints = Paints(box)
+    explorer = walked(explore(paints), "right")
+    before, paints.fails = explorer.value, True
+    walked(explorer, "right")
+    assert explorer.message.text == "The step failed, and nothing was lost: out of paint"
+    assert explorer.value is before
+    paints.fails = False
+    assert len(walked(explorer, "right").value.nodes) == 2
+
+
+def test_a_cancelled_step_is_not_remembered_and_only_one_is_taken_at_a_time(explore, box):
+    paints = Paints(box, waits=True)
+    explorer = explore(paints)
+    before = explorer.value
+    explorer.move("right")
+    try:
+        assert paints.entered.wait(30)
+        for attempt in (
+            lambda: explorer.move("left"),
+            lambda: explorer.go(START),
+            explorer.undo.click,
+            lambda: explorer.file("save"),
+            explorer.start_own,
+        ):
+            explorer.message.say("")
+            attempt()
+            assert explorer.message.text == BUSY
+        assert not explorer.cancel.disabled
+        explorer.cancel.click()
+    finally:
+        paints.go.set()
+    explorer.wait(30)
+    assert explorer.message.text == "Cancelled: nothing was remembered."
+    assert explorer.value is before
+    assert explorer.screen.src == data_uri(before.memory.views.image[0])
+    assert explorer.cancel.disabled
+    assert len(walked(explorer, "right").value.nodes) == 1
+
+
+def test_a_walk_is_saved_loaded_and_exported(explore, tmp_path):
+    explorer, folder = explore(), tmp_path / "walk"
+    explorer.folder.value = str(folder)
+    explorer.files["export"].click()
+    assert "nothing to export" in explorer.message.text
+    walked(explorer, "forward")
+    for what in ("save", "export"):
+        explorer.files[what].click()
+        assert str(folder) in explorer.message.text
+    assert (folder / "walk.mp4").stat().st_size > 1000
+    assert (folder / "transforms.json").exists()
+    saved = explorer.value
+    (tmp_path / "file").write_text("")
+    explorer.folder.value = str(tmp_path / "file")
+    for what in ("save", "load", "export"):
+        explorer.message.say("")
+        explorer.file(what)
+        assert str(tmp_path / "file") in explorer.message.text
+        assert 'role="alert"' in explorer.message.value
+        assert explorer.value is saved
+    explorer.folder.value = str(folder)
+    explorer.file("load")
+    assert explorer.message.text == f"loaded {saved.memory}"
+    assert same(tables(explorer.value.memory), tables(saved.memory))
+    assert torch.equal(explorer.value.camera.world_from_cam, saved.camera.world_from_cam)
+    assert explorer.scene.memory is explorer.value.memory
+
+
+def upload(name, content):
+    now = datetime.now(timezone.utc)
+    file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
+    return ({**file, "last_modified": now},)
+
+
+def test_an_image_of_ones_own_can_be_walked_into(explore):
+    explorer = explore()
+    before, own = explorer.value, explorer.own
+    for image, kind, message in (
+        (None, "photo on a wall", "no image was chosen"),
+        (b"not an image", "photo on a wall", "image"),
+        ("png", "photo with depth", "upload its depth too"),
+        ("png", "panorama", "twice as wide as high"),
+    ):
+        png = io.BytesIO()
+        Image.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(png, "png")
+        if image is not None:
+            own.image.value = upload("my.png", png.getvalue() if image == "png" else image)
+        own.kind.value = kind
+        own.start.click()
+        assert message in explorer.message.text
+        assert explorer.value is before
+    own.kind.value = "photo on a wall"
+    own.start.click()
+    assert torch.all(explorer.value.memory.views.depth == WALL)
+    assert explorer.value.memory.views.image.mean() == pytest.approx(99 / 255, abs=0.01)
+    npy = io.BytesIO()
+    np.save(npy, np.full((12, 16), 1.5))
+    own.depth.value, own.kind.value = upload("my.npy", npy.getvalue()), "photo with depth"
+    own.fov.value = 60.0
+    own.start.click()
+    assert torch.all(explorer.value.memory.views.depth == 1.5)
+    focal = explorer.value.camera.K[0, 0]
+    assert float(focal) == pytest.approx(0.5 / np.tan(np.deg2rad(30)), rel=1e-4)
+
+
+def test_another_example_is_another_journey(explore):
+    explorer = walked(explore(), "right")
+    explorer.example.value = "photo with stereo depth"
+    assert explorer.value.nodes == ()
+    assert len(explorer.value.memory) == 1
+    assert explorer._place.children == (explorer.scene,)
+    assert explorer.scene.memory is explorer.value.memory
+    assert "a photograph with depth" in explorer.message.text
+    explorer.settings.truth.value = True
+    assert explorer.truth.caption == "the truth is not known here"
+
+
+def test_the_truth_stands_beside_and_the_scene_takes_colours_and_clicks(explore, box):
+    explorer = explore()
+    explorer.settings.color.value = "votes for"
+    assert explorer.scene.color == "image"  # nothing was retrieved yet
+    explorer.settings.truth.value = True
+    walked(explorer, "right")
+    assert explorer.scene.color == "votes for"
+    assert explorer.truth.caption == "the truth"
+    assert explorer.truth.src == data_uri(box.render(box.look(20.0), H, W).image[0])
+    explorer.scene.pick(view=1)
+    assert explorer.screen.caption == "selected: view 1, given"
+    explorer.beginning = Beginning(explorer.beginning.given, Nowhere(), "")
+    explorer.go(START)
+    assert explorer.truth.caption == "no truth here: inside a wall"
+
+
+@pytest.mark.parametrize("how", [{"example": "attic"}, {"policy": "best"}])
+def test_explorers_refuse_what_there_is_not(how):
+    with pytest.raises(ValueError, match=r"need an example .* and a policy"):
+        Explorer(**how)
+
+
+# ---- PolicyRace ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tour(box):
+    """Two steps of two cameras; the last two stand where the first two stood."""
+    path, twin = box.look(20.0, 40.0, 20.0, 40.0), torch.tensor([-1, -1, 0, 1])
+    return evaluate.Tour(box.look(0.0, 180.0), path, slice(2, 4), twin)
+
+
+def test_a_race_is_walks_and_their_evaluation(box, tour):
+    names, size = ("coverage", "temporal"), (H, W)
+    race = PolicyRace(box, tour, names, Paints(box), k=1, m=2, size=size)
+    race.run()
+    race.wait(60)
+    start, means = vm.begin(box.render(tour.given, *size)), {}
+    for name in names:
+        steps = list(vm.walk(start, tour.cameras, Paints(box), policy=name, k=1, m=2))
+        assert same(tables(race.value[name][-1].memory), tables(steps[-1].memory))
+        shares = [evaluate.coverage(box, step, 24) for step in steps]
+        assert race.coverage[name] == [share / best for share, best in shares]
+        images = torch.cat([step.views.image for step in steps])
+        assert race.returns[name] == [evaluate.psnr(images[i + 2], images[i]) for i in (0, 1)]
+        means[name] = sum(race.coverage[name])
+    assert means["coverage"] > means["temporal"]
+    assert race.message.text == "finished: coverage is ahead"
+    assert race.progress.value == 4
+    assert [item["label"] for item in race.latest.items] == list(names)
+    assert [item["color"] for item in race.latest.items] == [POLICY_COLORS[n] for n in names]
+    assert all(bytes(chart.value[:2]) == b"\xff\xd8" for chart in race.charts)  # JPEG
+    assert (race.start.disabled, race.cancel.disabled) == (False, True)
+    assert repr(race) == f"PolicyRace(coverage, temporal: {tour})"
+
+
+def test_a_race_can_be_cancelled_and_run_again(box, tour):
+    paints = Paints(box, waits=True)
+    race = PolicyRace(box, tour, ["temporal"], paints, k=1, m=4, size=(H, W))
+    race.start.click()
+    try:
+        assert paints.entered.wait(30)
+        race.run()
+        assert race.message.text == "a race is running"
+        assert (race.start.disabled, race.cancel.disabled) == (True, False)
+        race.cancel.click()
+    finally:
+        paints.go.set()
+    race.wait(60)
+    assert race.message.text.startswith("cancelled; so far")
+    assert race.latest.items == []
+    race.run()
+    race.wait(60)
+    assert len(race.value["temporal"]) == len(race.latest.items) == 1
+    paints.fails = True
+    race.run()
+    race.wait(60)
+    assert race.message.text == "The race stopped: out of paint"
+    race.racers.value = ()
+    race.run()
+    assert race.message.text == "choose a policy"
+
+
+@pytest.mark.parametrize("policies", [["coverage", "best"], []])
+def test_races_refuse_policies_that_there_are_not_and_none(box, tour, policies):
+    with pytest.raises(ValueError, match="choose some of"):
+        PolicyRace(box, tour, policies)

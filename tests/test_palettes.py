@@ -1,0 +1,227 @@
+"""Palettes: what every colour mode says of a surfel, against references by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from matplotlib import colormaps
+
+from vmemkit.memory import Memory, begin
+from vmemkit.palettes import (
+    AMOUNTS,
+    ASIDE,
+    DIM,
+    MODES,
+    OF_RETRIEVAL,
+    amounts,
+    legend,
+    spotlight,
+    surfel_colors,
+)
+from vmemkit.pictures import PALE, SHADE, look, view_colors
+from vmemkit.retrieval import retrieve
+
+FEW, MANY = (torch.tensor(colormaps[AMOUNTS].colors[i]).float() for i in (0, -1))
+
+
+@pytest.fixture(scope="module")
+def memory(box):
+    """Views 0 and 1 share what is between them; view 2 looks away from both."""
+    return box.memory(0.0, 40.0, 180.0)
+
+
+@pytest.fixture(scope="module")
+def retrieval(memory, box):
+    """A look between the first two views, answered by the second and the last."""
+    found = retrieve(memory, box.look(20.0), 2, "coverage")
+    return replace(found, chosen=torch.tensor([1, 2]))
+
+
+def saw(memory):
+    """The views that saw each surfel, oldest first."""
+    seen = [[] for _ in range(len(memory.surfels))]
+    for surfel, view in zip(memory.sightings.surfel, memory.sightings.view, strict=True):
+        seen[int(surfel)].append(int(view))
+    return seen
+
+
+def unshaded(memory, colors):
+    """The colours without the surfels' own brightness."""
+    return colors / (1 - SHADE + SHADE * memory.surfels.color.mean(-1, keepdim=True))
+
+
+def by_hand(memory, color_of):
+    return torch.stack([torch.as_tensor(color_of(i)) for i in range(len(memory.surfels))])
+
+
+def test_images_colour_surfels_as_their_pixels_were_and_are_handed_out_as_copies(memory):
+    colors = surfel_colors(memory, "image")
+    assert torch.equal(colors, memory.surfels.color)
+    colors.zero_()
+    assert memory.surfels.color.any()
+
+
+def test_normals_say_which_way_a_wall_faces(box):
+    memory = begin(box.render(box.look(0.0, 90.0, pitch=-30.0)))
+    colors, at = surfel_colors(memory, "normal"), memory.surfels.position
+    floor, ahead, right = (at[:, axis] > box.half[axis] - 1e-3 for axis in (1, 2, 0))
+    for wall, color in ((floor, (0.5, 1, 0.5)), (ahead, (0.5, 0.5, 1)), (right, (1, 0.5, 0.5))):
+        assert wall.sum() > 10
+        assert torch.allclose(colors[wall].median(0).values, torch.tensor(color), atol=1e-3)
+
+
+def test_the_newest_view_is_the_last_that_saw_a_surfel(memory):
+    seen = saw(memory)
+    assert any(len(views) == 2 for views in seen)
+    hues = view_colors(3)
+    expected = by_hand(memory, lambda i: hues[seen[i][-1]])
+    colors = surfel_colors(memory, "newest view")
+    torch.testing.assert_close(unshaded(memory, colors), expected)
+
+
+def test_sightings_go_from_dark_for_one_to_bright_for_the_most(memory):
+    seen = saw(memory)
+    assert {len(views) for views in seen} == {1, 2}
+    expected = by_hand(memory, lambda i: FEW if len(seen[i]) == 1 else MANY)
+    colors = surfel_colors(memory, "sightings")
+    torch.testing.assert_close(unshaded(memory, colors), expected)
+
+
+def test_vote_weights_are_the_pixels_that_a_surfel_won_and_grey_where_there_are_none(
+    memory, retrieval
+):
+    won = torch.zeros(len(memory.surfels))
+    for surfel in retrieval.splat.surfel.flatten().tolist():
+        if surfel >= 0:
+            won[surfel] += 1
+    colors = unshaded(memory, surfel_colors(memory, "vote weight", retrieval))
+    assert 0 < (won == 0).sum() < len(won)
+    assert torch.allclose(colors[won == 0], torch.tensor(ASIDE))
+    torch.testing.assert_close(
+        colors[won == won.max()], MANY.expand(int((won == won.max()).sum()), 3)
+    )
+    few, many = won[won > 0].argsort()[[0, -1]].tolist()
+    assert colors[won > 0][few].mean() < colors[won > 0][many].mean()
+
+
+def test_votes_for_names_the_first_chosen_view_among_what_the_targets_see(memory, retrieval):
+    seen, looked = saw(memory), set(retrieval.splat.surfel.flatten().tolist())
+
+    def color(i):
+        if i not in looked:
+            return torch.full((3,), ASIDE)
+        chosen = [view for view in retrieval.chosen.tolist() if view in seen[i]]
+        return view_colors(3)[chosen[0]] if chosen else torch.full((3,), PALE)
+
+    colors = unshaded(memory, surfel_colors(memory, "votes for", retrieval))
+    expected = by_hand(memory, color)
+    torch.testing.assert_close(colors, expected)
+    kinds = expected.unique(dim=0)
+    assert len(kinds) == 3  # view 1, pale and grey; view 2 saw nothing that is asked about
+
+
+def test_the_order_of_choice_decides_whose_colour_a_shared_surfel_has(memory, retrieval):
+    shared = [i for i, views in enumerate(saw(memory)) if views == [0, 1]]
+    looked = retrieval.splat.surfel.unique().tolist()
+    shared = [i for i in shared if i in looked]
+    for chosen in ([0, 1], [1, 0]):
+        asked = replace(retrieval, chosen=torch.tensor(chosen))
+        colors = unshaded(memory, surfel_colors(memory, "votes for", asked))[shared]
+        torch.testing.assert_close(colors, view_colors(3)[chosen[0]].expand_as(colors))
+
+
+@pytest.mark.parametrize("mode", OF_RETRIEVAL)
+def test_policies_that_do_not_look_are_asked_what_their_targets_would_see(memory, box, mode):
+    blind = retrieve(memory, box.look(20.0), 2, "temporal")
+    assert blind.splat is None
+    looking = replace(blind, splat=look(memory, blind.query))
+    colors = surfel_colors(memory, mode, blind)
+    assert torch.equal(colors, surfel_colors(memory, mode, looking))
+    assert len(unshaded(memory, colors).round(decimals=4).unique(dim=0)) > 1
+
+
+def test_amounts_are_even_on_a_scale_of_doublings_and_zero_is_grey():
+    colors = amounts(torch.tensor([0.0, 1.0, 4.0, 16.0]))
+    table = torch.tensor(colormaps[AMOUNTS].colors).float()
+    assert torch.equal(colors[0], torch.full((3,), ASIDE))
+    assert torch.equal(colors[1], FEW)
+    assert torch.equal(colors[2], table[round((len(table) - 1) / 2)])
+    assert torch.equal(colors[3], MANY)
+
+
+def test_amounts_that_are_all_one_are_few_and_amounts_of_nothing_are_grey():
+    assert torch.equal(amounts(torch.ones(2)), FEW.expand(2, 3))
+    assert torch.equal(amounts(torch.zeros(2)), torch.full((2, 3), ASIDE))
+
+
+def test_a_spotlight_fades_what_its_views_did_not_see_and_colours_what_they_did(memory):
+    colors, seen = surfel_colors(memory, "normal"), saw(memory)
+    lit = spotlight(memory, colors, torch.tensor([1]))
+    own = torch.tensor([1 in views for views in seen])
+    assert 0 < own.sum() < len(own)
+    assert torch.allclose(lit[~own], colors[~own] + DIM * (1 - colors[~own]))
+    hue = torch.nn.functional.normalize(view_colors(2)[1], dim=0)
+    assert (torch.nn.functional.normalize(lit[own], dim=-1) @ hue).min() > 0.9999
+    bright = colors[own].mean(-1).argsort()[[0, -1]]
+    assert lit[own][bright[0]].mean() < lit[own][bright[1]].mean()  # shapes stay readable
+
+
+def test_a_spotlight_of_several_views_gives_each_surfel_to_the_first_that_is_named(memory):
+    colors, seen = surfel_colors(memory, "image"), saw(memory)
+    lit = spotlight(memory, colors, torch.tensor([1, 0]))
+    for i, views in enumerate(seen):
+        first = next((view for view in (1, 0) if view in views), None)
+        if first is None:
+            assert torch.allclose(lit[i], colors[i] + DIM * (1 - colors[i]))
+        else:
+            hues = torch.stack([lit[i], view_colors(2)[first]])
+            assert torch.nn.functional.normalize(hues, dim=-1).prod(0).sum() > 0.9999
+
+
+def test_a_spotlight_of_no_view_fades_everything_and_none_at_all_lights_everything(memory):
+    colors = surfel_colors(memory, "image")
+    assert torch.equal(spotlight(memory, colors, None), colors)
+    nobody = spotlight(memory, colors, torch.zeros(0, dtype=torch.long))
+    assert torch.allclose(nobody, colors + DIM * (1 - colors))
+
+
+def test_legends_tell_the_greatest_amounts(memory, retrieval):
+    most = int(torch.bincount(retrieval.splat.surfel[retrieval.splat.surfel >= 0]).max())
+    assert "yellow 2 times" in legend(memory, "sightings")
+    assert "yellow 1 times" in legend(memory.truncate(1), "sightings")
+    assert most > 2
+    assert f"yellow {most}," in legend(memory, "vote weight", retrieval)
+    for mode in set(MODES) - {"sightings", "vote weight"}:
+        assert legend(memory, mode, retrieval) == MODES[mode]
+
+
+def test_modes_that_there_are_not_are_refused_with_those_there_are(memory):
+    with pytest.raises(ValueError, match="unknown colour mode 'depth': choose from image"):
+        surfel_colors(memory, "depth")
+
+
+@pytest.mark.parametrize("mode", OF_RETRIEVAL)
+def test_modes_about_a_retrieval_need_one(memory, mode):
+    with pytest.raises(ValueError, match=f"'{mode}' is about a retrieval"):
+        surfel_colors(memory, mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_colours_every_surfel_within_range(memory, retrieval, device, mode):
+    there = memory.to(device)
+    query, splat = retrieval.query.to(device), retrieval.splat.to(device)
+    asked = replace(retrieval, chosen=retrieval.chosen.to(device), query=query, splat=splat)
+    colors = surfel_colors(there, mode, asked)
+    assert colors.shape == (len(memory.surfels), 3)
+    assert colors.dtype == torch.float32
+    assert 0 <= colors.min() <= colors.max() <= 1
+    torch.testing.assert_close(colors.cpu(), surfel_colors(memory, mode, retrieval))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_empty_memory_has_no_colours_and_a_legend(retrieval, mode):
+    empty = Memory.empty()
+    colors = surfel_colors(empty, mode, retrieval)
+    assert colors.shape == (0, 3)
+    assert spotlight(empty, colors, torch.zeros(0, dtype=torch.long)).shape == (0, 3)
+    assert legend(empty, mode, retrieval) == MODES[mode].format(most=0)
