@@ -5,7 +5,7 @@ import torch
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose, project, unproject
 from vmemkit.evaluate import psnr
-from vmemkit.generate import IMAGINED, SEEN, Warp, WarpConfig
+from vmemkit.generate import IMAGINED, SEEN, Warp, WarpConfig, context_discs, warp
 from vmemkit.houses import rooms
 from vmemkit.trajectory import moves
 
@@ -125,3 +125,29 @@ def test_a_context_without_views_or_depth_is_refused(house):
     for bad in (context[:0], context.replace(depth=None)):
         with pytest.raises(ValueError, match="context views with depth"):
             list(Warp()(bad, facing(house), torch.Generator()))
+
+
+def test_a_context_of_which_nothing_is_left_is_filled_like_a_target_that_sees_nothing(box):
+    """Imagined views at arm's length in a room that given views looked through."""
+    seen = box.render(box.look(*range(0, 360, 45)))
+    made = seen.replace(
+        depth=torch.full_like(seen.depth, 0.3),
+        given=torch.zeros_like(seen.given),
+        confidence=torch.ones_like(seen.depth),
+    )
+    config = WarpConfig()
+    discs = context_discs(made[:1], seen, config)
+    assert len(discs) == 0
+    state = warp(made[:1], discs, seen.cameras[:2], 24, 32, config)
+    assert not state.image.any()
+    assert state.depth.isnan().all()
+    assert not state.confidence.any()
+
+
+def test_a_context_that_knows_no_depth_makes_views_that_can_be_remembered(box):
+    seen = box.render(box.look(0.0, 40.0))
+    blind = seen.replace(
+        depth=torch.full_like(seen.depth, torch.nan), given=torch.zeros_like(seen.given)
+    )
+    *_, made = Warp()(blind, seen.cameras, torch.Generator())
+    assert made.depth.isfinite().all()

@@ -409,3 +409,24 @@ def test_any_callable_of_the_signature_is_a_policy(memory):
         return replace(inner, policy="first", chosen=torch.arange(k))
 
     assert retrieve(memory, BOX.look(0.0), 2, first).chosen.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        torch.tensor([0, 0]),
+        torch.tensor([-1]),
+        torch.tensor([9]),
+        torch.tensor([0, 1, 2]),
+        torch.tensor([], dtype=torch.int64),
+    ],
+)
+def test_a_policy_of_ones_own_must_choose_different_views_that_there_are(box, chosen):
+    memory = box.memory(0, 40, 80)
+
+    def careless(memory, targets, k, config):
+        found = retrieve(memory, targets, k, "temporal", config)
+        return replace(found, chosen=chosen)
+
+    with pytest.raises(ValueError, match="a policy must choose"):
+        retrieve(memory, box.look(10.0), 2, careless)

@@ -62,6 +62,17 @@ def test_a_generator_that_makes_nothing_is_told_so(start):
         vm.step(memory, tour.cameras[:2], generator=lambda context, targets, rng: iter(()))
 
 
+def test_a_generator_that_makes_too_few_views_is_told_so(start):
+    _, tour, memory = start
+
+    def lazy(context, targets, rng):
+        *_, last = vm.Warp()(context, targets, rng)
+        yield last[:1]
+
+    with pytest.raises(ValueError, match="each of 2 targets"):
+        vm.step(memory, tour.cameras[:2], generator=lazy)
+
+
 def test_steps_chain_and_a_step_alone_does_the_same(start):
     _, tour, memory = start
     first, second = vm.walk(memory, tour.cameras[:4], m=2)

@@ -27,6 +27,7 @@ from vmemkit.views import Views, seen_through
 
 # Confidence of a pixel that goes back to a given view, and of one that was filled.
 SEEN, IMAGINED = 2.0, 1.0
+NOWHERE = 2.0  # world units: depth where not even the context knows any
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,6 +137,9 @@ def warp(
     context: Views, discs: Discs, targets: Cameras, height: int, width: int, config: WarpConfig
 ) -> Generation:
     """The targets as far as the context shows them; elsewhere colour 0, depth NaN, confidence 0."""
+    if len(discs) == 0:  # all that the context imagined has been seen to be empty
+        blank = context.image.new_zeros(len(targets), height, width)
+        return Generation(blank[:, None].expand(-1, 3, -1, -1), blank + torch.nan, blank)
     seen = splat(discs.surfels, targets, height, width, SplatConfig(scale=config.scale))
     hit = seen.surfel >= 0
     depth = torch.where(hit, seen.depth, torch.nan)
@@ -166,7 +170,7 @@ def fill(
     all round ("columns"), by a library's content-aware inpainting ("exemplar"), or smoothly.
     Depth that would stand where a given view looked through empty space stays NaN: the pixel is
     painted, but not remembered (unless nothing would be). A target that sees nothing is filled as a
-    surface at the context's median depth.
+    surface at the context's median depth, or at NOWHERE.
     """
     image, known = state.image, state.confidence > 0
     narrow = bool((~known).float().mean() < config.crack)
@@ -176,6 +180,7 @@ def fill(
         depth = fill_depth(state.depth[0], known[0])[None]
     else:
         depth = torch.full_like(state.depth, float(context.depth.nanmedian()))
+        depth = depth.nan_to_num(NOWHERE)
     anchor = known & ~_in_front_of_holes(depth, known, config)
     anchor = anchor if anchor.any() else known
     if narrow:

@@ -125,8 +125,21 @@ def retrieve(
     check(targets)
     if isinstance(policy, str) and policy not in POLICIES:
         raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
-    chosen = POLICIES[policy] if isinstance(policy, str) else policy
-    return chosen(memory, targets.to(memory.device), k, config or RetrievalConfig())
+    choose = POLICIES[policy] if isinstance(policy, str) else policy
+    found = choose(memory, targets.to(memory.device), k, config or RetrievalConfig())
+    _check_chosen(found.chosen, k, len(memory))
+    return found
+
+
+def _check_chosen(chosen: object, k: int, views: int) -> None:
+    """Policies are anybody's. Errors: ValueError for what are not up to k different views."""
+    if not isinstance(chosen, Tensor) or chosen.ndim != 1 or chosen.dtype != torch.int64:
+        raise ValueError(f"a policy must choose an int64 tensor [k] of views, got {chosen!r}")
+    ids = chosen.tolist()
+    if not 1 <= len(set(ids)) == len(ids) <= k or not all(0 <= view < views for view in ids):
+        raise ValueError(
+            f"a policy must choose 1 to {k} different views of 0 to {views - 1}, got {ids}"
+        )
 
 
 # The paper's policy, ours, and the released code's.

@@ -92,6 +92,10 @@ def stages(
         clock = time.perf_counter()
     if not states:
         raise ValueError("the generator made nothing: it must yield at least one Generation")
+    if len(states[-1].image) != len(targets):
+        raise ValueError(
+            f"the generator must make a view for each of {len(targets)} targets, got {states[-1]}"
+        )
     made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
     views = Views(targets, made.image, given, made.depth, made.confidence)
     maps = reconstructor(views)
