@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 PORT ?= 8888
+JOBS ?= 2
 
 # Idle threads sleep instead of spinning: it matters where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -18,8 +19,8 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -rs
-	$(BIN)/python -m pytest -q -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
+	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
 
 # JupyterLab on the notebooks.
