@@ -48,7 +48,8 @@ inspector
 WATCH = """([selector, words, until]) => {
   const found = [...document.querySelectorAll(selector)].filter(e => e.textContent.includes(words));
   window.changed = null;
-  const observer = new MutationObserver(() => {
+  window.observer?.disconnect();
+  const observer = window.observer = new MutationObserver(() => {
     const there = found.some(e => e.textContent.includes(until));
     if (window.changed === null && there) window.changed = performance.now();
   });
@@ -82,6 +83,7 @@ def measure(page, lab: str, root: Path, height: int) -> dict[str, float]:
         act = lambda: page.keyboard.press("ArrowRight")  # noqa: E731
         return waited(page, ".vmemkit-screen", "each pixel in the colour", act)
 
+    ask(page, "inspector.scene.look_at_all()")
     canvas = page.locator("canvas").last
     canvas.scroll_into_view_if_needed()
     places = iter(surfels_in_sight(page, canvas, "inspector.scene", TIMES))

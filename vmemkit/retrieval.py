@@ -127,6 +127,8 @@ def retrieve(
         raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
     choose = POLICIES[policy] if isinstance(policy, str) else policy
     found = choose(memory, targets.to(memory.device), k, config or RetrievalConfig())
+    if not isinstance(found, Retrieval):
+        raise ValueError(f"a policy must return a Retrieval, got {found!r:.80}")
     _check_chosen(found.chosen, k, len(memory))
     return found
 

@@ -27,7 +27,7 @@ from vmemkit.trajectory import moves
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, vote_table
 
-VARIANTS = ("here", "the paper", "the released code")  # of surfel_votes
+VARIANTS = ("this package", "the paper", "the released code")  # of surfel_votes
 PAPER = {"query": "mean", "vote": "frequency", "suppression": "hard"}
 # (control, verb for more, verb for less, limit, step of the slider, step of the buttons)
 MOVES = (
@@ -86,6 +86,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self.color.observe(recolor, "value")
         super().__init__(self._layout())
         self.redraw()
+        self.scene.look_from(self.query_targets[0])
 
     def __repr__(self) -> str:
         return f"RetrievalInspector({len(self.memory)} views, {len(self.targets)} targets)"
@@ -118,6 +119,8 @@ class RetrievalInspector(ipywidgets.VBox):
             return
         self.message.say("")
         self.value = found
+        self.variant.disabled = "surfel_votes" not in found  # the others have no variants
+        self.query.disabled = len(targets) == 1  # one target is all, the mean and the last
         self._show_splat(targets)
         first = found[self.policy.value]
         self.scene.update(retrieval=first, color=self.color.value, lit=None)
@@ -147,7 +150,7 @@ class RetrievalInspector(ipywidgets.VBox):
                 self.memory, targets, self._k, RetrievalConfig(rows=2 * TRUTH_ROWS)
             )
         except ValueError as error:  # a camera inside a wall sees no truth
-            return f"(true coverage unknown: {error})"
+            return f"(true coverage unknown: {str(error).split(':')[0]})"
         share, top = (float(visible[r.chosen].any(0).float().mean()) for r in (retrieval, best))
         return f"truly covers {share:.0%} of the pixels, the best choice {top:.0%}"
 
@@ -184,7 +187,7 @@ class RetrievalInspector(ipywidgets.VBox):
             options=list(POLICIES), value=policy, description="policy", **some
         )
         self.rival = ipywidgets.Dropdown(
-            options=[NOTHING, *POLICIES], value=rival, description="beside it", **some
+            options=[NOTHING, *POLICIES], value=rival, description="compare with", **some
         )
         most = min(MAX_K, len(self.memory))
         self.k = ipywidgets.IntSlider(min(4, most), 1, most, description="K views")
@@ -196,7 +199,7 @@ class RetrievalInspector(ipywidgets.VBox):
         )
         self.variant = ipywidgets.Dropdown(options=VARIANTS, description="votes as in", **some)
         self.look = ipywidgets.Dropdown(
-            options=["colour", "depth", "cosine"], description="splat as", **some
+            options=["colour", "depth", "cosine"], description="left picture", **some
         )
         modes = ["votes for", "vote weight", "image", "sightings"]
         self.color = ipywidgets.Dropdown(options=modes, description="3-D colour", **some)

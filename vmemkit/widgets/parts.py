@@ -116,6 +116,7 @@ def vote_table(memory: Memory, retrieval: Retrieval) -> str:
     rows = sorted([*rows, *chosen], key=lambda view: -float(votes[view]))
     low, high = min(0.0, float(votes.min())), float(votes.max())
     return (
+        "<small>votes, and the order of choice</small>"
         "<table style='border-spacing:4px 1px;line-height:17px'>"
         + "".join(
             _bar(memory, retrieval, view, (float(votes[view]) - low) / max(high - low, 1e-9))

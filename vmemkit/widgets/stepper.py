@@ -153,7 +153,8 @@ class StepThrough(ipywidgets.VBox):
         first = len(self.memory)
         views = f"views {first} to {first + len(self.targets) - 1}"
         where = "the walk has ended" if ended else f"step {len(self.value)}: {views}"
-        self.where.value = f"&nbsp; {where} &nbsp;·&nbsp; {self.memory}"
+        memory = self._done[-1].made if self._finished else self.memory
+        self.where.value = f"&nbsp; {where} &nbsp;·&nbsp; {memory}"
 
     def _show(self, stage: Stage) -> None:
         show = (self._retrieved, self._generated, self._reconstructed, self._written)
@@ -165,7 +166,8 @@ class StepThrough(ipywidgets.VBox):
         chosen = retrieval.chosen.tolist()
         shares = explained(memory, retrieval).mean(0).tolist()
         labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
-        says = f"{retrieval.policy} chose views {', '.join(map(str, chosen))} of {len(memory)}"
+        views = f"view{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
+        says = f"{retrieval.policy} chose {views} ({len(memory)} in memory)"
         panel.shows(votes, "who saw the targets", says, stage.seconds)
         panel.gallery.show(memory.views.image[retrieval.chosen], chosen, labels)
         self.panels["generate"].waits(
@@ -203,7 +205,10 @@ class StepThrough(ipywidgets.VBox):
         again = len(after.sightings) - len(before.sightings) - new
         says = f"{new:,} new surfels, {again:,} sightings of old ones"
         self.panels["write"].shows(
-            image, "bright: new surfels; dark: seen again", says, stage.seconds
+            image,
+            "in the colour of the last view that saw it; new surfels bright, old ones dark",
+            says,
+            stage.seconds,
         )
 
 

@@ -36,7 +36,7 @@ class MemoryViewer(ipywidgets.VBox):
         self.gallery, self.panel = Gallery(height=54), Screen(width=PANEL)
         ipywidgets.link((self.play, "value"), (self.time, "value"))
         self.time.observe(self._travel, "value")
-        self.color.observe(lambda change: self.scene.update(color=change["new"]), "value")
+        self.color.observe(self._recolor, "value")
         self.scene.observe(self._picked, ["picked_view", "picked_surfel"])
         self.gallery.observe(self._chosen, "picked")
         kinds = ["given" if given else "generated" for given in memory.views.given.tolist()]
@@ -57,7 +57,13 @@ class MemoryViewer(ipywidgets.VBox):
 
     def _travel(self, change: dict) -> None:
         self.scene.update(memory=self.memory.truncate(change["new"]))
-        self._show_panel(self.scene.picked_view)
+        self.scene.pick(self.scene.picked_surfel, self.scene.picked_view)  # by those who saw it yet
+        self._picked(change)
+
+    def _recolor(self, change: dict) -> None:
+        """Another colour mode, of all surfels: what was picked is let go."""
+        self.scene.pick()
+        self.scene.update(color=change["new"])
 
     def _chosen(self, change: dict) -> None:
         if change["new"] != self.scene.picked_view:
