@@ -146,7 +146,7 @@ class Scene3D(ipywidgets.VBox):
         self.memory, self.color, self.retrieval = memory, color, retrieval
         self.path, self.lit = path, lit_views
         views = None if lit_views is None else torch.tensor(lit_views, device=memory.device).long()
-        self.paint = spotlight(memory, colors, views).cpu() if views is not None else colors.cpu()
+        self.paint = spotlight(memory, colors, views).cpu()
         if len(memory.surfels) > self._fitted and self._untouched():
             self.look_at_all()
         drawn = self._discs.show(memory, self.paint, self.cap)

@@ -13,7 +13,6 @@ from vmemkit.demo import HEIGHT
 from vmemkit.explore import EXAMPLES, START, Beginning, Journey
 from vmemkit.generate import Generation, Generator
 from vmemkit.palettes import OF_RETRIEVAL
-from vmemkit.pictures import explained
 from vmemkit.reconstruct import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
@@ -21,7 +20,7 @@ from vmemkit.trajectory import moves
 from vmemkit.walk import STAGES, Stage, stages
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, Message, Worker, heading
+from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels
 
 SCREEN, TRUTH, SCENE = 480, 240, (640, 400)  # pixels
 KEYS = {  # keys, and the verbs of `trajectory.VERBS` that they stand for
@@ -224,8 +223,7 @@ class Explorer(ipywidgets.VBox):
         self.context.items = []
         if step is not None:
             chosen = step.retrieval.chosen.tolist()
-            shares = explained(step.before, step.retrieval).mean(0).tolist()
-            labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+            labels = share_labels(step.before, step.retrieval)
             self.context.show(step.context.image, chosen, labels)
         retrieval = None if step is None else step.retrieval
         self.scene.update(memory=memory, retrieval=retrieval, lit=None, color=self._scene_color())

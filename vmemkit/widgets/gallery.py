@@ -20,7 +20,6 @@ from torch import Tensor
 from vmemkit.scene3d import css
 
 QUALITY = 88  # of JPEG, of 100: pictures are small
-FRAME = 3  # pixels
 
 GALLERY = """
 function render({ model, el }) {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vmemkit.camera import Cameras, check
 from vmemkit.memory import Memory
-from vmemkit.pictures import DARK, explained, look, painted, seen_by, vote_map
+from vmemkit.pictures import DARK, look, painted, seen_by, vote_map
 from vmemkit.retrieval import (
     POLICIES,
     Retrieval,
@@ -25,7 +25,7 @@ from vmemkit.retrieval import (
 from vmemkit.scene3d import Scene3D, chip
 from vmemkit.trajectory import moves
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, vote_table
+from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, share_labels, vote_table
 
 VARIANTS = ("this package", "the paper", "the released code")  # of surfel_votes
 PAPER = {"query": "mean", "vote": "frequency", "suppression": "hard"}
@@ -105,7 +105,7 @@ class RetrievalInspector(ipywidgets.VBox):
         if not verbs:
             return given
         far = 1e3  # one camera per verb: only the last is wanted
-        poses = [moves(c, ", ".join(verbs), far, far).world_from_cam[-1] for c in _each(given)]
+        poses = [moves(c, ", ".join(verbs), far, far).world_from_cam[-1] for c in given]
         return Cameras(torch.stack(poses), given.K)
 
     def redraw(self) -> None:
@@ -250,9 +250,8 @@ class _Column(ipywidgets.VBox):
         if retrieval is None:
             return
         memory, chosen = self.inspector.memory, retrieval.chosen.tolist()
-        shares = explained(memory, retrieval).mean(0).tolist()
         self.title.value = f"<b>{retrieval.policy}</b> {truth}"
-        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+        labels = share_labels(memory, retrieval)
         titles = [f"view {view}: click to see which target pixels it saw" for view in chosen]
         self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles, picked=-1)
         self.votes.value = vote_table(memory, retrieval)
@@ -273,10 +272,6 @@ class _Column(ipywidgets.VBox):
             colors = torch.where(seen[:, None], colors, colors + FADED * (1 - colors))
             who = f"{float(seen.float().mean()):.0%} of the target pixels were seen by view {view}"
         self.map.show(mosaic(colors), who)
-
-
-def _each(cameras: Cameras) -> list[Cameras]:
-    return [cameras[i] for i in range(len(cameras))]
 
 
 def _grey(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:

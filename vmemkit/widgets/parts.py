@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.memory import Memory
+from vmemkit.pictures import explained
 from vmemkit.retrieval import Retrieval
 from vmemkit.scene3d import chip, css
 
@@ -104,6 +105,13 @@ def mosaic(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
     padded = torch.nn.functional.pad(torch.cat([images, blank]), (0, GAP, 0, GAP), value=WHITE)
     rows = [torch.cat([*row], -1) for row in padded.split(columns)]
     return torch.cat(rows, -2)[:, :-GAP, :-GAP]
+
+
+def share_labels(memory: Memory, retrieval: Retrieval) -> list[str]:
+    """The chosen views, each with the share of the target pixels that it explains."""
+    shares = explained(memory, retrieval).mean(0).tolist()
+    chosen = retrieval.chosen.tolist()
+    return [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
 
 
 def vote_table(memory: Memory, retrieval: Retrieval) -> str:

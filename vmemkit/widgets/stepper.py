@@ -11,12 +11,12 @@ from vmemkit.camera import Cameras, check
 from vmemkit.generate import Generator
 from vmemkit.memory import Memory
 from vmemkit.palettes import surfel_colors
-from vmemkit.pictures import DARK, explained, look, painted, recalled, vote_map
+from vmemkit.pictures import DARK, look, painted, recalled, vote_map
 from vmemkit.reconstruct import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig
 from vmemkit.walk import STAGES, Stage, Step, stages
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, Message, mosaic
+from vmemkit.widgets.parts import BUTTON, Message, mosaic, share_labels
 
 OLD = 0.4  # brightness of surfels that were there before
 SCREEN = 260  # pixels: width of a stage's pictures
@@ -164,8 +164,7 @@ class StepThrough(ipywidgets.VBox):
         panel, memory, retrieval = self.panels["retrieve"], self.memory, stage.made
         votes = mosaic(vote_map(memory, retrieval).permute(0, 3, 1, 2))
         chosen = retrieval.chosen.tolist()
-        shares = explained(memory, retrieval).mean(0).tolist()
-        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+        labels = share_labels(memory, retrieval)
         views = f"view{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
         says = f"{retrieval.policy} chose {views} ({len(memory)} in memory)"
         panel.shows(votes, "who saw the targets", says, stage.seconds)
