@@ -1,6 +1,8 @@
 """Trajectories: where the camera goes, by words, around a point, through keyframes or from a file.
 
 In: a start camera and what it shall do, or cameras to pass through. Out: `Cameras` (t,).
+The presets are those of Stable Virtual Camera (SEVA; Zhou et al. 2025, arXiv 2503.14489): formulas
+and numbers come from its released `get_preset_pose_fov`; `preset` says what differs.
 Paths turn about gravity, `up`. A world that came from elsewhere may have another one than
 `camera.UP`: nerfstudio's worlds have `up=(0, 0, 1)`. Everything is computed in float64, each move
 from its own start, and returned as float32, so that a circle of a hundred steps closes.
@@ -16,7 +18,7 @@ import torch
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation, Slerp
 
-from vmemkit.camera import TRANSLATION_WEIGHT, UP, Cameras, check, pose_distance
+from vmemkit.camera import TRANSLATION_WEIGHT, UP, Cameras, check, look_at, pose_distance
 from vmemkit.camera_files import (
     MAX_CAMERAS,
     Transforms,
@@ -29,11 +31,13 @@ from vmemkit.camera_files import (
 from vmemkit.structs import cat
 
 __all__ = [  # with the files of trajectories, which have a module of their own for its length
+    "PRESETS",
     "VERBS",
     "Transforms",
     "keyframes",
     "moves",
     "orbit",
+    "preset",
     "read_realestate10k",
     "read_transforms",
     "there_and_back",
@@ -56,6 +60,32 @@ VERBS = {
     "look up": ("look", (1, 0, 0)),
     "look down": ("look", (-1, 0, 0)),
 }
+# A preset is a kind of path with its size, in SEVA's numbers: degrees of an orbit, a roll and the
+# angle in which the subject sees a lemniscate; radii of a spiral (right, down, ahead); the last field
+# of view of a zoom over the first; the axis of a move (right, down, ahead).
+PRESETS = {
+    "orbit": ("orbit", 360.0),
+    "spiral": ("spiral", (0.5, 0.5, 0.2)),  # the function's default; SEVA's web demo: 1, 1, 0.5
+    "lemniscate": ("lemniscate", 60.0),
+    "zoom in": ("zoom", 0.28),
+    "zoom out": ("zoom", 1.5),
+    "dolly zoom in": ("dolly zoom", 0.28),
+    "dolly zoom out": ("dolly zoom", 1.5),
+    "move forward": ("move", (0, 0, 1)),
+    "move backward": ("move", (0, 0, -1)),
+    "move up": ("move", (0, -1, 0)),
+    "move down": ("move", (0, 1, 0)),
+    "move left": ("move", (-1, 0, 0)),
+    "move right": ("move", (1, 0, 0)),
+    "roll": ("roll", 360.0),
+}
+SUBJECT_DISTANCE = 10.0  # SEVA's demos look at a point 10 ahead
+MOVE_SHARE = 0.99 / SUBJECT_DISTANCE  # of the distance: SEVA moves by 0.99
+SPIRAL_TURNS, SPIRAL_RATE = 2, 0.5  # it goes ahead and back once while it turns twice
+# How far ahead of its centre SEVA's spiral looks: disparity is 1/4 of that at 0.9 times the near
+# bound, 1, and 3/4 of that at 5 times the far bound, 5.
+SPIRAL_FOCUS = 1 / (0.25 / (0.9 * 1) + 0.75 / (5 * 5))
+FOVS = (1.0, 170.0)  # degrees, of the last camera of a zoom; SEVA's sliders allow 5.4 to 162
 MAX_METRES = 1000.0  # of one move: beyond any walk, short of a slip of the keyboard
 MAX_DEGREES = 3600.0  # of one turn: ten times round
 MIN_STEP = 1e-3  # metres or degrees: no image shows less
@@ -111,6 +141,62 @@ def orbit(start: Cameras, distance: float, degrees: float, n: int, up: tuple = U
     return _cameras_like(start, poses)
 
 
+def preset(
+    start: Cameras,
+    name: str,
+    n: int,
+    distance: float = SUBJECT_DISTANCE,
+    zoom_factor: float | None = None,
+    up: tuple = UP,
+) -> Cameras:
+    """Cameras (n,) along one of `PRESETS`, the paths of SEVA; the start is left out, as in `orbit`.
+
+    `distance` is that of the subject, the point ahead of the start, in world units; every length is
+    in proportion to it. Orbit, spiral and lemniscate look at the subject; they, and a roll (which is
+    clockwise), end at the start. An orbit turns about `up`, spiral and lemniscate keep to the
+    camera's own axes. Moves keep the rotation: forward and backward go along the camera's axis, up
+    and down along `up`, left and right level with respect to it. Zooms change the field of view, of
+    the longer side of an image with square pixels, in equal steps to `zoom_factor` times the start's
+    (None: 0.28 in, 1.5 out). A dolly zoom backs off while it zooms in, or goes ahead while it zooms
+    out, so that the subject keeps its size in the image: from 54 degrees, 0.28 backs off by 2.8
+    times the distance.
+    Differs from SEVA, whose paths have the start as their first camera: its orbit and moves go by
+    the camera's own up; its spiral looks at a point 3.29 ahead, whatever the distance (that distance
+    gives its path); its moves are 0.99 long, whatever the distance, and turn to the subject; its
+    dolly zooms move as far, so that the subject changes its size; its roll presumes a start at the
+    world's origin.
+    Errors: ValueError for a name, distance or number that is none, and for a zoom no lens can do.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name[:60]!r}: there are {', '.join(PRESETS)}")
+    if not (0 < distance <= MAX_METRES and 1 <= n <= MAX_CAMERAS):
+        raise ValueError(
+            f"preset needs 0 < distance <= {MAX_METRES:g} and 1 to {MAX_CAMERAS} cameras, got "
+            f"{distance} and {n}"
+        )
+    kind, size = PRESETS[name]
+    gravity, shares = _unit(up), np.arange(1, n + 1) / n
+    if kind in ("zoom", "dolly zoom"):
+        return _zoom(start, name, distance, size if zoom_factor is None else zoom_factor, shares)
+    if zoom_factor is not None:
+        raise ValueError(f"only zooms take a zoom_factor, got {zoom_factor} for {name!r}: omit it")
+    if kind == "orbit":
+        return orbit(start, distance, size, n, up)
+    pose = _pose_of(start)
+    poses = np.tile(pose, (n, 1, 1))
+    if kind == "move":
+        axes = np.column_stack([_level(pose, gravity)[:, :2], pose[:3, 2]])  # right, down, ahead
+        # differs from SEVA: in proportion to the distance, and with the rotation kept
+        poses[:, :3, 3] += MOVE_SHARE * distance * shares[:, None] * (axes @ size)
+    elif kind == "roll":
+        turns = Rotation.from_rotvec(shares[:, None] * [0, 0, math.radians(size)]).as_matrix()
+        poses[:, :3, :3] = pose[:3, :3] @ turns
+    else:
+        start_from_cam = _spiral if kind == "spiral" else _lemniscate
+        poses = pose @ start_from_cam(distance, size, shares)
+    return _cameras_like(start, poses)
+
+
 def there_and_back(cameras: Cameras) -> Cameras:
     """The path (t,) and its reverse, the turning point once: (2 t - 1,)."""
     check_path(cameras, 1)
@@ -145,6 +231,58 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     between[:, :3, :3] = Slerp(keys, Rotation.from_matrix(poses[:, :3, :3]))(at).as_matrix()
     path = _cameras_like(cameras[0], between, (1 - share) * K[segment] + share * K[segment + 1])
     return cat([cameras[:1], path[1:-1], cameras[-1:]])
+
+
+def _spiral(
+    distance: float, radii: tuple, shares: Float64[np.ndarray, " n"]
+) -> Float64[np.ndarray, "n 4 4"]:
+    """start_from_cam along a spiral that begins at the start."""
+    angles = 2 * np.pi * SPIRAL_TURNS * np.append(0.0, shares)
+    waves = np.stack([np.cos(angles), np.sin(angles), np.sin(SPIRAL_RATE * angles)], axis=-1)
+    # differs from SEVA: scaled, so that the point that all look at is the subject
+    scale = distance / math.hypot(SPIRAL_FOCUS, radii[0])
+    centre_from_cam = _gaze(scale * np.array(radii) * waves, scale * SPIRAL_FOCUS)
+    return np.linalg.inv(centre_from_cam[0]) @ centre_from_cam[1:]
+
+
+def _lemniscate(
+    distance: float, degrees: float, shares: Float64[np.ndarray, " n"]
+) -> Float64[np.ndarray, "n 4 4"]:
+    """start_from_cam along Bernoulli's lemniscate across the image, with the start as its centre."""
+    angles = np.pi / 2 + 2 * np.pi * shares
+    reach = distance * math.tan(math.radians(degrees / 2))
+    right = reach * np.cos(angles) / (1 + np.sin(angles) ** 2)
+    return _gaze(np.stack([right, right * np.sin(angles), 0 * right], axis=-1), distance)
+
+
+def _gaze(positions: Float64[np.ndarray, "n 3"], distance: float) -> Float64[np.ndarray, "n 4 4"]:
+    """a_from_cam at positions in a's axes that look at the point `distance` ahead of a's origin."""
+    target = torch.tensor([0.0, 0.0, distance], dtype=torch.float64)
+    return look_at(torch.from_numpy(positions), target.expand(len(positions), 3)).numpy()
+
+
+def _zoom(
+    start: Cameras, name: str, distance: float, factor: float, shares: Float64[np.ndarray, " n"]
+) -> Cameras:
+    """Cameras (n,) of a zoom or a dolly zoom to `factor` times the field of view."""
+    poses = np.tile(_pose_of(start), (len(shares), 1, 1))
+    K = np.tile(start.K.cpu().double().numpy(), (len(shares), 1, 1))
+    # half the view along the longer side, whose focal length in a 1 x 1 image is the smaller one
+    half = math.atan(0.5 / min(K[0, 0, 0], K[0, 1, 1]))
+    least, most = (math.radians(fov / 2) / half for fov in FOVS)
+    least, most = (least, 1.0) if name.endswith("in") else (1.0, most)
+    if not least <= factor <= most:
+        raise ValueError(
+            f"{name!r} from {math.degrees(2 * half):.1f} degrees needs a zoom_factor of {least:.3g} to "
+            f"{most:.3g}, for a last view of {FOVS[0]:g} to {FOVS[1]:g} degrees, got {factor}"
+        )
+    focal = math.tan(half) / np.tan(half * (1 + (factor - 1) * shares))  # over the start's
+    K[:, 0, 0] *= focal
+    K[:, 1, 1] *= focal
+    if name.startswith("dolly"):
+        # differs from SEVA: the place follows from the lens: `focal` times as far is as large
+        poses[:, :3, 3] += distance * (1 - focal)[:, None] * poses[:, :3, 2]
+    return _cameras_like(start, poses, K)
 
 
 def _parse_moves(text: str) -> list[tuple[str, float]]:

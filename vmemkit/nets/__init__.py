@@ -1,0 +1,1 @@
+"""Published networks, under their published parameter names: layers, the multi-view UNet."""
