@@ -52,7 +52,7 @@ $(VENV)/.core: pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(BIN)/python -m pip install -q -e ".[notebook,dev]"
+	$(BIN)/python -m pip install -q -e ".[notebook,weights,dev]"
 	touch $@
 
 $(VENV)/.app: $(VENV)/.core

@@ -42,7 +42,7 @@ def shapes(name: str) -> dict[str, list[int]]:
 
 def normal(name: str, *shape: int) -> Tensor:
     """Standard normal numbers that follow from a name, the same for ever (a frozen generator)."""
-    random = np.random.RandomState(zlib.crc32(name.encode()))  # noqa: NPY002
+    random = np.random.RandomState(zlib.crc32(name.encode()))
     return torch.from_numpy(random.standard_normal(shape).astype(np.float32))
 
 
@@ -50,12 +50,14 @@ def seeded(module: nn.Module, tag: str) -> nn.Module:
     """The module with weights by recipe: matrices of unit gain, norms near 1, small biases."""
     state = {}
     for key, old in module.state_dict().items():
-        random = np.random.RandomState(zlib.crc32((tag + key).encode()))  # noqa: NPY002
+        random = np.random.RandomState(zlib.crc32((tag + key).encode()))
         z = random.standard_normal(tuple(old.shape))
         if old.ndim >= 2:
             z = z / np.sqrt(np.prod(old.shape[1:]))
+        elif key.endswith("weight"):
+            z = 1 + 0.1 * z
         else:
-            z = 1 + 0.1 * z if key.endswith("weight") else 0.1 * z
+            z = 0.1 * z
         state[key] = torch.from_numpy(z.astype(np.float32))
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)

@@ -1,5 +1,6 @@
 """The command line: what is written, what is said, and that bad input is one line and code 2."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vmemkit import cli, demo
+from vmemkit import cli, demo, weights
 from vmemkit.camera import cameras
 from vmemkit.storage import load
 from vmemkit.trajectory import orbit, read_transforms, write_realestate10k, write_transforms
 from vmemkit.views import save_depth, save_image
+from vmemkit.weight_files import WEIGHTS
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
 
@@ -192,6 +194,98 @@ def test_the_doctor_says_what_is_missing(monkeypatch, tmp_path, said):
     monkeypatch.setattr(demo, "DATA", tmp_path)
     assert cli.main(["doctor"]) == 0
     assert "missing" in said()
+
+
+@pytest.fixture
+def weight_folder(tmp_path, monkeypatch):
+    """A folder that VMEMKIT_WEIGHTS names, on a machine without other weights."""
+    monkeypatch.setenv(weights.FOLDERS, str(tmp_path / "weights"))
+    monkeypatch.delenv(weights.MIRRORS, raising=False)
+    monkeypatch.setattr(weights, "_in_cache", lambda *_: None)
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def test_the_doctor_names_the_weights_that_are_here_in_one_line(weight_folder, capsys):
+    (weight_folder / "vmem_weights.pth").touch()
+    (weight_folder / "clip").mkdir()
+    (weight_folder / "clip" / "model.safetensors").touch()
+    assert cli.main(["doctor"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("weights ")]
+    assert "vmem, clip found, none needed" in line
+
+
+def test_the_doctor_survives_malformed_mirrors(weight_folder, monkeypatch, said):
+    monkeypatch.setenv(weights.MIRRORS, "vae")
+    assert cli.main(["doctor"]) == 0
+    assert "not looked for: VMEMKIT_MIRRORS needs the form" in said()
+
+
+def test_weights_are_listed_with_their_terms_and_where_they_are(weight_folder, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    (weight_folder / "vmem_weights.pth").touch()
+    assert cli.main(["weights"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in WEIGHTS.items():
+        [line] = [line for line in out.splitlines() if line.split()[:1] == [name]]
+        assert all(words in line for words in (entry.what, entry.size_text, entry.licence))
+        assert line.split()[-2] == ("yes" if entry.gated else "no")
+        assert line.split()[-1] == (
+            str(weight_folder / "vmem_weights.pth") if name == "vmem" else "no"
+        )
+    assert "None is needed" in out
+
+
+def test_the_terms_are_shown_before_a_download(weight_folder, monkeypatch, said):
+    asked = []
+
+    def get(*arguments):
+        asked.append((arguments, said()))
+        return weight_folder / "vae.safetensors"
+
+    monkeypatch.setattr(weights, "get", get)
+    options = ["--folder", "here", "--repository", "me/my-vae"]
+    assert cli.main(["weights", "get", "vae", *options]) == 0
+    [(arguments, shown)] = asked
+    assert arguments == ("vae", "here", "me/my-vae")
+    assert WEIGHTS["vae"].terms in shown
+    assert f"vae is in {weight_folder}" in said()
+
+
+def test_weights_are_checked_by_name_and_by_file(weight_folder, monkeypatch, said):
+    small = dataclasses.replace(WEIGHTS["vmem"], keys=2, parameters=1500)
+    monkeypatch.setitem(WEIGHTS, "vmem", small)
+    file = weight_folder / "vmem_weights.pth"
+    torch.save({"module.a": torch.ones(1499), "b": torch.ones(1).half()}, file)
+    for asked in ("vmem", str(file)):
+        assert cli.main(["weights", "check", asked]) == 0
+        words = said()
+        assert "2 keys, 1,500 parameters, float16 and float32" in words
+        assert "its numbers are those of vmem" in words
+    torch.save({"a": torch.ones(7)}, file)
+    assert cli.main(["weights", "check", str(file)]) == 0
+    assert "its numbers are those of no entry of the table" in said()
+    assert cli.main(["weights", "check", "vmem"]) == 2
+    assert "is not vmem, which has 2 keys and 1,500 parameters" in said()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["get", "vmen"], "no weights are called 'vmen'"),
+        (["check", "seva"], "modelv1.1.safetensors is not on this machine"),
+        (["check", "vmen"], "vmen is missing: give a file"),
+        (["check", "vmem"], "is refused: besides tensors its pickle asks for"),
+    ],
+)
+def test_bad_weights_are_one_line_and_code_2(weight_folder, capsys, arguments, words):
+    torch.save({"a": torch.nn.Linear(1, 1)}, weight_folder / "vmem_weights.pth")
+    assert cli.main(["weights", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["walk"], ["walk", "a.png", "--k", "two"]])

@@ -143,7 +143,10 @@ def test_channels_last_gives_the_same():
 COMPILED = """
 import torch
 from vmemkit.nets.unet import UNet, UNetConfig
-config = UNetConfig(model_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(2, 1), transformer_depth=(1, 1), num_head_channels=16, context_dim=16)
+config = UNetConfig(
+    model_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions=(2, 1),
+    transformer_depth=(1, 1), num_head_channels=16, context_dim=16,
+)
 net = UNet(config).eval().requires_grad_(False)
 fixed = net.fixed(torch.randn(8, 1, 16), torch.randn(4, 6, 8, 8), 8, 8, 4)
 x, t = torch.randn(8, 11, 8, 8), torch.tensor([100])

@@ -5,9 +5,10 @@ import torch
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose, project, unproject
 from vmemkit.evaluate import psnr
-from vmemkit.generate import IMAGINED, SEEN, Warp, WarpConfig, context_discs, warp
+from vmemkit.generate import IMAGINED, SEEN
 from vmemkit.houses import rooms
 from vmemkit.trajectory import moves
+from vmemkit.warp import Warp, WarpConfig, context_discs, warp
 
 H, W = 48, 64
 

@@ -9,19 +9,23 @@ from importlib import import_module
 from types import ModuleType
 
 from vmemkit.camera import Cameras, cameras
-from vmemkit.generate import Warp, WarpConfig
+from vmemkit.generate import DiffusionGenerator, Generation, Generator, with_depth
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 from vmemkit.storage import load, save
 from vmemkit.surfels import PointMaps, Surfels
 from vmemkit.views import Views
 from vmemkit.walk import Stage, Step, stages, step, walk
+from vmemkit.warp import Warp, WarpConfig
 
 __version__ = "0.1.0"
 
 __all__ = [
     "POLICIES",
     "Cameras",
+    "DiffusionGenerator",
+    "Generation",
+    "Generator",
     "Memory",
     "MemoryConfig",
     "PointMaps",
@@ -41,6 +45,7 @@ __all__ = [
     "stages",
     "step",
     "walk",
+    "with_depth",
     "write",
 ]
 
@@ -48,11 +53,14 @@ _LAZY = (
     "evaluate",
     "explore",
     "figures",
+    "navigator",
+    "passes",
     "scenes",
     "trajectory",
     "reconstruct",
     "retrieval",
     "splat",
+    "weights",
 )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vmemkit demo`, `vmemkit walk IMAGE`, `vmemkit doctor`.
+"""The command line: `vmemkit demo`, `vmemkit walk IMAGE`, `vmemkit weights`, `vmemkit doctor`.
 
 Bad input is one red line and exit code 2, with nothing written; Ctrl-C is exit code 130. All work is
 done by functions of the package; here are only words, tables and a progress bar.
@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 from torch.nn.functional import interpolate
 
-from vmemkit import demo, storage
+from vmemkit import demo, storage, weights
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
 from vmemkit.figures import contact_sheet
 from vmemkit.memory import begin
@@ -32,6 +32,7 @@ from vmemkit.retrieval import POLICIES
 from vmemkit.trajectory import moves, read_realestate10k, read_transforms, write_transforms
 from vmemkit.views import Views, load_depth, load_image, resize, views
 from vmemkit.walk import Step, walk
+from vmemkit.weight_files import WEIGHTS
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 FOV = 65.0  # degrees: of a phone's main camera, if nobody says
@@ -112,6 +113,46 @@ def run_walk(options: argparse.Namespace, console: Console) -> None:
     )
 
 
+def run_weights(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit weights`: what published weight files there are, and which are here."""
+    console.print(weights_table())
+    console.print(
+        "None is needed. `vmemkit weights get NAME` fetches one; `vmemkit weights check NAME` reads "
+        f"it. Files of your own go into a folder that {weights.FOLDERS} names.",
+        style="dim",
+    )
+
+
+def run_get(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit weights get NAME`: its terms, then the download, which has a bar of its own."""
+    if options.name in WEIGHTS:
+        entry = WEIGHTS[options.name]
+        console.print(Text(f"{entry.name}: {entry.what}, {entry.size_text}"))
+        console.print(Text(entry.terms), soft_wrap=True)
+    path = weights.get(options.name, options.folder, options.repository)
+    console.print(Text(f"{options.name} is in {path}"), soft_wrap=True)
+
+
+def run_check(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit weights check NAME|FILE`: what a file holds, and which entry of the table it fits."""
+    asked = options.file
+    path = weights.require(asked) if asked in WEIGHTS else Path(asked)
+    state = weights.read(path)
+    held, fits = weights.contents(state), weights.fitting(state)
+    dtypes = " and ".join(held.dtypes) or "no floating-point tensor"
+    console.print(
+        Text(f"{path}: {held.keys:,} keys, {held.parameters:,} parameters, {dtypes}"),
+        soft_wrap=True,
+    )
+    if asked in WEIGHTS and asked not in fits:
+        entry = WEIGHTS[asked]
+        raise ValueError(
+            f"{path} is not {asked}, which has {entry.keys:,} keys and {entry.parameters:,} "
+            f"parameters: get it anew with `vmemkit weights get {asked}`"
+        )
+    console.print(f"its numbers are those of {' and '.join(fits) or 'no entry of the table'}")
+
+
 def run_doctor(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit doctor`: what is installed, what it will run on, what is missing."""
     found = diagnosis()
@@ -138,8 +179,27 @@ def diagnosis() -> dict[str, str]:
         found["data"] = f"{demo.check_data()} (origins and licences: README.md there)"
     except ValueError as error:
         found["data"] = f"missing: {error}"
-    found["weights"] = "none found, none needed: the warp generator moves pixels and has no weights"
+    try:
+        here = ", ".join(name for name in WEIGHTS if weights.available(name)) or "none"
+        found["weights"] = f"{here} found, none needed: the warp generator has no weights"
+    except ValueError as error:
+        found["weights"] = f"not looked for: {error}"
     return found
+
+
+def weights_table() -> Table:
+    """The published weight files, their terms, and where they are on this machine."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    for heading in ("what", "size", "licence", "gated", "found"):
+        table.add_column(heading, overflow="fold")
+    gates = {True: "yes", False: "no", None: "unknown"}
+    for name, entry in WEIGHTS.items():
+        terms = "; ".join(filter(None, (entry.licence, entry.limits)))
+        where = str(weights.find(name) or "no")
+        cells = (entry.what, entry.size_text, terms, gates[entry.gated], where)
+        table.add_row(name, *map(Text, cells), end_section=True)
+    return table
 
 
 def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
@@ -228,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
     )
-    commands = parser.add_subparsers(required=True, metavar="demo | walk | doctor")
+    commands = parser.add_subparsers(required=True, metavar="demo | walk | weights | doctor")
     show = commands.add_parser("demo", help="four walks with and without surfel memory, from data/")
     show.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
     show.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
@@ -236,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
     show.set_defaults(run=run_demo)
     _add_walk(commands.add_parser("walk", help="walk into an image of your own that has depth"))
+    _add_weights(commands.add_parser("weights", help="published weight files: list, get, check"))
     doctor = commands.add_parser("doctor", help="versions, device, data and weights")
     doctor.set_defaults(run=run_doctor)
     return parser
@@ -259,6 +320,21 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
     add("--size", type=int, default=HEIGHT, help="height of the images, pixels (%(default)s)")
     add("--out", default="out/walk", help="folder to write to (%(default)s)")
     walk.set_defaults(run=run_walk)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_weights)
+    actions = parser.add_subparsers(metavar="get | check")
+    get = actions.add_parser("get", help="download one, through huggingface_hub")
+    get.add_argument("name", help=f"one of {', '.join(WEIGHTS)}")
+    get.add_argument("--folder", help="where to put it (the hub's cache)")
+    get.add_argument(
+        "--repository", help="another OWNER/NAME[/SUBFOLDER] of the hub to take it from"
+    )
+    get.set_defaults(run=run_get)
+    check = actions.add_parser("check", help="read a file and count what is in it")
+    check.add_argument("file", metavar="NAME|FILE", help="an entry of the list, or any weight file")
+    check.set_defaults(run=run_check)
 
 
 def _version(package: str) -> str:

@@ -26,6 +26,7 @@ from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_point
 from vmemkit.views import Views, seen_through
 
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
+CODES = ("latent", "embedding")  # columns of views that only save a generator work
 
 
 @dataclass(frozen=True, repr=False)
@@ -180,6 +181,14 @@ class Memory:
             _boxes=self._boxes.prefix(surfels // RUN),
         )
 
+    def with_codes(self, views: Views) -> Memory:
+        """The same memory with the latents and embeddings of `views`, which are its own views as a
+        generator's `encode` returned them. Errors: ValueError for another number of views."""
+        if len(views) != len(self):
+            raise ValueError(f"need codes of the memory's {len(self)} views, got {len(views)}")
+        codes = {name: getattr(views, name) for name in CODES}
+        return dataclasses.replace(self, _views=Rows.of(self.views.replace(**codes)))
+
     def fork(self) -> Memory:
         """A branch that shares all that is remembered so far and grows on its own."""
         return self.truncate(len(self))
@@ -245,12 +254,27 @@ def _write_one(
     ends = Ends(*(torch.tensor([len(rows)], device=memory.device) for rows in (surfels, sightings)))
     return dataclasses.replace(
         memory,
-        _views=memory._views.append(view),
+        _views=_with_view(memory._views, view),
         _surfels=surfels,
         _sightings=sightings,
         _ends=memory._ends.append(ends),
         _boxes=_with_boxes(memory._boxes, surfels.value, memory.config.association),
     )
+
+
+def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
+    """The rows with one more. Codes may be missing on either side, and those of another shape are
+    another network's: such columns start anew, unknown (NaN) for the views before."""
+    old, old_codes, new_codes = rows.value, {}, {}
+    for name in CODES:
+        had, has = getattr(old, name), getattr(view, name)
+        if has is None and had is not None:
+            new_codes[name] = had.new_full((1, *had.shape[1:]), torch.nan)
+        elif has is not None and (had is None or had.shape[1:] != has.shape[1:]):
+            old_codes[name] = has.new_full((len(old), *has.shape[1:]), torch.nan)
+    if old_codes and len(old):
+        rows = Rows.of(old.replace(**old_codes))
+    return rows.append(view.replace(**new_codes) if new_codes else view)
 
 
 def _associate(
@@ -314,6 +338,10 @@ def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
                 f"{name} must be {list(shape)} for {t} views of {h} x {w} pixels, got "
                 f"{list(tensor.shape)}"
             )
+    for name in CODES:
+        code = getattr(views, name)
+        if code is not None and (len(code) != t or not code.is_floating_point()):
+            raise ValueError(f"{name} needs a row for each of {t} views, got {list(code.shape)}")
     if len(memory) and (h, w) != held:
         raise ValueError(f"the memory holds views of {held} pixels, got {(h, w)}: resize them")
     if views.device != memory.device or maps.device != memory.device:

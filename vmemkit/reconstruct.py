@@ -20,9 +20,10 @@ class Reconstructor(Protocol):
 
 def from_depth(views: Views) -> PointMaps:
     """Point maps from the views' own depth. Errors: ValueError for views without depth."""
-    if views.depth is None:
+    if views.depth is None or bool(views.depth.isnan().all()):
         raise ValueError(
-            "these views carry no depth: use a generator that makes it, or another reconstructor"
+            "these views carry no depth: use a generator that makes it, `generate.with_depth`, or "
+            "another reconstructor"
         )
     return PointMaps.from_depth(views.cameras, views.depth, views.confidence)
 

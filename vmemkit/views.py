@@ -71,6 +71,9 @@ class Views(TensorStruct):
     given: Bool[Tensor, " t"]
     depth: Float[Tensor, "t h w"] | None = None  # planar, world units; > 0; NaN where unknown
     confidence: Float[Tensor, "t h w"] | None = None  # >= 1 is trusted
+    # What a generator made of the images, kept so that no image is encoded twice; NaN where missing.
+    latent: Float[Tensor, "t c hl wl"] | None = None
+    embedding: Float[Tensor, "t d"] | None = None
 
 
 def views(
@@ -128,6 +131,8 @@ def resize(views: Views, height: int, width: int) -> Views:
         ).clamp(0, 1),
         depth=None if views.depth is None else nearest(views.depth),
         confidence=None if views.confidence is None else nearest(views.confidence),
+        latent=None,  # of other images than these
+        embedding=None,
     )
 
 
@@ -154,6 +159,8 @@ def crop(views: Views, top: int, left: int, height: int, width: int) -> Views:
         image=cut(views.image),
         depth=None if views.depth is None else cut(views.depth),
         confidence=None if views.confidence is None else cut(views.confidence),
+        latent=None,  # of other images than these
+        embedding=None,
     )
 
 

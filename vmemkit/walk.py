@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from vmemkit.camera import Cameras, check
-from vmemkit.generate import Generation, Generator, Warp
+from vmemkit.generate import Encodes, Generation, Generator, stream
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruct import Reconstructor, from_depth
 from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
 from vmemkit.surfels import PointMaps
 from vmemkit.views import Views
+from vmemkit.warp import Warp
 
 STAGES = ("retrieve", "generate", "reconstruct", "write")
 
@@ -82,6 +83,8 @@ def stages(
         seconds[name] += passed
         return passed
 
+    memory = _encoded(memory, generator)
+    clock = time.perf_counter()
     retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
     context, states = memory.views[retrieval.chosen], []
     yield Stage("retrieve", retrieval, lap("retrieve"))
@@ -97,7 +100,8 @@ def stages(
             f"the generator must make a view for each of {len(targets)} targets, got {states[-1]}"
         )
     made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
-    views = Views(targets, made.image, given, made.depth, made.confidence)
+    codes = (made.latent, made.embedding)
+    views = Views(targets, made.image, given, made.depth, made.confidence, *codes)
     maps = reconstructor(views)
     yield Stage("reconstruct", maps, lap("reconstruct"))
     clock = time.perf_counter()
@@ -141,7 +145,7 @@ def walk(
     """Steps of m views along `trajectory` (n,), each from the memory that the last one left.
 
     Where the path turns away from all that is remembered, the nearest poses are retrieved, unless
-    `config` says otherwise. The same seed gives the same walk.
+    `config` says otherwise. The same seed gives the same walk (`step_rng`).
     Errors: ValueError at once for a bad trajectory, m or k; later from the stages.
     """
     if trajectory.world_from_cam.ndim != 3 or len(trajectory) == 0:
@@ -152,14 +156,30 @@ def walk(
         )
     check(trajectory)
     config = config or replace(RetrievalConfig(), blind="nearest")
-    rng = torch.Generator().manual_seed(seed)
-    return _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, rng)
+    return _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, seed)
 
 
-def _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, rng):
+def step_rng(memory: Memory, seed: int) -> torch.Generator:
+    """The random generator of the step that goes on from `memory` in a walk of this seed.
+
+    Nothing that was drawn before matters, so a walk that is taken up again, or undone and redone,
+    makes the same views.
+    """
+    return stream(seed, len(memory))
+
+
+def _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, seed):
     for start in range(0, len(trajectory), m):
-        done = step(
-            memory, trajectory[start : start + m], generator, reconstructor, policy, k, config, rng
-        )
+        targets, rng = trajectory[start : start + m], step_rng(memory, seed)
+        done = step(memory, targets, generator, reconstructor, policy, k, config, rng)
         yield done
         memory = done.memory
+
+
+def _encoded(memory: Memory, generator: Generator) -> Memory:
+    """The memory with the codes that the generator needs, so that it makes each only once."""
+    if not isinstance(generator, Encodes) or len(memory) == 0:
+        return memory
+    views = memory.views
+    encoded = generator.encode(views)
+    return memory if encoded is views else memory.with_codes(encoded)

@@ -1,8 +1,7 @@
-"""Generation: context views and target cameras in, target views out.
+"""Warp: the generator that needs no weights and imagines nothing.
 
-A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
-worth looking at, the last is the result. `Warp` needs no weights and imagines nothing: it moves the
-context's pixels by their depth, and fills what no context view saw from its surroundings.
+In: context views with depth, target cameras. Out: the context's pixels, moved by their depth into the
+targets, and what no context view saw, filled from its surroundings.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,33 +19,13 @@ from torch.nn.functional import grid_sample, max_pool2d, normalize
 from vmemkit.camera import Cameras, project, unproject
 from vmemkit.cylinder import cylinder_rays, fill_views, surrounding_cameras, to_cylinder
 from vmemkit.fill import exemplar, fill_depth, push_pull
+from vmemkit.generate import IMAGINED, SEEN, Generation
 from vmemkit.splat import SplatConfig, splat
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points
 from vmemkit.views import Views, seen_through
 
-# Confidence of a pixel that goes back to a given view, and of one that was filled.
-SEEN, IMAGINED = 2.0, 1.0
 NOWHERE = 2.0  # world units: depth where not even the context knows any
-
-
-@dataclass(frozen=True, repr=False)
-class Generation(TensorStruct):
-    """A state of the target views while they are made."""
-
-    image: Float[Tensor, "m 3 h w"]  # in [0, 1]
-    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
-    confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
-
-
-@runtime_checkable
-class Generator(Protocol):
-    def __call__(
-        self, context: Views, targets: Cameras, rng: torch.Generator
-    ) -> Iterator[Generation]:
-        """States of the m target views, at the context's image size; the last is the result."""
-        ...
-
 
 Surroundings = tuple[Tensor, Tensor, Tensor]  # rays [H W 3], panorama [3 H W], source [H W]
 
@@ -94,7 +73,7 @@ class Warp:
             raise ValueError(
                 f"warp needs context views with depth, got {context}: retrieve at least one view"
             )
-        context = context.replace(confidence=_confidence(context))
+        context = context.replace(confidence=_confidence(context), latent=None, embedding=None)
         turned = _upright(targets)
         targets, context = turned(targets), context.replace(cameras=turned(context.cameras))
         evidence, size = context[context.given], context.image.shape[2:]

@@ -17,7 +17,7 @@ from vmemkit.reconstruct import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
 from vmemkit.trajectory import moves
-from vmemkit.walk import STAGES, Stage, stages
+from vmemkit.walk import STAGES, Stage, stages, step_rng
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels
@@ -103,7 +103,7 @@ class Explorer(ipywidgets.VBox):
         except ValueError as error:
             self.message.warn(str(error))
             return
-        rng = torch.Generator().manual_seed(self._seed + len(journey.way()))
+        rng = step_rng(journey.memory, self._seed)
         config = RetrievalConfig(blind="nearest")
         how = (*self._made_by, settings.policy.value, settings.k.value, config, rng)
         self.progress.value, self.cancel.disabled = 0, False

@@ -14,7 +14,7 @@ from vmemkit.palettes import surfel_colors
 from vmemkit.pictures import DARK, look, painted, recalled, vote_map
 from vmemkit.reconstruct import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig
-from vmemkit.walk import STAGES, Stage, Step, stages
+from vmemkit.walk import STAGES, Stage, Step, stages, step_rng
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, mosaic, share_labels
 
@@ -93,7 +93,7 @@ class StepThrough(ipywidgets.VBox):
         self.message.say("")
         self._done: list[Stage] = []
         self._stages: Iterator[Stage] = iter(())
-        rng = torch.Generator().manual_seed(self.seed + len(self.value))
+        rng = step_rng(self.memory, self.seed)
         if len(self.targets):
             self._stages = stages(self.memory, self.targets, *self._how, rng=rng)
         for panel in self.panels.values():

@@ -1,0 +1,149 @@
+"""Cameras and context as the network takes them: released numbers, and laws of Pluecker rays."""
+
+import pytest
+import torch
+from golden_helpers import error, part
+
+from vmemkit.camera import Cameras, cameras, intrinsics, mean_pose, pose_distance
+from vmemkit.conditioning import CameraScale, centred, conditions, pluecker, scaled
+from vmemkit.trajectory import preset
+
+NO_OFFSET = CameraScale(offset=0.0)
+
+
+def in_our_axes(opengl: torch.Tensor) -> torch.Tensor:
+    """The reference's cameras look along -z with y up until they reach the network."""
+    return opengl * opengl.new_tensor([1.0, -1.0, -1.0, 1.0])
+
+
+def ring(n: int = 5) -> Cameras:
+    start = cameras(torch.eye(4), intrinsics(60.0, 4 / 3))
+    return preset(start, "orbit", n, distance=2.0)
+
+
+# ---- the released numbers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("norm72", 72, 72),
+        ("norm_16x24", 16, 24),
+        ("pixK_24x24_img192", 24, 24),
+        ("pixK_32x48", 32, 48),
+    ],
+)
+def test_pluecker_maps(name, height, width):
+    """The reference also takes K in pixels, of images 8 times as large, and then divides its first
+    row by the height and its second by the width: wrong where they differ, and repeated here to
+    compare what comes after."""
+    g = part("pluecker")
+    K = g[f"{name}/K"].clone()
+    if name.startswith("pixK"):
+        K[:, :2] /= 8 * torch.tensor([height, width]).view(2, 1)
+    got = pluecker(Cameras(torch.linalg.inv(g["w2c"]), K), height, width)
+    got = got[..., 1::3, ::3] if width > 24 else got
+    assert error(got, g[f"{name}/plucker"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["c2ws", "c2ws_outlier"])
+def test_windows_are_centred_as_released(name):
+    g = part("conditioning")
+    got = centred(Cameras(g[f"{name}_in"], g["Ks"]))
+    assert torch.equal(got.world_from_cam, g[f"{name}_centered"])
+
+
+def test_windows_are_scaled_as_released():
+    g = part("conditioning")
+    for name, where in {"tsf": "c2ws_centered", "tsf_outlier": "c2ws_outlier_centered"}.items():
+        got = scaled(Cameras(g[where], g["Ks"]), CameraScale())
+        factor = got.position.norm() / g[where][:, :3, 3].norm()
+        assert float(factor) == pytest.approx(float(g[name]), rel=1e-5)
+    same = torch.eye(4).repeat(3, 1, 1)
+    same[1, 0, 3] = 1.0  # the first camera is at the origin: it gives no scale
+    assert scaled(Cameras(same, g["Ks"][:3]), CameraScale()).position[1, 0] == float(g["tsf_same"])
+
+
+@pytest.mark.parametrize("name", ["ctx1", "ctx4"])
+def test_conditions_are_the_released_ones(name):
+    g = part("conditioning")
+    window = scaled(Cameras(in_our_axes(g["c2ws_centered"]), g["Ks"]), CameraScale())
+    assert error(window.world_from_cam, g[f"{name}/all_c2ws_out"]) < 1e-6
+    given = g[f"{name}/input_mask"]
+    told, untold = conditions(window, given, g[f"{name}/latents"], g[f"{name}/embeddings"])
+    for condition in (told, untold):
+        assert error(condition.dense, g["dense"]) < 1e-5
+        assert torch.equal(condition.concat[:, 1:], condition.dense)
+    assert torch.equal(told.latent[given], g[f"{name}/latents"])
+    assert not told.latent[~given].any()
+    assert torch.equal(told.known[:, 0, 0, 0].bool(), given)
+    assert torch.equal(told.concat[:, :1], told.known)
+    assert error(told.crossattn, g[f"{name}/c/crossattn"]) < 1e-6
+    zeros = untold.latent, untold.known, untold.concat[:, :1], untold.crossattn
+    assert not any(zero.any() for zero in zeros)
+
+
+def test_lenses_and_poses_are_measured_as_released():
+    g = part("conditioning")
+    assert error(intrinsics(54.0), g["default_K"]) < 1e-5
+    assert error(intrinsics(54.0, 1.5), g["default_K_aspect1.5"]) < 1e-5
+    poses = g["c2ws_in"]
+    assert error(pose_distance(poses[:, None], poses[None]), g["geodesic_w0.1"]) < 1e-5
+    assert error(mean_pose(g["avg_pose_in"].double()), g["avg_pose_out_f64"]) < 1e-5
+
+
+# ---- laws ----------------------------------------------------------------------------------------
+
+
+def test_a_ray_is_a_unit_direction_and_its_moment_is_square_to_it():
+    lines = pluecker(ring(), 6, 8)
+    direction, moment = lines[:, :3], lines[:, 3:]
+    assert direction.norm(dim=1).sub(1).abs().max() < 1e-6
+    assert (direction * moment).sum(1).abs().max() < 1e-5
+    assert not moment[0].any()  # the first camera is the origin
+
+
+def test_the_same_line_has_the_same_coordinates_from_wherever_it_is_seen():
+    """The middle ray of a camera that has moved along it."""
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.tensor([0.0, 1.0, 1.0])
+    poses[2, 2, 3] = 5.0  # straight ahead of the second
+    lines = pluecker(cameras(poses), 3, 3)
+    assert torch.equal(lines[1, :, 1, 1], lines[2, :, 1, 1])
+    assert lines[1, 3:, 1, 1].tolist() == [0.0, -1.0, 0.0]
+
+
+def test_rays_do_not_depend_on_where_the_world_has_its_origin():
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(0))).Q
+    other = torch.eye(4)
+    other[:3, :3] = turn * torch.det(turn).sign()
+    other[:3, 3] = torch.tensor([3.0, -1.0, 2.0])
+    moved = Cameras(other @ ring().world_from_cam, ring().K)
+    assert error(pluecker(moved, 6, 8), pluecker(ring(), 6, 8)) < 1e-5
+
+
+def test_the_size_of_a_scene_does_not_matter():
+    """Without the released offset: a doll's house looks to the network like a house."""
+    house = ring()
+    poses = house.world_from_cam.clone()
+    poses[:, :3, 3] *= 0.01
+    small = Cameras(poses, house.K)
+    for a, b in [(house, small)]:
+        big, little = (scaled(centred(c), NO_OFFSET) for c in (a, b))
+        assert error(little.position, big.position) < 1e-4
+        assert float(big.position[0].norm()) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_what_comes_in_is_left_alone():
+    window = ring()
+    before = window.world_from_cam.clone()
+    scaled(centred(window), CameraScale())
+    pluecker(window, 4, 4)
+    assert torch.equal(window.world_from_cam, before)
+
+
+@pytest.mark.parametrize(("latents", "embeddings"), [(0, 0), (2, 1), (1, 1)])
+def test_as_many_latents_as_given_frames(latents, embeddings, as_installed):
+    given = torch.tensor([True, True, False, False, False])
+    with pytest.raises(ValueError, match="each of 2 given frames"):
+        conditions(ring(), given, torch.zeros(latents, 4, 3, 4), torch.zeros(embeddings, 8))

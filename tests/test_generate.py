@@ -1,0 +1,386 @@
+"""The diffusion generator: its parts, its windows, its seeds, and walks with it."""
+
+import copy
+import json
+import math
+import struct
+from dataclasses import replace
+
+import pytest
+import torch
+from generator_helpers import SMALL, small
+from golden_helpers import error, seeded, shapes
+
+import vmemkit as vm
+from vmemkit import evaluate, generate, reconstruct, sampling, weights
+from vmemkit.encoders import PixelCodec
+from vmemkit.generate import DiffusionConfig, DiffusionGenerator, preset, with_depth
+from vmemkit.houses import rooms
+from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.views import crop, resize
+from vmemkit.warp import Warp, WarpConfig
+
+H, W = 24, 32
+
+
+@pytest.fixture(scope="module")
+def house():
+    return rooms(0)
+
+
+@pytest.fixture(scope="module")
+def tour(house):
+    return evaluate.single_tour(house)
+
+
+@pytest.fixture(scope="module")
+def memory(house, tour):
+    return vm.begin(house.render(tour.given, H, W))
+
+
+@pytest.fixture(scope="module")
+def walked(house, tour, memory):
+    """A walk of 12 views, and the generator that made them."""
+    generator = small()
+    true_depth = reconstruct.oracle(house)
+    return list(vm.walk(memory, tour.cameras[:12], generator, true_depth)), generator
+
+
+def seed(number: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+def last(states):
+    *_, state = states
+    return state
+
+
+# ---- walks ---------------------------------------------------------------------------------------
+
+
+def test_a_walk_of_twelve_views_goes_through_every_stage(walked):
+    steps, _ = walked
+    after = steps[-1].memory
+    assert len(after) == 13
+    assert after.views.given.tolist() == [True] + 12 * [False]
+    assert [len(step.context) for step in steps] == [1, 4, 4]
+    assert all(len(step.memory.surfels) > len(step.before.surfels) for step in steps)
+    assert all(float(step.retrieval.votes.sum()) > 0 for step in steps)
+    assert after.views.latent.isfinite().all()
+    assert after.views.image[1:].std() > 0
+
+
+def test_no_image_is_encoded_twice(walked):
+    """The given one once; generated ones come with their latents."""
+    _, generator = walked
+    assert generator.codec.encoded == 1
+    assert generator.codec.decoded == 12
+
+
+def test_the_same_seed_gives_the_same_walk_and_another_another(house, tour, memory, walked):
+    steps, generator = walked
+    true_depth = reconstruct.oracle(house)
+    again = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth)))
+    other = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth, seed=1)))
+    assert torch.equal(again.views.image, steps[0].views.image)
+    assert error(other.views.image, steps[0].views.image) > 0.1
+
+
+def test_a_walk_that_is_undone_and_taken_up_again_makes_the_same_views(house, tour, walked):
+    steps, generator = walked
+    undone = steps[-1].memory.truncate(5)
+    resumed = list(vm.walk(undone, tour.cameras[4:12], generator, reconstruct.oracle(house)))
+    assert torch.equal(resumed[-1].memory.views.image, steps[-1].memory.views.image)
+
+
+def test_codes_are_saved_and_loaded(walked, tmp_path):
+    steps, _ = walked
+    vm.save(steps[-1].memory, tmp_path)
+    assert torch.equal(vm.load(tmp_path).views.latent, steps[-1].memory.views.latent)
+
+
+def test_generators_may_take_turns_in_one_memory(tour, walked):
+    """What warp makes has no latents: they are made when they are needed."""
+    steps, _ = walked
+    warped = last(vm.walk(steps[-1].memory, tour.cameras[12:14])).memory
+    assert warped.views.latent[-2:].isnan().all()
+    generator = small()
+    after = last(vm.walk(warped, tour.cameras[14:16], with_depth(generator, Warp()))).memory
+    assert generator.codec.encoded == 2
+    assert after.views.latent.isfinite().all()
+
+
+def test_latents_of_another_codec_are_made_anew(walked):
+    steps, _ = walked
+    views = steps[-1].memory.views
+    foreign = views.replace(latent=torch.zeros(len(views), 4, 2, 2))
+    anew = views.replace(latent=None)
+    assert torch.equal(small().encode(foreign).latent, small().encode(anew).latent)
+
+
+def test_other_images_have_other_latents(walked):
+    views = walked[0][-1].memory.views
+    assert resize(views, 12, 16).latent is None
+    assert crop(views, 0, 0, 12, 16).latent is None
+
+
+def test_without_depth_a_walk_says_what_it_needs(memory, tour):
+    with pytest.raises(ValueError, match="with_depth"):
+        list(vm.walk(memory, tour.cameras[:4], small()))
+
+
+def test_depth_of_another_generator(memory, tour):
+    together = last(vm.walk(memory, tour.cameras[:4], with_depth(small(), Warp())))
+    warped = last(vm.walk(memory, tour.cameras[:4], Warp()))
+    depths = (walk.states[-1].depth.nan_to_num(0.0) for walk in (together, warped))
+    assert torch.equal(*depths)
+    assert error(together.views.image, warped.views.image) > 0.1
+
+
+def test_noise_does_not_depend_on_what_the_other_generator_draws(memory, tour):
+    """Content-aware filling draws a number per hole, columns none."""
+    images = [
+        last(vm.walk(memory, tour.cameras[:4], with_depth(small(), Warp(WarpConfig(fill=fill)))))
+        for fill in ("columns", "exemplar")
+    ]
+    assert torch.equal(images[0].views.image, images[1].views.image)
+
+
+def test_streams_of_different_numbers_differ():
+    firsts = {
+        float(torch.rand(1, generator=generate.stream(*numbers)))
+        for numbers in [(0, 0), (0, 1), (1, 0), (1, 1), (2**40, 0), (-1, 0), (0,), (0, 0, 1)]
+    }
+    assert len(firsts) == 8
+
+
+# ---- one call ------------------------------------------------------------------------------------
+
+
+def test_a_call_is_its_parts(house, memory, tour):
+    """Window, denoiser, sampler and codec by hand make what the generator makes."""
+    generator, targets = small(), tour.cameras[:4]
+    made = last(generator(memory.views, targets, seed()))
+    window = generator.window(generator.encode(memory.views), targets)
+    own = generate.stream(int(torch.randint(2**62, (1,), generator=seed())))
+    noise = lambda: torch.randn(window.condition.latent.shape, generator=own)  # noqa: E731
+    sigmas = sampling.Levels().sigmas(3)
+    x = sampling.start(noise(), sigmas)
+    state = last(sampling.euler(generator.denoiser(window), x, sigmas, noise))
+    latent = state.x[window.targets]
+    assert torch.equal(made.latent, latent)
+    assert torch.equal(made.image, PixelCodec(4).decode(latent))
+    assert made.depth.isnan().all()
+    assert not made.confidence.any()
+
+
+def test_a_window_is_context_then_targets_then_repeats_of_the_last(memory, tour):
+    generator = small()
+    window = generator.window(generator.encode(memory.views), tour.cameras[:3])
+    assert window.given.tolist() == [True] + 7 * [False]
+    assert window.targets == slice(1, 4)
+    poses = window.cameras.world_from_cam
+    assert torch.equal(poses[4:], poses[3:4].expand(4, 4, 4))
+    assert repr(window) == "Window(8 frames: 1 of context, 3 targets)"
+
+
+@pytest.mark.parametrize(
+    ("frames", "context", "k", "m"), [(2, 1, 1, 1), (5, 2, 2, 3), (9, 6, 6, 3)]
+)
+def test_windows_of_any_size(house, tour, frames, context, k, m):
+    generator = small(frames=frames, context=context, steps=1)
+    views = house.render(tour.cameras[:k], H, W)
+    assert last(generator(views, tour.cameras[k : k + m], seed())).image.shape == (m, 3, H, W)
+
+
+def test_previews_are_states_on_the_way(memory, tour):
+    states = list(small(steps=6, preview_every=2)(memory.views, tour.cameras[:1], seed()))
+    assert len(states) == 4
+    assert all(state.image.shape == (1, 3, H, W) for state in states)
+    assert states[0].latent is None
+    assert states[-1].latent is not None
+
+
+def test_both_samplers_and_all_kinds_of_guidance_run(memory, tour):
+    made = [
+        last(small(steps=2, **how)(memory.views, tour.cameras[:2], seed())).image
+        for how in (
+            {},
+            {"sampler": "dpm_solver", "spacing": "karras"},
+            {"guidance": "temporal"},
+            {"guidance": "uniform"},
+        )
+    ]
+    for i, image in enumerate(made):
+        assert all(not torch.equal(image, other) for other in made[:i])
+
+
+def test_guidance_of_one_is_none(memory, tour):
+    """And outside the interval it is not even computed."""
+    off = {"guidance": "uniform", "guidance_scale": 1.0}
+    images = [
+        last(small(**how)(memory.views, tour.cameras[:2], seed())).image
+        for how in (off, {"interval": (1e3, math.inf)})
+    ]
+    assert error(*images) < 1e-4
+
+
+def test_outside_the_interval_half_as_many_rows_are_computed(memory, tour):
+    generator, rows = small(interval=(1.0, 50.0), steps=4), []
+    run = generator.unet.denoise
+    generator.unet.denoise = lambda x, *rest: rows.append(len(x)) or run(x, *rest)
+    last(generator(memory.views, tour.cameras[:1], seed()))
+    assert rows == [8, 16, 16, 16]
+
+
+def test_half_precision_of_the_network_leaves_samples_in_float32(memory, tour):
+    generator = small()
+    half = replace(generator, unet=in_precision(copy.deepcopy(generator.unet), torch.bfloat16))
+    whole, made = (last(g(memory.views, tour.cameras[:2], seed())) for g in (generator, half))
+    assert made.latent.dtype == torch.float32
+    assert 1e-4 < error(made.latent, whole.latent) < 0.1
+
+
+def test_in_low_memory_mode_the_codec_is_sent_away_when_idle(memory, tour):
+    frugal, lavish = small(low_memory=True), small()
+    images = [last(g(memory.views, tour.cameras[:1], seed())).image for g in (frugal, lavish)]
+    assert torch.equal(*images)
+    assert frugal.codec.sent[1::2] == ["cpu", "cpu"]  # after encoding and after decoding
+    assert len(lavish.codec.sent) == 2
+
+
+def test_a_compiled_generator_makes_the_same(memory, tour, as_installed, monkeypatch):
+    """The compiler itself is left out: what it compiles is checked in test_unet."""
+    asked = {}
+    compile_ = lambda f, **how: asked.update(how) or f  # noqa: E731
+    monkeypatch.setattr(torch, "compile", compile_)
+    images = [
+        last(small(compile=mode)(memory.views, tour.cameras[:1], seed())).image
+        for mode in (None, "reduce-overhead")
+    ]
+    assert torch.equal(*images)
+    assert asked == {"mode": "reduce-overhead", "fullgraph": True}
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("k", "m"), [(5, 1), (4, 5), (1, 0), (0, 1)])
+def test_windows_that_are_too_small_are_refused(house, tour, k, m):
+    views = house.render(tour.cameras[:5], H, W)[:k]
+    with pytest.raises(ValueError, match="8 frames, 1 to 4 of them context"):
+        last(small()(views, tour.cameras[:m], seed()))
+
+
+def test_images_that_cannot_be_halved_are_refused_with_a_size_that_can(house, tour):
+    views = house.render(tour.given, 30, 32)
+    with pytest.raises(ValueError, match=r"multiples of 8 .* got 30 x 32.*resize\(views, 32, 32\)"):
+        last(small()(views, tour.cameras[:1], seed()))
+
+
+def test_parts_that_do_not_fit_are_refused():
+    net = UNet(SMALL)
+    with pytest.raises(ValueError, match="codec of 12 channels needs a network of 19 input"):
+        DiffusionGenerator(net, PixelCodec(2))
+    with pytest.raises(ValueError, match="1 to 3 context views, got 4"):
+        DiffusionGenerator(net, PixelCodec(4), None, DiffusionConfig(frames=4, context=4))
+    tower = torch.nn.Identity()
+    tower.width = 5
+    with pytest.raises(ValueError, match="embeddings of 16, got 5"):
+        DiffusionGenerator(net, PixelCodec(4), tower)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ValueError, match=r"vmem, seva.*'dalle'"):
+        preset("dalle")
+
+
+@pytest.mark.parametrize("name", ["vmem", "seva"])
+def test_missing_weights_are_named_with_the_way_to_get_them(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "find", lambda *a, **k: None)
+    with pytest.raises(ValueError, match=f"vmemkit weights get {name}"):
+        preset(name, tmp_path)
+
+
+# ---- published weights ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published_files(tmp_path):
+    """Files in the published layout, with small networks in them: names as published, traces of
+    data-parallel training included."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = UNetConfig(model_channels=32, num_head_channels=16, context_dim=16)
+    state = seeded(UNet(config), "published/").state_dict()
+    torch.save(
+        {f"module.{key}": value for key, value in state.items()}, tmp_path / "vmem_weights.pth"
+    )
+    down, up = 4 * ["DownEncoderBlock2D"], 4 * ["UpDecoderBlock2D"]
+    widths = [32, 32, 32, 32]
+    vae = AutoencoderKL(3, 3, down, up, widths, latent_channels=4, layers_per_block=1)
+    vae.save_pretrained(tmp_path / "vae")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "projection_dim": 16, "patch_size": 56}
+    clip = CLIPVisionConfig(**sizes, num_hidden_layers=2, num_attention_heads=2, hidden_act="gelu")
+    CLIPVisionModelWithProjection(clip).save_pretrained(tmp_path / "clip")
+    return tmp_path, config, state
+
+
+def test_the_preset_loads_from_files_and_walks(published_files, house, tour, monkeypatch):
+    folder, config, state = published_files
+    monkeypatch.setitem(generate.PRESETS, "vmem", ("vmem", config, DiffusionConfig()))
+    generator = preset("vmem", folder, "cpu", **generate.FAST | {"steps": 2})
+    assert torch.equal(generator.unet.out[2].weight, state["out.2.weight"])
+    memory = vm.begin(house.render(tour.given, 64, 128))
+    step = last(vm.walk(memory, tour.cameras[:4], generator, reconstruct.oracle(house)))
+    assert step.views.latent.shape == (4, 4, 8, 16)
+    assert step.memory.views.embedding.shape == (5, 16)
+    assert step.memory.views.embedding.isfinite().all()
+
+
+def test_weights_of_another_network_are_refused_with_the_first_differences(
+    published_files, monkeypatch
+):
+    folder, config, _ = published_files
+    other = replace(config, context_dim=32)
+    monkeypatch.setitem(generate.PRESETS, "vmem", ("vmem", other, DiffusionConfig()))
+    with pytest.raises(ValueError, match=r"attn2\.to_k\.weight"):
+        preset("vmem", folder, "cpu")
+
+
+def test_a_checkpoint_of_the_full_size_loads(tmp_path):
+    """Right names and shapes, 2.5 GB of zeros that take no room on the disk, mapped into memory."""
+    header, end = {}, 0
+    for key, shape in shapes("vmem_unet").items():
+        size = 2 * math.prod(shape)
+        header[key] = {"dtype": "BF16", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path = tmp_path / "modelv1.1.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    with torch.device("meta"):
+        net = UNet(UNetConfig())
+    weights.load_into(net, weights.read(path), "a fake file")
+    assert sum(p.numel() for p in net.parameters()) == 1_263_968_004
+    assert not any(p.is_meta for p in net.parameters())
+    assert not net.out[2].weight.any()
+
+
+def test_seva_is_the_same_network_with_longer_windows():
+    entry, network, config = generate.PRESETS["seva"]
+    assert replace(network, num_frames=8) == generate.PRESETS["vmem"][1]
+    assert (entry, config.frames, config.context) == ("seva", 21, 20)
+    assert config.camera_scale.offset == 0
+
+
+def test_noise_is_drawn_on_the_cpu_and_one_number_is_taken(memory, tour):
+    """So that the same seed gives the same noise on every device, however many steps there are."""
+    rng = seed(5)
+    last(small(steps=2)(memory.views, tour.cameras[:1], rng))
+    follows = seed(5)
+    torch.randint(2**62, (1,), generator=follows)
+    assert torch.equal(torch.rand(3, generator=rng), torch.rand(3, generator=follows))

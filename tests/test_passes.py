@@ -1,0 +1,113 @@
+"""A path at once: anchors, then what lies between."""
+
+import pytest
+import torch
+from generator_helpers import small
+
+from vmemkit import evaluate
+from vmemkit.houses import rooms
+from vmemkit.passes import anchor_places, assembled, two_passes
+from vmemkit.trajectory import preset
+from vmemkit.warp import Warp
+
+H, W = 24, 32
+
+
+@pytest.fixture(scope="module")
+def house():
+    return rooms(0)
+
+
+@pytest.fixture(scope="module")
+def given(house):
+    return house.render(evaluate.single_tour(house).given, H, W)
+
+
+@pytest.fixture(scope="module")
+def path(given):
+    return preset(given.cameras[0], "orbit", 24, distance=1.5)
+
+
+def generator():
+    return small(frames=8, context=7, steps=1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 6, 7, 19, 60, 400])
+@pytest.mark.parametrize("given", [1, 4])
+def test_anchors_span_the_path_and_what_is_between_fits_in_a_window(n, given):
+    places = anchor_places(n, given, frames=8)
+    assert places[0] == 0
+    assert places[-1] == n - 1
+    assert len(places) == len(places.unique()) >= min(n, 8 - given)
+    assert len(places) < 2 or places.diff().max() - 1 <= 6
+
+
+def test_a_path_is_made_once_and_in_order(given, path):
+    windows = list(two_passes(given, path, generator(), frames=8))
+    views = assembled(windows)
+    assert torch.equal(views.cameras.world_from_cam, path.world_from_cam)
+    assert not views.given.any()
+    assert views.image.std() > 0
+    assert all(len(window.index) + len(window.context) <= 8 for window in windows)
+
+
+def test_views_between_are_made_from_their_two_anchors(given, path):
+    windows = list(two_passes(given, path, generator(), frames=8))
+    places = [place for window in windows if window.number == 1 for place in window.index.tolist()]
+    assert places == anchor_places(24, 1, 8).tolist()
+    for window in windows:
+        if window.number == 2:
+            first, after = int(window.index[0]) - 1, int(window.index[-1]) + 1
+            ends = path[[first, after]].world_from_cam
+            assert torch.equal(window.context.cameras.world_from_cam, ends)
+            assert {first, after} <= set(places)
+
+
+def test_several_given_views_lead_the_anchors(house, path):
+    given = house.render(path[[0, 1, 23]], H, W)
+    first = next(two_passes(given, path, generator(), frames=8))
+    assert first.context.given.all()
+    assert len(first.context) == 3
+
+
+def test_anchors_that_do_not_fit_one_window_lean_on_the_ones_before(given):
+    path = preset(given.cameras[0], "orbit", 60, distance=1.5)
+    windows = [w for w in two_passes(given, path, generator(), frames=8) if w.number == 1]
+    assert [len(w.context) for w in windows] == [1, 4, 4]
+    assert [len(w.index) for w in windows] == [4, 4, 3]
+    assert not windows[1].context.given.all()
+
+
+def test_the_same_seed_gives_the_same_views_and_another_another(given, path):
+    short = path[:4]
+    one, same, other = (
+        assembled(list(two_passes(given, short, generator(), 8, seed))) for seed in (3, 3, 4)
+    )
+    assert torch.equal(one.image, same.image)
+    assert not torch.equal(one.image, other.image)
+
+
+def test_nothing_is_encoded_twice(given, path):
+    made = generator()
+    list(two_passes(given, path, made, frames=8))
+    assert made.codec.encoded == 1
+
+
+def test_any_generator_will_do(house, given, path):
+    """Warp knows more on the way than from the start: between anchors it has two views to move."""
+    views = assembled(list(two_passes(given, path, Warp(), frames=8)))
+    assert views.image.shape == (24, 3, H, W)
+    assert views.latent is None
+    assert evaluate.psnr(views.image[-1], given.image[0]) > 20  # the orbit ends where it began
+
+
+def test_what_is_no_path_is_refused_at_once(given, path):
+    for bad in ((given[:0], path), (given, path[:0]), (given, path[0])):
+        with pytest.raises(ValueError, match="two passes need"):
+            two_passes(*bad, generator(), frames=8)
+    with pytest.raises(ValueError, match="4 frames or more"):
+        two_passes(given, path, generator(), frames=3)
+    with pytest.raises(ValueError, match="each view of the path once"):
+        assembled(list(two_passes(given, path, generator(), frames=8))[1:])
+    with pytest.raises(ValueError, match="at least one window"):
+        assembled([])

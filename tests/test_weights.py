@@ -1,0 +1,373 @@
+"""Weight files: the table of them, what is read and what is refused, and strict loading."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from vmemkit import weights
+from vmemkit.nets.unet import UNet, UNetConfig
+from vmemkit.weight_files import WEIGHTS
+
+NAMES = list(WEIGHTS)
+MAPS = Path("/proc/self/maps")
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_entry_says_all_that_one_must_know_before_fetching_it(name):
+    entry = WEIGHTS[name]
+    assert entry.name == name
+    assert entry.files
+    assert entry.repositories
+    assert all(weights.REPOSITORY.fullmatch(repository) for repository in entry.repositories)
+    assert entry.licence in entry.terms
+    assert entry.limits in entry.terms
+    assert entry.page.startswith(weights.HUB)
+    assert ("hf auth login" in entry.terms) is (entry.gated is True)
+    assert Path(entry.file).suffix in (".safetensors", *weights.PICKLES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sizes_are_those_of_float32_parameters(name):
+    entry = WEIGHTS[name]
+    assert entry.size >= 4 * entry.parameters
+    if name != "clip":  # whose file holds the text tower too
+        assert entry.size < 4.01 * entry.parameters
+
+
+def test_an_unknown_gate_is_said_to_be_unknown():
+    assert "unknown" in dataclasses.replace(WEIGHTS["vae"], gated=None).terms
+
+
+def unet() -> nn.Module:
+    return UNet(UNetConfig())
+
+
+def autoencoder() -> nn.Module:
+    diffusers = pytest.importorskip("diffusers")
+    down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
+    widths = (128, 256, 512, 512)
+    return diffusers.AutoencoderKL(3, 3, down, up, widths, layers_per_block=2, latent_channels=4)
+
+
+def image_tower() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 1280, "intermediate_size": 5120, "projection_dim": 1024}
+    depth = {"num_hidden_layers": 32, "num_attention_heads": 16, "patch_size": 14}
+    config = transformers.CLIPVisionConfig(**sizes, **depth)
+    return transformers.CLIPVisionModelWithProjection(config)
+
+
+@pytest.mark.parametrize(
+    ("build", "fits"),
+    [(unet, ("vmem", "seva", "seva-1.0")), (autoencoder, ("vae",)), (image_tower, ("clip",))],
+)
+def test_a_file_of_full_size_fits_its_entry_and_its_network(build, fits):
+    with torch.device("meta"):
+        net = build()
+    # One number spread over each shape: gigabytes that take no memory.
+    file = {key: torch.zeros(()).expand(like.shape) for key, like in net.state_dict().items()}
+    assert weights.fitting(file) == fits
+    if build is unet:  # the others' own buffers are their libraries' matter
+        weights.load_into(net, file, fits[0])
+        assert not any(tensor.is_meta for tensor in net.state_dict().values())
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+class Command:
+    """Unpickling this would run a command of the shell."""
+
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def saved(path: Path, content, **options) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path, **options)
+    return path
+
+
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {"a.weight": torch.randn(3, 2), "a.bias": torch.randn(3)}
+
+
+def same(got: dict, wanted: dict) -> bool:
+    return got.keys() == wanted.keys() and all(torch.equal(got[k], wanted[k]) for k in got)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", *weights.PICKLES, ".PTH"])
+def test_what_was_saved_is_read(tmp_path, suffix):
+    assert same(weights.read(saved(tmp_path / f"x{suffix}", state())), state())
+
+
+def test_files_of_the_old_format_are_read(tmp_path):
+    old = saved(tmp_path / "old.pth", state(), _use_new_zipfile_serialization=False)
+    assert same(weights.read(old), state())
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="only Linux lists what is mapped")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_large_files_are_mapped_and_not_copied(tmp_path, suffix):
+    path = saved(tmp_path / f"x{suffix}", {"a": torch.zeros(1_000_000)})
+    tensor = weights.read(path)["a"]
+    mapped = [line for line in MAPS.read_text().splitlines() if str(path) in line]
+    spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped]
+    assert any(low <= tensor.data_ptr() < high for low, high in spans)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_one_wrapper_is_taken_off(tmp_path, wrapper):
+    path = saved(tmp_path / "x.pth", {wrapper: OrderedDict(state()), "epoch": 3, "args": ["--lr"]})
+    assert same(weights.read(path), state())
+
+
+def test_a_wrapper_beside_tensors_is_not_one(tmp_path):
+    path = saved(tmp_path / "x.pth", {"model": state(), "other": torch.ones(1)})
+    with pytest.raises(ValueError, match="holds a dict under 'model', needs tensors alone"):
+        weights.read(path)
+
+
+def test_parameters_come_as_plain_tensors(tmp_path):
+    path = saved(tmp_path / "x.pth", {"a": nn.Parameter(torch.ones(2))})
+    assert not weights.read(path)["a"].requires_grad
+
+
+def test_traces_of_parallel_training_leave_the_names(tmp_path):
+    parallel = {f"module.net.module.{key}": value for key, value in state().items()}
+    plain = {f"net.{key}": value for key, value in state().items()}
+    assert same(weights.read(saved(tmp_path / "x.pth", parallel)), plain)
+    assert same(weights.read(tmp_path / "x.pth", rename=str), parallel)
+
+
+def test_two_names_that_become_one_are_refused(tmp_path):
+    path = saved(tmp_path / "x.pth", {"module.a": torch.ones(1), "a": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"'module\.a' and 'a', which both become 'a'"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, new_format):
+    trap = tmp_path / "sprung"
+    content = {"a": torch.ones(1), "b": Command(f"touch {trap}")}
+    path = saved(tmp_path / "x.pth", content, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(ValueError, match=r"x\.pth is refused.*asks for \w+\.system.*run its code"):
+        weights.read(path)
+    assert not trap.exists()
+    torch.load(path, weights_only=False)  # which it would have done
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked"),
+    [(argparse.Namespace(lr=1), "argparse.Namespace"), (nn.Linear(1, 1), "torch.nn.modules")],
+)
+def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, extra, asked):
+    path = saved(tmp_path / "x.pth", {"model": state(), "args": extra})
+    with pytest.raises(ValueError, match=f"asks for {asked}") as error:
+        weights.read(path)
+    assert "weights_only" not in str(error.value)  # torch's own advice is the unsafe way
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None
+
+
+def damaged(folder: Path) -> dict[str, Path]:
+    """Files that are no weights, by what is wrong with them."""
+    files = {}
+    for suffix in (".pth", ".safetensors"):
+        whole = saved(folder / f"whole{suffix}", state()).read_bytes()
+        contents = {
+            "half": whole[: len(whole) // 2],
+            "almost whole": whole[:-1],
+            "six bytes": whole[:6],
+            "empty": b"",
+            "text": b"Entry not found\n",
+            "a page": b"<!DOCTYPE html><html>",
+            "a pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "noise": bytes(range(255, 0, -1)) * 9,
+        }
+        for what, content in contents.items():
+            files[f"{what}{suffix}"] = folder / f"{what}{suffix}"
+            files[f"{what}{suffix}"].write_bytes(content)
+    old = saved(folder / "old.pth", state(), _use_new_zipfile_serialization=False)
+    old.write_bytes(old.read_bytes()[:-5])
+    return files | {"old and cut short": old}
+
+
+def test_what_is_damaged_cut_short_or_something_else_is_refused_by_name(tmp_path):
+    for path in damaged(tmp_path).values():
+        with pytest.raises(ValueError, match="it is damaged, cut short or no weight file") as error:
+            weights.read(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_no_file_or_no_weight_file_by_name_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.pth is missing: give a file"):
+        weights.read(tmp_path / "none.pth")
+    (tmp_path / "folder.pth").mkdir()
+    with pytest.raises(ValueError, match=r"folder\.pth is a folder"):
+        weights.read(tmp_path / "folder.pth")
+    (tmp_path / "picture.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"picture\.png is no weight file by its name"):
+        weights.read(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(1)], "a list"),
+        (torch.ones(1), "a Tensor"),
+        ({}, "nothing"),
+        ({"a": 1}, "a int under 'a'"),
+        ({1: torch.ones(1)}, "a Tensor under 1"),
+        ({"a": torch.ones(2, device="meta")}, "no values for 'a'"),
+        ({"a": torch.eye(2).to_sparse()}, "no values for 'a'"),
+    ],
+)
+def test_other_things_than_dense_tensors_by_name_are_refused(tmp_path, content, words):
+    with pytest.raises(ValueError, match=f"x.pth holds {words}"):
+        weights.read(saved(tmp_path / "x.pth", content))
+
+
+def test_contents_are_counted_over_floating_point_tensors_and_shared_ones_once():
+    shared = torch.ones(4, 2)
+    held = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
+    assert weights.contents(held) == weights.Contents(3, 11, ("float16", "float32"))
+
+
+def test_a_file_fits_the_entries_whose_numbers_it_has(monkeypatch):
+    tower = {"vision_model.x": torch.ones(5), "visual_projection.weight": torch.ones(2)}
+    for name, prefixes in (("vae", ("",)), ("clip", WEIGHTS["clip"].prefixes)):
+        small = dataclasses.replace(WEIGHTS[name], keys=2, parameters=7, prefixes=prefixes)
+        monkeypatch.setitem(WEIGHTS, name, small)
+    assert weights.fitting(tower) == ("vae", "clip")
+    assert weights.fitting(tower | {"text_model.x": torch.ones(1)}) == ("clip",)
+    assert weights.fitting(tower | {"vision_model.y": torch.ones(1)}) == ()
+
+
+# ---- loading -------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """Layers, a table of indices in the state and, if `scratch`, a buffer outside of it."""
+
+    def __init__(self, scratch: bool = False):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+        self.register_buffer("ids", torch.arange(4))
+        if scratch:
+            self.register_buffer("scratch", torch.zeros(1), persistent=False)
+
+
+def on_meta(**options) -> Net:
+    with torch.device("meta"):
+        return Net(**options)
+
+
+def trained() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {
+        key: torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in Net().state_dict().items()
+    }
+
+
+def test_a_network_without_memory_takes_the_tensors_themselves():
+    given, net = trained(), on_meta()
+    assert weights.load_into(net, given, "net") is net
+    assert same(net.state_dict(), given)
+    assert net.layers[0].weight.data_ptr() == given["layers.0.weight"].data_ptr()
+    assert net.layers[0].weight.requires_grad
+
+
+def test_a_network_with_memory_takes_copies():
+    given, net = trained(), Net(scratch=True)
+    weights.load_into(net, given, "net")
+    assert same(net.state_dict(), given)
+    with torch.no_grad():
+        net.layers[0].weight.zero_()
+    assert same(trained(), given)
+
+
+@pytest.mark.parametrize("build", [Net, on_meta])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_unless_another_is_asked_for(build, dtype):
+    half = {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in trained().items()
+    }
+    net = weights.load_into(build(), half, "net")
+    assert {value.dtype for value in net.parameters()} == {dtype}
+    net = weights.load_into(build(), half, "net", dtype=torch.float32)
+    assert {value.dtype for value in net.parameters()} == {torch.float32}
+    assert net.ids.dtype == torch.int64
+
+
+WRONG = {
+    "missing": ({"layers.0.bias": None}, "1 missing, 0 foreign, 0 misshapen"),
+    "foreign": ({"head": torch.ones(1)}, "0 missing, 1 foreign, 0 misshapen"),
+    "misshapen": ({"layers.0.bias": torch.ones(4)}, "0 missing, 0 foreign, 1 misshapen"),
+    "transposed": ({"layers.0.weight": torch.ones(2, 3)}, "got float [2, 3], needs float [3, 2]"),
+    "rounded": ({"layers.0.bias": torch.ones(3).int()}, "got int32 [3], needs float [3]"),
+    "not indices": ({"ids": torch.ones(4)}, "ids: got float [4], needs int64 [4]"),
+    "empty": (dict.fromkeys(trained()), "5 missing"),
+}
+
+
+@pytest.mark.parametrize("build", [Net, on_meta])
+@pytest.mark.parametrize("what", WRONG)
+def test_what_differs_is_refused_and_nothing_changes(build, what):
+    change, words = WRONG[what]
+    given = {key: value for key, value in (trained() | change).items() if value is not None}
+    net = build()
+    before = {key: (id(value), value.is_meta) for key, value in net.named_parameters()}
+    values = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(ValueError, match="not the weights of toy, which has 5 keys") as error:
+        weights.load_into(net, given, "toy")
+    assert words in str(error.value)
+    assert {key: (id(value), value.is_meta) for key, value in net.named_parameters()} == before
+    assert build is on_meta or same(net.state_dict(), values)
+
+
+def test_the_first_five_differences_are_named_some_of_each_sort_always_the_same():
+    given = {f"net.{key}": value for key, value in trained().items()} | {"ids": torch.ones(9)}
+    lines = (
+        "layers.0.weight: got nothing, needs float [3, 2]",
+        "ids: got float [9], needs int64 [4]",
+        "net.ids: got int64 [4], needs nothing",
+        "layers.0.bias: got nothing, needs float [3]",
+        "net.layers.0.bias: got float [3], needs nothing",
+    )
+    for order in (dict, lambda items: dict(reversed(items.items()))):
+        with pytest.raises(ValueError, match="4 missing, 5 foreign, 1 misshapen") as error:
+            weights.load_into(Net(), order(given), "net")
+        assert f"misshapen. {'; '.join(lines)}. `vmemkit" in str(error.value)
+
+
+def test_nothing_is_left_without_values():
+    net = on_meta(scratch=True)
+    with pytest.raises(ValueError, match="1 tensors without values, such as 'scratch'"):
+        weights.load_into(net, trained(), "net")
+    assert all(value.is_meta for value in net.state_dict().values())
+    hollow = trained() | {"layers.0.bias": torch.ones(3, device="meta")}
+    with pytest.raises(ValueError, match=r"such as 'layers\.0\.bias'"):
+        weights.load_into(Net(), hollow, "net")

@@ -1,0 +1,146 @@
+"""Encoders: images to what a diffusion network works on, and back.
+
+A `Codec` turns images into latents and latents into images; an image encoder sums an image up in a
+vector. `PixelCodec` needs no weights. `VaeCodec` and `ClipTower` wrap the models of diffusers and
+transformers; they and kornia are imported when a model is loaded, not before.
+Images are [n 3 h w] in [0, 1], outside and inside.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+VAE_SCALE = 0.18215  # makes latents of Stable Diffusion's VAE have about unit variance
+CLIP_SIZE = 224  # pixels
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Also a torch module, so that it can be moved between devices."""
+
+    channels: int  # of a latent
+    factor: int  # image pixels per latent pixel, along a side
+
+    def encode(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]: ...
+
+    def decode(self, latent: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]: ...
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Also a torch module."""
+
+    width: int  # of an embedding
+
+    def __call__(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]: ...
+
+
+class PixelCodec(nn.Module):
+    """Space to depth: a latent pixel holds factor x factor image pixels, in [-1, 1]. Loses nothing."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor, self.channels = factor, 3 * factor**2
+
+    def encode(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
+        return pixel_unshuffle(2 * image - 1, self.factor)
+
+    def decode(self, latent: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
+        return (pixel_shuffle(latent, self.factor) / 2 + 0.5).clamp(0, 1)
+
+
+class VaeCodec(nn.Module):
+    """A variational autoencoder of diffusers (`AutoencoderKL`): latents are means of the posterior,
+    scaled. `chunk` images at a time, which bounds the memory it takes."""
+
+    def __init__(self, vae: nn.Module, scale: float = VAE_SCALE, chunk: int = 1) -> None:
+        super().__init__()
+        self.vae, self.scale, self.chunk = vae, scale, chunk
+        self.channels = vae.config.latent_channels
+        self.factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def encode(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
+        parts = [self.vae.encode(part).latent_dist.mean for part in self._parts(2 * image - 1)]
+        return torch.cat(parts).float() * self.scale
+
+    def decode(self, latent: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
+        parts = [self.vae.decode(part).sample for part in self._parts(latent / self.scale)]
+        return (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1)
+
+    def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return tensor.to(self.vae.dtype).split(self.chunk)
+
+
+class ClipTower(nn.Module):
+    """CLIP's image tower (`CLIPVisionModelWithProjection`), embeddings not normalised. Images are
+    resized as the networks were trained: blurred, then bicubic with aligned corners."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.width = model, model.config.projection_dim
+        self._resize = _library("kornia.geometry").resize
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        size = (CLIP_SIZE, CLIP_SIZE)
+        small = self._resize(image, size, "bicubic", align_corners=True, antialias=True)
+        pixels = ((small - self.mean) / self.std).to(self.model.dtype)
+        return self.model(pixel_values=pixels).image_embeds.float()
+
+
+def load_vae(file: Path, dtype: torch.dtype = torch.float32) -> VaeCodec:
+    """The VAE of a weight file with its config.json beside it.
+
+    Errors: ValueError for files that are missing, broken or another model's.
+    """
+    model = _pretrained(_library("diffusers").AutoencoderKL, file, dtype)
+    return VaeCodec(model)
+
+
+def load_clip(file: Path, dtype: torch.dtype = torch.float32) -> ClipTower:
+    """The image tower of a CLIP weight file with its config.json beside it; the text tower, which
+    such files hold as well, is left out. Errors: as `load_vae`."""
+    return ClipTower(
+        _pretrained(_library("transformers").CLIPVisionModelWithProjection, file, dtype)
+    )
+
+
+def _pretrained(kind: type, file: Path, dtype: torch.dtype) -> nn.Module:
+    """The library's own loading, made strict: nothing may be left at random."""
+    if file.suffix != ".safetensors" or not (file.parent / "config.json").is_file():
+        raise ValueError(
+            f"{file} needs to be a .safetensors file with its config.json beside it, as on the hub"
+        )
+    how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    try:
+        model, info = kind.from_pretrained(file.parent, torch_dtype=dtype, **how)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"cannot load {kind.__name__} from {file.parent}: {error}") from error
+    wrong = [str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]]]
+    if wrong:
+        raise ValueError(
+            f"{file} is not the weights of its config.json: {len(wrong)} parameters are missing or "
+            f"have another shape, such as {', '.join(wrong[:5])}"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _library(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f'published weights need {name.split(".")[0]}: pip install "vmemkit[weights]"'
+        ) from error

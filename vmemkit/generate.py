@@ -1,0 +1,385 @@
+"""Generation: context views and target cameras in, target views out.
+
+A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
+worth looking at, the last is the result. `DiffusionGenerator` is the published one: a multi-view
+diffusion model, all of whose parts can be replaced and called alone. `preset` builds it from weight
+files. `warp.Warp` needs no weights.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vmemkit import sampling, weights
+from vmemkit.camera import Cameras
+from vmemkit.conditioning import CameraScale, centred, conditions, scaled
+from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
+from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.sampling import Condition, Denoise, Denoising, Levels, Network
+from vmemkit.structs import TensorStruct, cat
+from vmemkit.views import Views
+
+# Confidence of a pixel that goes back to a given view, and of one that was filled.
+SEEN, IMAGINED = 2.0, 1.0
+
+
+@dataclass(frozen=True, repr=False)
+class Generation(TensorStruct):
+    """A state of the target views while they are made."""
+
+    image: Float[Tensor, "m 3 h w"]  # in [0, 1]
+    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
+    confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
+    latent: Float[Tensor, "m c hl wl"] | None = None  # of the image, for the generator's own use
+    embedding: Float[Tensor, "m d"] | None = None
+
+
+@runtime_checkable
+class Generator(Protocol):
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of the m target views, at the context's image size; the last is the result."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A generator that works on codes of images, which a walk keeps in the memory's views."""
+
+    def encode(self, views: Views) -> Views:
+        """The views with their latents and embeddings, made where they are missing."""
+        ...
+
+
+def stream(*numbers: int) -> torch.Generator:
+    """A random generator on the CPU, an independent one for every tuple of numbers. (torch itself
+    looks at the last 32 bits of a seed only, so that sums of numbers would meet.)"""
+    entropy = [len(numbers), *(number % 2**64 for number in numbers)]
+    state = np.random.SeedSequence(entropy).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Defaults: VMem as released."""
+
+    frames: int = 8  # of a window: context and targets, the last target repeated up to this
+    context: int = 4  # views at most
+    steps: int = 50
+    sampler: Literal["euler", "dpm_solver"] = "euler"
+    spacing: Literal["uniform", "karras"] = "uniform"  # of the noise levels
+    guidance: Literal["multiview", "temporal", "uniform"] = "multiview"
+    guidance_scale: float = 2.0  # 1 = none
+    guidance_least: float = 1.2  # where a context view is as good as the target
+    interval: tuple[float, float] = (0.0, math.inf)  # of sigma, outside which guidance is off
+    camera_scale: CameraScale = field(default_factory=CameraScale)
+    levels: Levels = field(default_factory=Levels)
+    preview_every: int = 0  # steps between states that are decoded to look at; 0 = the result only
+    low_memory: bool = False  # codec and image encoder are on the GPU only while they work
+    compile: str | None = None  # mode of torch.compile, such as "default" or "reduce-overhead"
+
+
+@dataclass(frozen=True, repr=False)
+class Window:
+    """What the network is told about one step: t frames, k of context, m targets, then padding."""
+
+    cameras: Cameras  # (t,) in the network's units
+    given: Bool[Tensor, " t"]
+    condition: Condition
+    unconditional: Condition
+    scale: Float[Tensor, " t"]  # of guidance
+    targets: slice  # frames that are wanted
+
+    def __repr__(self) -> str:
+        m, k = self.targets.stop - self.targets.start, int(self.given.sum())
+        return f"Window({len(self.given)} frames: {k} of context, {m} targets)"
+
+
+@dataclass(frozen=True, repr=False)
+class DiffusionGenerator:
+    """Multi-view diffusion (VMem, section 3.3; Stable Virtual Camera).
+
+    Images become latents (`encode`), cameras and context a `window`, noise becomes latents of the
+    targets step by step (`sample`), and these become images; calling it does all of that. It makes
+    no depth: a walk needs a reconstructor, or `with_depth`. It works where the network is, in its
+    dtype; samples are float32. Each call takes one number from `rng` and draws all its noise from a
+    generator of its own on the CPU, so that neither the device nor what others draw matters.
+    """
+
+    unet: UNet
+    codec: Codec
+    image_encoder: ImageEncoder | None = None  # None: embeddings are zero
+    config: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+    def __post_init__(self) -> None:
+        """Errors: ValueError for parts that do not fit each other."""
+        config, unet, c = self.config, self.unet.config, self.codec.channels
+        if (unet.out_channels, unet.in_channels) != (c, c + 1 + unet.dense_in_channels):
+            raise ValueError(
+                f"a codec of {c} channels needs a network of {c + 1 + unet.dense_in_channels} input "
+                f"and {c} output channels, got {unet.in_channels} and {unet.out_channels}"
+            )
+        width = unet.context_dim if self.image_encoder is None else self.image_encoder.width
+        if width != unet.context_dim:
+            raise ValueError(f"the network takes embeddings of {unet.context_dim}, got {width}")
+        if not 1 <= config.context < config.frames:
+            raise ValueError(
+                f"a window of {config.frames} frames needs 1 to {config.frames - 1} context views, "
+                f"got {config.context}"
+            )
+
+    def __repr__(self) -> str:
+        millions = sum(p.numel() for p in self.unet.parameters()) / 1e6
+        how = f"{self.config.steps} steps of {self.config.sampler}"
+        return f"DiffusionGenerator({millions:.1f} M parameters, {how})"
+
+    @torch.no_grad()
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of the targets (m,): previews if the config asks for them, then the result.
+
+        Errors: ValueError for no or too many context views or targets, and for image sizes that the
+        codec and the network cannot halve often enough.
+        """
+        context, size = self.encode(context), context.image.shape[2:]
+        window, every = self.window(context, targets), self.config.preview_every
+        state = None
+        for state in self.sample(window, rng):
+            if every and state.step % every == 0 and state.sigma_next > 0:
+                yield self._shown(state.denoised[window.targets], size, context.device)
+        latent = state.x[window.targets]
+        made = self._shown(latent, size, context.device)
+        embedding = self._embedded(made.image)
+        yield made.replace(latent=latent.to(context.device), embedding=embedding)
+
+    @torch.no_grad()
+    def encode(self, views: Views) -> Views:
+        """Views with latents and embeddings; only those that are missing are made. The same object,
+        if none is. Errors: ValueError for image sizes that cannot be halved often enough."""
+        (t, _, h, w), factor = views.image.shape, self.codec.factor
+        side = factor * self.unet.config.stride
+        if h % side or w % side:
+            near = [max(side, round(n / side) * side) for n in (h, w)]
+            raise ValueError(
+                f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
+                f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
+            )
+        shape = (t, self.codec.channels, h // factor, w // factor)
+        codes = {"latent": self._completed(views.latent, shape, views, self._latents)}
+        if self.image_encoder is not None:
+            shape = (t, self.image_encoder.width)
+            codes["embedding"] = self._completed(views.embedding, shape, views, self._embedded)
+        nothing_new = all(getattr(views, name) is code for name, code in codes.items())
+        return views if nothing_new else views.replace(**codes)
+
+    def window(self, context: Views, targets: Cameras) -> Window:
+        """What the network is told, of encoded context views (k,) and target cameras (m,)."""
+        config, (k, m) = self.config, (len(context), len(targets))
+        if not 1 <= k <= config.context or not 1 <= m <= config.frames - k:
+            raise ValueError(
+                f"a window has {config.frames} frames, 1 to {config.context} of them context and the "
+                f"others targets, got {k} and {m}: retrieve fewer views (k) or make fewer at once (m)"
+            )
+        padding = targets[[-1] * (config.frames - k - m)]
+        cameras = cat([context.cameras, targets, padding]).to(self.device)
+        given = torch.arange(config.frames, device=self.device) < k
+        cameras = scaled(centred(cameras), config.camera_scale)
+        embedding = context.embedding
+        if self.image_encoder is None:
+            embedding = torch.zeros(k, self.unet.config.context_dim)
+        condition, unconditional = conditions(
+            cameras, given, context.latent.to(self.device), embedding.to(self.device)
+        )
+        scale = torch.full((config.frames,), config.guidance_scale, device=self.device)
+        if config.guidance != "uniform":
+            of = {"multiview": sampling.multiview_scale, "temporal": sampling.temporal_scale}
+            limits = (config.guidance_scale, config.guidance_least)
+            scale = of[config.guidance](*limits, cameras, given)
+        return Window(cameras, given, condition, unconditional, scale, slice(k, k + m))
+
+    @torch.no_grad()
+    def sample(self, window: Window, rng: torch.Generator) -> Iterator[Denoising]:
+        """All frames of a window, from noise, a step at a time."""
+        config, like = self.config, window.condition.latent
+        own = stream(int(torch.randint(2**62, (1,), generator=rng, device=rng.device)))
+
+        def noise() -> Tensor:
+            return torch.randn(like.shape, generator=own).to(like.device)
+
+        sigmas = config.levels.sigmas(config.steps, config.spacing)
+        x, denoise = sampling.start(noise(), sigmas), self.denoiser(window)
+        if config.sampler == "euler":
+            yield from sampling.euler(denoise, x, sigmas, noise)
+        else:
+            yield from sampling.dpm_solver(denoise, x, sigmas)
+
+    def denoiser(self, window: Window) -> Denoise:
+        """x [t c h w], sigma [] -> the clean x, by the network under guidance."""
+        config, levels = self.config, self.config.levels
+        both = cat([window.unconditional, window.condition])
+        network = self._network(both, window)
+        alone = None
+        if config.interval != (0.0, math.inf):
+            single = self._network(window.condition, window)
+            alone = lambda x, sigma: sampling.denoised(  # noqa: E731
+                single, x, sigma, window.condition, levels
+            )
+
+        def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+            unconditional, conditional = sampling.denoised(network, x, sigma, both, levels).chunk(2)
+            return unconditional, conditional
+
+        return sampling.guided(pair, window.scale, config.interval, alone)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.out[-1].weight.device
+
+    @functools.cached_property
+    def _run(self) -> Callable:
+        if self.config.compile is None:
+            return self.unet.denoise
+        return torch.compile(self.unet.denoise, mode=self.config.compile, fullgraph=True)
+
+    def _network(self, condition: Condition, window: Window) -> Network:
+        """The network with all that does not change over the steps worked out. Rays are the same with
+        and without context, so they are given once."""
+        dtype, (t, _, h, w) = self.unet.out[-1].weight.dtype, window.condition.latent.shape
+        rays = window.condition.dense.to(dtype)
+        fixed = self.unet.fixed(condition.crossattn.to(dtype), rays, h, w, t)
+
+        def network(x: Tensor, index: Tensor) -> Tensor:
+            x = x.to(dtype, memory_format=torch.channels_last)
+            return self._run(x, index.to(x.device), fixed, t)
+
+        return network
+
+    def _shown(
+        self, latent: Float[Tensor, "m c hl wl"], size: tuple[int, int], device: torch.device
+    ) -> Generation:
+        with self._awake(self.codec) as codec:
+            image = codec.decode(latent.to(self.device)).to(device)
+        unknown = image.new_zeros(len(image), *size)
+        return Generation(image, unknown + torch.nan, unknown)
+
+    def _latents(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
+        with self._awake(self.codec) as codec:
+            return codec.encode(image.to(self.device)).float().to(image.device)
+
+    def _embedded(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"] | None:
+        if self.image_encoder is None:
+            return None
+        with self._awake(self.image_encoder) as encoder:
+            return encoder(image.to(self.device)).float().to(image.device)
+
+    @contextmanager
+    def _awake(self, module: nn.Module) -> Iterator[nn.Module]:
+        """The module where the network is; sent away again if memory is short."""
+        yield module.to(self.device)
+        if self.config.low_memory:
+            module.to("cpu")
+
+    def _completed(
+        self, code: Tensor | None, shape: tuple[int, ...], views: Views, make: Callable
+    ) -> Tensor:
+        """A column of codes with the missing rows made: those that are NaN, or all if they have
+        another shape, which is another network's."""
+        if code is None or code.shape != shape:
+            code = views.image.new_full(shape, torch.nan)
+        missing = code.flatten(1)[:, 0].isnan()
+        if missing.any():
+            code = code.clone()
+            code[missing] = make(views.image[missing])
+        return code
+
+
+# ---- together with other generators --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WithDepth:
+    """The images of one generator with the depth and confidence of another."""
+
+    images: Generator
+    depth: Generator
+
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
+        *_, guess = self.depth(context, targets, stream(seed, 0))
+        for state in self.images(context, targets, stream(seed, 1)):
+            yield state.replace(depth=guess.depth, confidence=guess.confidence)
+
+    def encode(self, views: Views) -> Views:
+        return self.images.encode(views) if isinstance(self.images, Encodes) else views
+
+
+def with_depth(images: Generator, depth: Generator) -> WithDepth:
+    """A generator that paints with `images` and takes geometry from `depth`, such as `Warp()`.
+
+    For walks without a reconstructor. Where the context shows the target, the geometry is right and
+    so is the memory; what was imagined is remembered where `depth` guesses it to be.
+    """
+    return WithDepth(images, depth)
+
+
+# ---- published weights ---------------------------------------------------------------------------
+
+# Name -> entry of `weights.WEIGHTS`, network, how it samples.
+PRESETS = {
+    "vmem": ("vmem", UNetConfig(), DiffusionConfig()),
+    "seva": (
+        "seva",
+        UNetConfig(num_frames=21),
+        DiffusionConfig(frames=21, context=20, camera_scale=CameraScale(offset=0.0)),
+    ),
+}
+
+# Less than a third of the work: on worlds with a known solution, 15 such steps come nearer to it than
+# the released 50 (tests/test_sampling.py). Not yet judged by pictures of the published weights.
+FAST = {"sampler": "dpm_solver", "spacing": "karras", "steps": 15}
+
+
+def preset(
+    name: str,
+    folder: str | Path | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **changes: object,
+) -> DiffusionGenerator:
+    """A published generator: "vmem" (4 + 4 frames of 576 x 576) or "seva" (21 frames).
+
+    folder: where the weight files are, if not where `weights.find` looks. device: a GPU if there is
+    one. dtype of the network: bfloat16 on a GPU, float32 on a CPU; the VAE and norms stay float32.
+    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`).
+    Errors: ValueError for an unknown name, and for weights that are missing (it says how to get
+    them), broken, or another network's.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"presets are {', '.join(PRESETS)}, got {name!r}")
+    entry, network, config = PRESETS[name]
+    files = {part: weights.require(part, folder) for part in (entry, "vae", "clip")}
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    with torch.device("meta"):
+        unet = UNet(network)
+    weights.load_into(unet, weights.read(files[entry]), str(files[entry]))
+    unet = in_precision(unet, dtype).to(device, memory_format=torch.channels_last)
+    tower = load_clip(files["clip"], dtype)
+    return DiffusionGenerator(
+        unet.eval().requires_grad_(False), load_vae(files["vae"]), tower, replace(config, **changes)
+    )
