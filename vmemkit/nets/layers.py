@@ -230,8 +230,10 @@ class ResBlock(nn.Module):
         resized = functional.interpolate(
             dense_y, (height, width), mode="bilinear", align_corners=True
         )
-        scale, shift = self.dense_emb_layers(resized).chunk(2, dim=1)
-        return Modulation(1 + scale, shift)
+        both = self.dense_emb_layers(resized)  # scale and shift
+        half = both.shape[1] // 2
+        both[:, :half] += 1  # in place: these maps are the largest part of what is kept
+        return Modulation(both[:, :half], both[:, half:])
 
     def forward(
         self, x: Float[Tensor, "n c h w"], emb: Float[Tensor, "e d"], fixed: Modulation

@@ -1,0 +1,329 @@
+"""How fast the published network is here, and what its memory modes take.
+
+    python benchmarks/generator.py --save     # on a GPU: full size, 576 x 576; on a CPU: a small one
+    python benchmarks/generator.py --memory   # memory of each mode, counted on the meta device
+
+Weights are random: they cost as much as trained ones. The reference runs in the same process: float32
+weights (on a GPU under bfloat16 autocast), general cross-attention, nothing kept over the steps, 50
+Euler steps, all frames decoded. Ours: what is fixed worked out once, channels last, and on a GPU
+bfloat16 weights and torch.compile; 15 steps of DPM-Solver++ 2M, targets decoded only. Operations are
+those of the reference's step for both, so that work saved counts as speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from vmemkit import sampling
+from vmemkit.encoders import VaeCodec
+from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+
+FRAMES, CONTEXT = 8, 4  # of a window
+SMALL = UNetConfig(model_channels=64, context_dim=128)
+RESULTS = Path(__file__).parent / "results"
+VAE = {  # of Stable Diffusion 2.1
+    "down_block_types": 4 * ("DownEncoderBlock2D",),
+    "up_block_types": 4 * ("UpDecoderBlock2D",),
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+CLIP_PARAMETERS = 632_076_800  # of the image tower
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A window on a device, and how it is computed there."""
+
+    device: str
+    config: UNetConfig
+    side: int  # of a latent
+    dtype: torch.dtype
+    compile: str | None
+
+    @classmethod
+    def on(cls, device: str, mode: str | None) -> Setup:
+        if device == "cuda":
+            mode = mode or "max-autotune-no-cudagraphs"
+            return cls(device, UNetConfig(), 72, torch.bfloat16, mode)
+        return cls(device, SMALL, 24, torch.float32, mode)
+
+    def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, t, y and rays, of the half without and the half with context."""
+        rng, n, config = torch.Generator().manual_seed(0), 2 * FRAMES, self.config
+        shapes = (
+            (n, config.in_channels, self.side, self.side),
+            (n, 1, config.context_dim),
+            (FRAMES, config.dense_in_channels, self.side, self.side),
+        )
+        x, y, rays = (torch.randn(shape, generator=rng).to(device) for shape in shapes)
+        return x, torch.full((1,), 500, device=device), y, rays
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", help="mode of torch.compile")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="count the memory instead")
+    parser.add_argument("--save", action="store_true", help="write results/generator-DEVICE.json")
+    options = parser.parse_args()
+    if options.memory:
+        print_memory()
+        return
+    results = measure(Setup.on(options.device, options.compile), options.repeats)
+    print(json.dumps(results, indent=1))
+    if options.save:
+        RESULTS.mkdir(exist_ok=True)
+        name = results["device"].lower().replace(" ", "-")
+        (RESULTS / f"generator-{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+@torch.no_grad()
+def measure(setup: Setup, repeats: int) -> dict:
+    torch.backends.cudnn.benchmark = setup.device == "cuda"
+    net = UNet(setup.config).to(setup.device).eval()
+    codec = VaeCodec(AutoencoderKL(**VAE).to(setup.device).eval()) if setup.side == 72 else None
+    plain, ours = reference_step(setup, net), our_step(setup, net)
+    steps = compare(setup, plain, ours(), repeats)
+    windows = compare(
+        setup,
+        window(setup, codec, sampling.euler, sampling.Levels().sigmas(50), lambda: plain, FRAMES),
+        window(
+            setup,
+            codec,
+            sampling.dpm_solver,
+            sampling.Levels().sigmas(15, "karras"),
+            ours,
+            FRAMES - CONTEXT,
+        ),
+        max(1, repeats // 2),
+    )
+    tera, best = operations(setup) / 1e12, ceiling(setup)
+    gpu = setup.device == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if gpu else f"cpu {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "network": f"{sum(p.numel() for p in net.parameters()) / 1e6:.0f} M parameters",
+        "window": f"2 x {FRAMES} frames, latents of {setup.side} x {setup.side}",
+        "decoded": codec is not None,
+        "precision": str(setup.dtype),
+        "compile": setup.compile,
+        "step_tflop": tera,
+        "matrix_product_tflops": best,
+        "step_seconds": steps,
+        "step_tflops": {name: tera / steps[name] for name in ("reference", "ours")},
+        "share_of_matrix_product": tera / steps["ours"] / best,
+        "window_seconds": windows,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if gpu else None,
+    }
+
+
+def reference_step(setup: Setup, net: UNet) -> Callable[[], Tensor]:
+    x, t, y, rays = setup.inputs(setup.device)
+    t, y, rays = (
+        t.expand(len(x)),
+        y.repeat(1, 2, 1),
+        rays.repeat(2, 1, 1, 1),
+    )  # the same token twice
+
+    def step() -> Tensor:
+        half = torch.autocast("cuda", torch.bfloat16) if setup.device == "cuda" else nullcontext()
+        with half:
+            return net(x, t, y, rays, FRAMES).float()
+
+    return step
+
+
+def our_step(setup: Setup, net: UNet) -> Callable[[], Callable[[], Tensor]]:
+    """Prepares a window, which is also to be timed, and returns its step."""
+    mine = UNet(setup.config)
+    mine.load_state_dict(net.state_dict())
+    mine = in_precision(mine.eval(), setup.dtype)
+    mine = mine.to(setup.device, memory_format=torch.channels_last)
+    denoise = mine.denoise
+    if setup.compile:
+        denoise = torch.compile(denoise, mode=setup.compile, fullgraph=True)
+    x, t, y, rays = setup.inputs(setup.device)
+    x = x.to(setup.dtype, memory_format=torch.channels_last)
+    y, rays = y.to(setup.dtype), rays.to(setup.dtype)
+
+    def prepared() -> Callable[[], Tensor]:
+        fixed = mine.fixed(y, rays, setup.side, setup.side, FRAMES)
+        return lambda: denoise(x, t, fixed, FRAMES).float()
+
+    return prepared
+
+
+def window(
+    setup: Setup,
+    codec: VaeCodec | None,
+    sampler: Callable,
+    sigmas: Tensor,
+    prepared: Callable[[], Callable[[], Tensor]],
+    decoded: int,
+) -> Callable[[], Tensor]:
+    """Noise to frames. The small one has no codec: decoding would be most of it."""
+    noise = torch.randn(FRAMES, setup.config.out_channels, setup.side, setup.side)
+    noise = noise.to(setup.device)
+
+    def run() -> Tensor:
+        step = prepared()
+        pair = lambda x, sigma: [x - sigma * part for part in step().chunk(2)]  # noqa: E731
+        *_, state = sampler(sampling.guided(pair, 2.0), sampling.start(noise, sigmas), sigmas)
+        return state.x if codec is None else codec.decode(state.x[-decoded:])
+
+    return run
+
+
+def compare(setup: Setup, reference: Callable, ours: Callable, repeats: int) -> dict[str, float]:
+    """Median seconds of both, taken in turn after a first time that does not count."""
+    taken: dict[str, list[float]] = {"reference": [], "ours": []}
+    for i in range(repeats + 1):
+        for name, function in (("reference", reference), ("ours", ours)):
+            start = clock(setup)
+            function()
+            if i:
+                taken[name].append(clock(setup) - start)
+            else:
+                clock(setup)
+    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return medians | {"ratio": medians["reference"] / medians["ours"]}
+
+
+def clock(setup: Setup) -> float:
+    if setup.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def ceiling(setup: Setup) -> float:
+    """TFLOP/s of the best of a few square matrix products in the same precision."""
+    rates = []
+    for n in (4096, 8192, 16384) if setup.device == "cuda" else (1024, 2048, 3072):
+        a, b = (torch.randn(n, n, dtype=setup.dtype, device=setup.device) for _ in "ab")
+        seconds = []
+        for _ in range(8):
+            start = clock(setup)
+            torch.mm(a, b)
+            seconds.append(clock(setup) - start)
+        rates.append(2 * n**3 / statistics.median(seconds[2:]) / 1e12)
+    return max(rates)
+
+
+def operations(setup: Setup) -> int:
+    """Of the reference's step."""
+    with torch.device("meta"):
+        net = UNet(setup.config)
+    with FlopCounterMode(display=False) as counter:
+        reference_step(Setup("meta", setup.config, setup.side, torch.float32, None), net)()
+    return counter.get_total_flops()
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+class Peak(TorchDispatchMode):
+    """Bytes of the tensors that are alive, `kept` ones (such as weights) left out."""
+
+    def __init__(self, *kept: Tensor) -> None:
+        super().__init__()
+        self._kept = {tensor.untyped_storage()._cdata for tensor in kept}
+        self._live: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self._live and key not in self._kept:
+                    self._live[key] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._freed, key)
+        return made
+
+    def _freed(self, key: int) -> None:
+        self.now -= self._live.pop(key)
+
+
+@torch.no_grad()
+def print_memory() -> None:
+    """Of the presets at 576 x 576, in GB: weights, and what is alive besides at the worst moment.
+    Kernels are taken not to need scratch space, and attention to keep no scores, as on a GPU."""
+    scores = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = lambda q, *_, **__: torch.empty_like(q)
+    try:
+        decoding, vae = vae_memory()
+        print("preset precision  mode            UNet  fixed  step   VAE  CLIP  peak (GB)")
+        for name, frames in (("vmem", 8), ("seva", 21)):
+            for dtype in (torch.bfloat16, torch.float32):
+                unet, fixed, step = unet_memory(frames, dtype)
+                clip = CLIP_PARAMETERS * dtype.itemsize / 1e9
+                at_work = max(fixed + step, decoding)
+                peaks = {
+                    "all on the GPU": unet + vae + clip + at_work,
+                    "low_memory": unet + max(fixed + step, vae + decoding, clip),
+                }
+                for mode, peak in peaks.items():
+                    print(
+                        f"{name:6s} {str(dtype)[6:]:9s}  {mode:14s} {unet:5.2f} {fixed:6.2f} "
+                        f"{step:5.2f} {vae:5.2f} {clip:5.2f} {peak:5.1f}"
+                    )
+    finally:
+        functional.scaled_dot_product_attention = scores
+
+
+def unet_memory(frames: int, dtype: torch.dtype) -> tuple[float, float, float]:
+    """GB of weights, of what is fixed over the steps, and of a step."""
+    config = UNetConfig()
+    with torch.device("meta"):
+        net = in_precision(UNet(config), dtype)
+        x = torch.empty(2 * frames, config.in_channels, 72, 72, dtype=dtype)
+        y = torch.empty(2 * frames, 1, config.context_dim, dtype=dtype)
+        rays = torch.empty(frames, config.dense_in_channels, 72, 72, dtype=dtype)
+        t = torch.empty(1, dtype=torch.long)
+    with Peak(*net.parameters()) as peak:
+        fixed = net.fixed(y, rays, 72, 72, frames)
+        kept = peak.peak = peak.now
+        net.denoise(x, t, fixed, frames)
+    return weight_gb(net), kept / 1e9, (peak.peak - kept) / 1e9
+
+
+def vae_memory() -> tuple[float, float]:
+    """GB of decoding (or encoding) one image, and of the weights."""
+    with torch.device("meta"):
+        vae = AutoencoderKL(**VAE)
+        image, latent = torch.empty(1, 3, 576, 576), torch.empty(1, 4, 72, 72)
+    with Peak(*vae.parameters()) as peak:
+        vae.decode(latent)
+        vae.encode(image)
+    return peak.peak / 1e9, weight_gb(vae)
+
+
+def weight_gb(module: nn.Module) -> float:
+    return sum(p.numel() * p.element_size() for p in module.parameters()) / 1e9
+
+
+if __name__ == "__main__":
+    main()
