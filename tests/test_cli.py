@@ -9,9 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from generator_helpers import small
 
 from vmemkit import cli, demo, weights
 from vmemkit.camera import cameras
+from vmemkit.generate import FAST
 from vmemkit.storage import load
 from vmemkit.trajectory import orbit, read_transforms, write_realestate10k, write_transforms
 from vmemkit.views import save_depth, save_image
@@ -86,6 +88,36 @@ def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path
     arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
     assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_published_weights_paint_a_walk_in_sizes_that_they_can(
+    picture, tmp_path, monkeypatch, fast
+):
+    """A small network in their place: what is asked of `preset`, and that its images arrive."""
+    asked = {}
+
+    def preset(name, folder, **changes):
+        asked.update(name=name, folder=folder, **changes)
+        return small(steps=2)
+
+    monkeypatch.setattr(cli, "preset", preset)
+    monkeypatch.setattr(cli, "PUBLISHED_HEIGHT", 64)
+    options = ["--generator", "vmem", "--weights", "somewhere", "--moves", "right 30"]
+    image_and_depth = picture[:3]
+    out = ["--out", str(tmp_path / "out"), *(["--fast"] if fast else [])]
+    assert cli.main(["walk", *image_and_depth, *options, *out]) == 0
+    assert asked == {"name": "vmem", "folder": "somewhere"} | (FAST if fast else {})
+    views = load(tmp_path / "out" / "memory").views
+    assert views.image.shape == (3, 3, 64, 64)  # 85 columns wide, in steps of 64
+    assert views.latent.isfinite().all()
+
+
+def test_missing_published_weights_are_one_line_and_code_2(picture, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "find", lambda *a: None)
+    assert cli.main(["walk", *picture, "--generator", "seva", "--out", str(tmp_path / "out")]) == 2
+    assert "vmemkit weights get seva" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_depth_it_says_what_is_needed_and_the_ways_to_get_it(picture, tmp_path, said):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vmemkit import figures
-from vmemkit.figures import choices, comparison, contact_sheet, filmstrip, panels, plan
+from vmemkit.figures import choices, comparison, contact_sheet, filmstrip, grid, panels, plan
 from vmemkit.memory import Memory
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import retrieve
@@ -175,3 +175,26 @@ def test_steps_without_much_memory_are_shown_too(box):
     """One view, one target: mosaics of one."""
     (step,) = walk(box.memory(0.0), box.look(5.0))
     assert len(contact_sheet([replace(step)]).axes[0].images) == 4
+
+
+def test_a_grid_names_its_rows_and_heads_its_columns(truth):
+    figure = grid({"first": truth, "second": 1 - truth}, ["a", "b"], columns=[0, 5])
+    images = figure.axes[0].images
+    assert len(images) == 4
+    assert torch.allclose(torch.from_numpy(images[3].get_array()).permute(2, 0, 1), 1 - truth[5])
+    assert {"first", "second", "a", "b"} == set(texts(figure))
+    assert len(grid({"all": truth}).axes[0].images) == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "headings", "message"),
+    [
+        ({}, None, "at least one, got {}"),
+        ({"a": torch.zeros(0, 3, 2, 2)}, None, "'a': 0"),
+        ({"a": torch.zeros(2, 3, 2, 2), "b": torch.zeros(1, 3, 2, 2)}, None, "'b': 1"),
+        ({"a": torch.zeros(2, 3, 2, 2)}, ["one"], "2 columns, got 1"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(rows, headings, message):
+    with pytest.raises(ValueError, match=message):
+        grid(rows, headings)

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.memory import begin
-from vmemkit.pictures import DARK, PALE, explained, painted, recalled, view_colors, vote_map
+from vmemkit.pictures import (
+    DARK,
+    PALE,
+    explained,
+    painted,
+    ray_colors,
+    recalled,
+    view_colors,
+    vote_map,
+)
 from vmemkit.retrieval import POLICIES, retrieve
 from vmemkit.splat import splat
 
@@ -114,3 +123,14 @@ def test_recalled_pictures_have_the_views_shape(box, rows):
         rows,
         round(rows * 4 / 3),
     )
+
+
+def test_rays_are_painted_about_grey_with_one_stretch_for_all():
+    lines = torch.zeros(2, 6, 1, 2)
+    lines[0, 0, 0, 0], lines[0, 2, 0, 1] = -1.0, 1.0  # left, ahead
+    lines[1, 4] = torch.tensor([[0.5, -2.0]])
+    direction, moment = ray_colors(lines)
+    assert direction[0, :, 0].T.tolist() == [[0.0, 0.5, 0.5], [0.5, 0.5, 1.0]]
+    assert moment[1, 1].tolist() == [[0.625, 0.0]]
+    assert (moment[0] == 0.5).all()
+    assert torch.equal(ray_colors(torch.zeros(1, 6, 2, 2))[1], torch.full((1, 3, 2, 2), 0.5))

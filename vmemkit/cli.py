@@ -27,16 +27,19 @@ from torch.nn.functional import interpolate
 from vmemkit import demo, storage, weights
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
 from vmemkit.figures import contact_sheet
+from vmemkit.generate import FAST, PRESETS, Generator, preset, with_depth
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES
 from vmemkit.trajectory import moves, read_realestate10k, read_transforms, write_transforms
-from vmemkit.views import Views, load_depth, load_image, resize, views
+from vmemkit.views import Views, crop_to_aspect, load_depth, load_image, resize, views
 from vmemkit.walk import Step, walk
+from vmemkit.warp import Warp
 from vmemkit.weight_files import WEIGHTS
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 FOV = 65.0  # degrees: of a phone's main camera, if nobody says
 HEIGHT = 144  # pixels of a walk's images
+PUBLISHED_HEIGHT, PUBLISHED_STEP = 576, 64  # as the published networks were trained, and can halve
 MOVES = "right 30, left 60, right 30"  # what a single picture can bear
 ASPECT_TOLERANCE = 0.02  # within which a depth map is taken to be one of the image's field of view
 NEEDS_DEPTH = (
@@ -98,9 +101,11 @@ def run_walk(options: argparse.Namespace, console: Console) -> None:
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
+    generator = _generator(options)
     start, path = _start_and_path(options)
     steps: list[Step] = []
-    taken = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m)
+    how = {"generator": generator, "policy": options.policy, "k": options.k, "m": options.m}
+    taken = walk(begin(start), path, **how)
     with _progress(console) as bar:
         task = bar.add_task(options.policy, total=len(path))
         for step in taken:
@@ -230,6 +235,22 @@ def _cell(value: float | None, rivals: list[float | None], digits: int) -> Text:
 # ---- a walk of one's own -------------------------------------------------------------------------
 
 
+def _generator(options: argparse.Namespace) -> Generator:
+    """Warp, or the images of published weights on the geometry of warp."""
+    if options.generator == "warp":
+        return Warp()
+    changes = FAST if options.fast else {}
+    return with_depth(preset(options.generator, options.weights, **changes), Warp())
+
+
+def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:
+    """(height, width) of the walk's images, in the steps that the generator can take."""
+    step = 1 if options.generator == "warp" else PUBLISHED_STEP
+    usual = HEIGHT if step == 1 else PUBLISHED_HEIGHT
+    height = usual if options.size is None else options.size
+    return round(height / step) * step, max(step, round(height * aspect / step) * step)
+
+
 def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
     """The given view (1,) and the cameras to generate."""
     image, depth = load_image(options.image), load_depth(options.depth, options.depth_unit)
@@ -245,7 +266,9 @@ def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
     camera = cameras(torch.eye(4), intrinsics(fov, width / height))
     depth = interpolate(depth[None, None], (height, width), mode="nearest-exact")[0]
     start = views(image[None], camera[None], depth)
-    start = resize(start, options.size, max(1, round(options.size * width / height)))
+    height, width = _size(options, width / height)
+    start = resize(crop_to_aspect(start, width / height), height, width)
+    camera = start.cameras[0]
     if path is None:
         return start, moves(camera, options.moves or MOVES)
     if len(path) < 2:
@@ -317,7 +340,16 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
     add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
     add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
-    add("--size", type=int, default=HEIGHT, help="height of the images, pixels (%(default)s)")
+    add(
+        "--generator",
+        choices=("warp", *PRESETS),
+        default="warp",
+        help="what paints: warp, or published weights (%(default)s)",
+    )
+    add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
+    add("--fast", action="store_true", help="15 better steps instead of the released 50")
+    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_STEP}"
+    add("--size", type=int, help=f"height of the images, pixels ({sizes})")
     add("--out", default="out/walk", help="folder to write to (%(default)s)")
     walk.set_defaults(run=run_walk)
 

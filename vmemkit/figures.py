@@ -181,6 +181,34 @@ def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
     return page.figure
 
 
+def grid(
+    rows: Mapping[str, Float[Tensor, "n 3 h w"]],
+    headings: Sequence[str] | None = None,
+    columns: Sequence[int] | None = None,
+) -> Figure:
+    """A row of images per name, which stands in the first of them. `headings` stand above the columns;
+    `columns` selects some of each row's images, all by default.
+
+    Errors: ValueError for no images, rows of different lengths, or not as many headings as columns.
+    """
+    count = len(next(iter(rows.values()))) if rows else 0
+    shown = list(range(count) if columns is None else columns)
+    if not shown or {len(images) for images in rows.values()} != {count}:
+        lengths = {name: len(images) for name, images in rows.items()}
+        raise ValueError(f"a grid needs rows of as many images each, at least one, got {lengths}")
+    if headings is not None and len(headings) != len(shown):
+        raise ValueError(f"need a heading for each of {len(shown)} columns, got {len(headings)}")
+    heading = HEADING if headings else 0.0
+    page = _Page.of(len(rows), len(shown), _aspect(next(iter(rows.values()))), heading=heading)
+    for column, text in enumerate(headings or ()):
+        page.heading(column, text)
+    for row, (name, images) in enumerate(rows.items()):
+        for column, i in enumerate(shown):
+            page.mosaic(row, column, images[i : i + 1])
+        page.name(row, name)
+    return page.figure
+
+
 def plan(
     memory: Memory,
     retrieval: Retrieval | None = None,
@@ -284,6 +312,11 @@ class _Page:
     def heading(self, column: int, text: str) -> None:
         left = GAP + column * (self.cell[0] + GAP)
         _write(self.axes, left, self.top - HEADING / 2, text, size=7.5, color=QUIET)
+
+    def name(self, row: int, text: str) -> None:
+        """A text in the first cell of a row."""
+        below = self.top + row * (self.cell[1] + GAP) + self.cell[1]
+        _label(self.axes, GAP, below, text, torch.ones(3))
 
     def mosaic(
         self,

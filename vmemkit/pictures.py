@@ -1,6 +1,6 @@
 """Pictures: what the memory knows and what a retrieval saw, as tensors of colours.
 
-In: memories and retrievals. Out: images in [0, 1], and shares.
+In: memories and retrievals, and rays. Out: images in [0, 1], and shares.
 
 A view has one colour, the same in every picture (`view_colors`). In a vote map each pixel of a
 target has the colour of the first chosen view that saw its surfel; pale was seen, but by no chosen
@@ -77,6 +77,16 @@ def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
     first = torch.full((len(memory.surfels),), len(views), device=memory.device)
     sightings = memory.sightings
     return first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
+
+
+def ray_colors(
+    lines: Float[Tensor, "t 6 h w"],
+) -> tuple[Float[Tensor, "t 3 h w"], Float[Tensor, "t 3 h w"]]:
+    """Pluecker maps as two pictures: direction and moment, x, y, z as red, green, blue. Grey is 0;
+    directions reach from -1 to 1, moments are stretched, with one factor for all frames."""
+    direction, moment = lines.split(3, dim=1)
+    reach = moment.abs().amax().clamp(min=1e-9)
+    return direction / 2 + 0.5, moment / (2 * reach) + 0.5
 
 
 def look(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Splat:

@@ -8,7 +8,15 @@ and show errors as messages.
 from vmemkit.widgets.explorer import Explorer
 from vmemkit.widgets.inspector import RetrievalInspector
 from vmemkit.widgets.race import PolicyRace
+from vmemkit.widgets.scrubber import SamplingScrubber
 from vmemkit.widgets.stepper import StepThrough
 from vmemkit.widgets.viewer import MemoryViewer
 
-__all__ = ["Explorer", "MemoryViewer", "PolicyRace", "RetrievalInspector", "StepThrough"]
+__all__ = [
+    "Explorer",
+    "MemoryViewer",
+    "PolicyRace",
+    "RetrievalInspector",
+    "SamplingScrubber",
+    "StepThrough",
+]

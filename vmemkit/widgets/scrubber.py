@@ -1,0 +1,76 @@
+"""SamplingScrubber: the way from noise to views, to be scrubbed through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import ipywidgets
+import torch
+from torch import Tensor
+
+from vmemkit.sampling import Denoising
+from vmemkit.widgets.gallery import Gallery
+from vmemkit.widgets.parts import DESCRIPTION, heading
+
+HEIGHT = 110  # pixels
+GREY = "rgb(150,150,150)"
+
+
+class SamplingScrubber(ipywidgets.VBox):
+    """A slider over the steps of a sampler: the frames with the noise that is left, and the guess at
+    the clean ones that the step follows. `step` is the slider, `value` the state that is shown."""
+
+    def __init__(
+        self,
+        states: Iterable[Denoising],
+        decode: Callable[[Tensor], Tensor],
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """`decode` makes images of latents, such as `codec.decode`; `names` are the frames'.
+
+        Errors: ValueError for no states, or not as many names as frames.
+        """
+        self.states, self._decode = list(states), decode
+        if not self.states:
+            raise ValueError("need the states of a sampler, got none")
+        frames = len(self.states[0].x)
+        self._names = [str(i) for i in range(frames)] if names is None else list(names)
+        if len(self._names) != frames:
+            raise ValueError(f"need a name for each of {frames} frames, got {len(self._names)}")
+        last, wide = len(self.states) - 1, ipywidgets.Layout(width="420px")
+        self.step = ipywidgets.IntSlider(
+            last, 0, last, description="step", style=DESCRIPTION, layout=wide
+        )
+        self.play = ipywidgets.Play(0, 0, last, interval=250)
+        ipywidgets.link((self.play, "value"), (self.step, "value"))
+        self.step.value = last
+        self.about = ipywidgets.HTML()
+        self.noisy, self.clean = Gallery(height=HEIGHT), Gallery(height=HEIGHT)
+        self.step.observe(lambda change: self._redraw(), "value")
+        self._redraw()
+        super().__init__(
+            [
+                ipywidgets.HBox([self.play, self.step, self.about]),
+                heading("The sample, with the noise that is left"),
+                self.noisy,
+                heading("The guess at the clean sample that this step followed"),
+                self.clean,
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return f"SamplingScrubber({len(self.states)} steps, {len(self._names)} frames)"
+
+    @property
+    def value(self) -> Denoising:
+        """The state that is shown."""
+        return self.states[self.step.value]
+
+    def _redraw(self) -> None:
+        state = self.value
+        self.about.value = f"sigma {state.sigma:.3g} → {state.sigma_next:.3g}"
+        for gallery, latent in ((self.noisy, state.x), (self.clean, state.denoised)):
+            with torch.no_grad():
+                images = self._decode(latent)
+            colors = [GREY] * len(images)
+            gallery.show(images, range(len(images)), self._names, self._names, colors)
