@@ -84,3 +84,19 @@ def test_scores_without_scene_or_revisits_are_none():
     assert scores.coverage is None
     assert scores.return_psnr is None
     assert scores.truth_psnr is None
+
+
+def test_views_made_without_a_memory_are_scored_like_those_of_a_walk():
+    """On the same backbone a walk with memory comes back to what it showed before; a path made at
+    once, from anchors, does so less."""
+    house = rooms(0)
+    tour = single_tour(house)
+    given = house.render(tour.given, 24, 32)
+    truth = house.render(tour.cameras, 24, 32).image
+    steps = list(vm.walk(vm.begin(given), tour.cameras))
+    views = vm.passes.assembled(list(vm.passes.two_passes(given, tour.cameras, vm.Warp())))
+    walked, at_once = score(tour, steps, house, truth, rows=12), score(tour, views, house, truth)
+    assert at_once.coverage is None
+    assert at_once.return_psnr < walked.return_psnr - 2
+    same = vm.structs.cat([step.views for step in steps])
+    assert score(tour, same, house, truth).return_psnr == walked.return_psnr

@@ -267,7 +267,8 @@ def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
     depth = interpolate(depth[None, None], (height, width), mode="nearest-exact")[0]
     start = views(image[None], camera[None], depth)
     height, width = _size(options, width / height)
-    start = resize(crop_to_aspect(start, width / height), height, width)
+    # (a height of 0 is for `resize` to refuse)
+    start = resize(crop_to_aspect(start, width / max(height, 1)), height, width)
     camera = start.cameras[0]
     if path is None:
         return start, moves(camera, options.moves or MOVES)

@@ -25,6 +25,7 @@ from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
 from vmemkit.scenes import Scene
 from vmemkit.surfels import PointMaps
+from vmemkit.views import Views
 from vmemkit.walk import Step
 
 STRIDE = 0.35  # metres between the views of a tour
@@ -185,14 +186,20 @@ class Scores:
 
 def score(
     tour: Tour,
-    steps: Sequence[Step],
+    steps: Sequence[Step] | Views,
     scene: Scene | None = None,
     truth: Float[Tensor, "n 3 h w"] | None = None,
     rows: int = 24,
 ) -> Scores:
-    """Scores of a walk along a tour. Coverage needs the scene, and is judged on a grid of `rows`
-    rows of points; `truth` are the scene's views of the tour, rendered if they are not given."""
-    image = torch.cat([step.views.image for step in steps])
+    """Scores of a walk along a tour, or of its views (n,) made without a memory (`passes`).
+
+    Coverage needs the scene and a memory, and is judged on a grid of `rows` rows of points; `truth`
+    are the scene's views of the tour, rendered if they are not given.
+    """
+    if isinstance(steps, Views):
+        steps, image = [], steps.image
+    else:
+        image = torch.cat([step.views.image for step in steps])
     pairs = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
     ratios, shares, likeness = [], [], None
     if scene is not None:
