@@ -177,6 +177,21 @@ def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
     assert page.errors == []
 
 
+def test_sampling_can_be_scrubbed_through(page, lab):
+    open_and_run(page, lab, "05_generation.ipynb")
+    slider = page.locator(".widget-slider", has_text="step")
+    slider.scroll_into_view_if_needed()
+    frames = page.locator(".vmemkit-gallery img")
+    wait_until(lambda: frames.count() == 8)
+    last = [frames.nth(i).get_attribute("src") for i in (0, 4)]
+    slider.locator(".noUi-handle").focus()
+    page.keyboard.press("Home")
+    wait_until(lambda: ask(page, "print(scrubber.value.step)") == "0")
+    wait_until(lambda: all(frames.nth(i).get_attribute("src") not in last for i in (0, 4)))
+    assert page.get_by_text("sigma 84.9 → 67").count() == 1
+    assert page.errors == []
+
+
 def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_path):
     if shutil.which("npm") is None:
         pytest.skip("no npm, which brings the widgets' browser code: install Node.js")

@@ -282,12 +282,25 @@ def test_parts_that_do_not_fit_are_refused():
     net = UNet(SMALL)
     with pytest.raises(ValueError, match="codec of 12 channels needs a network of 19 input"):
         DiffusionGenerator(net, PixelCodec(2))
-    with pytest.raises(ValueError, match="1 to 3 context views, got 4"):
-        DiffusionGenerator(net, PixelCodec(4), None, DiffusionConfig(frames=4, context=4))
     tower = torch.nn.Identity()
     tower.width = 5
     with pytest.raises(ValueError, match="embeddings of 16, got 5"):
         DiffusionGenerator(net, PixelCodec(4), tower)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"frames": 4, "context": 4}, "1 to 3 context views, got 4"),
+        ({"sampler": "dpm"}, "sampler is one of .* got 'dpm'"),
+        ({"guidance": "cfg"}, "guidance is one of"),
+        ({"spacing": "linear"}, "spacing is one of"),
+        ({"steps": 0}, "1 to 1000 steps"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(bad, message, as_installed):
+    with pytest.raises(ValueError, match=message):
+        DiffusionConfig(**bad)
 
 
 def test_an_unknown_preset_is_refused():

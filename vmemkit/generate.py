@@ -90,6 +90,22 @@ class DiffusionConfig:
     low_memory: bool = False  # codec and image encoder are on the GPU only while they work
     compile: str | None = None  # mode of torch.compile, such as "default" or "reduce-overhead"
 
+    def __post_init__(self) -> None:
+        """Errors: ValueError for names that there are not, and windows that cannot be."""
+        for name, choices in (
+            ("sampler", ("euler", "dpm_solver")),
+            ("spacing", ("uniform", "karras")),
+            ("guidance", ("multiview", "temporal", "uniform")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {choices}, got {getattr(self, name)!r}")
+        if not 1 <= self.context < self.frames:
+            raise ValueError(
+                f"a window of {self.frames} frames needs 1 to {self.frames - 1} context views, got "
+                f"{self.context}"
+            )
+        self.levels.sigmas(self.steps, self.spacing)  # refuses steps that it cannot space
+
 
 @dataclass(frozen=True, repr=False)
 class Window:
@@ -125,7 +141,7 @@ class DiffusionGenerator:
 
     def __post_init__(self) -> None:
         """Errors: ValueError for parts that do not fit each other."""
-        config, unet, c = self.config, self.unet.config, self.codec.channels
+        unet, c = self.unet.config, self.codec.channels
         if (unet.out_channels, unet.in_channels) != (c, c + 1 + unet.dense_in_channels):
             raise ValueError(
                 f"a codec of {c} channels needs a network of {c + 1 + unet.dense_in_channels} input "
@@ -134,11 +150,6 @@ class DiffusionGenerator:
         width = unet.context_dim if self.image_encoder is None else self.image_encoder.width
         if width != unet.context_dim:
             raise ValueError(f"the network takes embeddings of {unet.context_dim}, got {width}")
-        if not 1 <= config.context < config.frames:
-            raise ValueError(
-                f"a window of {config.frames} frames needs 1 to {config.frames - 1} context views, "
-                f"got {config.context}"
-            )
 
     def __repr__(self) -> str:
         millions = sum(p.numel() for p in self.unet.parameters()) / 1e6
