@@ -5,9 +5,9 @@
 
 Weights are random: they cost as much as trained ones. The reference runs in the same process: float32
 weights (on a GPU under bfloat16 autocast), general cross-attention, nothing kept over the steps, 50
-Euler steps, all frames decoded. Ours: what is fixed worked out once, channels last, and on a GPU
-bfloat16 weights and torch.compile; 15 steps of DPM-Solver++ 2M, targets decoded only. Operations are
-those of the reference's step for both, so that work saved counts as speed.
+Euler steps, all frames decoded. Ours is `DiffusionGenerator` with `FAST`, on a GPU with bfloat16
+weights, eager and compiled. A window begins with encoded context and ends with images. Operations
+are those of the reference's step for all, so that work saved counts as speed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,8 +32,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit import sampling
+from vmemkit.camera import Cameras, cameras, intrinsics
 from vmemkit.encoders import VaeCodec
+from vmemkit.generate import FAST, DiffusionConfig, DiffusionGenerator, Generation, Window
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.structs import cat
+from vmemkit.trajectory import orbit
+from vmemkit.views import Views
 
 FRAMES, CONTEXT = 8, 4  # of a window
 SMALL = UNetConfig(model_channels=64, context_dim=128)
@@ -50,31 +55,23 @@ CLIP_PARAMETERS = 632_076_800  # of the image tower
 
 @dataclass(frozen=True)
 class Setup:
-    """A window on a device, and how it is computed there."""
+    """A device, a network and the size of its window there."""
 
     device: str
     config: UNetConfig
     side: int  # of a latent
     dtype: torch.dtype
-    compile: str | None
+    modes: tuple[str | None, ...]  # of torch.compile, for ours
+    vae: dict
 
     @classmethod
     def on(cls, device: str, mode: str | None) -> Setup:
         if device == "cuda":
-            mode = mode or "max-autotune-no-cudagraphs"
-            return cls(device, UNetConfig(), 72, torch.bfloat16, mode)
-        return cls(device, SMALL, 24, torch.float32, mode)
-
-    def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x, t, y and rays, of the half without and the half with context."""
-        rng, n, config = torch.Generator().manual_seed(0), 2 * FRAMES, self.config
-        shapes = (
-            (n, config.in_channels, self.side, self.side),
-            (n, 1, config.context_dim),
-            (FRAMES, config.dense_in_channels, self.side, self.side),
-        )
-        x, y, rays = (torch.randn(shape, generator=rng).to(device) for shape in shapes)
-        return x, torch.full((1,), 500, device=device), y, rays
+            modes = (None, mode or "max-autotune-no-cudagraphs")
+            return cls(device, UNetConfig(), 72, torch.bfloat16, modes, VAE)
+        modes = (None, mode) if mode else (None,)
+        small = VAE | {"block_out_channels": (32, 32, 32, 32)}  # or decoding would be all of it
+        return cls(device, SMALL, 24, torch.float32, modes, small)
 
 
 def main() -> None:
@@ -99,114 +96,112 @@ def main() -> None:
 @torch.no_grad()
 def measure(setup: Setup, repeats: int) -> dict:
     torch.backends.cudnn.benchmark = setup.device == "cuda"
+    torch.manual_seed(0)
     net = UNet(setup.config).to(setup.device).eval()
-    codec = VaeCodec(AutoencoderKL(**VAE).to(setup.device).eval()) if setup.side == 72 else None
-    plain, ours = reference_step(setup, net), our_step(setup, net)
-    steps = compare(setup, plain, ours(), repeats)
-    windows = compare(
-        setup,
-        window(setup, codec, sampling.euler, sampling.Levels().sigmas(50), lambda: plain, FRAMES),
-        window(
-            setup,
-            codec,
-            sampling.dpm_solver,
-            sampling.Levels().sigmas(15, "karras"),
-            ours,
-            FRAMES - CONTEXT,
-        ),
-        max(1, repeats // 2),
-    )
-    tera, best = operations(setup) / 1e12, ceiling(setup)
+    codec = VaeCodec(AutoencoderKL(**setup.vae).to(setup.device).eval())
+    generators = {f"ours, {mode or 'eager'}": ours(setup, net, codec, mode) for mode in setup.modes}
+    context, targets = scene(next(iter(generators.values())), setup)
+    window = next(iter(generators.values())).window(context, targets)
+    steps = {"reference": reference_step(setup, net, window)}
+    windows = {"reference": reference_window(setup, net, codec, window)}
+    for name, generator in generators.items():
+        steps[name] = our_step(setup, generator, window)
+        windows[name] = our_window(generator, context, targets)
+    tera, best = operations(setup, window) / 1e12, ceiling(setup)
+    step_seconds = compare(setup, steps, repeats)
     gpu = setup.device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if gpu else f"cpu {platform.machine()}",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "network": f"{sum(p.numel() for p in net.parameters()) / 1e6:.0f} M parameters",
-        "window": f"2 x {FRAMES} frames, latents of {setup.side} x {setup.side}",
-        "decoded": codec is not None,
-        "precision": str(setup.dtype),
-        "compile": setup.compile,
-        "step_tflop": tera,
-        "matrix_product_tflops": best,
-        "step_seconds": steps,
-        "step_tflops": {name: tera / steps[name] for name in ("reference", "ours")},
-        "share_of_matrix_product": tera / steps["ours"] / best,
-        "window_seconds": windows,
-        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if gpu else None,
+        "window": f"2 x {FRAMES} frames of {8 * setup.side} x {8 * setup.side}",
+        "precision of ours": str(setup.dtype),
+        "step, TFLOP": tera,
+        "matrix products, TFLOP/s": best,
+        "step, seconds": step_seconds,
+        "step, share of matrix products": {k: tera / s / best for k, s in step_seconds.items()},
+        "step, reference / ours": ratios(step_seconds),
+        "window, seconds": (window_seconds := compare(setup, windows, max(1, repeats // 2))),
+        "window, reference / ours": ratios(window_seconds),
+        "peak, GB": torch.cuda.max_memory_allocated() / 1e9 if gpu else None,
     }
 
 
-def reference_step(setup: Setup, net: UNet) -> Callable[[], Tensor]:
-    x, t, y, rays = setup.inputs(setup.device)
-    t, y, rays = (
-        t.expand(len(x)),
-        y.repeat(1, 2, 1),
-        rays.repeat(2, 1, 1, 1),
-    )  # the same token twice
-
-    def step() -> Tensor:
-        half = torch.autocast("cuda", torch.bfloat16) if setup.device == "cuda" else nullcontext()
-        with half:
-            return net(x, t, y, rays, FRAMES).float()
-
-    return step
-
-
-def our_step(setup: Setup, net: UNet) -> Callable[[], Callable[[], Tensor]]:
-    """Prepares a window, which is also to be timed, and returns its step."""
+def ours(setup: Setup, net: UNet, codec: VaeCodec, mode: str | None) -> DiffusionGenerator:
     mine = UNet(setup.config)
     mine.load_state_dict(net.state_dict())
     mine = in_precision(mine.eval(), setup.dtype)
     mine = mine.to(setup.device, memory_format=torch.channels_last)
-    denoise = mine.denoise
-    if setup.compile:
-        denoise = torch.compile(denoise, mode=setup.compile, fullgraph=True)
-    x, t, y, rays = setup.inputs(setup.device)
-    x = x.to(setup.dtype, memory_format=torch.channels_last)
-    y, rays = y.to(setup.dtype), rays.to(setup.dtype)
-
-    def prepared() -> Callable[[], Tensor]:
-        fixed = mine.fixed(y, rays, setup.side, setup.side, FRAMES)
-        return lambda: denoise(x, t, fixed, FRAMES).float()
-
-    return prepared
+    return DiffusionGenerator(mine, codec, None, DiffusionConfig(**FAST, compile=mode))
 
 
-def window(
-    setup: Setup,
-    codec: VaeCodec | None,
-    sampler: Callable,
-    sigmas: Tensor,
-    prepared: Callable[[], Callable[[], Tensor]],
-    decoded: int,
+def scene(generator: DiffusionGenerator, setup: Setup) -> tuple[Views, Cameras]:
+    """Four context views of nothing in particular, encoded, and four targets on the way round."""
+    start = cameras(torch.eye(4), intrinsics(60.0))
+    path = orbit(start, 2.0, 90.0, FRAMES).to(setup.device)
+    image = torch.rand(CONTEXT, 3, 8 * setup.side, 8 * setup.side).to(setup.device)
+    given = torch.ones(CONTEXT, dtype=torch.bool, device=setup.device)
+    return generator.encode(Views(path[:CONTEXT], image, given)), path[CONTEXT:]
+
+
+def reference_step(setup: Setup, net: UNet, window: Window) -> Callable[..., Tensor]:
+    told = cat([window.unconditional, window.condition])
+    tokens = told.crossattn.repeat(1, 2, 1)  # the same token twice takes the general way
+    noise = torch.randn_like(window.condition.latent)
+
+    def step(x: Tensor = noise, t: int = 500) -> Tensor:
+        rows = torch.cat([x.repeat(2, 1, 1, 1), told.concat], 1)
+        index = torch.full((len(rows),), t, device=rows.device)
+        half = torch.autocast("cuda", torch.bfloat16) if setup.device == "cuda" else nullcontext()
+        with half:
+            return net(rows, index, tokens, told.dense, FRAMES).float()
+
+    return step
+
+
+def reference_window(
+    setup: Setup, net: UNet, codec: VaeCodec, window: Window
 ) -> Callable[[], Tensor]:
-    """Noise to frames. The small one has no codec: decoding would be most of it."""
-    noise = torch.randn(FRAMES, setup.config.out_channels, setup.side, setup.side)
-    noise = noise.to(setup.device)
+    step, sigmas = reference_step(setup, net, window), sampling.Levels().sigmas(50)
+    noise = torch.randn_like(window.condition.latent)
+    pair = lambda x, sigma: [x - sigma * part for part in step(x).chunk(2)]  # noqa: E731
 
     def run() -> Tensor:
-        step = prepared()
-        pair = lambda x, sigma: [x - sigma * part for part in step().chunk(2)]  # noqa: E731
-        *_, state = sampler(sampling.guided(pair, 2.0), sampling.start(noise, sigmas), sigmas)
-        return state.x if codec is None else codec.decode(state.x[-decoded:])
+        denoise = sampling.guided(pair, window.scale)
+        *_, state = sampling.euler(denoise, sampling.start(noise, sigmas), sigmas)
+        return codec.decode(state.x)
 
     return run
 
 
-def compare(setup: Setup, reference: Callable, ours: Callable, repeats: int) -> dict[str, float]:
-    """Median seconds of both, taken in turn after a first time that does not count."""
-    taken: dict[str, list[float]] = {"reference": [], "ours": []}
+def our_step(setup: Setup, generator: DiffusionGenerator, window: Window) -> Callable[[], Tensor]:
+    denoise, sigma = generator.denoiser(window), torch.tensor(10.0)
+    x = 10 * torch.randn_like(window.condition.latent)
+    return lambda: denoise(x, sigma)
+
+
+def our_window(
+    generator: DiffusionGenerator, context: Views, targets: Cameras
+) -> Callable[[], Generation]:
+    return lambda: list(generator(context, targets, torch.Generator().manual_seed(0)))[-1]
+
+
+def compare(setup: Setup, what: dict[str, Callable], repeats: int) -> dict[str, float]:
+    """Median seconds of each, taken in turn after a first time that does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in what}
     for i in range(repeats + 1):
-        for name, function in (("reference", reference), ("ours", ours)):
+        for name, function in what.items():
             start = clock(setup)
             function()
-            if i:
-                taken[name].append(clock(setup) - start)
-            else:
-                clock(setup)
-    medians = {name: statistics.median(seconds) for name, seconds in taken.items()}
-    return medians | {"ratio": medians["reference"] / medians["ours"]}
+            taken[name].append(clock(setup) - start)
+        if i == 0:
+            taken = {name: [] for name in what}
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def ratios(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: seconds["reference"] / s for name, s in seconds.items() if name != "reference"}
 
 
 def clock(setup: Setup) -> float:
@@ -229,12 +224,17 @@ def ceiling(setup: Setup) -> float:
     return max(rates)
 
 
-def operations(setup: Setup) -> int:
+def operations(setup: Setup, window: Window) -> int:
     """Of the reference's step."""
     with torch.device("meta"):
         net = UNet(setup.config)
+    window = replace(
+        window,
+        condition=window.condition.to("meta"),
+        unconditional=window.unconditional.to("meta"),
+    )
     with FlopCounterMode(display=False) as counter:
-        reference_step(Setup("meta", setup.config, setup.side, torch.float32, None), net)()
+        reference_step(replace(setup, device="meta"), net, window)()
     return counter.get_total_flops()
 
 

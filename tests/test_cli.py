@@ -115,8 +115,11 @@ def test_published_weights_paint_a_walk_in_sizes_that_they_can(
 
 def test_missing_published_weights_are_one_line_and_code_2(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(weights, "find", lambda *a: None)
-    assert cli.main(["walk", *picture, "--generator", "seva", "--out", str(tmp_path / "out")]) == 2
+    seva, out = ["--generator", "seva"], ["--out", str(tmp_path / "out")]
+    assert cli.main(["walk", *picture[:3], *seva, *out]) == 2
     assert "vmemkit weights get seva" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["walk", *picture, *seva, *out]) == 2  # 24 pixels
+    assert "needs --size of 64 or more, got 24" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 

@@ -5,7 +5,14 @@ import torch
 from golden_helpers import error, part
 
 from vmemkit.camera import Cameras, cameras, intrinsics, mean_pose, pose_distance
-from vmemkit.conditioning import CameraScale, centred, conditions, pluecker, scaled
+from vmemkit.conditioning import (
+    CameraScale,
+    centred,
+    conditions,
+    default_intrinsics,
+    pluecker,
+    scaled,
+)
 from vmemkit.trajectory import preset
 
 NO_OFFSET = CameraScale(offset=0.0)
@@ -85,8 +92,8 @@ def test_conditions_are_the_released_ones(name):
 
 def test_lenses_and_poses_are_measured_as_released():
     g = part("conditioning")
-    assert error(intrinsics(54.0), g["default_K"]) < 1e-5
-    assert error(intrinsics(54.0, 1.5), g["default_K_aspect1.5"]) < 1e-5
+    for aspect, name in ((1.0, ""), (1.5, "_aspect1.5"), (0.75, "_aspect0.75")):
+        assert error(default_intrinsics(aspect), g[f"default_K{name}"]) < 1e-6
     poses = g["c2ws_in"]
     assert error(pose_distance(poses[:, None], poses[None]), g["geodesic_w0.1"]) < 1e-5
     assert error(mean_pose(g["avg_pose_in"].double()), g["avg_pose_out_f64"]) < 1e-5

@@ -1,5 +1,6 @@
 """Codecs and image encoders: shapes and scales, the published models' names, strict loading."""
 
+import json
 import sys
 
 import pytest
@@ -143,6 +144,40 @@ def test_models_come_back_from_their_files(vae, clip, tmp_path):
     assert not any(p.requires_grad for p in codec.parameters())
     assert isinstance(codec, Codec)
     assert isinstance(tower, ImageEncoder)
+
+
+@pytest.mark.parametrize("where", ["both", "top"])
+def test_the_image_tower_comes_out_of_a_file_with_both_towers(clip, tmp_path, capfd, where):
+    """As on the hub; the width that the towers share may stand at the top of the settings only."""
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 9}
+    text |= {"num_attention_heads": 2, "projection_dim": 16}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config=clip.config.to_dict(), projection_dim=16
+    )
+    whole = transformers.CLIPModel(config)
+    whole.vision_model.load_state_dict(clip.vision_model.state_dict())
+    whole.visual_projection.load_state_dict(clip.visual_projection.state_dict())
+    whole.save_pretrained(tmp_path)
+    if where == "top":
+        settings = json.loads((tmp_path / "config.json").read_text())
+        del settings["vision_config"]["projection_dim"]
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+    capfd.readouterr()
+    tower = load_clip(tmp_path / "model.safetensors")
+    assert error(tower(image(1, 3, 16, 16)), ClipTower(clip)(image(1, 3, 16, 16))) < 1e-5
+    assert capfd.readouterr() == ("", "")  # no table of the text tower's hundreds of keys
+
+
+def test_a_vae_file_with_more_in_it_is_refused(vae, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    vae.save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"stranger": torch.zeros(1)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match="more than a VAE, such as stranger"):
+        load_vae(file)
+    with pytest.raises(ValueError, match="named as on the hub"):
+        load_vae(tmp_path / "does_not_exist.safetensors")
 
 
 def test_files_that_lack_parameters_are_refused(vae, tmp_path):

@@ -189,12 +189,15 @@ def test_a_grid_names_its_rows_and_heads_its_columns(truth):
 @pytest.mark.parametrize(
     ("rows", "headings", "message"),
     [
-        ({}, None, "at least one, got {}"),
-        ({"a": torch.zeros(0, 3, 2, 2)}, None, "'a': 0"),
-        ({"a": torch.zeros(2, 3, 2, 2), "b": torch.zeros(1, 3, 2, 2)}, None, "'b': 1"),
+        ({}, None, "at least one"),
+        ({"a": torch.zeros(0, 3, 2, 2)}, None, "got {'a': .0, 3"),
+        ({"a": torch.zeros(2, 3, 2, 2), "b": torch.zeros(1, 3, 2, 2)}, None, "'b': .1, 3"),
+        ({"a": torch.zeros(2, 3, 2, 2), "b": torch.zeros(2, 3, 4, 2)}, None, "of one size"),
         ({"a": torch.zeros(2, 3, 2, 2)}, ["one"], "2 columns, got 1"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(rows, headings, message):
     with pytest.raises(ValueError, match=message):
         grid(rows, headings)
+    with pytest.raises(ValueError, match=r"columns \[5\]"):
+        grid({"a": torch.zeros(2, 3, 2, 2)}, columns=[5])

@@ -233,6 +233,31 @@ def test_outside_the_interval_half_as_many_rows_are_computed(memory, tour):
     assert rows == [8, 16, 16, 16]
 
 
+def test_temporal_guidance_is_strongest_midway_between_two_context_views(house, tour):
+    generator = small(guidance="temporal", guidance_scale=3.0, guidance_least=1.0)
+    views = generator.encode(house.render(tour.cameras[[8, 12]], H, W))
+    scale = generator.window(views, tour.cameras[9:12]).scale
+    assert scale[:5].tolist() == [1.0, 1.0, 2.0, 3.0, 2.0]
+    assert scale[5:].eq(scale[4]).all()  # repeats of the last target
+    three = generator.encode(house.render(tour.cameras[:3], H, W))
+    with pytest.raises(ValueError, match="one context view or between two, got 3"):
+        generator.window(three, tour.cameras[3:5])
+
+
+def test_a_step_is_the_same_on_every_device(device, memory, tour):
+    """The network there, the memory here or there, in float32 and as good as that in bfloat16."""
+    want = last(small()(memory.views, tour.cameras[:2], seed()))
+    for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
+        generator = small()
+        generator = replace(generator, unet=in_precision(generator.unet, dtype).to(device))
+        for home in {"cpu", device}:
+            views, targets = memory.views.to(home), tour.cameras[:2].to(home)
+            made = last(generator(views, targets, seed()))
+            assert made.image.device.type == home
+            assert error(made.latent.cpu(), want.latent) < tolerance
+    assert generator.device.type == device
+
+
 def test_half_precision_of_the_network_leaves_samples_in_float32(memory, tour):
     generator = small()
     half = replace(generator, unet=in_precision(copy.deepcopy(generator.unet), torch.bfloat16))
@@ -247,6 +272,18 @@ def test_in_low_memory_mode_the_codec_is_sent_away_when_idle(memory, tour):
     assert torch.equal(*images)
     assert frugal.codec.sent[1::2] == ["cpu", "cpu"]  # after encoding and after decoding
     assert len(lavish.codec.sent) == 2
+
+
+def test_in_low_memory_mode_the_codec_is_sent_away_even_if_it_fails(memory, tour):
+    generator = small(low_memory=True)
+
+    def fails(latent):
+        raise RuntimeError("out of memory")
+
+    generator.codec.decode = fails
+    with pytest.raises(RuntimeError, match="out of memory"):
+        last(generator(memory.views, tour.cameras[:1], seed()))
+    assert generator.codec.sent[-1] == "cpu"
 
 
 def test_a_compiled_generator_makes_the_same(memory, tour, as_installed, monkeypatch):
@@ -288,6 +325,29 @@ def test_parts_that_do_not_fit_are_refused():
         DiffusionGenerator(net, PixelCodec(4), tower)
 
 
+def test_views_that_are_none_are_refused(memory, tour, as_installed):
+    generator, views = small(), memory.views
+    bent = vm.Cameras(2 * tour.cameras[:1].world_from_cam, tour.cameras[:1].K)
+    blind = views.replace(image=torch.full_like(views.image, torch.nan))
+    for context, targets, message in (
+        (blind, tour.cameras[:1], "images must be finite"),
+        (views, bent, "rigid"),
+        (views, tour.cameras[0], r"target cameras \(m,\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            last(generator(context, targets, seed()))
+    with pytest.raises(ValueError, match="`encode` has completed"):
+        generator.window(views.replace(latent=None), tour.cameras[:1])
+
+
+def test_a_latent_with_a_hole_in_it_is_made_anew(memory):
+    generator = small()
+    views = generator.encode(memory.views)
+    holed = views.latent.clone()
+    holed[0, 3, 1, 1] = torch.nan
+    assert torch.equal(generator.encode(views.replace(latent=holed)).latent, views.latent)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -296,6 +356,9 @@ def test_parts_that_do_not_fit_are_refused():
         ({"guidance": "cfg"}, "guidance is one of"),
         ({"spacing": "linear"}, "spacing is one of"),
         ({"steps": 0}, "1 to 1000 steps"),
+        ({"guidance_scale": math.nan}, "finite scales"),
+        ({"interval": (5.0, 1.0)}, "from low to high"),
+        ({"preview_every": -1}, "0 or more"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(bad, message, as_installed):

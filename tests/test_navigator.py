@@ -60,6 +60,11 @@ def test_other_keys_are_refused(keys):
         navigate(cameras(torch.eye(4)), keys)
 
 
+def test_steps_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="finite, got nan"):
+        navigate(cameras(torch.eye(4)), "w", step=float("nan"))
+
+
 def test_several_starts_are_refused():
     with pytest.raises(ValueError, match="single camera"):
         navigate(cameras(torch.eye(4).repeat(2, 1, 1)), "w")

@@ -93,6 +93,23 @@ def test_nothing_is_encoded_twice(given, path):
     assert made.codec.encoded == 1
 
 
+def test_the_second_pass_may_have_a_generator_of_its_own(given, path):
+    """As released: guidance by poses for the anchors, by time between them."""
+    first, second = generator(), generator().with_config(guidance="temporal", guidance_scale=3.0)
+    windows = list(two_passes(given, path, first, frames=8, between=second))
+    alone = list(two_passes(given, path, first, frames=8))
+    for mine, theirs in zip(windows, alone, strict=True):
+        assert torch.equal(mine.views.image, theirs.views.image) == (mine.number == 1)
+
+
+def test_codes_of_the_given_views_do_no_harm(given, path):
+    """Left by another generator: warp has none, and this one has no embeddings."""
+    coded = given.replace(latent=torch.zeros(1, 4, 3, 4), embedding=torch.zeros(1, 16))
+    long = preset(given.cameras[0], "orbit", 40, distance=1.5)
+    for made in (Warp(), generator()):
+        assert len(assembled(list(two_passes(coded, long, made, frames=8)))) == 40
+
+
 def test_any_generator_will_do(house, given, path):
     """Warp knows more on the way than from the start: between anchors it has two views to move."""
     views = assembled(list(two_passes(given, path, Warp(), frames=8)))
@@ -107,6 +124,8 @@ def test_what_is_no_path_is_refused_at_once(given, path):
             two_passes(*bad, generator(), frames=8)
     with pytest.raises(ValueError, match="4 frames or more"):
         two_passes(given, path, generator(), frames=3)
+    with pytest.raises(ValueError, match="4 frames or more, got 9, 2"):
+        anchor_places(9, 1, 2)
     with pytest.raises(ValueError, match="each view of the path once"):
         assembled(list(two_passes(given, path, generator(), frames=8))[1:])
     with pytest.raises(ValueError, match="at least one window"):

@@ -52,6 +52,9 @@ def test_the_table_and_its_nearest_entries_are_the_released_ones_exactly():
     index, snapped = LEVELS.snap(want["sigma_query"])
     assert torch.equal(index, want["sigma_idx"])
     assert torch.equal(snapped, want["sigma_snapped"])
+    assert torch.equal(LEVELS.snap(want["sigmas_50"][:-1])[0].flip(0), want["timesteps_50"])
+    kept = 1 / (1 + (LEVELS.table.double() / math.exp(2.4)) ** 2)
+    assert error(kept, want["alphas_cumprod_f64"]) < 1e-6
     raised = want["sigmas_50"][:-1] + sampling.CHURN
     assert torch.equal(raised, want["sigma_hat_50"])
     churn = (raised**2 - want["sigmas_50"][:-1] ** 2).sqrt()
@@ -210,6 +213,12 @@ def test_more_steps_than_levels_are_refused(steps):
         LEVELS.sigmas(steps)
 
 
+def test_an_unknown_spacing_is_refused_and_a_short_table_serves(as_installed):
+    with pytest.raises(ValueError, match="uniform or karras, got 'linear'"):
+        LEVELS.sigmas(5, "linear")
+    assert len(Levels(count=10).sigmas(3, "karras")) == 4
+
+
 def test_more_steps_than_karras_finds_levels_for_are_refused():
     with pytest.raises(ValueError, match="fewer steps"):
         LEVELS.sigmas(900, "karras")
@@ -237,6 +246,8 @@ def test_outside_its_interval_guidance_costs_nothing():
     values = [float(denoise(normal("x", 1, 1, 1, 1), torch.tensor(s))) for s in (0.5, 5.0, 50.0)]
     assert values == [1.0, 3.0, 1.0]
     assert asked == [5.0]
+    alone_or_not = guided(pair, 3.0, (1.0, 10.0))
+    assert float(alone_or_not(normal("x", 1, 1, 1, 1), torch.tensor(50.0))) == 1.0
 
 
 def looking(*degrees: float, shift: float = 0.0, focal: float = 1.0) -> Cameras:
@@ -261,6 +272,10 @@ def test_temporal_guidance_grows_away_from_the_context():
     cameras = looking(*range(0, 125, 25))
     given = torch.tensor([True, False, False, False, True])
     assert temporal_scale(3.0, 1.0, cameras, given).tolist() == [1.0, 2.0, 3.0, 2.0, 1.0]
+    context_first = torch.tensor([True, True, False, False, False])
+    time = torch.tensor([-1, 3, 0, 1, 2])
+    scales = temporal_scale(3.0, 1.0, cameras, context_first, time)
+    assert scales.tolist() == [1.0, 1.0, 2.0, 3.0, 2.0]
 
 
 def test_without_context_guidance_is_full():

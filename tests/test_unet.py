@@ -207,8 +207,15 @@ def test_any_number_of_frames_and_any_shape_of_images(frames, size):
         ({"x": torch.zeros(8, 11, 12, 16)}, "multiples of 8"),
         ({"y": torch.zeros(8, 1, 17)}, "embeddings of width 16"),
         ({"dense_y": torch.zeros(8, 5, 16, 16)}, "6 dense channels"),
-        ({"y": torch.zeros(6, 1, 16)}, "sequences of 4 frames"),
+        (
+            {"x": torch.zeros(6, 11, 16, 16), "t": torch.tensor([5]), "y": torch.zeros(6, 1, 16)},
+            "sequences of 4 frames",
+        ),
         ({"dense_y": torch.zeros(3, 6, 16, 16)}, "3 ray maps"),
+        ({"dense_y": torch.zeros(2, 6, 16, 16)}, "2 ray maps"),
+        ({"y": torch.zeros(4, 1, 16)}, "as many embeddings as rows"),
+        ({"x": torch.zeros(8, 10, 16, 16)}, "11 channels"),
+        ({"t": torch.zeros(3, dtype=torch.long)}, "one noise level"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, message, as_installed):
@@ -248,8 +255,8 @@ with torch.device("meta"):
     net = UNet(UNetConfig())
 net = net.to_empty(device="cpu").requires_grad_(False)
 rng = torch.Generator().manual_seed(0)
-for p in net.parameters():
-    p.normal_(0, 0.02, generator=rng) if p.ndim > 1 else p.fill_(1.0 if p.numel() else 0.0)
+for name, p in net.named_parameters():
+    p.normal_(0, 0.02, generator=rng) if p.ndim > 1 else p.fill_(float(name.endswith("weight")))
 rows = lambda *s: torch.randn(*s, generator=rng)
 with torch.no_grad():
     out = net(rows(4, 11, 8, 8), torch.tensor([500]), rows(4, 1, 1024), rows(2, 6, 8, 8), 2)

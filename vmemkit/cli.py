@@ -17,15 +17,18 @@ from typing import Any
 
 import imageio_ffmpeg
 import torch
+from jaxtyping import Float
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vmemkit import demo, storage, weights
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
+from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
 from vmemkit.figures import contact_sheet
 from vmemkit.generate import FAST, PRESETS, Generator, preset, with_depth
 from vmemkit.memory import begin
@@ -67,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line, `sys.argv` by default; returns the exit code."""
     console, errors = Console(), Console(stderr=True)
     options = _parser().parse_args(arguments)
-    # Tensors are small here: more threads only wait for each other.
-    torch.set_num_threads(1)
+    if getattr(options, "generator", "warp") == "warp":
+        # Tensors are small here: more threads only wait for each other.
+        torch.set_num_threads(1)
     try:
         options.run(options, console)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder that is not ours
@@ -101,8 +105,8 @@ def run_walk(options: argparse.Namespace, console: Console) -> None:
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
-    generator = _generator(options)
     start, path = _start_and_path(options)
+    generator = _generator(options)
     steps: list[Step] = []
     how = {"generator": generator, "policy": options.policy, "k": options.k, "m": options.m}
     taken = walk(begin(start), path, **how)
@@ -248,6 +252,8 @@ def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:
     step = 1 if options.generator == "warp" else PUBLISHED_STEP
     usual = HEIGHT if step == 1 else PUBLISHED_HEIGHT
     height = usual if options.size is None else options.size
+    if step > 1 and height < step:
+        raise ValueError(f"{options.generator} needs --size of {step} or more, got {height}")
     return round(height / step) * step, max(step, round(height * aspect / step) * step)
 
 
@@ -261,9 +267,7 @@ def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
             "x height): the depth must show the same part of the scene, so crop one like the other"
         )
     path = None if options.trajectory is None else read_path(Path(options.trajectory))
-    guess = FOV if path is None else _fov(path)
-    fov = guess if options.fov is None else options.fov
-    camera = cameras(torch.eye(4), intrinsics(fov, width / height))
+    camera = cameras(torch.eye(4), _lens(options, path, width / height))
     depth = interpolate(depth[None, None], (height, width), mode="nearest-exact")[0]
     start = views(image[None], camera[None], depth)
     height, width = _size(options, width / height)
@@ -291,9 +295,12 @@ def read_path(file: Path) -> Cameras:
     return Cameras(invert(path.world_from_cam[:1]) @ path.world_from_cam, path.K)
 
 
-def _fov(path: Cameras) -> float:
-    """Horizontal field of view of the first camera, degrees."""
-    return math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
+def _lens(options: argparse.Namespace, path: Cameras | None, aspect: float) -> Float[Tensor, "3 3"]:
+    """K by what was said, by the trajectory's first camera, or by what the generator is used to."""
+    if options.fov is None and path is None and options.generator != "warp":
+        return default_intrinsics(aspect)
+    fov = FOV if path is None else math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
+    return intrinsics(fov if options.fov is None else options.fov, aspect)
 
 
 def _write_walk(out: Path, steps: list[Step]) -> None:
@@ -331,7 +338,8 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
     add("image", help="where the walk starts")
     add("--depth", help="planar depth of the image: 16-bit PNG, .npy or .npz")
     add("--depth-unit", type=float, help="metres per step of it (0.001 for PNG, 1 for arrays)")
-    add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {FOV:g})")
+    otherwise = f"{FOV:g}; published weights: {DEFAULT_FOV:g} along the longer side"
+    add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {otherwise})")
     way = walk.add_mutually_exclusive_group()
     way.add_argument(
         "--trajectory",

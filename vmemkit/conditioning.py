@@ -9,6 +9,7 @@ Source: Zhou et al., 2025 (Stable Virtual Camera), as VMem's released code appli
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmemkit.camera import Cameras, pixel_centres, rays
+from vmemkit.camera import Cameras, intrinsics, pixel_centres, rays
 from vmemkit.sampling import Condition
 
 FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6  # cameras beyond do not count for the centre
+DEFAULT_FOV = 54.0  # degrees
 AT_CENTRE = 1e-5  # a first camera as near to the centre as this gives no scale
 
 
@@ -29,6 +31,14 @@ class CameraScale:
 
     distance: float = 2.0
     offset: float = 0.01  # differs in Stable Virtual Camera: 0
+
+
+def default_intrinsics(aspect: float, fov: float = DEFAULT_FOV) -> Float[Tensor, "3 3"]:
+    """K of an image that does not say, as released: `fov` degrees along the longer side."""
+    if aspect >= 1:
+        return intrinsics(fov, aspect)
+    across = 2 * math.degrees(math.atan(aspect * math.tan(math.radians(fov / 2))))
+    return intrinsics(across, aspect)
 
 
 def centred(cameras: Cameras) -> Cameras:

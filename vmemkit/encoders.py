@@ -8,10 +8,12 @@ Images are [n 3 h w] in [0, 1], outside and inside.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 VAE_SCALE = 0.18215  # makes latents of Stable Diffusion's VAE have about unit variance
+LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 CLIP_SIZE = 224  # pixels
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -105,36 +108,72 @@ def load_vae(file: Path, dtype: torch.dtype = torch.float32) -> VaeCodec:
 
     Errors: ValueError for files that are missing, broken or another model's.
     """
-    model = _pretrained(_library("diffusers").AutoencoderKL, file, dtype)
+    diffusers = _library("diffusers")
+    with _quiet(diffusers):
+        model, foreign = _pretrained(diffusers.AutoencoderKL, file, dtype)
+    if foreign:
+        raise ValueError(f"{file} holds more than a VAE, such as {', '.join(foreign[:5])}")
     return VaeCodec(model)
 
 
 def load_clip(file: Path, dtype: torch.dtype = torch.float32) -> ClipTower:
     """The image tower of a CLIP weight file with its config.json beside it; the text tower, which
     such files hold as well, is left out. Errors: as `load_vae`."""
-    return ClipTower(
-        _pretrained(_library("transformers").CLIPVisionModelWithProjection, file, dtype)
-    )
-
-
-def _pretrained(kind: type, file: Path, dtype: torch.dtype) -> nn.Module:
-    """The library's own loading, made strict: nothing may be left at random."""
-    if file.suffix != ".safetensors" or not (file.parent / "config.json").is_file():
-        raise ValueError(
-            f"{file} needs to be a .safetensors file with its config.json beside it, as on the hub"
+    transformers = _library("transformers")
+    with _quiet(transformers):
+        config = _loaded(transformers.AutoConfig, file)
+        # the width that both towers share may stand outside the image tower's own settings
+        tower = getattr(config, "vision_config", config)
+        tower.projection_dim = config.projection_dim
+        model, _ = _pretrained(
+            transformers.CLIPVisionModelWithProjection, file, dtype, config=tower
         )
-    how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-    try:
-        model, info = kind.from_pretrained(file.parent, torch_dtype=dtype, **how)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise ValueError(f"cannot load {kind.__name__} from {file.parent}: {error}") from error
+    return ClipTower(model)
+
+
+def _pretrained(
+    kind: type, file: Path, dtype: torch.dtype, **settings: object
+) -> tuple[nn.Module, list[str]]:
+    """The library's own loading, made strict: nothing may be left at random. Returns the model and
+    the keys of the file that it has no place for."""
+    how = {"use_safetensors": True, "output_loading_info": True, "torch_dtype": dtype}
+    model, info = _loaded(kind, file, **how, **settings)
     wrong = [str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]]]
     if wrong:
         raise ValueError(
             f"{file} is not the weights of its config.json: {len(wrong)} parameters are missing or "
             f"have another shape, such as {', '.join(wrong[:5])}"
         )
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False), sorted(map(str, info["unexpected_keys"]))
+
+
+def _loaded(kind: type, file: Path, **how: object) -> Any:
+    """`kind.from_pretrained` of the file's folder. Whatever goes wrong is a ValueError."""
+    beside = file.parent / "config.json"
+    if file.name not in LIBRARY_FILES or not file.is_file() or not beside.is_file():
+        raise ValueError(
+            f"{file} needs to be there with its config.json beside it, both named as on the hub "
+            f"({' or '.join(LIBRARY_FILES)})"
+        )
+    try:
+        return kind.from_pretrained(file.parent, local_files_only=True, **how)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"cannot load {kind.__name__} from {file.parent}: {error}") from error
+
+
+@contextmanager
+def _quiet(library: ModuleType) -> Iterator[None]:
+    """Without the library's tables of keys, progress bars and advice."""
+    logging = library.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _library(name: str) -> ModuleType:

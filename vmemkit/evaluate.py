@@ -200,6 +200,10 @@ def score(
         steps, image = [], steps.image
     else:
         image = torch.cat([step.views.image for step in steps])
+    if len(image) != len(tour.cameras):
+        raise ValueError(
+            f"need a view for each of the tour's {len(tour.cameras)}, got {len(image)}"
+        )
     pairs = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
     ratios, shares, likeness = [], [], None
     if scene is not None:

@@ -193,9 +193,13 @@ def grid(
     """
     count = len(next(iter(rows.values()))) if rows else 0
     shown = list(range(count) if columns is None else columns)
-    if not shown or {len(images) for images in rows.values()} != {count}:
-        lengths = {name: len(images) for name, images in rows.items()}
-        raise ValueError(f"a grid needs rows of as many images each, at least one, got {lengths}")
+    inside = all(0 <= i < count for i in shown)
+    if not shown or not inside or len({images.shape for images in rows.values()}) != 1:
+        shapes = {name: list(images.shape) for name, images in rows.items()}
+        raise ValueError(
+            f"a grid needs rows of as many images of one size, at least one, and columns of them, got "
+            f"{shapes} and columns {shown}"
+        )
     if headings is not None and len(headings) != len(shown):
         raise ValueError(f"need a heading for each of {len(shown)} columns, got {len(headings)}")
     heading = HEADING if headings else 0.0

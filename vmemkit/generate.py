@@ -18,11 +18,11 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vmemkit import sampling, weights
-from vmemkit.camera import Cameras
+from vmemkit.camera import Cameras, check
 from vmemkit.conditioning import CameraScale, centred, conditions, scaled
 from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
@@ -32,6 +32,7 @@ from vmemkit.views import Views
 
 # Confidence of a pixel that goes back to a given view, and of one that was filled.
 SEEN, IMAGINED = 2.0, 1.0
+AT_ONCE = 4  # images that are sent to the codec or the image encoder together
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,6 +81,7 @@ class DiffusionConfig:
     steps: int = 50
     sampler: Literal["euler", "dpm_solver"] = "euler"
     spacing: Literal["uniform", "karras"] = "uniform"  # of the noise levels
+    # temporal: for targets on the way from the first context view to the last, as in `passes`
     guidance: Literal["multiview", "temporal", "uniform"] = "multiview"
     guidance_scale: float = 2.0  # 1 = none
     guidance_least: float = 1.2  # where a context view is as good as the target
@@ -104,6 +106,14 @@ class DiffusionConfig:
                 f"a window of {self.frames} frames needs 1 to {self.frames - 1} context views, got "
                 f"{self.context}"
             )
+        numbers = (self.guidance_scale, self.guidance_least)
+        if not all(map(math.isfinite, numbers)) or not 0 <= self.interval[0] <= self.interval[1]:
+            raise ValueError(
+                f"guidance needs finite scales and an interval from low to high, got {numbers} and "
+                f"{self.interval}"
+            )
+        if self.preview_every < 0:
+            raise ValueError(f"preview_every is 0 or more steps, got {self.preview_every}")
         self.levels.sigmas(self.steps, self.spacing)  # refuses steps that it cannot space
 
 
@@ -162,8 +172,8 @@ class DiffusionGenerator:
     ) -> Iterator[Generation]:
         """States of the targets (m,): previews if the config asks for them, then the result.
 
-        Errors: ValueError for no or too many context views or targets, and for image sizes that the
-        codec and the network cannot halve often enough.
+        Errors: ValueError for no or too many context views or targets, poses that are not rigid, and
+        images that are not finite or whose sizes the codec and the network cannot halve often enough.
         """
         context, size = self.encode(context), context.image.shape[2:]
         window, every = self.window(context, targets), self.config.preview_every
@@ -179,7 +189,10 @@ class DiffusionGenerator:
     @torch.no_grad()
     def encode(self, views: Views) -> Views:
         """Views with latents and embeddings; only those that are missing are made. The same object,
-        if none is. Errors: ValueError for image sizes that cannot be halved often enough."""
+        if none is. Latents of another codec are known by their shape only: replace them by None.
+        Errors: ValueError for images that are not finite or cannot be halved often enough."""
+        if not views.image.isfinite().all():
+            raise ValueError("images must be finite, got NaN or infinity")
         (t, _, h, w), factor = views.image.shape, self.codec.factor
         side = factor * self.unet.config.stride
         if h % side or w % side:
@@ -197,7 +210,16 @@ class DiffusionGenerator:
         return views if nothing_new else views.replace(**codes)
 
     def window(self, context: Views, targets: Cameras) -> Window:
-        """What the network is told, of encoded context views (k,) and target cameras (m,)."""
+        """What the network is told, of encoded context views (k,) and target cameras (m,).
+
+        Errors: ValueError for views that `encode` has not seen, and as for a call.
+        """
+        if targets.world_from_cam.ndim != 3 or context.latent is None:
+            raise ValueError(
+                f"a window needs target cameras (m,) and context views that `encode` has completed, "
+                f"got {targets} and {context}"
+            )
+        check(targets)
         config, (k, m) = self.config, (len(context), len(targets))
         if not 1 <= k <= config.context or not 1 <= m <= config.frames - k:
             raise ValueError(
@@ -214,11 +236,13 @@ class DiffusionGenerator:
         condition, unconditional = conditions(
             cameras, given, context.latent.to(self.device), embedding.to(self.device)
         )
-        scale = torch.full((config.frames,), config.guidance_scale, device=self.device)
-        if config.guidance != "uniform":
-            of = {"multiview": sampling.multiview_scale, "temporal": sampling.temporal_scale}
-            limits = (config.guidance_scale, config.guidance_least)
-            scale = of[config.guidance](*limits, cameras, given)
+        limits = (config.guidance_scale, config.guidance_least)
+        if config.guidance == "uniform":
+            scale = torch.full((config.frames,), config.guidance_scale, device=self.device)
+        elif config.guidance == "multiview":
+            scale = sampling.multiview_scale(*limits, cameras, given)
+        else:
+            scale = sampling.temporal_scale(*limits, cameras, given, self._times(k, m))
         return Window(cameras, given, condition, unconditional, scale, slice(k, k + m))
 
     @torch.no_grad()
@@ -255,6 +279,10 @@ class DiffusionGenerator:
 
         return sampling.guided(pair, window.scale, config.interval, alone)
 
+    def with_config(self, **changes: object) -> DiffusionGenerator:
+        """The same parts with other settings, such as guidance="temporal", steps=30."""
+        return replace(self, config=replace(self.config, **changes))
+
     @property
     def device(self) -> torch.device:
         return self.unet.out[-1].weight.device
@@ -264,6 +292,17 @@ class DiffusionGenerator:
         if self.config.compile is None:
             return self.unet.denoise
         return torch.compile(self.unet.denoise, mode=self.config.compile, fullgraph=True)
+
+    def _times(self, k: int, m: int) -> Int[Tensor, " t"]:
+        """Of the frames of a window, for targets on the way from the first context view to the last."""
+        if k > 2:
+            raise ValueError(
+                f"temporal guidance is for targets after one context view or between two, got {k}: "
+                'retrieve fewer, or use guidance="multiview"'
+            )
+        order = [-1, m][:k] + list(range(m))
+        order += [m - 1] * (self.config.frames - k - m)
+        return torch.tensor(order, device=self.device)
 
     def _network(self, condition: Condition, window: Window) -> Network:
         """The network with all that does not change over the steps worked out. Rays are the same with
@@ -288,20 +327,27 @@ class DiffusionGenerator:
 
     def _latents(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
         with self._awake(self.codec) as codec:
-            return codec.encode(image.to(self.device)).float().to(image.device)
+            return self._in_parts(codec.encode, image)
 
     def _embedded(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"] | None:
         if self.image_encoder is None:
             return None
         with self._awake(self.image_encoder) as encoder:
-            return encoder(image.to(self.device)).float().to(image.device)
+            return self._in_parts(encoder, image)
+
+    def _in_parts(self, encode: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+        """Codes of any number of images, of which few are on the GPU at a time."""
+        parts = [encode(part.to(self.device)) for part in image.split(AT_ONCE)]
+        return torch.cat(parts).float().to(image.device)
 
     @contextmanager
     def _awake(self, module: nn.Module) -> Iterator[nn.Module]:
         """The module where the network is; sent away again if memory is short."""
-        yield module.to(self.device)
-        if self.config.low_memory:
-            module.to("cpu")
+        try:
+            yield module.to(self.device)
+        finally:
+            if self.config.low_memory:
+                module.to("cpu")
 
     def _completed(
         self, code: Tensor | None, shape: tuple[int, ...], views: Views, make: Callable
@@ -310,7 +356,7 @@ class DiffusionGenerator:
         another shape, which is another network's."""
         if code is None or code.shape != shape:
             code = views.image.new_full(shape, torch.nan)
-        missing = code.flatten(1)[:, 0].isnan()
+        missing = code.flatten(1).isnan().any(1)
         if missing.any():
             code = code.clone()
             code[missing] = make(views.image[missing])
@@ -388,7 +434,7 @@ def preset(
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     with torch.device("meta"):
         unet = UNet(network)
-    weights.load_into(unet, weights.read(files[entry]), str(files[entry]))
+    weights.load_into(unet, weights.read(files[entry]), f"{entry} (read from {files[entry]})")
     unet = in_precision(unet, dtype).to(device, memory_format=torch.channels_last)
     tower = load_clip(files["clip"], dtype)
     return DiffusionGenerator(

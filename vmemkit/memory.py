@@ -23,10 +23,9 @@ from vmemkit.camera import Cameras, check
 from vmemkit.splat import SplatConfig
 from vmemkit.structs import Rows, S, TensorStruct
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
-from vmemkit.views import Views, seen_through
+from vmemkit.views import CODES, Views, seen_through
 
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
-CODES = ("latent", "embedding")  # columns of views that only save a generator work
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,9 +182,11 @@ class Memory:
 
     def with_codes(self, views: Views) -> Memory:
         """The same memory with the latents and embeddings of `views`, which are its own views as a
-        generator's `encode` returned them. Errors: ValueError for another number of views."""
+        generator's `encode` returned them. Errors: ValueError for another number of views, and for
+        codes that are none."""
         if len(views) != len(self):
             raise ValueError(f"need codes of the memory's {len(self)} views, got {len(views)}")
+        check_codes(views)
         codes = {name: getattr(views, name) for name in CODES}
         return dataclasses.replace(self, _views=Rows.of(self.views.replace(**codes)))
 
@@ -224,6 +225,23 @@ def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
     for i in range(len(views)):
         memory = _write_one(memory, views[i : i + 1], coarse[i], images[i])
     return memory
+
+
+def check_codes(views: Views) -> None:
+    """Errors: ValueError for latents and embeddings that are no float32 rows, one for each view, of
+    finite numbers or NaN (missing)."""
+    t = len(views.image)
+    for name, axes in CODES.items():
+        code = getattr(views, name)
+        if code is None:
+            continue
+        if code.ndim != axes or len(code) != t or code.dtype != torch.float32:
+            raise ValueError(
+                f"{name} needs {axes} axes of float32, a row for each of {t} views, got {code.dtype} "
+                f"{list(code.shape)}"
+            )
+        if code.device != views.image.device or code.isinf().any():
+            raise ValueError(f"{name} must be finite, or NaN where missing, beside the images")
 
 
 def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> PointMaps:
@@ -338,10 +356,7 @@ def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
                 f"{name} must be {list(shape)} for {t} views of {h} x {w} pixels, got "
                 f"{list(tensor.shape)}"
             )
-    for name in CODES:
-        code = getattr(views, name)
-        if code is not None and (len(code) != t or not code.is_floating_point()):
-            raise ValueError(f"{name} needs a row for each of {t} views, got {list(code.shape)}")
+    check_codes(views)
     if len(memory) and (h, w) != held:
         raise ValueError(f"the memory holds views of {held} pixels, got {(h, w)}: resize them")
     if views.device != memory.device or maps.device != memory.device:

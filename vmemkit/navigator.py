@@ -8,6 +8,8 @@ Source: VMem's released navigation, in our axes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float64
@@ -28,6 +30,8 @@ def navigate(start: Cameras, keys: str, step: float = STEP, turn: float = TURN) 
     """
     if not keys or set(keys) - set(KEYS):
         raise ValueError(f"need keys of {', '.join(KEYS)}, got {keys!r}")
+    if not (math.isfinite(step) and math.isfinite(turn)):
+        raise ValueError(f"a step and a turn are finite, got {step} and {turn}")
     if check(start).world_from_cam.ndim != 2:
         raise ValueError("start must be a single camera: take one, cameras[-1]")
     pose, path = start.world_from_cam.cpu().double().numpy(), []

@@ -20,7 +20,7 @@ from torch import Tensor
 from vmemkit.camera import Cameras, check, pose_distance
 from vmemkit.generate import Encodes, Generator, stream
 from vmemkit.structs import cat
-from vmemkit.views import Views
+from vmemkit.views import CODES, Views
 
 FRAMES = 21  # of a window of Stable Virtual Camera
 
@@ -42,16 +42,29 @@ class Passed:
 def anchor_places(n: int, given: int, frames: int = FRAMES) -> Int[Tensor, " a"]:
     """Places of the anchors on a path of n views: evenly spaced, both ends among them; so many that
     the views between two fit into a window with them, and at least as many as fit into the first
-    window beside the given views."""
+    window beside the given views. Errors: ValueError for no views and windows below 4 frames."""
+    if n < 1 or frames < 4:
+        raise ValueError(
+            f"two passes need a path and windows of 4 frames or more, got {n}, {frames}"
+        )
     count = max(math.ceil(n / (frames - 2)) + 1, frames - given)
     return torch.linspace(0, n - 1, min(count, n), dtype=torch.float64).round().long()
 
 
 def two_passes(
-    given: Views, path: Cameras, generator: Generator, frames: int = FRAMES, seed: int = 0
+    given: Views,
+    path: Cameras,
+    generator: Generator,
+    frames: int = FRAMES,
+    seed: int = 0,
+    between: Generator | None = None,
 ) -> Iterator[Passed]:
     """The views of `path` (n,), from given views (g,), window by window; `assembled` puts them in
     order. `frames` is the generator's window, context included.
+
+    `between` makes the second pass, if not the same generator. Stable Virtual Camera's own settings:
+    guidance_scale=4 in the first, guidance="temporal" with guidance_scale=2 in the second
+    (`DiffusionGenerator.with_config`).
 
     Anchors that do not fit into one window are made in several, each from the nearest of the given
     views and the anchors already made. The same seed gives the same views.
@@ -63,10 +76,9 @@ def two_passes(
             f"two passes need a path of one or more cameras and 1 to {frames - 1} given views (fewer "
             f"than the {frames} frames of a window), got {len(given)} given views and {path}"
         )
-    if frames < 4:
-        raise ValueError(f"two passes need windows of 4 frames or more, got {frames}")
+    anchor_places(len(path), len(given), frames)
     check(path)
-    return _windows(given, path, generator, frames, seed)
+    return _windows(given, path, generator, between or generator, frames, seed)
 
 
 def assembled(windows: Sequence[Passed]) -> Views:
@@ -81,7 +93,7 @@ def assembled(windows: Sequence[Passed]) -> Views:
 
 
 def _windows(
-    given: Views, path: Cameras, generator: Generator, frames: int, seed: int
+    given: Views, path: Cameras, generator: Generator, between: Generator, frames: int, seed: int
 ) -> Iterator[Passed]:
     encode = generator.encode if isinstance(generator, Encodes) else lambda views: views
     known = encode(_with_depth(given))
@@ -90,15 +102,15 @@ def _windows(
     room = len(known) if fits else frames // 2  # for context, in each window of the first pass
     anchors = None
     for part in places.split(frames - room):
-        pool = known if anchors is None else cat([known, anchors])
+        pool = known if anchors is None else _joined(known, anchors)
         context = _nearest(pool, path[part], room)
         window = _made(1, part, context, path, generator, seed)
         yield window
-        anchors = window.views if anchors is None else cat([anchors, window.views])
+        anchors = window.views if anchors is None else _joined(anchors, window.views)
     for i in range(len(places) - 1):
-        between = torch.arange(int(places[i]) + 1, int(places[i + 1]))
-        if len(between):
-            yield _made(2, between, anchors[i : i + 2], path, generator, seed)
+        inside = torch.arange(int(places[i]) + 1, int(places[i + 1]))
+        if len(inside):
+            yield _made(2, inside, anchors[i : i + 2], path, between, seed)
 
 
 def _made(
@@ -114,6 +126,13 @@ def _made(
     codes = (made.latent, made.embedding)
     views = Views(path[index], made.image, given, made.depth, made.confidence, *codes)
     return Passed(number, index, context, views)
+
+
+def _joined(first: Views, second: Views) -> Views:
+    """Both in one, without codes that only one of them has."""
+    both = (first, second)
+    missing = [name for name in CODES if any(getattr(views, name) is None for views in both)]
+    return cat([views.replace(**dict.fromkeys(missing)) for views in both])
 
 
 def _nearest(pool: Views, targets: Cameras, k: int) -> Views:

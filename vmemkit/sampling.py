@@ -76,11 +76,14 @@ class Levels:
         """
         if not 1 <= steps <= self.count:
             raise ValueError(f"a sampler needs 1 to {self.count} steps, got {steps}")
+        if spacing not in ("uniform", "karras"):
+            raise ValueError(f"spacing is uniform or karras, got {spacing!r}")
+        finest = FINEST if self.count > FINEST else 0
         if spacing == "uniform":
             index = np.linspace(self.count - 1, 0, steps, endpoint=False).astype(int)
             levels = self.table[torch.from_numpy(index)]
         else:
-            ends = (float(self.table[i]) ** (1 / RHO) for i in (-1, FINEST))
+            ends = (float(self.table[i]) ** (1 / RHO) for i in (-1, finest))
             levels = self.snap(torch.linspace(*ends, steps, dtype=torch.float64).float() ** RHO)[1]
             if len(levels.unique()) < steps:
                 raise ValueError(f"the table has no {steps} levels so spaced: use fewer steps")
@@ -140,14 +143,15 @@ def guided(
     """Classifier-free guidance: past the conditional guess, away from the unconditional one.
 
     scale: per frame or for all; 1 is the conditional guess itself. Outside the `interval` of sigma
-    guidance is off (Kynkäänniemi et al., 2024), and only `alone`, the conditional guess, is computed.
+    guidance is off (Kynkäänniemi et al., 2024): there the guess is `alone`, the conditional one by
+    itself, where it is given, and else that of the pair.
     """
     weight = torch.as_tensor(scale)
     weight = weight.view(-1, 1, 1, 1) if weight.ndim else weight
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        if alone is not None and not interval[0] <= float(sigma) <= interval[1]:
-            return alone(x, sigma)
+        if not interval[0] <= float(sigma) <= interval[1]:
+            return pair(x, sigma)[1] if alone is None else alone(x, sigma)
         unconditional, conditional = pair(x, sigma)
         return unconditional + weight.to(x.device) * (conditional - unconditional)
 
@@ -199,12 +203,16 @@ def multiview_scale(
 
 
 def temporal_scale(
-    scale: float, least: float, cameras: Cameras, given: Bool[Tensor, " t"]
+    scale: float,
+    least: float,
+    cameras: Cameras,
+    given: Bool[Tensor, " t"],
+    time: Int[Tensor, " t"] | None = None,
 ) -> Float[Tensor, " t"]:
-    """Guidance that grows with the distance in time (places in the window) to the nearest context
-    frame, from `least` to `scale`; and `least` where `multiview_scale` says so."""
-    place = torch.arange(len(given), device=given.device)
-    away = (place[:, None] - place[None]).abs()[:, given]
+    """Guidance that grows with the distance in time to the nearest context frame, from `least` to
+    `scale`; and `least` where `multiview_scale` says so. time: of every frame, its place if None."""
+    time = torch.arange(len(given), device=given.device) if time is None else time
+    away = (time[:, None] - time[None]).abs()[:, given]
     if away.shape[1] == 0:
         return multiview_scale(scale, least, cameras, given)
     nearest = away.amin(1).float()

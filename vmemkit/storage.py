@@ -25,10 +25,10 @@ from torch import Tensor
 
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import check
-from vmemkit.memory import CODES, Memory, MemoryConfig
+from vmemkit.memory import Memory, MemoryConfig, check_codes
 from vmemkit.structs import unflatten
 from vmemkit.surfels import SurfelConfig, Surfels
-from vmemkit.views import Views, replacing
+from vmemkit.views import CODES, Views, replacing
 
 FORMAT, VERSION = "vmemkit-memory", 1
 INDEX = "memory.json"
@@ -161,22 +161,12 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
         for name, leaf in like.leaves().items():
             _check_column(f"{table}.{name}", leaves[name], leaf)
         tables[table] = unflatten(like, leaves)
-    tables["views"] = tables["views"].replace(**_codes(tensors, len(tables["views"])))
+    codes = {name: tensors.get(f"views.{name}") for name in CODES}
+    tables["views"] = tables["views"].replace(**codes)
+    check_codes(tables["views"])
     _check_values(tables["views"], tables["surfels"])
     check(tables["views"].cameras)
     return Memory.from_tables(config=config, **tables)
-
-
-def _codes(tensors: dict[str, Tensor], views: int) -> dict[str, Tensor]:
-    """The optional columns of views, NaN where a view has none."""
-    codes = {name: tensors[f"views.{name}"] for name in CODES if f"views.{name}" in tensors}
-    for name, code in codes.items():
-        rank = 4 if name == "latent" else 2
-        if code.dtype != torch.float32 or code.ndim != rank or len(code) != views:
-            raise ValueError(f"views.{name} is {code.dtype} {list(code.shape)}, want float32 rows")
-        if code.isinf().any():
-            raise ValueError(f"views.{name} holds infinity")
-    return codes
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:

@@ -43,6 +43,7 @@ VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
 MAX_FPS = 240.0
 # Raster formats only: the library's other readers run interpreters or need external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+CODES = {"latent": 4, "embedding": 2}  # columns that only save a generator work, and their axes
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # What the decoders raise, between them, for files that are missing, cut short or hostile.
 UNREADABLE = (

@@ -84,7 +84,7 @@ def stages(
         return passed
 
     memory = _encoded(memory, generator)
-    clock = time.perf_counter()
+    lap("generate")
     retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
     context, states = memory.views[retrieval.chosen], []
     yield Stage("retrieve", retrieval, lap("retrieve"))

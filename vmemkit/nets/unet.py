@@ -90,8 +90,13 @@ class UNet(nn.Module):
         per row. dense_y: Pluecker rays per row, or of one sequence for all.
         Errors: ValueError for sizes that do not fit.
         """
-        num_frames = num_frames or self.config.num_frames
-        height, width = x.shape[-2:]
+        num_frames = self.config.num_frames if num_frames is None else num_frames
+        n, channels, height, width = x.shape
+        if channels != self.config.in_channels or len(y) != n or len(t) not in (1, n):
+            raise ValueError(
+                f"need {self.config.in_channels} channels, and as many embeddings as rows of x and as "
+                f"many or one noise level, got x {list(x.shape)}, {len(y)} and {len(t)}"
+            )
         return self.denoise(x, t, self.fixed(y, dense_y, height, width, num_frames), num_frames)
 
     def fixed(
@@ -242,8 +247,8 @@ def _check_sizes(
             f"need embeddings of width {config.context_dim} and {config.dense_in_channels} dense "
             f"channels, got {dim} and {dense_y.shape[1]}"
         )
-    if num_frames < 1 or rows % num_frames or rows % len(dense_y):
+    if num_frames < 1 or rows % num_frames or len(dense_y) not in (num_frames, rows):
         raise ValueError(
             f"rows must be sequences of {num_frames} frames, got {rows} embeddings and "
-            f"{len(dense_y)} ray maps"
+            f"{len(dense_y)} ray maps (those of one sequence, or of all)"
         )
