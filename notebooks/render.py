@@ -73,7 +73,8 @@ def save_cover(notebook: NotebookNode, path: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py, and so is the next line
+    os.environ |= {"VMEMKIT_WEIGHTS": "", "HF_HUB_CACHE": os.devnull}
     paths = [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb"))
     for path in paths:
         notebook = normalised(execute(path))

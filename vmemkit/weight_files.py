@@ -77,9 +77,9 @@ _ENTRIES = (
         size_is_exact=True,
         keys=1146,
         parameters=1_263_968_004,
-        # The card's line was seen in a copy only. What is made from Stable Virtual Camera, as this
-        # is, stays under the licence of that.
-        licence="Apache-2.0 by its card, on top of Stability AI Non-Commercial",
+        # What is made from Stable Virtual Camera, as this is, stays under the licence of that. The
+        # line of its own card was seen in a copy only.
+        licence="Stability AI Non-Commercial, its backbone's (a copy of its card says Apache-2.0)",
         limits=STABILITY,
         gated=True,
         page=f"{HUB}/liguang0115/vmem",
