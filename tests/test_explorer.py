@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from core_helpers import same, tables
+from generator_helpers import small
 from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
@@ -226,6 +227,26 @@ def test_keys_walk_undo_and_redo(explore):
     assert explorer.value.at == 0
     explorer.screen.pressed = ["x", 6]
     assert explorer.value.at == 0
+
+
+def test_a_diffusion_generator_walks_undoes_and_branches():
+    """One that keeps latents with the memory's views, and shows its guesses on the way."""
+    generator = vm.with_depth(small(preview_every=1), vm.Warp())
+    explorer = Explorer("house, one view", generator=generator, height=24)
+    for button in ("forward", "right"):
+        explorer.buttons[button].click()
+        explorer.wait(60)
+    assert explorer.value.way() == [0, 1]
+    assert explorer.value.memory.views.latent.isfinite().all()
+    assert len(explorer.value.nodes[0].step.states) == 3
+    explorer.go(START)
+    explorer.buttons["left"].click()
+    explorer.wait(60)
+    assert explorer.value.leaves() == [1, 2]
+    stepper = StepThrough(explorer.value.start, explorer.value.camera[None], generator, m=1)
+    stepper.finish()
+    stepper.press()
+    assert len(stepper.memory) == 2
 
 
 def test_moves_that_cannot_be_made_are_told(explore):

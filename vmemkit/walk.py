@@ -29,7 +29,7 @@ STAGES = ("retrieve", "generate", "reconstruct", "write")
 class Step:
     """One iteration, with everything that passed between the stages."""
 
-    before: Memory
+    before: Memory  # as it was given, without what the generator's encoder may have added
     targets: Cameras  # (m,)
     retrieval: Retrieval
     context: Views  # (k,) the chosen views
@@ -83,12 +83,11 @@ def stages(
         seconds[name] += passed
         return passed
 
-    memory = _encoded(memory, generator)
-    lap("generate")
     retrieval = retrieve(memory, targets, max(1, min(k, len(memory))), policy, config)
-    context, states = memory.views[retrieval.chosen], []
     yield Stage("retrieve", retrieval, lap("retrieve"))
     clock = time.perf_counter()  # what the caller did meanwhile is not ours
+    before, memory = memory, _encoded(memory, generator)
+    context, states = memory.views[retrieval.chosen], []
     for state in generator(context, targets, rng):
         states.append(state)
         yield Stage("generate", state, lap("generate"))
@@ -107,7 +106,7 @@ def stages(
     clock = time.perf_counter()
     after = write(memory, views, maps)
     passed = lap("write")
-    whole = Step(memory, targets, retrieval, context, tuple(states), views, maps, after, seconds)
+    whole = Step(before, targets, retrieval, context, tuple(states), views, maps, after, seconds)
     yield Stage("write", after, passed, whole)
 
 
