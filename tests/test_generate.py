@@ -405,7 +405,7 @@ def published_files(tmp_path):
 
 def test_the_preset_loads_from_files_and_walks(published_files, house, tour, monkeypatch):
     folder, config, state = published_files
-    monkeypatch.setitem(generate.PRESETS, "vmem", ("vmem", config, DiffusionConfig()))
+    monkeypatch.setitem(generate.PRESETS, "vmem", (config, DiffusionConfig()))
     generator = preset("vmem", folder, "cpu", **generate.FAST | {"steps": 2})
     assert torch.equal(generator.unet.out[2].weight, state["out.2.weight"])
     memory = vm.begin(house.render(tour.given, 64, 128))
@@ -420,7 +420,7 @@ def test_weights_of_another_network_are_refused_with_the_first_differences(
 ):
     folder, config, _ = published_files
     other = replace(config, context_dim=32)
-    monkeypatch.setitem(generate.PRESETS, "vmem", ("vmem", other, DiffusionConfig()))
+    monkeypatch.setitem(generate.PRESETS, "vmem", (other, DiffusionConfig()))
     with pytest.raises(ValueError, match=r"attn2\.to_k\.weight"):
         preset("vmem", folder, "cpu")
 
@@ -447,9 +447,10 @@ def test_a_checkpoint_of_the_full_size_loads(tmp_path):
 
 
 def test_seva_is_the_same_network_with_longer_windows():
-    entry, network, config = generate.PRESETS["seva"]
-    assert replace(network, num_frames=8) == generate.PRESETS["vmem"][1]
-    assert (entry, config.frames, config.context) == ("seva", 21, 20)
+    network, config = generate.PRESETS["seva"]
+    assert replace(network, num_frames=8) == generate.PRESETS["vmem"][0]
+    assert (config.frames, config.context) == (21, 20)
+    assert set(generate.PRESETS) <= set(weights.WEIGHTS)
     assert config.camera_scale.offset == 0
 
 

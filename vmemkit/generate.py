@@ -396,16 +396,12 @@ def with_depth(images: Generator, depth: Generator) -> WithDepth:
 
 # ---- published weights ---------------------------------------------------------------------------
 
-# Name -> entry of `weights.WEIGHTS`, network, how it samples.
-PRESETS = {
-    "vmem": ("vmem", UNetConfig(), DiffusionConfig()),
-    "seva": (
-        "seva",
-        UNetConfig(num_frames=21),
-        DiffusionConfig(frames=21, context=20, camera_scale=CameraScale(offset=0.0)),
-    ),
-}
-
+# Name (of an entry of `weights.WEIGHTS`, too) -> network, and how it samples.
+_SEVA = (
+    UNetConfig(num_frames=21),
+    DiffusionConfig(frames=21, context=20, camera_scale=CameraScale(offset=0.0)),
+)
+PRESETS = {"vmem": (UNetConfig(), DiffusionConfig()), "seva": _SEVA, "seva-1.0": _SEVA}
 # Less than a third of the work: on worlds with a known solution, 15 such steps come nearer to it than
 # the released 50 (tests/test_sampling.py). Not yet judged by pictures of the published weights.
 FAST = {"sampler": "dpm_solver", "spacing": "karras", "steps": 15}
@@ -418,7 +414,7 @@ def preset(
     dtype: torch.dtype | None = None,
     **changes: object,
 ) -> DiffusionGenerator:
-    """A published generator: "vmem" (4 + 4 frames of 576 x 576) or "seva" (21 frames).
+    """A published generator: "vmem" (4 + 4 frames of 576 x 576), "seva" or "seva-1.0" (21 frames).
 
     folder: where the weight files are, if not where `weights.find` looks. device: a GPU if there is
     one. dtype of the network: bfloat16 on a GPU, float32 on a CPU; the VAE and norms stay float32.
@@ -428,13 +424,13 @@ def preset(
     """
     if name not in PRESETS:
         raise ValueError(f"presets are {', '.join(PRESETS)}, got {name!r}")
-    entry, network, config = PRESETS[name]
-    files = {part: weights.require(part, folder) for part in (entry, "vae", "clip")}
+    network, config = PRESETS[name]
+    files = {part: weights.require(part, folder) for part in (name, "vae", "clip")}
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     with torch.device("meta"):
         unet = UNet(network)
-    weights.load_into(unet, weights.read(files[entry]), f"{entry} (read from {files[entry]})")
+    weights.load_into(unet, weights.read(files[name]), f"{name} (read from {files[name]})")
     unet = in_precision(unet, dtype).to(device, memory_format=torch.channels_last)
     tower = load_clip(files["clip"], dtype)
     return DiffusionGenerator(
