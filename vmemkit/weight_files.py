@@ -79,7 +79,7 @@ _ENTRIES = (
         parameters=1_263_968_004,
         # What is made from Stable Virtual Camera, as this is, stays under the licence of that. The
         # line of its own card was seen in a copy only.
-        licence="Stability AI Non-Commercial, its backbone's (a copy of its card says Apache-2.0)",
+        licence="Stability AI Non-Commercial, its backbone's; a copy of its card says Apache-2.0",
         limits=STABILITY,
         gated=True,
         page=f"{HUB}/liguang0115/vmem",
