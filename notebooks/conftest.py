@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 
-# Kernels inherit it. Tensors are small here, so more threads only wait for each other; and with one
-# thread sums are taken in the same order on machines with many cores and with few.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-# On every machine 08 takes the branch without weights, whose outputs are stored.
-os.environ |= {"VMEMKIT_WEIGHTS": "", "HF_HUB_CACHE": os.devnull}
-
 # Pictures of 3-D views and plots, tables that widgets draw, and warnings are for the eye.
 FOR_THE_EYE = ("application/vnd.plotly.v1+json", "text/html", "stderr")
+
+
+def set_environment() -> None:
+    """What kernels inherit, here and where the notebooks are executed to be stored."""
+    # Tensors are small here, so more threads only wait for each other; and with one thread sums are
+    # taken in the same order on machines with many cores and with few.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # On every machine 08 takes the branch without weights, whose outputs are stored.
+    os.environ |= {"VMEMKIT_WEIGHTS": "", "HF_HUB_CACHE": os.devnull}
+
+
+set_environment()
 
 
 def pytest_collectstart(collector: object) -> None:

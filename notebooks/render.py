@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import sys
 from pathlib import Path
 
 import nbformat
+from conftest import set_environment
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
@@ -73,8 +73,7 @@ def save_cover(notebook: NotebookNode, path: Path) -> None:
 
 
 def main(names: list[str]) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in conftest.py, and so is the next line
-    os.environ |= {"VMEMKIT_WEIGHTS": "", "HF_HUB_CACHE": os.devnull}
+    set_environment()
     paths = [FOLDER / name for name in names] or sorted(FOLDER.glob("*.ipynb"))
     for path in paths:
         notebook = normalised(execute(path))

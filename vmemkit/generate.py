@@ -45,6 +45,12 @@ class Generation(TensorStruct):
     latent: Float[Tensor, "m c hl wl"] | None = None  # of the image, for the generator's own use
     embedding: Float[Tensor, "m d"] | None = None
 
+    def views(self, cameras: Cameras) -> Views:
+        """As generated views, seen by `cameras` (m,)."""
+        given = torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device)
+        codes = (self.latent, self.embedding)
+        return Views(cameras, self.image, given, self.depth, self.confidence, *codes)
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -70,6 +76,11 @@ def stream(*numbers: int) -> torch.Generator:
     entropy = [len(numbers), *(number % 2**64 for number in numbers)]
     state = np.random.SeedSequence(entropy).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))
+
+
+def seed_from(rng: torch.Generator) -> int:
+    """One number, all that a generator takes from the `rng` it is given."""
+    return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
 
 
 @dataclass(frozen=True)
@@ -249,7 +260,7 @@ class DiffusionGenerator:
     def sample(self, window: Window, rng: torch.Generator) -> Iterator[Denoising]:
         """All frames of a window, from noise, a step at a time."""
         config, like = self.config, window.condition.latent
-        own = stream(int(torch.randint(2**62, (1,), generator=rng, device=rng.device)))
+        own = stream(seed_from(rng))
 
         def noise() -> Tensor:
             return torch.randn(like.shape, generator=own).to(like.device)
@@ -376,7 +387,7 @@ class WithDepth:
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
-        seed = int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
+        seed = seed_from(rng)
         *_, guess = self.depth(context, targets, stream(seed, 0))
         for state in self.images(context, targets, stream(seed, 1)):
             yield state.replace(depth=guess.depth, confidence=guess.confidence)

@@ -76,9 +76,9 @@ def two_passes(
             f"two passes need a path of one or more cameras and 1 to {frames - 1} given views (fewer "
             f"than the {frames} frames of a window), got {len(given)} given views and {path}"
         )
-    anchor_places(len(path), len(given), frames)
+    places = anchor_places(len(path), len(given), frames)
     check(path)
-    return _windows(given, path, generator, between or generator, frames, seed)
+    return _windows(given, path, places, generator, between or generator, frames, seed)
 
 
 def assembled(windows: Sequence[Passed]) -> Views:
@@ -93,11 +93,16 @@ def assembled(windows: Sequence[Passed]) -> Views:
 
 
 def _windows(
-    given: Views, path: Cameras, generator: Generator, between: Generator, frames: int, seed: int
+    given: Views,
+    path: Cameras,
+    places: Int[Tensor, " a"],
+    generator: Generator,
+    between: Generator,
+    frames: int,
+    seed: int,
 ) -> Iterator[Passed]:
     encode = generator.encode if isinstance(generator, Encodes) else lambda views: views
     known = encode(_with_depth(given))
-    places = anchor_places(len(path), len(given), frames)
     fits = len(places) + len(known) <= frames
     room = len(known) if fits else frames // 2  # for context, in each window of the first pass
     anchors = None
@@ -122,10 +127,7 @@ def _made(
     seed: int,
 ) -> Passed:
     *_, made = generator(context, path[index], stream(seed, number, int(index[0])))
-    given = torch.zeros(len(index), dtype=torch.bool, device=context.device)
-    codes = (made.latent, made.embedding)
-    views = Views(path[index], made.image, given, made.depth, made.confidence, *codes)
-    return Passed(number, index, context, views)
+    return Passed(number, index, context, made.views(path[index]))
 
 
 def _joined(first: Views, second: Views) -> Views:

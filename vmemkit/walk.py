@@ -98,9 +98,7 @@ def stages(
         raise ValueError(
             f"the generator must make a view for each of {len(targets)} targets, got {states[-1]}"
         )
-    made, given = states[-1], torch.zeros(len(targets), dtype=torch.bool, device=memory.device)
-    codes = (made.latent, made.embedding)
-    views = Views(targets, made.image, given, made.depth, made.confidence, *codes)
+    views = states[-1].views(targets)
     maps = reconstructor(views)
     yield Stage("reconstruct", maps, lap("reconstruct"))
     clock = time.perf_counter()

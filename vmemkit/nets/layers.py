@@ -57,7 +57,8 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x to itself or to a context, in heads of `head_width`."""
+    """Multi-head attention of x to itself (`forward`) or to a context (`fixed`, then `add_to`), in
+    heads of `head_width`."""
 
     def __init__(self, width: int, context_width: int, head_width: int) -> None:
         super().__init__()
@@ -67,11 +68,8 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_width, width, bias=False)
         self.to_out = nn.Sequential(nn.Linear(width, width))
 
-    def forward(
-        self, x: Float[Tensor, "n l c"], context: Float[Tensor, "n s d"] | None = None
-    ) -> Float[Tensor, "n l c"]:
-        source = x if context is None else context
-        return self.attend(x, self.to_k(source), self.to_v(source))
+    def forward(self, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
+        return self.attend(x, self.to_k(x), self.to_v(x))
 
     def attend(
         self, x: Float[Tensor, "n l c"], key: Float[Tensor, "n s c"], value: Float[Tensor, "n s c"]

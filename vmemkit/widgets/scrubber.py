@@ -41,9 +41,8 @@ class SamplingScrubber(ipywidgets.VBox):
         self.step = ipywidgets.IntSlider(
             last, 0, last, description="step", style=DESCRIPTION, layout=wide
         )
-        self.play = ipywidgets.Play(0, 0, last, interval=250)
+        self.play = ipywidgets.Play(last, 0, last, interval=250)
         ipywidgets.link((self.play, "value"), (self.step, "value"))
-        self.step.value = last
         self.about = ipywidgets.HTML()
         self.noisy, self.clean = Gallery(height=HEIGHT), Gallery(height=HEIGHT)
         self.step.observe(lambda change: self._redraw(), "value")
