@@ -1,9 +1,9 @@
 """Generation: context views and target cameras in, target views out.
 
-A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
-worth looking at, the last is the result. `DiffusionGenerator` is the published one: a multi-view
-diffusion model, all of whose parts can be replaced and called alone. `preset` builds it from weight
-files. `warp.Warp` needs no weights.
+`DiffusionGenerator` is the published generator: a multi-view diffusion model, all of whose parts can
+be replaced and called alone. `preset` builds it from weight files, and the small `rgbd` generator
+from those that ship with the project. `warp.Warp` needs no weights. What they have in common, such as
+`Generation`, is in `generation` and may be had from here.
 """
 
 from __future__ import annotations
@@ -14,73 +14,50 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vmemkit import sampling, weights
+from vmemkit import rgbd, sampling, weights
 from vmemkit.camera import Cameras, check
 from vmemkit.conditioning import CameraScale, centred, conditions, scaled
 from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
+from vmemkit.generation import (
+    IMAGINED,
+    SEEN,
+    Encodes,
+    Generation,
+    Generator,
+    seed_from,
+    stream,
+)
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.rgbd import RgbdDiffusion
 from vmemkit.sampling import Condition, Denoise, Denoising, Levels, Network
-from vmemkit.structs import TensorStruct, cat
+from vmemkit.structs import cat
 from vmemkit.views import Views
 
-# Confidence of a pixel that goes back to a given view, and of one that was filled.
-SEEN, IMAGINED = 2.0, 1.0
+__all__ = [  # with what all generators have in common
+    "FAST",
+    "IMAGINED",
+    "PRESETS",
+    "SEEN",
+    "DiffusionConfig",
+    "DiffusionGenerator",
+    "Encodes",
+    "Generation",
+    "Generator",
+    "Window",
+    "WithDepth",
+    "preset",
+    "seed_from",
+    "stream",
+    "with_depth",
+]
+
 AT_ONCE = 4  # images that are sent to the codec or the image encoder together
-
-
-@dataclass(frozen=True, repr=False)
-class Generation(TensorStruct):
-    """A state of the target views while they are made."""
-
-    image: Float[Tensor, "m 3 h w"]  # in [0, 1]
-    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
-    confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
-    latent: Float[Tensor, "m c hl wl"] | None = None  # of the image, for the generator's own use
-    embedding: Float[Tensor, "m d"] | None = None
-
-    def views(self, cameras: Cameras) -> Views:
-        """As generated views, seen by `cameras` (m,)."""
-        given = torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device)
-        codes = (self.latent, self.embedding)
-        return Views(cameras, self.image, given, self.depth, self.confidence, *codes)
-
-
-@runtime_checkable
-class Generator(Protocol):
-    def __call__(
-        self, context: Views, targets: Cameras, rng: torch.Generator
-    ) -> Iterator[Generation]:
-        """States of the m target views, at the context's image size; the last is the result."""
-        ...
-
-
-@runtime_checkable
-class Encodes(Protocol):
-    """A generator that works on codes of images, which a walk keeps in the memory's views."""
-
-    def encode(self, views: Views) -> Views:
-        """The views with their latents and embeddings, made where they are missing."""
-        ...
-
-
-def stream(*numbers: int) -> torch.Generator:
-    """A random generator on the CPU, an independent one for every tuple of numbers. (torch itself
-    looks at the last 32 bits of a seed only, so that sums of numbers would meet.)"""
-    entropy = [len(numbers), *(number % 2**64 for number in numbers)]
-    state = np.random.SeedSequence(entropy).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
-def seed_from(rng: torch.Generator) -> int:
-    """One number, all that a generator takes from the `rng` it is given."""
-    return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
 
 
 @dataclass(frozen=True)
@@ -424,17 +401,23 @@ def preset(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **changes: object,
-) -> DiffusionGenerator:
-    """A published generator: "vmem" (4 + 4 frames of 576 x 576), "seva" or "seva-1.0" (21 frames).
+) -> DiffusionGenerator | RgbdDiffusion:
+    """A published generator: "vmem" (4 + 4 frames of 576 x 576), "seva" or "seva-1.0" (21 frames); or
+    the small one that ships with the project, "rooms" (`rgbd`; 64 x 64 with depth, experimental).
 
     folder: where the weight files are, if not where `weights.find` looks. device: a GPU if there is
     one. dtype of the network: bfloat16 on a GPU, float32 on a CPU; the VAE and norms stay float32.
-    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`).
+    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`); for rooms
+    of `RgbdConfig`.
     Errors: ValueError for an unknown name, and for weights that are missing (it says how to get
     them), broken, or another network's.
     """
+    if name == "rooms":
+        if dtype not in (None, torch.float32):
+            raise ValueError(f"rooms works in float32, got {dtype}")
+        return rgbd.load(folder, device, **changes)
     if name not in PRESETS:
-        raise ValueError(f"presets are {', '.join(PRESETS)}, got {name!r}")
+        raise ValueError(f"presets are rooms, {', '.join(PRESETS)}, got {name!r}")
     network, config = PRESETS[name]
     files = {part: weights.require(part, folder) for part in (name, "vae", "clip")}
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

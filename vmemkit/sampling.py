@@ -95,6 +95,39 @@ class Levels:
         return index, self.table[index]
 
 
+@dataclass(frozen=True)
+class LogLevels(Levels):
+    """Noise levels evenly spaced in their logarithm, for networks of one's own (Karras et al., 2022,
+    who give the network log sigma itself)."""
+
+    coarsest: float = 80.0
+    finest: float = 0.02
+    start: float = 40.0  # of a sampler
+    stop: float = 0.1
+
+    @functools.cached_property
+    def table(self) -> Float[Tensor, " count"]:
+        ends = math.log(self.finest), math.log(self.coarsest)
+        return torch.linspace(*ends, self.count, dtype=torch.float64).exp().float()
+
+    def sigmas(
+        self, steps: int, spacing: Literal["uniform", "karras"] = "karras"
+    ) -> Float[Tensor, " n"]:
+        """Levels for a sampler, descending from `start` to `stop`, and a final 0: steps + 1 of them.
+
+        "uniform" in log sigma, or "karras". Errors: ValueError unless 2 <= steps <= count.
+        """
+        if not 2 <= steps <= self.count or spacing not in ("uniform", "karras"):
+            raise ValueError(
+                f"need 2 to {self.count} steps, uniform or karras, got {steps}, {spacing}"
+            )
+        if spacing == "uniform":
+            levels = torch.linspace(math.log(self.start), math.log(self.stop), steps).exp()
+        else:
+            levels = torch.linspace(self.start ** (1 / RHO), self.stop ** (1 / RHO), steps) ** RHO
+        return torch.cat([levels, torch.zeros(1)])
+
+
 @dataclass(frozen=True, repr=False)
 class Denoising:
     """One step of a sampler, on t frames."""

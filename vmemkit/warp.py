@@ -19,7 +19,7 @@ from torch.nn.functional import grid_sample, max_pool2d, normalize
 from vmemkit.camera import Cameras, project, unproject
 from vmemkit.cylinder import cylinder_rays, fill_views, surrounding_cameras, to_cylinder
 from vmemkit.fill import exemplar, fill_depth, push_pull
-from vmemkit.generate import IMAGINED, SEEN, Generation
+from vmemkit.generation import IMAGINED, SEEN, Generation
 from vmemkit.splat import SplatConfig, splat
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points

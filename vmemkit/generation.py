@@ -1,0 +1,71 @@
+"""What every generator makes and takes: the types, and where its randomness comes from.
+
+A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
+worth looking at, the last is the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit.camera import Cameras
+from vmemkit.structs import TensorStruct
+from vmemkit.views import Views
+
+# Confidence of a pixel that goes back to a given view, and of one that was filled.
+SEEN, IMAGINED = 2.0, 1.0
+
+
+@dataclass(frozen=True, repr=False)
+class Generation(TensorStruct):
+    """A state of the target views while they are made."""
+
+    image: Float[Tensor, "m 3 h w"]  # in [0, 1]
+    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
+    confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
+    latent: Float[Tensor, "m c hl wl"] | None = None  # of the image, for the generator's own use
+    embedding: Float[Tensor, "m d"] | None = None
+
+    def views(self, cameras: Cameras) -> Views:
+        """As generated views, seen by `cameras` (m,)."""
+        given = torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device)
+        codes = (self.latent, self.embedding)
+        return Views(cameras, self.image, given, self.depth, self.confidence, *codes)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of the m target views, at the context's image size; the last is the result."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """A generator that works on codes of images, which a walk keeps in the memory's views."""
+
+    def encode(self, views: Views) -> Views:
+        """The views with their latents and embeddings, made where they are missing."""
+        ...
+
+
+def stream(*numbers: int) -> torch.Generator:
+    """A random generator on the CPU, an independent one for every tuple of numbers. (torch itself
+    looks at the last 32 bits of a seed only, so that sums of numbers would meet.)"""
+    entropy = [len(numbers), *(number % 2**64 for number in numbers)]
+    state = np.random.SeedSequence(entropy).generate_state(1)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def seed_from(rng: torch.Generator) -> int:
+    """One number, all that a generator takes from the `rng` it is given."""
+    return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))
