@@ -77,3 +77,11 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(
         a[name].dtype == b[name].dtype and torch.equal(bits(a[name]), bits(b[name])) for name in a
     )
+
+
+def turned(eye: Tensor, *degrees: float, fov: float = 70.0) -> Cameras:
+    """Level cameras at `eye`, in these directions."""
+    yaw = torch.deg2rad(torch.tensor(degrees))
+    gaze = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], 1)
+    poses = look_at(eye.expand_as(gaze), eye + gaze)
+    return Cameras(poses, intrinsics(fov).expand(len(degrees), 3, 3))
