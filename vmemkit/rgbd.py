@@ -1,0 +1,348 @@
+"""RGB-D diffusion: the small generator that ships with its weights, trained on made-up rooms.
+
+In: context views with depth, target cameras. Out: target views with depth, by the multi-view UNet of
+the published models (VMem, section 3.3) at a small size, on pixels instead of latents. What the
+context shows of a target is reprojected and kept. The rest starts from the `layout` of the room, and
+is sampled: the network estimates the clean picture from a noisy one, the layout, the camera rays and
+the context's patches, which it attends to. Depth is a fourth channel.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
+
+from vmemkit import sampling, weights
+from vmemkit.camera import Cameras, check, unproject
+from vmemkit.conditioning import pluecker
+from vmemkit.generation import IMAGINED, SEEN, Generation, seed_from, stream
+from vmemkit.layout import FEATURES, layout
+from vmemkit.nets.unet import UNet, UNetConfig
+from vmemkit.reproject import Reprojection, Windows, relative, reproject, windows
+from vmemkit.sampling import Denoise, LogLevels
+from vmemkit.structs import TensorStruct, cat
+from vmemkit.views import Views
+
+DATA = Path(__file__).parents[1] / "data"
+WEIGHTS = "rooms.safetensors"
+FACTOR = 2  # image pixels per latent pixel, along a side
+LATENT = 4 * FACTOR**2  # channels: RGB-D by space to depth
+PATCH = 8  # image pixels of a context patch, along a side
+TOKEN = 4 * 4 + 3 + 2  # of a patch: RGB-D of its quarters, where it is, whether known and given
+COLOR_STD, DEPTH_MEAN, DEPTH_STD = 0.25, 2.5, 0.5  # about those of rooms; depth (metres) in its log
+DEPTH_LIMITS = (-4.0, 4.0)  # standard deviations
+# Brightness, two differences of colours, depth: what is almost uncorrelated in pictures.
+OPPONENT = ((1, 1, 1, 0), (1, 0, -1, 0), (1, -2, 1, 0), (0, 0, 0, 1))
+# Power of a picture less its layout, for each of these: of its mean (per pixel), the frequency (waves
+# per picture) from which it falls, and the exponent. A fit to 512 made-up windows.
+SPECTRUM = ((0.244, 0.027, 0.0042, 0.11), 0.75, 1.3)
+REACH = 3.0  # metres: the scale of coordinates that the network sees
+
+UNET = UNetConfig(
+    in_channels=2 * LATENT + FACTOR**2 + FEATURES,
+    model_channels=32,
+    out_channels=LATENT,
+    num_frames=1,
+    num_res_blocks=1,
+    attention_resolutions=(4,),  # 8 x 8 of 64 x 64 pixels
+    channel_mult=(2, 2, 3, 3),
+    num_head_channels=32,
+    transformer_depth=(1, 1, 1, 1),
+    context_dim=TOKEN,
+)
+
+
+@dataclass(frozen=True, repr=False)
+class Cues(TensorStruct):
+    """What the network is told about n = b m targets of b windows."""
+
+    base: Float[Tensor, "n c hl wl"]  # what is reprojected, on the layout: where the picture starts
+    known: Float[Tensor, "n c hl wl"]  # 1 where the base is kept
+    concat: Float[Tensor, "n e hl wl"]
+    tokens: Float[Tensor, "n s d"]
+    rays: Float[Tensor, "n 6 hl wl"]
+
+
+def encode(
+    image: Float[Tensor, "*b 3 h w"], depth: Float[Tensor, "*b h w"]
+) -> Float[Tensor, "*b c hl wl"]:
+    """RGB-D as latents of about zero mean and unit variance; unknown depth is the mean."""
+    far = ((depth / DEPTH_MEAN).log() / DEPTH_STD).nan_to_num(0.0).clamp(*DEPTH_LIMITS)
+    pixels = torch.cat([(image - 0.5) / COLOR_STD, far[..., None, :, :]], -3)
+    return pixel_unshuffle(pixels, FACTOR)
+
+
+def decode(latent: Float[Tensor, "*b c hl wl"]) -> tuple[Tensor, Tensor]:
+    """Image [*b 3 h w] in [0, 1] and depth [*b h w] of latents."""
+    pixels = pixel_shuffle(latent, FACTOR)
+    depth = DEPTH_MEAN * (pixels[..., 3, :, :].clamp(*DEPTH_LIMITS) * DEPTH_STD).exp()
+    return (pixels[..., :3, :, :] * COLOR_STD + 0.5).clamp(0, 1), depth
+
+
+def cues(context: Windows, targets: Cameras) -> tuple[Cues, Reprojection]:
+    """All that the network is told of targets (b, m), and what of them the context shows."""
+    height, width = context.depth.shape[-2:]
+    seen, room = reproject(context, targets), layout(context, targets, height, width)
+    image = torch.where(seen.known[:, :, None], seen.image, room.image)
+    base = encode(image, torch.where(seen.known, seen.depth, room.depth)).flatten(0, 1)
+    known = pixel_unshuffle(seen.known.flatten(0, 1)[:, None].float(), FACTOR)
+    features = avg_pool2d(room.features.flatten(0, 1), FACTOR)
+    cameras = relative(targets, room.frame_from_world)
+    lines = _rays(cameras, *base.shape[2:])
+    tokens = _tokens(context, room.frame_from_world)
+    tokens = tokens.repeat_interleave(targets.world_from_cam.shape[1], 0)
+    concat = torch.cat([base, known, features], 1)
+    return Cues(base, known.repeat(1, 4, 1, 1), concat, tokens, lines), seen
+
+
+def _rays(cameras: Cameras, height: int, width: int) -> Float[Tensor, "n 6 hl wl"]:
+    """Pluecker rays of cameras (b, m) in the frame of the layout, so that up is up."""
+    (b, m), eye = cameras.K.shape[:2], torch.eye(4, device=cameras.device)
+    upright = Cameras(eye[None], cameras.K[:1, 0])  # `pluecker` is relative to its first camera
+    flat = cameras.map(lambda tensor: tensor.flatten(0, 1))
+    return pluecker(cat([upright, flat]), height, width)[1:].reshape(b * m, 6, height, width)
+
+
+def _tokens(context: Windows, frame_from_world: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b s d"]:
+    """The context's patches; zero for absent views, which then add nothing."""
+    cameras = relative(context.cameras, frame_from_world)
+    far = ((context.depth / DEPTH_MEAN).log() / DEPTH_STD).nan_to_num(0.0)
+    pixels = torch.cat([(context.image - 0.5) / COLOR_STD, far[:, :, None]], 2).flatten(0, 1)
+    quarters = pixel_unshuffle(avg_pool2d(pixels, PATCH // 2), 2)
+    usable = context.depth.isfinite()
+    point = unproject(cameras, context.depth).nan_to_num(0.0).flatten(0, 1).movedim(-1, 1) / REACH
+    flags = torch.stack([usable, context.given], 2).flatten(0, 1).to(point)
+    share = avg_pool2d(flags, PATCH)
+    where = avg_pool2d(point, PATCH) / share[:, :1].clamp(min=1e-3)
+    tokens = torch.cat([quarters, where, share], 1).flatten(2).transpose(1, 2)
+    b, k = context.present.shape
+    tokens = tokens.unflatten(0, (b, k)) * context.present[:, :, None, None]
+    return tokens.flatten(1, 2)
+
+
+def network(unet: UNet, given: Cues, levels: LogLevels, frames: int, half: bool = False) -> Denoise:
+    """x [n c hl wl], sigma [] or [n] -> the clean x, `frames` targets to a window. half: the network
+    (but not the filter around it) works in bfloat16 where it can.
+
+    The network is given the best linear guess at the clean x, so that it need not learn to average
+    noise, and corrects it, in units of the error that is to be expected of it.
+    """
+    size, unknown = given.base.shape[2:], 1 - given.known
+    pixels = [FACTOR * n for n in size]
+    precision = torch.autocast(given.base.device.type, torch.bfloat16, enabled=half)
+    with precision:
+        fixed = unet.fixed(given.tokens, given.rays, *size, frames)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        index, snapped = levels.snap(sigma)
+        snapped = snapped.to(x.device).view(-1, 1, 1, 1)
+        guess = given.base + unknown * wiener(unknown * (x - given.base), snapped)
+        inputs = torch.cat([guess, given.concat], 1)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with precision:
+            change = unet.denoise(inputs, index.view(-1).to(x.device), fixed, frames)
+        usual = linear_error(snapped.view(-1), *pixels).sqrt().view(-1, 1, 1, 1)
+        return guess + unknown * usual * change.float()
+
+    return denoise
+
+
+def wiener(
+    latent: Float[Tensor, "n c h w"], sigma: Float[Tensor, "#n 1 1 1"]
+) -> Float[Tensor, "n c h w"]:
+    """The linear filter that best removes white noise of deviation sigma from what the layout leaves
+    unsaid (Wiener, 1949)."""
+    pixels = pixel_shuffle(latent, FACTOR)
+    mix = pixels.new_tensor(OPPONENT)
+    mix = mix / mix.norm(dim=1, keepdim=True)
+    power = _power(*pixels.shape[2:], pixels.device)
+    down, across = (_cosines(n, pixels.device) for n in pixels.shape[2:])
+    waves = down @ torch.einsum("ij,njhw->nihw", mix, pixels) @ across.T
+    waves = waves * (power / (power + sigma**2))
+    pixels = torch.einsum("ji,njhw->nihw", mix, down.T @ waves @ across)
+    return pixel_unshuffle(pixels, FACTOR)
+
+
+def linear_error(sigma: Float[Tensor, " n"], height: int, width: int) -> Float[Tensor, " n"]:
+    """Mean squared error that `wiener` is expected to leave in pictures of that size."""
+    power, variance = _power(height, width, sigma.device), sigma.view(-1, 1, 1, 1) ** 2
+    return (power * variance / (power + variance)).mean((1, 2, 3))
+
+
+@functools.lru_cache(maxsize=16)
+def _power(height: int, width: int, device: torch.device) -> Float[Tensor, "4 h w"]:
+    """SPECTRUM at every frequency of the cosine transform, per row of OPPONENT. Frequencies are in
+    waves per picture, so that a picture and its half-size copy have the same."""
+    rows, columns = (torch.arange(n, device=device) / 2 for n in (height, width))
+    levels, corner, exponent = SPECTRUM
+    fall = (1 + (rows[:, None] ** 2 + columns**2) / corner**2) ** exponent
+    return torch.tensor(levels, device=device).view(-1, 1, 1) * height * width / fall
+
+
+@functools.lru_cache(maxsize=16)
+def _cosines(n: int, device: torch.device) -> Float[Tensor, "n n"]:
+    """The orthonormal discrete cosine transform (type II) as a matrix."""
+    k = torch.arange(n, device=device)
+    waves = torch.cos(torch.pi * (k + 0.5) * k[:, None] / n) * (2 / n) ** 0.5
+    return torch.where(k[:, None] == 0, waves / 2**0.5, waves)
+
+
+# ---- the generator -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RgbdConfig:
+    steps: int = 8  # of the sampler
+    temperature: float = 0.5  # of the first noise: below 1, samples keep nearer to their mean
+    together: int = 1  # targets sampled at once; those made before are context for the next
+    levels: LogLevels = field(default_factory=LogLevels)
+    preview_every: int = 0  # steps between states that are yielded to look at; 0 = whole views only
+
+    def __post_init__(self) -> None:
+        """Errors: ValueError for numbers that make no sampler."""
+        numbers = (self.together, self.preview_every, self.temperature)
+        if self.together < 1 or self.preview_every < 0 or not 0 <= self.temperature <= 1:
+            raise ValueError(
+                f"need together >= 1 targets, preview_every >= 0 steps and a temperature of 0 to 1, got "
+                f"{numbers}"
+            )
+        self.levels.sigmas(self.steps)
+
+
+@dataclass(frozen=True, repr=False)
+class RgbdDiffusion:
+    """Context views with depth and target cameras in, target views with depth out.
+
+    What the context shows is reprojected, not painted anew; the rest is sampled. Targets are made in
+    turn and each becomes context for the next, so that a window agrees with itself. All noise comes
+    from the one number it takes from `rng`, on the CPU, so that the device does not matter.
+    """
+
+    unet: UNet
+    config: RgbdConfig = field(default_factory=RgbdConfig)
+
+    def __repr__(self) -> str:
+        millions = sum(p.numel() for p in self.unet.parameters()) / 1e6
+        return f"RgbdDiffusion({millions:.1f} M parameters, {self.config.steps} steps)"
+
+    @torch.no_grad()
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of the targets (m,): what is known of them so far; the last is the result.
+
+        Errors: ValueError for no context or targets, context without depth, poses that are not
+        rigid, and images that are no multiples of 16 pixels.
+        """
+        _check(context, targets, FACTOR * self.unet.config.stride)
+        own, home = stream(seed_from(rng)), context.device
+        context, targets = context.to(self.device), targets.to(self.device)
+        height, width = context.image.shape[2:]
+        blank = context.image.new_zeros(len(targets), height, width)
+        made = Generation(blank[:, None].repeat(1, 3, 1, 1), blank + torch.nan, blank)
+        for start in range(0, len(targets), self.config.together):
+            part = slice(start, start + self.config.together)
+            for state in self._window(context, targets[part], own):
+                made = _placed(made, state, start)
+                yield made.to(home)
+            context = cat([_bare(context), _bare(state.views(targets[part]))])
+
+    def with_config(self, **changes: object) -> RgbdDiffusion:
+        """The same network with other settings, such as steps=20."""
+        return replace(self, config=replace(self.config, **changes))
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.out[-1].weight.device
+
+    def _window(
+        self, context: Views, targets: Cameras, own: torch.Generator
+    ) -> Iterator[Generation]:
+        """States of targets that are sampled together."""
+        config, m = self.config, len(targets)
+        given, seen = cues(windows(context), targets[None])
+        sigmas = config.levels.sigmas(config.steps)
+        noise = torch.randn(given.base.shape, generator=own).to(given.base.device)
+        denoise = network(self.unet, given, config.levels, m)
+        x = sampling.start(config.temperature * noise, sigmas)
+        for step in sampling.euler(denoise, x, sigmas):
+            last = step.step + 1 == step.steps
+            if last or (config.preview_every and step.step % config.preview_every == 0):
+                yield _shown(step.denoised, seen)
+
+
+def load(
+    folder: str | Path | None = None,
+    device: torch.device | str | None = None,
+    **changes: object,
+) -> RgbdDiffusion:
+    """The generator with the weights that ship with the project (`data/`), or those of `folder`.
+
+    device: a GPU if there is one. changes: fields of `RgbdConfig`.
+    Errors: ValueError for weights that are missing, broken, or another network's.
+    """
+    file = Path(DATA if folder is None else folder) / WEIGHTS
+    if not file.is_file():
+        raise ValueError(
+            f"{file} is missing: it comes with the repository (clone it anew and install it with pip "
+            "install -e .), or is written by `vmemkit train rooms`"
+        )
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with torch.device("meta"):
+        unet = UNet(UNET)
+    weights.load_into(unet, weights.read(file), f"rooms (read from {file})", torch.float32)
+    unet = unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return RgbdDiffusion(unet, RgbdConfig(**changes))
+
+
+def _shown(latent: Float[Tensor, "m c hl wl"], seen: Reprojection) -> Generation:
+    """Latents as views; what was reprojected is kept to the last bit."""
+    image, depth = decode(latent)
+    return Generation(
+        torch.where(seen.known[0, :, None], seen.image[0], image),
+        torch.where(seen.known[0], seen.depth[0], depth),
+        torch.where(seen.given[0], SEEN, IMAGINED),
+    )
+
+
+def _placed(made: Generation, state: Generation, start: int) -> Generation:
+    """`made` with some rows replaced."""
+    rows = torch.arange(start, start + len(state.image), device=state.image.device)
+    fields = ("image", "depth", "confidence")
+    return made.replace(
+        **{name: getattr(made, name).index_copy(0, rows, getattr(state, name)) for name in fields}
+    )
+
+
+def _bare(views: Views) -> Views:
+    """Views with what a window needs, so that given and made ones can be joined."""
+    confidence = views.confidence
+    if confidence is None:
+        confidence = torch.where(views.given[:, None, None], SEEN, IMAGINED).expand_as(views.depth)
+    return Views(views.cameras, views.image, views.given, views.depth, confidence)
+
+
+def _check(context: Views, targets: Cameras, side: int) -> None:
+    if targets.world_from_cam.ndim != 3 or len(targets) == 0:
+        raise ValueError(f"need one or more target cameras (m,), got {targets}")
+    check(targets)
+    if len(context) == 0 or context.depth is None:
+        raise ValueError(
+            f"need context views with depth, got {context}: retrieve at least one view"
+        )
+    if not context.image.isfinite().all():
+        raise ValueError("images must be finite, got NaN or infinity")
+    height, width = context.image.shape[2:]
+    if height % side or width % side:
+        near = [max(side, round(n / side) * side) for n in (height, width)]
+        raise ValueError(
+            f"images must be multiples of {side} pixels in height and width, got {height} x {width}: "
+            f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
+        )
