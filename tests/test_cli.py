@@ -44,6 +44,15 @@ def said(capsys):
     return read
 
 
+def test_a_walk_with_the_small_generator_needs_no_other_files(picture, tmp_path):
+    image, depth, file, *_ = picture
+    how = ["--generator", "rooms", "--size", "32", "--moves", "right 20", "--m", "2"]
+    assert cli.main(["walk", image, depth, file, *how, "--out", str(tmp_path)]) == 0
+    memory = load(tmp_path / "memory")
+    assert memory.views.image.shape[2:] == (32, 48)  # to the nearest multiple of 16
+    assert memory.views.depth.isfinite().all()
+
+
 @pytest.mark.parametrize("policy", ["coverage", "temporal"])
 def test_a_walk_writes_everything_that_it_says(picture, tmp_path, said, policy):
     moves = ["--moves", "right 15, left 15, forward 0.25", "--policy", policy, "--m", "2"]

@@ -1,4 +1,4 @@
-"""The command line: `vmemkit demo`, `vmemkit walk IMAGE`, `vmemkit weights`, `vmemkit doctor`.
+"""The command line: `vmemkit demo`, `walk IMAGE`, `train`, `evaluate`, `weights`, `doctor`.
 
 Bad input is one red line and exit code 2, with nothing written; Ctrl-C is exit code 130. All work is
 done by functions of the package; here are only words, tables and a progress bar.
@@ -26,7 +26,7 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit import demo, storage, weights
+from vmemkit import cli_rooms, demo, storage, weights
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
 from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
 from vmemkit.figures import contact_sheet
@@ -43,6 +43,7 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for C
 FOV = 65.0  # degrees: of a phone's main camera, if nobody says
 HEIGHT = 144  # pixels of a walk's images
 PUBLISHED_HEIGHT, PUBLISHED_STEP = 576, 64  # as the published networks were trained, and can halve
+SIZES = {"warp": (HEIGHT, 1), "rooms": (64, 16)}  # height and step; others: as published
 MOVES = "right 30, left 60, right 30"  # what a single picture can bear
 ASPECT_TOLERANCE = 0.02  # within which a depth map is taken to be one of the image's field of view
 NEEDS_DEPTH = (
@@ -240,17 +241,18 @@ def _cell(value: float | None, rivals: list[float | None], digits: int) -> Text:
 
 
 def _generator(options: argparse.Namespace) -> Generator:
-    """Warp, or the images of published weights on the geometry of warp."""
+    """Warp, the small generator, or the images of published weights on the geometry of warp."""
     if options.generator == "warp":
         return Warp()
+    if options.generator == "rooms":
+        return preset("rooms", options.weights)
     changes = FAST if options.fast else {}
     return with_depth(preset(options.generator, options.weights, **changes), Warp())
 
 
 def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:
     """(height, width) of the walk's images, in the steps that the generator can take."""
-    step = 1 if options.generator == "warp" else PUBLISHED_STEP
-    usual = HEIGHT if step == 1 else PUBLISHED_HEIGHT
+    usual, step = SIZES.get(options.generator, (PUBLISHED_HEIGHT, PUBLISHED_STEP))
     height = usual if options.size is None else options.size
     if step > 1 and height < step:
         raise ValueError(f"{options.generator} needs --size of {step} or more, got {height}")
@@ -297,7 +299,7 @@ def read_path(file: Path) -> Cameras:
 
 def _lens(options: argparse.Namespace, path: Cameras | None, aspect: float) -> Float[Tensor, "3 3"]:
     """K by what was said, by the trajectory's first camera, or by what the generator is used to."""
-    if options.fov is None and path is None and options.generator != "warp":
+    if options.fov is None and path is None and options.generator not in SIZES:
         return default_intrinsics(aspect)
     fov = FOV if path is None else math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
     return intrinsics(fov if options.fov is None else options.fov, aspect)
@@ -319,7 +321,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
     )
-    commands = parser.add_subparsers(required=True, metavar="demo | walk | weights | doctor")
+    commands = parser.add_subparsers(
+        required=True, metavar="demo | walk | train | evaluate | weights | doctor"
+    )
     show = commands.add_parser("demo", help="four walks with and without surfel memory, from data/")
     show.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
     show.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
@@ -327,6 +331,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
     show.set_defaults(run=run_demo)
     _add_walk(commands.add_parser("walk", help="walk into an image of your own that has depth"))
+    cli_rooms.add_train(commands.add_parser("train", help="train the small generator"))
+    cli_rooms.add_evaluate(commands.add_parser("evaluate", help="judge the small generator"))
     _add_weights(commands.add_parser("weights", help="published weight files: list, get, check"))
     doctor = commands.add_parser("doctor", help="versions, device, data and weights")
     doctor.set_defaults(run=run_doctor)
@@ -351,13 +357,13 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
     add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
     add(
         "--generator",
-        choices=("warp", *PRESETS),
+        choices=("warp", "rooms", *PRESETS),
         default="warp",
-        help="what paints: warp, or published weights (%(default)s)",
+        help="what paints: warp, the small generator, or published weights (%(default)s)",
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better steps instead of the released 50")
-    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_STEP}"
+    sizes = f"{HEIGHT}; rooms: 64, in steps of 16; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_STEP}"
     add("--size", type=int, help=f"height of the images, pixels ({sizes})")
     add("--out", default="out/walk", help="folder to write to (%(default)s)")
     walk.set_defaults(run=run_walk)
