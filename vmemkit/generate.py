@@ -30,6 +30,7 @@ from vmemkit.generation import (
     Encodes,
     Generation,
     Generator,
+    check_images,
     seed_from,
     stream,
 )
@@ -179,16 +180,8 @@ class DiffusionGenerator:
         """Views with latents and embeddings; only those that are missing are made. The same object,
         if none is. Latents of another codec are known by their shape only: replace them by None.
         Errors: ValueError for images that are not finite or cannot be halved often enough."""
-        if not views.image.isfinite().all():
-            raise ValueError("images must be finite, got NaN or infinity")
         (t, _, h, w), factor = views.image.shape, self.codec.factor
-        side = factor * self.unet.config.stride
-        if h % side or w % side:
-            near = [max(side, round(n / side) * side) for n in (h, w)]
-            raise ValueError(
-                f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
-                f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
-            )
+        check_images(views, factor * self.unet.config.stride)
         shape = (t, self.codec.channels, h // factor, w // factor)
         codes = {"latent": self._completed(views.latent, shape, views, self._latents)}
         if self.image_encoder is not None:

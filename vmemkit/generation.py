@@ -58,6 +58,19 @@ class Encodes(Protocol):
         ...
 
 
+def check_images(views: Views, side: int) -> None:
+    """Errors: ValueError for images that are not finite, or no multiples of `side` pixels."""
+    if not views.image.isfinite().all():
+        raise ValueError("images must be finite, got NaN or infinity")
+    h, w = views.image.shape[2:]
+    if h % side or w % side:
+        near = [max(side, round(n / side) * side) for n in (h, w)]
+        raise ValueError(
+            f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
+            f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
+        )
+
+
 def stream(*numbers: int) -> torch.Generator:
     """A random generator on the CPU, an independent one for every tuple of numbers. (torch itself
     looks at the last 32 bits of a seed only, so that sums of numbers would meet.)"""

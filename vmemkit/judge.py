@@ -26,12 +26,13 @@ from vmemkit.camera import Cameras, intrinsics, look_at
 from vmemkit.evaluate import psnr
 from vmemkit.figures import LUMA, grid
 from vmemkit.fill import push_pull
-from vmemkit.generation import IMAGINED, SEEN, Generation, Generator, stream
+from vmemkit.generation import Generation, Generator, stream
 from vmemkit.houses import rooms
 from vmemkit.layout import layout
 from vmemkit.memory import begin
-from vmemkit.reproject import reproject, windows
+from vmemkit.reproject import completed, reproject, windows
 from vmemkit.rooms import EYE_HEIGHT, Rooms
+from vmemkit.structs import cat
 from vmemkit.train import TrainConfig
 from vmemkit.training_walks import walk_through
 from vmemkit.views import Views
@@ -82,11 +83,7 @@ class Filled:
         for i in range(len(targets) if self.fill != "layout" else 0):
             if known[i].any():  # else the layout is all there is to go by
                 image[i], depth[i] = self._spread(seen.image[0, i], seen.depth[0, i], known[i])
-        yield Generation(
-            torch.where(known[:, None], seen.image[0], image),
-            torch.where(known, seen.depth[0], depth),
-            torch.where(seen.given[0], SEEN, IMAGINED),
-        )
+        yield completed(seen, image, depth)
 
     def _spread(
         self, image: Float[Tensor, "3 h w"], depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]
@@ -132,12 +129,8 @@ def imagine(generator: Generator, trials: list[Trial], seed: int = 0) -> Views:
     made = []
     for i, trial in enumerate(trials):
         *_, last = generator(trial.context, trial.truth.cameras, stream(UNSEEN, seed, 1, i))
-        made.append(last)
-    image, depth = (torch.cat([getattr(x, name) for x in made]) for name in ("image", "depth"))
-    cameras = [trial.truth.cameras for trial in trials]
-    poses, K = (torch.cat([getattr(c, n) for c in cameras]) for n in ("world_from_cam", "K"))
-    given = torch.zeros(len(trials), dtype=torch.bool)
-    return Views(Cameras(poses, K), image, given, depth)
+        made.append(last.views(trial.truth.cameras))
+    return cat(made)
 
 
 def imagination(made: Views, trials: list[Trial]) -> dict[str, float]:

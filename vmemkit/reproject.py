@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from vmemkit.camera import Cameras, project, unproject
-from vmemkit.generation import SEEN
+from vmemkit.generation import IMAGINED, SEEN, Generation
 from vmemkit.structs import TensorStruct
 from vmemkit.views import Views
 
@@ -106,6 +106,17 @@ def _mended(
         crack = ~known & (share > 0.5) & (most < least * ONE_SURFACE)
         layers, known = torch.where(crack, mean, layers), known | crack
     return layers, known
+
+
+def completed(
+    seen: Reprojection, image: Float[Tensor, "m 3 h w"], depth: Float[Tensor, "m h w"]
+) -> Generation:
+    """What the m targets of one window (b = 1) show, and image and depth elsewhere."""
+    return Generation(
+        torch.where(seen.known[0, :, None], seen.image[0], image),
+        torch.where(seen.known[0], seen.depth[0], depth),
+        torch.where(seen.given[0], SEEN, IMAGINED),
+    )
 
 
 def windows(context: Views) -> Windows:

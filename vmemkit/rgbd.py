@@ -22,10 +22,10 @@ from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 from vmemkit import sampling, weights
 from vmemkit.camera import Cameras, check, unproject
 from vmemkit.conditioning import pluecker
-from vmemkit.generation import IMAGINED, SEEN, Generation, seed_from, stream
+from vmemkit.generation import IMAGINED, SEEN, Generation, check_images, seed_from, stream
 from vmemkit.layout import FEATURES, layout
 from vmemkit.nets.unet import UNet, UNetConfig
-from vmemkit.reproject import Reprojection, Windows, relative, reproject, windows
+from vmemkit.reproject import Reprojection, Windows, completed, relative, reproject, windows
 from vmemkit.sampling import Denoise, LogLevels
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.views import Views
@@ -74,9 +74,14 @@ def encode(
     image: Float[Tensor, "*b 3 h w"], depth: Float[Tensor, "*b h w"]
 ) -> Float[Tensor, "*b c hl wl"]:
     """RGB-D as latents of about zero mean and unit variance; unknown depth is the mean."""
-    far = ((depth / DEPTH_MEAN).log() / DEPTH_STD).nan_to_num(0.0).clamp(*DEPTH_LIMITS)
-    pixels = torch.cat([(image - 0.5) / COLOR_STD, far[..., None, :, :]], -3)
+    pixels = _standardised(image, depth)
+    pixels[..., 3, :, :].clamp_(*DEPTH_LIMITS)
     return pixel_unshuffle(pixels, FACTOR)
+
+
+def _standardised(image: Tensor, depth: Tensor) -> Float[Tensor, "*b 4 h w"]:
+    far = ((depth / DEPTH_MEAN).log() / DEPTH_STD).nan_to_num(0.0)
+    return torch.cat([(image - 0.5) / COLOR_STD, far[..., None, :, :]], -3)
 
 
 def decode(latent: Float[Tensor, "*b c hl wl"]) -> tuple[Tensor, Tensor]:
@@ -113,8 +118,7 @@ def _rays(cameras: Cameras, height: int, width: int) -> Float[Tensor, "n 6 hl wl
 def _tokens(context: Windows, frame_from_world: Float[Tensor, "b 4 4"]) -> Float[Tensor, "b s d"]:
     """The context's patches; zero for absent views, which then add nothing."""
     cameras = relative(context.cameras, frame_from_world)
-    far = ((context.depth / DEPTH_MEAN).log() / DEPTH_STD).nan_to_num(0.0)
-    pixels = torch.cat([(context.image - 0.5) / COLOR_STD, far[:, :, None]], 2).flatten(0, 1)
+    pixels = _standardised(context.image, context.depth).flatten(0, 1)
     quarters = pixel_unshuffle(avg_pool2d(pixels, PATCH // 2), 2)
     usable = context.depth.isfinite()
     point = unproject(cameras, context.depth).nan_to_num(0.0).flatten(0, 1).movedim(-1, 1) / REACH
@@ -275,7 +279,7 @@ class RgbdDiffusion:
         for step in sampling.euler(denoise, x, sigmas):
             last = step.step + 1 == step.steps
             if last or (config.preview_every and step.step % config.preview_every == 0):
-                yield _shown(step.denoised, seen)
+                yield completed(seen, *decode(step.denoised))
 
 
 def load(
@@ -300,16 +304,6 @@ def load(
     weights.load_into(unet, weights.read(file), f"rooms (read from {file})", torch.float32)
     unet = unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return RgbdDiffusion(unet, RgbdConfig(**changes))
-
-
-def _shown(latent: Float[Tensor, "m c hl wl"], seen: Reprojection) -> Generation:
-    """Latents as views; what was reprojected is kept to the last bit."""
-    image, depth = decode(latent)
-    return Generation(
-        torch.where(seen.known[0, :, None], seen.image[0], image),
-        torch.where(seen.known[0], seen.depth[0], depth),
-        torch.where(seen.given[0], SEEN, IMAGINED),
-    )
 
 
 def _placed(made: Generation, state: Generation, start: int) -> Generation:
@@ -337,12 +331,4 @@ def _check(context: Views, targets: Cameras, side: int) -> None:
         raise ValueError(
             f"need context views with depth, got {context}: retrieve at least one view"
         )
-    if not context.image.isfinite().all():
-        raise ValueError("images must be finite, got NaN or infinity")
-    height, width = context.image.shape[2:]
-    if height % side or width % side:
-        near = [max(side, round(n / side) * side) for n in (height, width)]
-        raise ValueError(
-            f"images must be multiples of {side} pixels in height and width, got {height} x {width}: "
-            f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
-        )
+    check_images(context, side)
