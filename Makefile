@@ -12,16 +12,20 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Jupyter asks for it where the only user is root, as in containers.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo test lab app html render clean
+.PHONY: demo test slow lab app html render clean
 demo: $(VENV)/.core
 	$(BIN)/vmemkit demo --out $(OUT)
 
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -rs -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -rs -m "not slow" -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
+
+# What is too large for every day: networks of the published size.
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m slow
 
 # JupyterLab on the notebooks.
 lab: $(VENV)/.dev

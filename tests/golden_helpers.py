@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import zlib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.nets.unet import UNet, UNetConfig
 
 DATA = Path(__file__).parent / "data"
@@ -23,17 +25,32 @@ TINY = UNetConfig(
     num_head_channels=16,
     context_dim=16,
 )
+TINY_CUT3R = CUT3RConfig(
+    state_size=12,
+    img_size=(64, 64),
+    enc_embed_dim=64,
+    enc_depth=2,
+    enc_num_heads=4,
+    dec_embed_dim=48,
+    dec_depth=4,
+    dec_num_heads=3,
+    state_dec_num_heads=4,  # not dec_num_heads, so that a mix-up shows
+    local_mem_size=8,
+    layer_dims=(8, 12, 16, 24),
+    feature_dim=16,
+    last_dim=8,
+)
 TOPOLOGY = UNetConfig(model_channels=32, num_frames=4, num_head_channels=16, context_dim=16)
 
 
 @functools.cache
-def golden() -> dict[str, Tensor]:
-    return load_file(DATA / "golden_generator.safetensors")
+def golden(of: str = "generator") -> dict[str, Tensor]:
+    return load_file(DATA / f"golden_{of}.safetensors")
 
 
-def part(name: str) -> dict[str, Tensor]:
+def part(name: str, of: str = "generator") -> dict[str, Tensor]:
     """The tensors whose names start with name/, without it."""
-    return {k[len(name) + 1 :]: v for k, v in golden().items() if k.startswith(name + "/")}
+    return {k[len(name) + 1 :]: v for k, v in golden(of).items() if k.startswith(name + "/")}
 
 
 def shapes(name: str) -> dict[str, list[int]]:
@@ -47,17 +64,20 @@ def normal(name: str, *shape: int) -> Tensor:
 
 
 def seeded(module: nn.Module, tag: str) -> nn.Module:
-    """The module with weights by recipe: matrices of unit gain, norms near 1, small biases."""
+    """The module with weights by recipe: matrices of unit gain, norms near 1, small biases.
+
+    Layers that a module holds under two names have the weights of the first.
+    """
     state = {}
     for key, old in module.state_dict().items():
-        random = np.random.RandomState(zlib.crc32((tag + key).encode()))
+        first = re.sub(r"layer_rn\.(\d)", lambda m: f"layer{int(m[1]) + 1}_rn", key)
+        random = np.random.RandomState(zlib.crc32((tag + first).encode()))
         z = random.standard_normal(tuple(old.shape))
-        if old.ndim >= 2:
-            z = z / np.sqrt(np.prod(old.shape[1:]))
-        elif key.endswith("weight"):
-            z = 1 + 0.1 * z
+        leaf = key.rpartition(".")[2]
+        if leaf == "weight":
+            z = z / np.sqrt(np.prod(old.shape[1:])) if old.ndim >= 2 else 1 + 0.1 * z
         else:
-            z = 0.1 * z
+            z = 0.1 * z if leaf == "bias" else 0.2 * z
         state[key] = torch.from_numpy(z.astype(np.float32))
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)
@@ -67,6 +87,15 @@ def seeded(module: nn.Module, tag: str) -> nn.Module:
 def tiny_unet() -> UNet:
     """The network of the reference run: not to be changed."""
     return seeded(UNet(TINY), "unet_tiny/")
+
+
+@functools.cache
+def tiny_cut3r() -> CUT3R:
+    """The network of the reference run: not to be changed."""
+    net = seeded(CUT3R(TINY_CUT3R), "cut3r_tiny/")
+    for name, weights in net.named_parameters():  # outputs of a size that exp can bear
+        weights.mul_(0.15 if ".head.4." in name else 0.5 if "pose_head.mlp.fc2" in name else 1)
+    return net
 
 
 def error(got: Tensor, want: Tensor) -> float:

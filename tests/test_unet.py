@@ -265,6 +265,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """
 
 
+@pytest.mark.slow
 def test_the_published_network_takes_a_step_on_a_cpu_within_12_gb():
     free = psutil.virtual_memory().available / 2**30
     if free < 9:

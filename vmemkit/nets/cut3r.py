@@ -1,0 +1,465 @@
+"""CUT3R (Wang et al., 2025): point maps of one image after another, from a state that persists.
+
+In: a state and an image. Out: the next state, and what the image shows: where its camera stands in
+the world of the first image, and a point per pixel, both in the camera's own axes ("self") and in
+that world ("other"). The network is causal: an image's prediction depends on earlier images only,
+through the state, which is a value. To go on from an earlier image, go on from its state.
+Axes are OpenCV's. Parameter names are the published files'.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vmemkit.nets.dpt import DPT
+from vmemkit.nets.vit import (
+    DecoderBlock,
+    EncoderBlock,
+    LayerNorm,
+    Mlp,
+    ModulatedBlock,
+    grid_positions,
+    turns,
+)
+
+Head = Literal["pose", "self", "other", "rgb"]
+PATCH = 16  # pixels, the side
+RAY_HEADS = 16  # of the ray encoder, whatever the config says
+MEMORY_DEPTH = 2  # blocks that read the memory, and as many that write it
+TINY = 1e-8  # below this length a vector has no direction
+# The names by which a checkpoint calls its network, and what it says that only training needs.
+NETWORK, CONFIG, TRAINING_ONLY = "ARCroco3DStereo", "ARCroco3DStereoConfig", ("freeze",)
+# The published file calls the first layer by its training-time name; its parameters are the same.
+SYNONYMS = {"ManyAR_PatchEmbed": "PatchEmbedDust3R"}
+
+
+@dataclass(frozen=True)
+class CUT3RConfig:
+    """Names and defaults as published (cut3r_512_dpt_4_64)."""
+
+    state_size: int = 768
+    state_pe: str = "2d"
+    pos_embed: str = "RoPE100"
+    rgb_head: bool = True
+    pose_head: bool = True
+    patch_embed_cls: str = "PatchEmbedDust3R"
+    img_size: tuple[int, int] = (512, 512)
+    head_type: str = "dpt"
+    output_mode: str = "pts3d+pose"
+    depth_mode: tuple[str, float, float] = ("exp", -math.inf, math.inf)
+    conf_mode: tuple[str, float, float] = ("exp", 1, math.inf)
+    pose_mode: tuple[str, float, float] = ("exp", -math.inf, math.inf)
+    enc_embed_dim: int = 1024
+    enc_depth: int = 24
+    enc_num_heads: int = 16
+    dec_embed_dim: int = 768
+    dec_depth: int = 12
+    dec_num_heads: int = 12
+    landscape_only: bool = False
+    # What follows no published string says: the published code's defaults.
+    state_dec_num_heads: int = 16  # not dec_num_heads, and invisible in the weights' shapes
+    local_mem_size: int = 256
+    ray_enc_depth: int = 2
+    # Widths of the dense heads, fixed in the published code.
+    layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
+    feature_dim: int = 256
+    last_dim: int = 128
+
+
+@dataclass(frozen=True)
+class CUT3RState:
+    """What is remembered between images, for each of b sequences: 3.9 MB in the published size."""
+
+    feature: Float[Tensor, "b s c"]
+    memory: Float[Tensor, "b m d"]
+    started: bool = False  # whether an image came before: the first one's pose is given, not read
+
+    def __repr__(self) -> str:
+        return f"CUT3RState(feature={list(self.feature.shape)}, memory={list(self.memory.shape)})"
+
+
+@dataclass(frozen=True, repr=False)
+class CUT3RPrediction:
+    """What was asked for; the rest is None. The unit of length is the network's own."""
+
+    # x, y, z of the camera's centre, then the unit quaternion w, x, y, z (w >= 0) that turns the
+    # camera's axes into those of the world, which is the first image's camera
+    pose: Float[Tensor, "b 7"] | None = None
+    points_self: Float[Tensor, "b h w 3"] | None = None  # in the camera's own axes
+    confidence_self: Float[Tensor, "b h w"] | None = None  # > 1
+    points_other: Float[Tensor, "b h w 3"] | None = None  # in the world
+    confidence_other: Float[Tensor, "b h w"] | None = None  # > 1
+    rgb: Float[Tensor, "b h w 3"] | None = None  # in [-1, 1]
+
+
+class CUT3R(nn.Module):
+    """Errors: ValueError for a config that contradicts itself or is of another network."""
+
+    def __init__(self, config: CUT3RConfig) -> None:
+        super().__init__()
+        _check(config)
+        self.config = config
+        wide, width = config.enc_embed_dim, config.dec_embed_dim
+        self.pose_token = nn.Parameter(torch.zeros(1, 1, width))
+        # Of training alone, where images or rays are left out.
+        self.masked_img_token = nn.Parameter(torch.zeros(1, wide))
+        self.masked_ray_map_token = nn.Parameter(torch.zeros(1, wide))
+        self.patch_embed, self.patch_embed_ray_map = PatchEmbed(3, wide), PatchEmbed(6, wide)
+        self.enc_blocks = nn.ModuleList(
+            EncoderBlock(wide, config.enc_num_heads, half_turns=True)
+            for _ in range(config.enc_depth)
+        )
+        self.enc_norm = LayerNorm(wide)
+        self.decoder_embed = nn.Linear(wide, width)
+        self.dec_blocks = _decoder(width, config.dec_num_heads, config.dec_depth)
+        self.dec_norm = LayerNorm(width)
+        self.enc_blocks_ray_map = nn.ModuleList(
+            EncoderBlock(wide, RAY_HEADS) for _ in range(config.ray_enc_depth)
+        )
+        self.enc_norm_ray_map = LayerNorm(wide)
+        self.pose_retriever = PoseRetriever(config)
+        self.register_tokens = nn.Embedding(config.state_size, wide)
+        self.decoder_embed_state = nn.Linear(wide, width)
+        self.dec_blocks_state = _decoder(width, config.state_dec_num_heads, config.dec_depth)
+        self.dec_norm_state = LayerNorm(width)
+        self.downstream_head = Heads(config)
+
+    def begin(self, batch: int = 1) -> CUT3RState:
+        """The state before the first image of `batch` sequences."""
+        feature = self.decoder_embed_state(self.register_tokens.weight)[None]
+        memory = self.pose_retriever.mem
+        return CUT3RState(feature.expand(batch, -1, -1), memory.expand(batch, -1, -1))
+
+    def reset(self, state: CUT3RState) -> CUT3RState:
+        """`state` with all forgotten but that a sequence has begun."""
+        return dataclasses.replace(self.begin(len(state.feature)), started=state.started)
+
+    def step(
+        self,
+        state: CUT3RState,
+        image: Float[Tensor, "b 3 h w"] | None,
+        heads: Collection[Head] = ("pose", "self", "other"),
+        ray_map: Float[Tensor, "b 6 h w"] | None = None,
+    ) -> tuple[CUT3RState, CUT3RPrediction]:
+        """The next state, and what `heads` say of an image in [-1, 1], or of what a camera would
+        see from the rays alone (`ray_map`: origin and direction per pixel; the state then stays).
+
+        Errors: ValueError for sides that are no multiples of PATCH, for a batch that the state is
+        not of, for neither image nor rays, and for a head that the config does not have.
+        """
+        given = image if image is not None else ray_map
+        _check_input(self.config, state, image, ray_map, heads)
+        rows, columns = given.shape[2] // PATCH, given.shape[3] // PATCH
+        grid = grid_positions(rows, columns, given.device)
+        tokens = self._encoded(image, ray_map, grid)
+        summary = tokens.mean(1, keepdim=True)  # [b 1 c]
+        if state.started:
+            pose = self.pose_retriever.read(summary, state.memory)
+        else:
+            pose = self.pose_token.expand(len(given), -1, -1)
+        feature, depths = self._decoded(state.feature, pose, tokens, grid)
+        seen = depths[-1][:, :1]
+        prediction = self.downstream_head(tokens, depths, grid, (rows, columns), heads)
+        if image is None:
+            return dataclasses.replace(state, started=True), prediction
+        memory = self.pose_retriever.write(summary, seen, state.memory)
+        return CUT3RState(feature, memory, started=True), prediction
+
+    def _encoded(
+        self, image: Tensor | None, ray_map: Tensor | None, grid: Int[Tensor, "n 2"]
+    ) -> Float[Tensor, "b n c"]:
+        tokens: Tensor | float = 0.0
+        width = self.config.enc_embed_dim
+        if image is not None:
+            x, by = self.patch_embed(image), turns(grid, width // self.config.enc_num_heads)
+            for block in self.enc_blocks:
+                x = block(x, by)
+            tokens = self.enc_norm(x)
+        if ray_map is not None:
+            x, by = self.patch_embed_ray_map(ray_map), turns(grid, width // RAY_HEADS)
+            for block in self.enc_blocks_ray_map:
+                x = block(x, by)
+            tokens = tokens + self.enc_norm_ray_map(x)
+        return tokens
+
+    def _decoded(
+        self,
+        feature: Float[Tensor, "b s c"],
+        pose: Float[Tensor, "b 1 c"],
+        tokens: Float[Tensor, "b n e"],
+        grid: Int[Tensor, "n 2"],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The next state feature, and the image stream [b 1+n c] at the depths that the heads read:
+        half way, three quarters, and normed at the end. The pose token comes first."""
+        config = self.config
+        nowhere = grid.new_full((1, 2), -1)  # the pose token's place
+        places = torch.cat([nowhere, grid])
+        own = state_positions(config.state_size, grid.device)
+        wide = config.dec_embed_dim // config.dec_num_heads
+        narrow = config.dec_embed_dim // config.state_dec_num_heads
+        image_turns = turns(places, wide), turns(own, wide)
+        state_turns = turns(own, narrow), turns(places, narrow)
+        stream, taps = torch.cat([pose, self.decoder_embed(tokens)], dim=1), []
+        layers = zip(self.dec_blocks_state, self.dec_blocks, strict=True)
+        for depth, (state_block, image_block) in enumerate(layers, start=1):
+            # Both read what the other was before this layer.
+            feature, stream = (
+                state_block(feature, stream, *state_turns),
+                image_block(stream, feature, *image_turns),
+            )
+            if depth in (config.dec_depth // 2, config.dec_depth * 3 // 4):
+                taps.append(stream)
+        return self.dec_norm_state(feature), [*taps, self.dec_norm(stream)]
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, width, PATCH, PATCH)
+
+    def forward(self, image: Float[Tensor, "b k h w"]) -> Float[Tensor, "b n c"]:
+        return self.proj(image).flatten(2).transpose(1, 2)
+
+
+class PoseRetriever(nn.Module):
+    """An associative memory: from what an image looks like to where its camera stands."""
+
+    def __init__(self, config: CUT3RConfig) -> None:
+        super().__init__()
+        width, heads = config.dec_embed_dim, config.dec_num_heads
+        self.mem = nn.Parameter(torch.zeros(1, config.local_mem_size, 2 * width))
+        self.masked_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.proj_q = nn.Linear(config.enc_embed_dim, width)
+        self.write_blocks = _decoder(2 * width, heads, MEMORY_DEPTH)
+        self.read_blocks = _decoder(2 * width, heads, MEMORY_DEPTH)
+
+    def read(
+        self, summary: Float[Tensor, "b 1 e"], memory: Float[Tensor, "b m d"]
+    ) -> Float[Tensor, "b 1 c"]:
+        unknown = self.masked_token.expand(len(summary), -1, -1)
+        x = torch.cat([self.proj_q(summary), unknown], dim=-1)
+        for block in self.read_blocks:
+            x = block(x, memory)
+        return x.chunk(2, dim=-1)[1]
+
+    def write(
+        self,
+        summary: Float[Tensor, "b 1 e"],
+        pose: Float[Tensor, "b 1 c"],
+        memory: Float[Tensor, "b m d"],
+    ) -> Float[Tensor, "b m d"]:
+        pair = torch.cat([self.proj_q(summary), pose], dim=-1)
+        for block in self.write_blocks:
+            memory = block(memory, pair)
+        return memory
+
+
+class PoseHead(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = Mlp(width, 7)
+
+    def forward(self, token: Float[Tensor, "b c"]) -> Float[Tensor, "b 7"]:
+        raw = self.mlp(token)
+        quaternion = functional.normalize(raw[:, 3:], dim=-1)
+        quaternion = torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)
+        return torch.cat([stretched(raw[:, :3]), quaternion], dim=-1)
+
+
+class Heads(nn.Module):
+    """From tokens to points, pose and colour."""
+
+    def __init__(self, config: CUT3RConfig) -> None:
+        super().__init__()
+        width = config.dec_embed_dim
+        sizes = (
+            (config.enc_embed_dim, width, width, width),
+            *(config.layer_dims, config.feature_dim, config.last_dim),
+        )
+        self.heads = config.dec_num_heads
+        self.dpt_self = DPT(*sizes, channels=4)
+        self.final_transform = nn.ModuleList(ModulatedBlock(width, self.heads) for _ in range(2))
+        self.dpt_cross = DPT(*sizes, channels=4)
+        if config.rgb_head:
+            self.dpt_rgb = DPT(*sizes, channels=3)
+        self.pose_head = PoseHead(width)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n e"],
+        depths: list[Tensor],
+        grid: Int[Tensor, "n 2"],
+        size: tuple[int, int],
+        wanted: Collection[Head],
+    ) -> CUT3RPrediction:
+        pose, made = depths[-1][:, 0], {}
+        maps = [tokens, *(depth[:, 1:] for depth in depths)]
+        if "pose" in wanted:
+            made["pose"] = self.pose_head(pose)
+        if "self" in wanted:
+            raw = self.dpt_self(maps, *size)
+            made["points_self"], made["confidence_self"] = points_and_confidence(raw)
+        if "other" in wanted:
+            x, by = maps[-1], turns(grid, maps[-1].shape[-1] // self.heads)
+            for block in self.final_transform:
+                x = block(x, pose, by)
+            raw = self.dpt_cross([*maps[:-1], x], *size)
+            made["points_other"], made["confidence_other"] = points_and_confidence(raw)
+        if "rgb" in wanted:
+            squeezed = self.dpt_rgb(maps, *size).sigmoid() * (1 - 2e-6) + 1e-6
+            made["rgb"] = (2 * squeezed - 1).permute(0, 2, 3, 1)
+        return CUT3RPrediction(**made)
+
+
+def points_and_confidence(raw: Float[Tensor, "b 4 h w"]) -> tuple[Tensor, Tensor]:
+    """What a dense head's output means: points [b h w 3] and confidence [b h w]."""
+    return stretched(raw[:, :3].permute(0, 2, 3, 1)), 1 + raw[:, 3].exp()
+
+
+def stretched(v: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+    """v with its length l made exp(l) - 1."""
+    length = v.norm(dim=-1, keepdim=True)
+    return v / length.clamp(min=TINY) * length.expm1()
+
+
+def state_positions(count: int, device: torch.device) -> Int[Tensor, "n 2"]:
+    """Places of the state's tokens: on a grid about as wide as high, its width made even."""
+    width = math.isqrt(count)
+    width += width % 2
+    index = torch.arange(count, device=device)
+    return torch.stack([index // width, index % width], dim=-1)
+
+
+# ---- the model string of a checkpoint ------------------------------------------------------------
+
+
+def check_model_string(text: str, config: CUT3RConfig) -> None:
+    """Compare what a checkpoint says of its own network with `config`. Nothing in it is run.
+
+    What it does not say has the published code's defaults where weights do not show it.
+    Errors: ValueError for another network, for what is no plain value, and for each difference.
+    """
+    said, own = _said(text), dataclasses.asdict(config)
+    told = {name: value for name, value in said.items() if name not in TRAINING_ONLY}
+    silent = {f: getattr(CUT3RConfig, f) for f in ("state_dec_num_heads", "ray_enc_depth")}
+    differ = [
+        f"{name}: the file says {value!r}, the config {own.get(name, 'does not know it')!r}"
+        for name, value in (silent | told).items()
+        if name not in own or SYNONYMS.get(value, value) != own[name]
+    ]
+    if differ:
+        raise ValueError(
+            f"the checkpoint is of another network than the config: {'; '.join(differ)}. Give a "
+            "CUT3RConfig with the file's values"
+        )
+
+
+def _said(text: str) -> dict[str, object]:
+    """The keyword arguments of NETWORK(CONFIG(...)), which must be plain values."""
+    try:
+        outer = ast.parse(text.strip(), mode="eval").body
+        inner = outer.args[0]
+        names = (outer.func.id, inner.func.id)
+        if names != (NETWORK, CONFIG) or len(outer.args) != 1 or outer.keywords or inner.args:
+            raise ValueError(f"it is {names[0]}({names[1]}(...)) or has unnamed values")
+        return {keyword.arg: _plain(keyword.value) for keyword in inner.keywords}
+    except (
+        SyntaxError,
+        AttributeError,
+        IndexError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:
+        raise ValueError(
+            f"cannot read the checkpoint's model string {text[:80]!r}: needs "
+            f"{NETWORK}({CONFIG}(name=value, ...)) of plain values ({error})"
+        ) from error
+
+
+def _plain(node: ast.expr) -> object:
+    if isinstance(node, ast.Name) and node.id == "inf":
+        return math.inf
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_plain(node.operand)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_plain(item) for item in node.elts)
+    if isinstance(node, ast.Constant):
+        return node.value
+    raise ValueError(f"{ast.unparse(node)} is no plain value")
+
+
+# ---- checks and small parts ----------------------------------------------------------------------
+
+
+def _decoder(width: int, heads: int, depth: int) -> nn.ModuleList:
+    return nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
+
+
+def _check(config: CUT3RConfig) -> None:
+    only = {
+        "state_pe": "2d",
+        "pos_embed": "RoPE100",
+        "pose_head": True,
+        "patch_embed_cls": "PatchEmbedDust3R",
+        "head_type": "dpt",
+        "output_mode": "pts3d+pose",
+        "depth_mode": CUT3RConfig.depth_mode,
+        "conf_mode": CUT3RConfig.conf_mode,
+        "pose_mode": CUT3RConfig.pose_mode,
+        "landscape_only": False,
+    }
+    for name, value in only.items():
+        if getattr(config, name) != value:
+            raise ValueError(f"CUT3R has {name}={value!r} only, got {getattr(config, name)!r}")
+    for name, width, heads in (
+        ("encoder", config.enc_embed_dim, config.enc_num_heads),
+        ("ray encoder", config.enc_embed_dim, RAY_HEADS),
+        ("decoder", config.dec_embed_dim, config.dec_num_heads),
+        ("state decoder", config.dec_embed_dim, config.state_dec_num_heads),
+    ):
+        if heads < 1 or width % (4 * heads):
+            raise ValueError(f"the {name} needs a width that is a multiple of 4 * {heads}: {width}")
+    if config.dec_depth < 4 or len(config.layer_dims) != 4:
+        raise ValueError(
+            f"the heads read four depths: need dec_depth >= 4 and four layer_dims, got "
+            f"{config.dec_depth} and {config.layer_dims}"
+        )
+
+
+def _check_input(
+    config: CUT3RConfig,
+    state: CUT3RState,
+    image: Tensor | None,
+    ray_map: Tensor | None,
+    heads: Collection[Head],
+) -> None:
+    known = ("pose", "self", "other", *(("rgb",) if config.rgb_head else ()))
+    if not set(heads) <= set(known):
+        raise ValueError(f"the heads are {', '.join(known)}, got {', '.join(heads)}")
+    inputs = [x for x in (image, ray_map) if x is not None]
+    if not inputs:
+        raise ValueError("step needs an image, a ray map or both, got neither")
+    b, s, m = len(inputs[0]), config.state_size, config.local_mem_size
+    height, width = inputs[0].shape[2:]
+    if any(x.shape[2:] != (height, width) for x in inputs) or height % PATCH or width % PATCH:
+        raise ValueError(
+            f"images and ray maps need one size, sides multiples of {PATCH}, got "
+            f"{[list(x.shape[2:]) for x in inputs]}: see reconstruct.prepare"
+        )
+    fits = state.feature.shape[:2] == (b, s) and state.memory.shape[:2] == (b, m)
+    if min(height, width) == 0 or not fits:
+        raise ValueError(
+            f"a state of {len(state.feature)} sequences ({s} and {m} tokens) goes on with as many "
+            f"images, got {state} and {list(inputs[0].shape)}: begin with CUT3R.begin"
+        )
