@@ -17,7 +17,7 @@ FOLDER = Path(vmemkit.__file__).parent
 LAYERS = (
     ("structs", "nets", "weight_files"),
     ("camera", "weights"),
-    ("views", "sampling"),
+    ("views", "sampling", "align", "depth_fit"),
     ("camera_files", "surfels", "fill", "finishes", "conditioning", "encoders", "generation"),
     ("splat", "cylinder", "trajectory", "navigator", "rooms", "reproject"),
     ("houses", "warp", "layout"),
