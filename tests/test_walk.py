@@ -49,7 +49,8 @@ def test_stages_hand_over_what_each_made_and_end_with_the_step(start):
     step = seen[-1].step
     assert seen[0].made is step.retrieval
     assert tuple(stage.made for stage in seen[1:3]) == step.states
-    assert seen[3].made is step.maps
+    assert seen[3].made.maps is step.maps
+    assert step.reports == ()
     assert seen[4].made is step.memory
     for name, seconds in step.seconds.items():
         assert seconds == pytest.approx(sum(s.seconds for s in seen if s.name == name))

@@ -41,6 +41,14 @@ class Predictions(TensorStruct):
     confidence: Float[Tensor, "n h w"]  # > 1
 
 
+@dataclass(frozen=True, repr=False)
+class Placed(TensorStruct):
+    """Cameras where they stand, and where the network thinks they do."""
+
+    world_from_cam: Float[Tensor, "n 4 4"]
+    anchor_from_cam: Float[Tensor, "n 4 4"]
+
+
 @dataclass(frozen=True)
 class AlignConfig:
     """Defaults are the released code's."""
@@ -69,6 +77,10 @@ class Alignment(TensorStruct):
     inliers: Float[Tensor, " n"]  # share of the confident pixels that PnP explained; 0: it failed
 
     @property
+    def placed(self) -> Placed:
+        return Placed(self.world_from_cam, self.anchor_from_cam)
+
+    @property
     def scale(self) -> float:
         """World units per unit of the network."""
         return math.exp(float(self.pair[-1, 7]))
@@ -91,25 +103,34 @@ def initialise(
     predictions: Predictions,
     world_from_cam: Float[Tensor, "n 4 4"],
     known: Alignment | None = None,
+    others: Placed | None = None,
     config: AlignConfig | None = None,
 ) -> Alignment:
     """Where the network thinks the cameras stand, and one similarity of that to where they do.
 
     `known` is an alignment of the first of these views: their depth, focal lengths and PnP are
-    taken over, so that the cost is that of the new ones.
+    taken over. `others` are cameras of the same sequence whose points do not matter any more and
+    who have a say in the similarity. With both, the cost is that of the new views.
     Errors: ValueError for fewer than two views, poses that are not rigid, cameras all in one place
     (nothing tells the scale), and predictions that are not finite or do not fit.
     """
     config = config or AlignConfig()
-    _check(predictions, world_from_cam, known)
+    standing = (
+        world_from_cam if others is None else torch.cat([others.world_from_cam, world_from_cam])
+    )
+    _check(predictions, world_from_cam, known, standing)
     start, n = 0 if known is None else len(known), len(predictions)
-    found = [_registered(predictions, i, config) for i in range(start, n)]
-    new = [torch.stack(rows) for rows in zip(*found, strict=True)] or [world_from_cam[:0]] * 3
+    anchor_from_cam, focal, inliers = register(predictions, start, config)
     if known is not None:
-        old = (known.anchor_from_cam, known.focal, known.inliers)
-        new = [torch.cat(both) for both in zip(old, new, strict=True)] if found else list(old)
-    anchor_from_cam, focal, inliers = new
-    scale, rotation, shift = _between_poses(anchor_from_cam, world_from_cam)
+        old, new = (
+            (known.anchor_from_cam, known.focal, known.inliers),
+            (anchor_from_cam, focal, inliers),
+        )
+        anchor_from_cam, focal, inliers = (torch.cat(both) for both in zip(old, new, strict=True))
+    thought = anchor_from_cam
+    if others is not None:
+        thought = torch.cat([others.anchor_from_cam, thought])
+    scale, rotation, shift = _between_poses(thought, standing)
     # Depth is measured along the axes of the camera that the network believes in.
     placed = scale * predictions.points[start:] @ rotation.mT + shift
     axis = anchor_from_cam[start:, :3, 2] @ rotation.mT
@@ -120,6 +141,31 @@ def initialise(
         log_depth = torch.cat([known.log_depth, log_depth])
     pair = torch.cat([_quaternion(rotation), _signed_log(shift / scale), scale.log()[None]])
     return Alignment(world_from_cam, log_depth, focal, pair.expand(n, -1), anchor_from_cam, inliers)
+
+
+def has_baseline(world_from_cam: Float[Tensor, "n 4 4"]) -> bool:
+    """Whether the cameras do not all stand in one place, where nothing would tell the scale."""
+    centre = world_from_cam[:, :3, 3]
+    return bool((centre - centre[:1]).norm(dim=-1).max() > 1e-6)
+
+
+def register(
+    predictions: Predictions, first: int = 0, config: AlignConfig | None = None
+) -> tuple[Float[Tensor, "m 4 4"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """Where the network thinks that the cameras of the views from `first` on stand: anchor_from_cam,
+    focal lengths and the share of confident pixels that PnP explains. The identity, the longer side
+    and 0 where it fails, as in the released code."""
+    config, points = config or AlignConfig(), predictions.points
+    poses, focals, inliers = [], [], []
+    for i in range(first, len(points)):
+        if i == 0:
+            found = torch.eye(4), float(weiszfeld_focal(points[0])), 1.0
+        else:
+            found = _pnp(points[i].cpu(), predictions.confidence[i].cpu(), config)
+        for column, value in zip((poses, focals, inliers), found, strict=True):
+            column.append(value)
+    stacked = torch.stack(poses) if poses else torch.zeros(0, 4, 4)
+    return stacked.to(points), points.new_tensor(focals), points.new_tensor(inliers)
 
 
 def weiszfeld_focal(points: Float[Tensor, "h w 3"]) -> Float[Tensor, ""]:
@@ -149,18 +195,6 @@ def similarity(
     R = U * flip @ Vh
     s = (R * (y.mT @ x)).sum() / x.square().sum()
     return s, R, centre_y - s * (R @ centre_x)
-
-
-def _registered(
-    predictions: Predictions, i: int, config: AlignConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """anchor_from_cam, focal and inlier share of view i; the identity where PnP fails."""
-    points, confidence = predictions.points[i], predictions.confidence[i]
-    if i == 0:
-        eye = torch.eye(4, dtype=points.dtype, device=points.device)
-        return eye, weiszfeld_focal(points), points.new_ones(())
-    found, focal, inliers = _pnp(points.cpu(), confidence.cpu(), config)
-    return found.to(points), points.new_tensor(focal), points.new_tensor(inliers)
 
 
 def _pnp(
@@ -369,7 +403,10 @@ def clean(
 
 
 def _check(
-    predictions: Predictions, world_from_cam: Float[Tensor, "n 4 4"], known: Alignment | None
+    predictions: Predictions,
+    world_from_cam: Float[Tensor, "n 4 4"],
+    known: Alignment | None,
+    standing: Float[Tensor, "m 4 4"],
 ) -> None:
     n = len(predictions.points)
     if n < 2 or world_from_cam.shape != (n, 4, 4):
@@ -395,8 +432,7 @@ def _check(
         raise ValueError(
             f"a known alignment must be of the first views, of the same size and poses, got {known}"
         )
-    spread = world_from_cam[:, :3, 3] - world_from_cam[:1, :3, 3]
-    if spread.norm(dim=-1).max() < 1e-6:
+    if not has_baseline(standing):
         raise ValueError(
             "the cameras stand in one place, so that nothing tells the scale: align views with a "
             "baseline, or fit each to the memory (depth_fit)"

@@ -72,6 +72,7 @@ class Memory:
     _sightings: Rows[Sightings]
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
+    _states: tuple[object, ...] = ()  # of a reconstructor, after each view; shorter: unknown
 
     @classmethod
     def empty(
@@ -154,6 +155,13 @@ class Memory:
     def device(self) -> torch.device:
         return self.views.device
 
+    @property
+    def state(self) -> object:
+        """What the reconstructor that wrote the last view wants to go on from; None if nothing is
+        known. It goes back and forks with the memory, and is not saved: who needs it can go through
+        the views again."""
+        return self._states[-1] if self._states and len(self._states) == len(self) else None
+
     def __len__(self) -> int:
         """Number of views."""
         return len(self._views)
@@ -178,6 +186,7 @@ class Memory:
             _sightings=self._sightings.prefix(sightings),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
+            _states=self._states[:views],
         )
 
     def with_codes(self, views: Views) -> Memory:
@@ -209,8 +218,10 @@ def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
     return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
 
 
-def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
+def write(memory: Memory, views: Views, maps: PointMaps, state: object = None) -> Memory:
     """The memory with `views` and the surfels of their point maps appended, one view at a time.
+
+    `state` is what the reconstructor that made the maps wants to go on from (`Memory.state`).
 
     The views' own depth is replaced by that of the point maps, of the same height and width. Where a
     generated view has geometry that a given view of the memory looks through, it is forgotten (NaN):
@@ -224,7 +235,10 @@ def write(memory: Memory, views: Views, maps: PointMaps) -> Memory:
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _write_one(memory, views[i : i + 1], coarse[i], images[i])
-    return memory
+    if state is None:
+        return memory
+    unknown = (None,) * (len(memory) - 1 - len(memory._states))
+    return dataclasses.replace(memory, _states=(*memory._states, *unknown, state))
 
 
 def check_codes(views: Views) -> None:

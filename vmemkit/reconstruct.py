@@ -1,21 +1,31 @@
-"""Reconstruction: the geometry of views, as point maps.
+"""Reconstructors: the geometry of views, as point maps. What one is stands in reconstruction.py.
 
-A `Reconstructor` is any callable `(views) -> PointMaps` over the views' own pixels.
 `from_depth` trusts the depth that a generator made; `oracle(scene)` knows the scene's exact
-geometry, for teaching.
+geometry, for teaching; `cut3r()` estimates it with the published network (cut3r.py).
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import os
+from typing import TYPE_CHECKING, Any
 
+from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, SeesMemory, reconstruct
 from vmemkit.surfels import PointMaps
 from vmemkit.views import Views
 
+if TYPE_CHECKING:
+    from vmemkit.cut3r import Cut3r
 
-@runtime_checkable
-class Reconstructor(Protocol):
-    def __call__(self, views: Views) -> PointMaps: ...
+__all__ = [
+    "Reconstruction",
+    "Reconstructor",
+    "Report",
+    "SeesMemory",
+    "cut3r",
+    "from_depth",
+    "oracle",
+    "reconstruct",
+]
 
 
 def from_depth(views: Views) -> PointMaps:
@@ -31,8 +41,21 @@ def from_depth(views: Views) -> PointMaps:
 def oracle(scene) -> Reconstructor:
     """A reconstructor that renders the true depth of `scene` from the views' cameras."""
 
-    def reconstruct(views: Views) -> PointMaps:
+    def render(views: Views) -> PointMaps:
         truth = scene.render(views.cameras, *views.image.shape[2:])
         return PointMaps.from_depth(views.cameras, truth.depth)
 
-    return reconstruct
+    return render
+
+
+def cut3r(file: str | os.PathLike | None = None, **how: Any) -> Cut3r:
+    """CUT3R with the published weights: those of `file`, or of where `weights.find` looks.
+
+    how: fields of `cut3r.Cut3r`, such as align="released"; `config` and `device` of `cut3r_input.load`.
+    Errors: ValueError for weights that are missing (with how to get them), damaged, or of another
+    network than their own description and `config` say.
+    """
+    from vmemkit import cut3r, cut3r_input  # and SciPy, which only this needs
+
+    loading = {name: how.pop(name) for name in ("config", "device") if name in how}
+    return cut3r.Cut3r(cut3r_input.load(file, **loading), **how)

@@ -250,7 +250,7 @@ def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
     """
     if Path(path).suffix.lower() not in SAVED_SUFFIXES:
         raise ValueError(f"cannot save {path}: its name must end in one of {SAVED_SUFFIXES}")
-    pixels = _bytes(_image_in_range(image[None]))[0]
+    pixels = image_bytes(_image_in_range(image[None]))[0]
     with replacing(path) as draft:
         Image.fromarray(pixels).save(draft, quality=JPEG_QUALITY)
 
@@ -297,10 +297,15 @@ def save_video(path: str | Path, images: Float[Tensor, "t 3 h w"], fps: float) -
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
             for image in images:
                 even = functional.pad(image[None], odd, mode="replicate")
-                encoder.stdin.write(_bytes(even).tobytes())
+                encoder.stdin.write(image_bytes(even).tobytes())
             _, log = encoder.communicate()
         if encoder.returncode != 0:
             raise OSError(f"the video encoder failed: {log.decode(errors='replace')[-500:]}")
+
+
+def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]:
+    """Images in [0, 1] as 8-bit pixels, rounded."""
+    return (image.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @contextmanager
@@ -416,10 +421,6 @@ def _image_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]
             "8-bit values by 255, clamp what overshoots"
         )
     return image.float().clamp(0, 1)
-
-
-def _bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]:
-    return (image.detach().cpu() * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:

@@ -16,7 +16,7 @@ import torch
 from vmemkit.camera import Cameras, check
 from vmemkit.generate import Encodes, Generation, Generator, stream
 from vmemkit.memory import Memory, write
-from vmemkit.reconstruct import Reconstructor, from_depth
+from vmemkit.reconstruct import Reconstruction, Reconstructor, Report, from_depth, reconstruct
 from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
 from vmemkit.surfels import PointMaps
 from vmemkit.views import Views
@@ -36,6 +36,7 @@ class Step:
     states: tuple[Generation, ...]  # of the generator; the last made the views
     views: Views  # (m,) generated
     maps: PointMaps  # (m,) their geometry
+    reports: tuple[Report, ...]  # of each, from a reconstructor that makes them
     memory: Memory  # after the write
     seconds: dict[str, float]  # per stage of STAGES
 
@@ -51,7 +52,7 @@ class Stage:
     """What one stage of a step made. The last one brings the whole step."""
 
     name: str  # one of STAGES
-    made: Retrieval | Generation | PointMaps | Memory
+    made: Retrieval | Generation | Reconstruction | Memory
     seconds: float
     step: Step | None = None
 
@@ -99,12 +100,15 @@ def stages(
             f"the generator must make a view for each of {len(targets)} targets, got {states[-1]}"
         )
     views = states[-1].views(targets)
-    maps = reconstructor(views)
-    yield Stage("reconstruct", maps, lap("reconstruct"))
+    found = reconstruct(reconstructor, memory, views)
+    yield Stage("reconstruct", found, lap("reconstruct"))
     clock = time.perf_counter()
-    after = write(memory, views, maps)
+    after = write(memory, views, found.maps, found.state)
     passed = lap("write")
-    whole = Step(before, targets, retrieval, context, tuple(states), views, maps, after, seconds)
+    whole = Step(
+        *(before, targets, retrieval, context, tuple(states), views, found.maps, found.reports),
+        *(after, seconds),
+    )
     yield Stage("write", after, passed, whole)
 
 

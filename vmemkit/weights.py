@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import warnings
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -266,7 +267,7 @@ def read(
     """The tensors of a weight file by name, on the CPU, mapped from disk where the format allows.
 
     `rename` is applied to every name. Nothing in the file is run: a pickle that asks for more than
-    tensors is refused. One level of {"state_dict": ...} or {"model": ...} is taken off.
+    tensors and plain settings is refused. One level of {"state_dict": ...} or {"model": ...} is taken off.
     Errors: ValueError that names the file, for one that is missing, damaged, cut short, no weight
     file or refused, and for two tensors that get the same name.
     """
@@ -277,6 +278,16 @@ def read(
     if path.suffix.lower() not in known:
         raise ValueError(f"{path} is no weight file by its name, which ends in {', '.join(known)}")
     return _renamed(_tensors(_unwrapped(_stored(path)), path), rename, path)
+
+
+def arguments(path: str | os.PathLike) -> dict[str, object]:
+    """What a training script kept beside the weights under "args", by name; empty if nothing.
+
+    Plain values only: like `read`, this runs nothing in the file. Errors: ValueError as `read`'s.
+    """
+    stored = _stored(Path(path))
+    kept = stored.get("args") if isinstance(stored, dict) else None
+    return dict(vars(kept)) if isinstance(kept, Namespace) else {}
 
 
 def contents(state: dict[str, Tensor]) -> Contents:
@@ -304,7 +315,8 @@ def _stored(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         with path.open("rb") as file:
             can_be_mapped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        with warnings.catch_warnings():
+        # A namespace of settings is as harmless as a dict, and training scripts keep theirs in one.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
             warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
     except UnpicklingError as error:

@@ -96,6 +96,10 @@ class CUT3R(nn.Module):
         self.dec_norm_state = LayerNorm(width)
         self.downstream_head = Heads(config)
 
+    @property
+    def device(self) -> torch.device:
+        return self.pose_token.device
+
     def begin(self, batch: int = 1) -> CUT3RState:
         """The state before the first image of `batch` sequences."""
         feature = self.decoder_embed_state(self.register_tokens.weight)[None]

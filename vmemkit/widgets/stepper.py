@@ -186,11 +186,12 @@ class StepThrough(ipywidgets.VBox):
         self.panels["reconstruct"].waits(mosaic(state.image), "the new views")
 
     def _reconstructed(self, stage: Stage) -> None:
-        maps = stage.made
-        depth = torch.nan_to_num(maps.depth)
+        depth = torch.nan_to_num(stage.made.maps.depth)
         near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
         image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
         says = f"depths from {near:.2f} to {far:.2f} world units"
+        if warnings := {report.warning for report in stage.made.reports if report.warning}:
+            says += f"; {', '.join(sorted(warnings))}"
         self.panels["reconstruct"].shows(image, "depth (bright is far)", says, stage.seconds)
         self.panels["write"].waits(image, "the new views' depth")
 

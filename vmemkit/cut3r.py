@@ -1,0 +1,351 @@
+"""CUT3R as a reconstructor: a depth per pixel of each new view, in the world of known cameras.
+
+In: the memory and new views. Each image goes once through the network (nets/cut3r.py), whose state
+the memory keeps, so that a step costs the same however long the walk. Its depth is in the network's
+own unit; the world's comes, by choice, from
+- `direct`: what the memory's surfels, rendered from the same camera, say of scale and shift
+  (depth_fit.py); the default, and beyond VMem;
+- `released`, `full`: where the network thinks the cameras stand (align.py; VMem's code, CUT3R's);
+- `none`: nothing, for comparison: the network's unit is taken for the world's.
+Every view gets a `Report`. The released code carries on when PnP fails or when the scale is off by
+hundreds; here such a view says so, and by default leaves no surfels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit import align
+from vmemkit.align import AlignConfig, Placed, Predictions
+from vmemkit.camera import pixel_centres, project
+from vmemkit.cut3r_input import Window, prepare, sampled, taken
+from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
+from vmemkit.memory import Memory
+from vmemkit.nets.cut3r import CUT3RPrediction, Head
+from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.reconstruction import Reconstruction, Report
+from vmemkit.splat import splat
+from vmemkit.structs import cat
+from vmemkit.surfels import PointMaps
+from vmemkit.views import Views
+
+LAYER = 0.2  # of the nearest surfel's depth: how thick a noisy surface may be
+ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
+NO_OVERLAP, NO_BASELINE = "no overlap with the memory", "cameras in one place"
+NO_PNP = "PnP failed"
+ODD_SCALE, POOR_FIT = "implausible scale", "poor fit"
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What the reconstructor needs of a network: `nets.cut3r.CUT3R` has it."""
+
+    config: CUT3RConfig
+    device: torch.device
+
+    def begin(self, batch: int = 1) -> Any: ...
+
+    def step(
+        self, state: Any, image: Float[Tensor, "1 3 h w"], heads: Collection[Head]
+    ) -> tuple[Any, CUT3RPrediction]: ...
+
+
+@dataclass(frozen=True, repr=False)
+class Seen:
+    """Surfels of the memory that a camera sees."""
+
+    uv: Float[Tensor, "1 n 2"]  # where in the image, in [0, 1]
+    depth: Float[Tensor, "1 n"]  # world units
+    share: float  # of the image's pixels, coarse ones, that have any
+
+
+@dataclass(frozen=True, repr=False)
+class Cut3rState:
+    """What to go on from after the last view of a memory."""
+
+    source: Network  # whose state it is
+    network: Any  # that state
+    scale: float | None  # the last that was plausible
+    # Of `released` and `full`: the first view's prediction, and all other cameras so far.
+    anchor: Predictions | None
+    placed: Placed | None
+
+    def __repr__(self) -> str:
+        return f"Cut3rState({self.network}, scale={self.scale})"
+
+
+@dataclass(frozen=True, repr=False)
+class Cut3r:
+    """A reconstructor that sees the memory. `reconstruct.cut3r()` makes one."""
+
+    network: Network
+    align: Literal[ALIGN] = "direct"
+    shift: bool = True  # whether `direct` fits one, too
+    # What becomes of a view whose report is not trusted: it gets confidence 0, so that it leaves no
+    # surfels; it is kept, as by the released code; or a ValueError says what is wrong with it.
+    failures: Literal[FAILURES] = "distrust"
+    plausible: float = 1.5  # by this factor a scale may leave the last one, or what the memory says
+    min_inliers: float = 0.3  # share, of a fit or of PnP
+    rows: int = 96  # at which the memory is rendered for comparison
+    fit: FitConfig = field(default_factory=FitConfig)
+    optimiser: AlignConfig = field(default_factory=AlignConfig)
+
+    def __post_init__(self) -> None:
+        for name, known in (("align", ALIGN), ("failures", FAILURES)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} is one of {', '.join(known)}, got {getattr(self, name)!r}"
+                )
+        if not (self.plausible > 1 and 0 <= self.min_inliers <= 1 and self.rows >= 1):
+            raise ValueError(
+                "need plausible > 1, min_inliers in [0, 1] and rows >= 1, got "
+                f"{self.plausible}, {self.min_inliers} and {self.rows}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Cut3r(align={self.align!r}, failures={self.failures!r})"
+
+    def __call__(self, views: Views) -> Reconstruction:
+        """Of the first views, two or more with a baseline; not by `direct`, which needs a memory."""
+        return self.seeing(Memory.empty(device=views.device))(views)
+
+    def seeing(self, memory: Memory) -> Seeing:
+        """The reconstructor of views that come after those of `memory`."""
+        return Seeing(self, memory)
+
+
+@dataclass(frozen=True, repr=False)
+class Seeing:
+    """A `Cut3r` beside what is remembered."""
+
+    how: Cut3r
+    memory: Memory
+
+    @property
+    def _needs_poses(self) -> bool:
+        return self.how.align in ("released", "full")
+
+    @torch.no_grad()
+    def __call__(self, views: Views) -> Reconstruction:
+        """Errors: ValueError for no views, images too narrow for the network, a memory that cannot
+        tell the scale, views in which nothing is in front of the camera, and, with
+        failures="stop", a view that is not trusted."""
+        how, memory = self.how, self.memory
+        if how.align == "direct" and len(memory.surfels) == 0:
+            raise ValueError(
+                "the memory holds no surfels, so that nothing tells the scale: begin with views "
+                'of known depth, or with align="released" on two or more views'
+            )
+        images, window = prepare(views.image, how.network.config)
+        state = self._state()
+        state, made = self._watched(state, images, len(memory))
+        seen = self._seen(views)
+        if how.align == "direct":
+            depth, confidence, reports = self._direct(state, made, window, seen)
+        else:
+            if how.align == "none":
+                (depth, confidence), reports = _own(made), [Report(1.0, inliers=1.0)] * len(views)
+            else:
+                state, depth, confidence, reports = self._by_poses(state, made, views)
+            compared = zip(reports, depth, seen, strict=True)
+            reports = [self._compared(*each, window) for each in compared]
+        reports = [self._judged(report, state.scale) for report in reports]
+        good = [report.scale for report in reports if report.trusted]
+        state = replace(state, scale=median(good) if good else state.scale)
+        maps = self._maps(views, window, depth, confidence, reports)
+        return Reconstruction(maps, tuple(reports), state)
+
+    # ---- the network -----------------------------------------------------------------------------
+
+    def _state(self) -> Cut3rState:
+        """After the memory's last view: the one it keeps, or made anew by going through its views."""
+        kept, memory, how = self.memory.state, self.memory, self.how
+        own = isinstance(kept, Cut3rState) and kept.source is how.network
+        if own and (kept.anchor is not None or not self._needs_poses):
+            return kept
+        state = Cut3rState(how.network, how.network.begin(), None, None, None)
+        if len(memory) == 0:
+            return state
+        images, _ = prepare(memory.views.image, how.network.config)
+        state, made = self._watched(state, images, 0, remembered=True)
+        if len(memory) == 1 or not self._needs_poses:
+            return state
+        poses = memory.views.cameras.world_from_cam[1:]
+        found, _, _ = align.register(_predictions(state.anchor, made[1:]), 1, how.optimiser)
+        return replace(state, placed=Placed(poses, found.to(poses)))
+
+    def _watched(
+        self,
+        state: Cut3rState,
+        images: Float[Tensor, "t 3 h w"],
+        before: int,
+        remembered: bool = False,
+    ) -> tuple[Cut3rState, list[CUT3RPrediction]]:
+        """The images gone through the network, after `before` others. What is `remembered` has its
+        geometry, and only says where it was seen from."""
+        made, network, device = [], state.network, self.how.network.device
+        for i, image in enumerate(images):
+            first = before + i == 0
+            heads: tuple[Head, ...] = ("self",)
+            if self._needs_poses and not first:
+                heads = ("other",)
+            elif remembered and not self._needs_poses:
+                heads = ()
+            network, said = self.how.network.step(network, image[None].to(device), heads)
+            made.append(said)
+            if first and self._needs_poses:
+                points, confidence = said.points_self, said.confidence_self
+                state = replace(state, anchor=Predictions(points.float(), confidence.float()))
+        return replace(state, network=network), made
+
+    # ---- three ways to the scale -------------------------------------------------------------------
+
+    def _direct(self, state, made, window, seen):
+        """Depth, confidence and reports from what the memory knows of each view."""
+        depth, confidence = _own(made)
+        fits: list[DepthFit | None] = []
+        for own, known in zip(depth, seen, strict=True):
+            here = sampled(own, window, known.uv)
+            both = known.share * float(here.isfinite().float().mean()) if here.numel() else 0.0
+            enough = both >= self.how.fit.min_overlap
+            fits.append(
+                fit_depth(here, known.depth, self.how.shift, self.how.fit) if enough else None
+            )
+        good = [fit.scale for fit in fits if fit and fit.inliers >= self.how.min_inliers]
+        carried = median(good) if good else state.scale
+        reports = []
+        for i, fit in enumerate(fits):
+            if fit is not None:
+                depth[i] = fit(depth[i])
+                found = (fit.scale, fit.shift, fit.inliers, seen[i].share, fit.residual)
+                reports.append(Report(*found))
+            else:
+                depth[i] *= 1.0 if carried is None else carried
+                scale = math.nan if carried is None else carried
+                reports.append(Report(scale, warning=NO_OVERLAP, trusted=carried is not None))
+        return depth, confidence, reports
+
+    def _by_poses(self, state, made, views):
+        """State, depth, confidence and reports from where the network thinks the cameras stand."""
+        how, memory = self.how, self.memory
+        poses, begun = views.cameras.world_from_cam, len(memory) > 0
+        if begun:
+            poses = torch.cat([memory.views.cameras.world_from_cam[:1], poses])
+        predictions = _predictions(state.anchor, made if begun else made[1:]).to(views.device)
+        others, mine = state.placed, slice(len(predictions) - len(views), None)
+        standing = poses if others is None else torch.cat([others.world_from_cam, poses])
+        if align.has_baseline(standing):
+            found = align.initialise(predictions, poses, others=others, config=how.optimiser)
+            if how.align == "full":  # `released` would not change depth any more
+                with torch.enable_grad():
+                    moving = (predictions, "full", int(begun), how.optimiser)
+                    *_, (_, found) = align.optimise(found, *moving)
+            confidence = align.clean(found, predictions.confidence, how.optimiser)
+            placed, depth, inliers, scale = found.placed, found.depth, found.inliers, found.scale
+        else:
+            anchor_from_cam, _, inliers = align.register(predictions, config=how.optimiser)
+            placed, scale = Placed(poses, anchor_from_cam), math.nan
+            confidence = predictions.confidence
+            away = predictions.points - anchor_from_cam[:, None, None, :3, 3]
+            depth = (away * anchor_from_cam[:, None, None, :3, 2]).sum(-1)
+        state = replace(state, placed=placed[1:] if others is None else cat([others, placed[1:]]))
+        reports = [self._by_pose(scale, share) for share in inliers[mine].tolist()]
+        return state, depth[mine], confidence[mine], reports
+
+    def _by_pose(self, scale: float, inliers: float) -> Report:
+        failed = inliers < self.how.min_inliers
+        warning = NO_BASELINE if math.isnan(scale) else NO_PNP if failed else ""
+        return Report(scale, inliers=inliers, warning=warning, trusted=not warning)
+
+    def _compared(
+        self, report: Report, depth: Float[Tensor, "h w"], seen: Seen, window: Window
+    ) -> Report:
+        """The report with how the depth agrees with the memory's, which had no say in it."""
+        if seen.share < self.how.fit.min_overlap:
+            return replace(report, overlap=seen.share)
+        ratio = sampled(depth, window, seen.uv) / seen.depth
+        ratio = ratio[ratio.isfinite()]
+        residual = float((ratio - 1).abs().median())
+        report = replace(report, overlap=seen.share, residual=residual)
+        off = float(ratio.median())
+        if not report.warning and not 1 / self.how.plausible <= off <= self.how.plausible:
+            return replace(report, warning=ODD_SCALE, trusted=False)
+        return report
+
+    def _judged(self, report: Report, last: float | None) -> Report:
+        if report.warning:
+            return report
+        jump = report.scale / last if last else 1.0
+        if not 1 / self.how.plausible <= jump <= self.how.plausible:
+            return replace(report, warning=ODD_SCALE, trusted=False)
+        if report.inliers < self.how.min_inliers:
+            return replace(report, warning=POOR_FIT, trusted=False)
+        return report
+
+    # ---- from and to the views' pixels --------------------------------------------------------------
+
+    def _seen(self, views: Views) -> list[Seen]:
+        """The memory's surfels that each view's camera sees, no nearer ones being in front.
+
+        Their centres, not a rendered depth map: where surfels are noisy, the nearest of those
+        behind a pixel is nearer than the surface.
+        """
+        h, w = views.image.shape[2:]
+        rows = min(h, self.how.rows)
+        columns = max(1, round(rows * w / h))
+        surfels, cameras = self.memory.surfels, views.cameras
+        uv, depth = project(cameras, surfels.position[None])
+        near = splat(surfels, cameras, rows, columns).depth
+        found = []
+        for i in range(len(views)):
+            x, y = (uv[i, :, 0] * columns).long(), (uv[i, :, 1] * rows).long()
+            ahead = (depth[i] > 0) & (uv[i] >= 0).all(-1) & (x < columns) & (y < rows)
+            x, y, z = x[ahead], y[ahead], depth[i, ahead]
+            in_front = z < (1 + LAYER) * near[i, y, x]
+            share = float((near[i] > 0).float().mean())
+            found.append(Seen(uv[i, ahead][in_front][None], z[in_front][None], share))
+        return found
+
+    def _maps(self, views, window, depth, confidence, reports):
+        h, w = views.image.shape[2:]
+        uv = pixel_centres(h, w, views.device)
+        depth, confidence = depth.to(views.device), confidence.to(views.device)
+        depth = torch.stack([sampled(each, window, uv) for each in depth])
+        sure = torch.stack([taken(each, window, uv, "nearest") for each in confidence]).nan_to_num()
+        depth = torch.where(depth > 0, depth, torch.nan)
+        for i, report in enumerate(reports):
+            if not report.trusted and self.how.failures == "stop":
+                raise ValueError(
+                    f"view {i} of {len(views)} cannot be brought into the world: {report.warning} "
+                    f'({report}). Take smaller steps, or set failures="distrust"'
+                )
+            if not report.trusted and self.how.failures == "distrust":
+                sure[i] = 0.0
+            if depth[i].isnan().all():
+                raise ValueError(
+                    f"the network sees nothing in front of the camera of view {i} of {len(views)} "
+                    f"({report})"
+                )
+        return PointMaps.from_depth(views.cameras, depth, sure)
+
+
+def _own(made: list[CUT3RPrediction]) -> tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]]:
+    """Depth and confidence in the views' own cameras."""
+    depth = torch.cat([one.points_self[..., 2] for one in made]).float()  # a copy
+    return depth, torch.cat([one.confidence_self for one in made]).float()
+
+
+def _predictions(anchor: Predictions, others: list[CUT3RPrediction]) -> Predictions:
+    points = [one.points_other.float() for one in others]
+    confidence = [one.confidence_other.float() for one in others]
+    return Predictions(
+        torch.cat([anchor.points, *points]), torch.cat([anchor.confidence, *confidence])
+    )
