@@ -97,6 +97,6 @@ def test_no_overlap_is_an_error_that_says_how_much_there_is():
     )
 
 
-def test_maps_of_two_sizes_are_refused(as_installed):
-    with pytest.raises(ValueError, match="of one size"):
+def test_depths_of_two_shapes_are_refused(as_installed):
+    with pytest.raises(ValueError, match="of one shape"):
         fit_depth(truth(), truth()[:30])

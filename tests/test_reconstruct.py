@@ -213,7 +213,11 @@ def test_images_of_any_shape_have_geometry_where_the_network_sees(size, align):
     how = simulated(Corruption(), size, of, align=align, optimiser=QUICK)
     made = how.seeing(start(size=size, of=of))(unknown(1, 4, size, of))
     assert made.maps.depth.shape == (3, *size)
-    assert wrong(made, 1, size, of) < (3e-3 if align == "direct" else 0.15)
+    if align == "direct":
+        assert wrong(made, 1, size, of) < 3e-3
+    else:  # which on images so small may take a wrong focal length for the right one, and says so
+        close = wrong(made, 1, size, of) < 0.15
+        assert close or not any(report.trusted for report in made.reports)
     known = made.maps.depth.isfinite()
     assert known.float().mean() > 0.6
     if size[0] == size[1]:  # a square loses an eighth above and below

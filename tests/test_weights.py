@@ -178,7 +178,11 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, n
 
 @pytest.mark.parametrize(
     ("extra", "asked"),
-    [(argparse.Namespace(lr=1), "argparse.Namespace"), (nn.Linear(1, 1), "torch.nn.modules")],
+    [
+        (Path("x"), "pathlib"),
+        (nn.Linear(1, 1), "torch.nn.modules"),
+        (argparse.Namespace(layer=nn.Linear(1, 1)), "torch.nn.modules"),
+    ],
 )
 def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, extra, asked):
     path = saved(tmp_path / "x.pth", {"model": state(), "args": extra})
@@ -187,6 +191,21 @@ def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, 
     assert "weights_only" not in str(error.value)  # torch's own advice is the unsafe way
     assert error.value.__cause__ is None
     assert error.value.__context__ is None
+
+
+def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
+    settings = argparse.Namespace(model="Net()", lr=1e-4, sizes=(1, 2))
+    path = saved(tmp_path / "x.pth", {"model": state(), "args": settings, "epoch": 3})
+    assert same(weights.read(path), state())
+    assert weights.arguments(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
+    for other in ({"model": state()}, {"model": state(), "args": "Net()"}, state()):
+        assert weights.arguments(saved(tmp_path / "y.pth", other)) == {}
+    assert weights.arguments(saved(tmp_path / "z.safetensors", state())) == {}
+    trap = tmp_path / "sprung"
+    bad = argparse.Namespace(model=Command(f"touch {trap}"))
+    with pytest.raises(ValueError, match="is refused"):
+        weights.arguments(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
+    assert not trap.exists()
 
 
 def damaged(folder: Path) -> dict[str, Path]:
