@@ -91,7 +91,7 @@ def test_noise_stays_noise():
 
 @pytest.mark.parametrize(("align", "limit"), [("released", 0.1), ("full", 0.1), ("none", 0.7)])
 def test_other_ways_come_less_close(align, limit):
-    how = simulated(Corruption(), align=align, failures="keep", optimiser=QUICK)
+    how = simulated(Corruption(unit=0.4), align=align, failures="keep", optimiser=QUICK)
     made = how.seeing(start())(unknown(1, 5))
     assert 2e-3 < wrong(made, 1) < limit
     assert all(
@@ -100,7 +100,7 @@ def test_other_ways_come_less_close(align, limit):
 
 
 def test_the_first_views_of_all_can_be_brought_into_the_world_by_their_poses():
-    released = simulated(Corruption(), align="released", optimiser=QUICK)
+    released = simulated(Corruption(unit=0.4), align="released", optimiser=QUICK)
     made = released(unknown(0, 4))
     assert wrong(made, 0) < 0.1
     assert {report.overlap for report in made.reports} == {0.0}
@@ -147,7 +147,7 @@ def test_views_that_pnp_cannot_place_are_said_to_be_so(monkeypatch):
 
 
 def test_a_geometry_that_the_memory_contradicts_all_over_is_a_poor_fit():
-    made = simulated(Corruption(noise=0.4)).seeing(start())(unknown(1, 2))
+    made = simulated(Corruption(unit=0.4, noise=0.4)).seeing(start())(unknown(1, 2))
     assert made.reports[0].warning == POOR_FIT
     assert not made.reports[0].trusted
 
@@ -161,7 +161,7 @@ def around() -> Cameras:
 
 
 def test_without_overlap_the_last_scale_is_carried_over_and_said_so():
-    how, memory, of = simulated(Corruption(), of=around()), start(of=around()), around()
+    how, memory, of = simulated(Corruption(unit=0.4), of=around()), start(of=around()), around()
     together = how.seeing(memory)(unknown(1, 3, of=of))
     assert [report.warning for report in together.reports] == ["", NO_OVERLAP]
     assert together.reports[1].trusted
@@ -175,7 +175,7 @@ def test_without_overlap_the_last_scale_is_carried_over_and_said_so():
 
 def test_without_overlap_and_without_a_scale_nothing_is_trusted():
     of = around()[torch.tensor([0, 2])]
-    made = simulated(Corruption(), of=of).seeing(start(of=of))(unknown(1, 2, of=of))
+    made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 2, of=of))
     assert (made.reports[0].warning, made.reports[0].trusted) == (NO_OVERLAP, False)
     assert made.reports[0].scale != made.reports[0].scale  # NaN
     assert (made.maps.confidence == 0).all()
@@ -191,7 +191,7 @@ def test_cameras_in_one_place_need_the_memory():
 
 def test_identical_views_have_one_geometry():
     of = cat([path(1)] * 4)
-    made = simulated(Corruption(), of=of).seeing(start(of=of))(unknown(1, 4, of=of))
+    made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 4, of=of))
     assert wrong(made, 1, of=of) < 2e-3
     torch.testing.assert_close(made.maps.depth[0], made.maps.depth[2])
 
@@ -210,7 +210,7 @@ def test_nothing_remembered_tells_direct_no_scale_and_one_view_tells_nobody():
 def test_images_of_any_shape_have_geometry_where_the_network_sees(size, align):
     K = vm.camera.intrinsics(70.0, size[1] / size[0])
     of = cameras(path().world_from_cam, K)
-    how = simulated(Corruption(), size, of, align=align, optimiser=QUICK)
+    how = simulated(Corruption(unit=0.4), size, of, align=align, optimiser=QUICK)
     made = how.seeing(start(size=size, of=of))(unknown(1, 4, size, of))
     assert made.maps.depth.shape == (3, *size)
     if align == "direct":
@@ -297,7 +297,7 @@ def test_a_step_costs_as_many_frames_as_it_has_new_views():
             return super().step(state, image, heads)
 
     for align, heads in (("direct", ("self",)), ("released", ("other",))):
-        net = Counted(Box(), path(), SIZE, Corruption(), SMALL)
+        net = Counted(Box(), path(), SIZE, Corruption(unit=0.4), SMALL)
         how, memory = Cut3r(net, align), start(3)
         for first in (3, 5, 7):
             before = len(net.frames)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vmemkit import align
 from vmemkit.align import AlignConfig, Placed, Predictions
-from vmemkit.camera import pixel_centres, project
+from vmemkit.camera import Cameras, pixel_centres, project
 from vmemkit.cut3r_input import Window, prepare, sampled, taken
 from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
 from vmemkit.memory import Memory
@@ -34,7 +34,7 @@ from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruction import Reconstruction, Report
 from vmemkit.splat import splat
 from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps
+from vmemkit.surfels import PointMaps, Surfels
 from vmemkit.views import Views
 
 LAYER = 0.2  # of the nearest surfel's depth: how thick a noisy surface may be
@@ -147,7 +147,7 @@ class Seeing:
         images, window = prepare(views.image, how.network.config)
         state = self._state()
         state, made = self._watched(state, images, len(memory))
-        seen = self._seen(views)
+        seen = in_sight(memory.surfels, views.cameras, *self._canvas(views))
         if how.align == "direct":
             depth, confidence, reports = self._direct(state, made, window, seen)
         else:
@@ -292,27 +292,11 @@ class Seeing:
 
     # ---- from and to the views' pixels --------------------------------------------------------------
 
-    def _seen(self, views: Views) -> list[Seen]:
-        """The memory's surfels that each view's camera sees, no nearer ones being in front.
-
-        Their centres, not a rendered depth map: where surfels are noisy, the nearest of those
-        behind a pixel is nearer than the surface.
-        """
+    def _canvas(self, views: Views) -> tuple[int, int]:
+        """Rows and columns at which the memory is looked at."""
         h, w = views.image.shape[2:]
         rows = min(h, self.how.rows)
-        columns = max(1, round(rows * w / h))
-        surfels, cameras = self.memory.surfels, views.cameras
-        uv, depth = project(cameras, surfels.position[None])
-        near = splat(surfels, cameras, rows, columns).depth
-        found = []
-        for i in range(len(views)):
-            x, y = (uv[i, :, 0] * columns).long(), (uv[i, :, 1] * rows).long()
-            ahead = (depth[i] > 0) & (uv[i] >= 0).all(-1) & (x < columns) & (y < rows)
-            x, y, z = x[ahead], y[ahead], depth[i, ahead]
-            in_front = z < (1 + LAYER) * near[i, y, x]
-            share = float((near[i] > 0).float().mean())
-            found.append(Seen(uv[i, ahead][in_front][None], z[in_front][None], share))
-        return found
+        return rows, max(1, round(rows * w / h))
 
     def _maps(self, views, window, depth, confidence, reports):
         h, w = views.image.shape[2:]
@@ -335,6 +319,24 @@ class Seeing:
                     f"({report})"
                 )
         return PointMaps.from_depth(views.cameras, depth, sure)
+
+
+def in_sight(surfels: Surfels, cameras: Cameras, rows: int, columns: int) -> list[Seen]:
+    """The surfels that each camera (t,) sees, no nearer ones being in front of them.
+
+    Their centres, not a rendered depth map: where surfels are noisy, the nearest of those behind a
+    pixel is nearer than the surface. `rows` x `columns` pixels decide what is in front.
+    """
+    uv, depth = project(cameras, surfels.position[None])
+    near, found = splat(surfels, cameras, rows, columns).depth, []
+    for i in range(len(near)):
+        x, y = (uv[i, :, 0] * columns).long(), (uv[i, :, 1] * rows).long()
+        ahead = (depth[i] > 0) & (uv[i] >= 0).all(-1) & (x < columns) & (y < rows)
+        x, y, z = x[ahead], y[ahead], depth[i, ahead]
+        in_front = z < (1 + LAYER) * near[i, y, x]
+        share = float((near[i] > 0).float().mean())
+        found.append(Seen(uv[i, ahead][in_front][None], z[in_front][None], share))
+    return found
 
 
 def _own(made: list[CUT3RPrediction]) -> tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]]:

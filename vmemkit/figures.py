@@ -22,6 +22,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, project
+from vmemkit.depth_fit import DepthFit, FitConfig
 from vmemkit.memory import Memory
 from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
 from vmemkit.retrieval import Retrieval
@@ -179,6 +180,34 @@ def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
         page.heading(column, name)
         page.mosaic(0, column, image[None])
     return page.figure
+
+
+def depth_fits(
+    found: Mapping[str, tuple[Float[Tensor, " n"], Float[Tensor, " n"], DepthFit]],
+) -> Figure:
+    """Per name: a network's depths against those that the memory knows, a dot per surfel, and the
+    line of the fit. Dots that it explains are dark.
+
+    Errors: ValueError for none.
+    """
+    if not found:
+        raise ValueError("depth_fits needs at least one fit, got none")
+    figure = Picture(figsize=(PAGE, 0.9 * PAGE / max(2, len(found))), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for column, (name, (depth, reference, fit)) in enumerate(found.items(), start=1):
+        axes = figure.add_subplot(1, max(2, len(found)), column)
+        good = (fit(depth) / reference - 1).abs() < FitConfig.tolerance
+        for dots, color in ((~good, "#c9ced4"), (good, "#1f6f8b")):
+            axes.plot(depth[dots], reference[dots], ".", color=color, markersize=1.5)
+        ends = torch.stack([depth.min(), depth.max()])
+        axes.plot(ends, fit(ends), color="#c8553d", linewidth=1.2)
+        axes.set_title(name, fontsize=8, color=INK)
+        axes.set_xlabel("depth, the network's units", fontsize=7, color=QUIET)
+        axes.set_ylabel("depth that the memory knows, m" if column == 1 else "", fontsize=7)
+        axes.tick_params(labelsize=7, colors=QUIET)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
 
 
 def grid(

@@ -34,7 +34,7 @@ SURE = 5.0  # confidence: enough for PnP
 class Corruption:
     """What a simulated network does to true depth. Per view: normal, of these standard deviations."""
 
-    unit: float = 0.4  # its units per world unit
+    unit: float = 2.5  # its units per world unit
     scale: float = 0.0  # of a view's log scale
     shift: float = 0.0  # of a view's shift, world units
     noise: float = 0.0  # of a pixel's depth, relative
@@ -97,7 +97,7 @@ class Simulated:
 @dataclass(frozen=True)
 class Verdict:
     error: float  # median over views of the median |depth / true - 1|
-    worst: float  # of a view
+    worst: float  # of a view that left surfels
     coverage: (
         float  # of the targets on the way back by the retrieved views, relative to the oracle's
     )
@@ -106,7 +106,7 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"depth error {self.error:6.1%} (worst view {self.worst:7.1%}), "
+            f"depth error {self.error:6.1%} (worst kept {self.worst:7.1%}), "
             f"coverage {self.coverage:.3f}, {self.surfels} surfels"
         )
 
@@ -127,19 +127,21 @@ def judge(
     Errors: ValueError from the reconstructor.
     """
     path = tour.cameras[: tour.back.stop]
-    memory, errors, ratios, trusted = begin(scene.render(tour.given, *size), config), [], [], []
+    memory = begin(scene.render(tour.given, *size), config)
+    errors, kept, ratios, trusted = [], [], [], []
     for start in range(0, len(path), m):
         views = scene.render(path[start : start + m], *size)
         if start >= tour.back.start:
             ratios.append(_covered(scene, memory, views.cameras, k, policy))
         blind = views.replace(depth=None, confidence=None)
         made = reconstruct(reconstructor, memory, blind)
-        for depth, true in zip(made.maps.depth, views.depth, strict=True):
-            wrong = (depth / true - 1).abs()
+        for found, true in zip(made.maps, views.depth, strict=True):
+            wrong = (found.depth / true - 1).abs()
             errors.append(float(wrong[wrong.isfinite()].median()))
+            kept.append(errors[-1] if (found.confidence > 0).any() else 0.0)
         trusted += [report.trusted for report in made.reports] or [True] * len(views)
         memory = write(memory, blind, made.maps, made.state)
-    return Verdict(median(errors), max(errors), mean(ratios), mean(trusted), len(memory.surfels))
+    return Verdict(median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels))
 
 
 def _covered(scene: Scene, memory: Memory, targets: Cameras, k: int, policy: str) -> float:

@@ -1,0 +1,96 @@
+"""The simulated network says what it was told to say, and the judge tells good geometry from bad."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vmemkit import reconstruct
+from vmemkit.align import AlignConfig
+from vmemkit.camera import unproject
+from vmemkit.cut3r import Cut3r
+from vmemkit.cut3r_input import prepare
+from vmemkit.evaluate import Tour, single_tour
+from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
+from vmemkit.houses import rooms
+from vmemkit.structs import cat
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def house():
+    return rooms(1)
+
+
+@pytest.fixture(scope="module")
+def tour(house) -> Tour:
+    """Out and back, without the looks aside at the start."""
+    whole = single_tour(house, 1)
+    start, stop = whole.back.start, whole.back.stop
+    path = whole.cameras[8:stop:3]
+    back = slice(len(whole.cameras[8:start:3]), len(path))
+    return Tour(whole.given, path, back, torch.full((len(path),), -1))
+
+
+def network(house, tour: Tour, corruption: Corruption, **more) -> Simulated:
+    return Simulated(house, cat([tour.given, tour.cameras]), SIZE, corruption, **more)
+
+
+def said(net: Simulated, at: int, image: torch.Tensor):
+    return net.step(at, image, ("self", "other"))
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 64)])
+def test_without_corruption_all_is_true_but_for_the_unit(house, tour, size):
+    cameras = cat([tour.given, tour.cameras])
+    net = Simulated(house, cameras, size, Corruption(unit=0.25))
+    image, window = prepare(torch.zeros(1, 3, *size), net.config)
+    after, made = said(net, 3, image)
+    assert after == 4
+    camera = window.camera(cameras[3:4])
+    depth = house.render(camera, *image.shape[2:]).depth
+    torch.testing.assert_close(made.points_self[..., 2], 0.25 * depth)
+    points = unproject(camera, depth)[0]
+    anchor = cameras.world_from_cam[0]
+    in_anchor = (points - anchor[:3, 3]) @ anchor[:3, :3]
+    torch.testing.assert_close(made.points_other[0], 0.25 * in_anchor, atol=1e-5, rtol=1e-4)
+
+
+def test_the_same_seed_spoils_alike_and_another_otherwise(house, tour):
+    image, _ = prepare(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
+    worst = CORRUPTIONS["unit, scale, shift, noise"]
+    first, again, other = (
+        said(network(house, tour, worst, seed=seed), 3, image)[1].points_self for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_more_images_than_cameras_are_refused(house, tour):
+    net = network(house, tour, Corruption())
+    n = len(net.cameras)
+    with pytest.raises(ValueError, match=f"knows {n} views, and got another"):
+        said(net, n, torch.zeros(1, 3, 96, 128))
+
+
+def test_the_judge_ranks_geometries_as_they_were_made(house, tour):
+    def verdict(how):
+        return judge(house, tour, how, size=SIZE)
+
+    spoilt = CORRUPTIONS["unit, scale, shift"]
+    net, pnp = network(house, tour, spoilt), AlignConfig(pnp_pixels=0.6)
+    true = verdict(reconstruct.oracle(house))
+    direct = verdict(Cut3r(net))
+    released = verdict(Cut3r(net, "released", optimiser=pnp))
+    nothing = verdict(Cut3r(net, "none", failures="keep"))
+    assert true.error == true.worst == 0
+    assert direct.error < 0.01
+    assert direct.trusted == 1
+    assert direct.error < released.error < nothing.error
+    assert 1.3 < nothing.error < 1.7  # a unit of 2.5
+    assert nothing.trusted < 0.7
+    assert direct.coverage == pytest.approx(true.coverage, abs=0.03)
+    assert direct.surfels < 1.2 * true.surfels
+    assert nothing.surfels > 2 * true.surfels  # old surfaces are never met again
+    assert "depth error" in str(direct)
