@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from generator_helpers import small
+from golden_helpers import seeing_ahead
 
 from vmemkit import cli, demo, weights
 from vmemkit.camera import cameras
+from vmemkit.cut3r import Cut3r
 from vmemkit.generate import FAST
 from vmemkit.storage import load
 from vmemkit.trajectory import orbit, read_transforms, write_realestate10k, write_transforms
@@ -120,6 +122,22 @@ def test_published_weights_paint_a_walk_in_sizes_that_they_can(
     views = load(tmp_path / "out" / "memory").views
     assert views.image.shape == (3, 3, 64, 64)  # 85 columns wide, in steps of 64
     assert views.latent.isfinite().all()
+
+
+def test_cut3r_finds_the_depth_of_a_walk_if_asked_to(picture, tmp_path, monkeypatch, capsys):
+    """A small network in its place, which says nonsense: what is said of that."""
+    asked, net = [], seeing_ahead()
+    monkeypatch.setattr(cli, "cut3r", lambda file: asked.append(file) or Cut3r(net, "none"))
+    monkeypatch.setattr(weights, "find", lambda name, folder: tmp_path / f"{folder}/{name}.pth")
+    out = ["--out", str(tmp_path / "out"), "--moves", "right 20", "--size", "48"]
+    how = ["--geometry", "cut3r", "--weights", "there", "--generator", "warp"]
+    assert cli.main(["walk", *picture[:3], *how, *out]) == 0
+    assert asked == [tmp_path / "there/cut3r.pth"]
+    said = capsys.readouterr().out
+    assert "view 1: implausible scale" in said
+    memory = load(tmp_path / "out" / "memory")
+    assert len(memory.views) == 3
+    assert memory.ends.surfels[0] == len(memory.surfels)  # what is not trusted leaves none
 
 
 def test_missing_published_weights_are_one_line_and_code_2(picture, tmp_path, monkeypatch, capsys):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from argparse import Namespace
 
 import pytest
 import torch
 from core_helpers import Box
-from golden_helpers import TINY_CUT3R, tiny_cut3r
+from golden_helpers import TINY_CUT3R, seeing_ahead, tiny_cut3r
 from safetensors.torch import save_file
 from test_cut3r import PUBLISHED
 
@@ -29,7 +28,6 @@ from vmemkit.cut3r import (
 from vmemkit.cut3r_input import load, prepare, sampled, taken
 from vmemkit.geometry import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
-from vmemkit.nets.cut3r import CUT3R
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruct import Reconstruction, Report
 from vmemkit.structs import cat
@@ -238,16 +236,6 @@ def walked(how: Cut3r, memory: Memory, steps: int = 3, m: int = 2) -> list[Memor
         memory = write(memory, views, truth, made.state)
         memories.append(memory)
     return memories
-
-
-@functools.cache
-def seeing_ahead() -> CUT3R:
-    """The tiny network, its weights such that what it sees is in front of the camera."""
-    net = CUT3R(TINY_CUT3R).eval().requires_grad_(False)
-    net.load_state_dict(tiny_cut3r().state_dict())
-    for head in (net.downstream_head.dpt_self, net.downstream_head.dpt_cross):
-        head.head[4].bias[2] += 3
-    return net
 
 
 def network_state(memory: Memory) -> tuple:

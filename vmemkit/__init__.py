@@ -50,9 +50,14 @@ __all__ = [
 ]
 
 _LAZY = (
+    "align",
+    "cut3r",
+    "cut3r_input",
+    "depth_fit",
     "evaluate",
     "explore",
     "figures",
+    "geometry",
     "judge",
     "layout",
     "navigator",

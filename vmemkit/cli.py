@@ -30,8 +30,9 @@ from vmemkit import cli_rooms, demo, storage, weights
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
 from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
 from vmemkit.figures import contact_sheet
-from vmemkit.generate import FAST, PRESETS, Generator, preset, with_depth
+from vmemkit.generate import FAST, PRESETS, preset, with_depth
 from vmemkit.memory import begin
+from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
 from vmemkit.trajectory import moves, read_realestate10k, read_transforms, write_transforms
 from vmemkit.views import Views, crop_to_aspect, load_depth, load_image, resize, views
@@ -107,15 +108,17 @@ def run_walk(options: argparse.Namespace, console: Console) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
     start, path = _start_and_path(options)
-    generator = _generator(options)
     steps: list[Step] = []
-    how = {"generator": generator, "policy": options.policy, "k": options.k, "m": options.m}
+    how = _stages(options) | {"policy": options.policy, "k": options.k, "m": options.m}
     taken = walk(begin(start), path, **how)
     with _progress(console) as bar:
         task = bar.add_task(options.policy, total=len(path))
         for step in taken:
             steps.append(step)
             bar.advance(task, len(step.targets))
+            for view, report in enumerate(step.reports, start=len(step.before)):
+                if report.warning:
+                    console.print(Text(f"view {view}: {report.warning}", style="yellow"))
     out.mkdir(parents=True, exist_ok=True)
     _write_walk(out, steps)
     console.print(
@@ -240,14 +243,18 @@ def _cell(value: float | None, rivals: list[float | None], digits: int) -> Text:
 # ---- a walk of one's own -------------------------------------------------------------------------
 
 
-def _generator(options: argparse.Namespace) -> Generator:
-    """Warp, the small generator, or the images of published weights on the geometry of warp."""
+def _stages(options: argparse.Namespace) -> dict[str, Any]:
+    """What paints and what finds depth: published weights paint without depth, which comes from
+    `Warp` unless something else is asked for."""
+    found: dict[str, Any] = {}
+    if options.geometry == "cut3r":
+        found["reconstructor"] = cut3r(weights.require("cut3r", options.weights))
     if options.generator == "warp":
-        return Warp()
+        return found | {"generator": Warp()}
     if options.generator == "rooms":
-        return preset("rooms", options.weights)
-    changes = FAST if options.fast else {}
-    return with_depth(preset(options.generator, options.weights, **changes), Warp())
+        return found | {"generator": preset("rooms", options.weights)}
+    generator = preset(options.generator, options.weights, **(FAST if options.fast else {}))
+    return found | {"generator": generator if found else with_depth(generator, Warp())}
 
 
 def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:
@@ -360,6 +367,12 @@ def _add_walk(walk: argparse.ArgumentParser) -> None:
         choices=("warp", "rooms", *PRESETS),
         default="warp",
         help="what paints: warp, the small generator, or published weights (%(default)s)",
+    )
+    add(
+        "--geometry",
+        choices=("generator", "cut3r"),
+        default="generator",
+        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's",
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better steps instead of the released 50")

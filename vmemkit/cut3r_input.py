@@ -48,9 +48,10 @@ class Window:
 def load(
     file: str | os.PathLike | None = None,
     config: CUT3RConfig | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> CUT3R:
-    """The network with the weights of `file`, or of where `weights.find` looks for the published.
+    """The network with the weights of `file`, or of where `weights.find` looks for the published, on
+    `device` (a GPU if there is one), in float32.
 
     The file's own description is compared with `config` (default: the published network).
     Errors: ValueError for missing weights, for a description of another network, for none where no
@@ -68,6 +69,7 @@ def load(
     with torch.device("meta"):
         network = CUT3R(config or CUT3RConfig())
     weights.load_into(network, state, "CUT3R")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return network.to(device).eval().requires_grad_(False)
 
 
