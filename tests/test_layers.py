@@ -15,7 +15,7 @@ FOLDER = Path(vmemkit.__file__).parent
 # From the bottom up: a module may import only from lower rows. Generators and scenes know views,
 # not the memory; only `walk` knows all stages; nothing below the last rows knows plots or terminals.
 LAYERS = (
-    ("structs", "nets", "weight_files"),
+    ("structs", "nets", "weight_files", "checkpoint_settings"),
     ("camera", "weights"),
     ("views", "sampling", "align", "depth_fit"),
     (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
+import types
+import typing
 from collections import OrderedDict
 from pathlib import Path
 
@@ -198,6 +201,8 @@ def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
     path = saved(tmp_path / "x.pth", {"model": state(), "args": settings, "epoch": 3})
     assert same(weights.read(path), state())
     assert weights.arguments(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
+    as_dict = saved(tmp_path / "d.pth", {"model": state(), "args": {"model": "Net()"}})
+    assert weights.arguments(as_dict) == {"model": "Net()"}
     for other in ({"model": state()}, {"model": state(), "args": "Net()"}, state()):
         assert weights.arguments(saved(tmp_path / "y.pth", other)) == {}
     assert weights.arguments(saved(tmp_path / "z.safetensors", state())) == {}
@@ -206,6 +211,31 @@ def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
     with pytest.raises(ValueError, match="is refused"):
         weights.arguments(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
     assert not trap.exists()
+
+
+def test_settings_of_omegaconf_are_read_without_it(tmp_path, monkeypatch):
+    """As CUT3R's file has them: classes of these names, whose code must not run."""
+    made = {}
+    for name in ("dictconfig.DictConfig", "nodes.AnyNode", "base.Metadata"):
+        module, _, own = name.partition(".")
+        kind = type(own, (), {"__module__": f"omegaconf.{module}", "__qualname__": own})
+        kind.__setstate__ = lambda *_: pytest.fail("the file's own code ran")
+        made[own] = kind
+        fake = types.ModuleType(f"omegaconf.{module}")
+        setattr(fake, own, kind)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
+
+    def node(kind, **held):
+        one = made[kind]()
+        vars(one).update(held)
+        return one
+
+    said = node("AnyNode", _val="Net()", _metadata=node("Metadata", ref_type=typing.Any))
+    tree = node("DictConfig", _content={"model": said, "lr": node("AnyNode", _val=0.1)})
+    path = saved(tmp_path / "x.pth", {"model": state(), "args": tree})
+    assert weights.arguments(path) == {"model": "Net()", "lr": 0.1}
+    assert same(weights.read(path), state())
 
 
 def damaged(folder: Path) -> dict[str, Path]:

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import warnings
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
@@ -25,6 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from vmemkit.checkpoint_settings import HARMLESS, plain
 from vmemkit.weight_files import HUB, WEIGHTS, WeightFile
 
 FOLDERS, MIRRORS = "VMEMKIT_WEIGHTS", "VMEMKIT_MIRRORS"  # environment variables
@@ -285,9 +285,10 @@ def arguments(path: str | os.PathLike) -> dict[str, object]:
 
     Plain values only: like `read`, this runs nothing in the file. Errors: ValueError as `read`'s.
     """
-    stored = _stored(Path(path))
-    kept = stored.get("args") if isinstance(stored, dict) else None
-    return dict(vars(kept)) if isinstance(kept, Namespace) else {}
+    path = Path(path)
+    stored = _stored(path) if path.suffix.lower() in PICKLES else None
+    kept = plain(stored.get("args")) if isinstance(stored, dict) else None
+    return kept if isinstance(kept, dict) else {}
 
 
 def contents(state: dict[str, Tensor]) -> Contents:
@@ -315,8 +316,7 @@ def _stored(path: Path) -> Any:
             return safetensors.torch.load_file(path)
         with path.open("rb") as file:
             can_be_mapped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        # A namespace of settings is as harmless as a dict, and training scripts keep theirs in one.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(HARMLESS)):
             warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
     except UnpicklingError as error:
