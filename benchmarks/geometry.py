@@ -20,13 +20,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit import reconstruct
-from vmemkit.align import AlignConfig
 from vmemkit.cut3r import Cut3r
 from vmemkit.evaluate import capture_tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Simulated, Verdict, judge
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R
 from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.registration import AlignConfig
 from vmemkit.scenes import rooms
 from vmemkit.structs import cat
 from vmemkit.surfels import PointMaps

@@ -58,6 +58,22 @@ def test_a_shift_is_fitted_only_where_it_pays():
     assert fit_depth((z - 0.4) / 2.5, z, shift=False).shift == 0
 
 
+@pytest.mark.parametrize("spread", [0.03, 0.1, 0.3])
+def test_noise_on_a_nearly_flat_wall_is_not_taken_for_a_shift(spread):
+    for seed in range(5):
+        z, rng = 3 + 0.75 * spread * (truth(seed=seed) - 1), torch.Generator().manual_seed(seed)
+        fit = fit_depth(z / 2.5 * (1 + 0.03 * torch.randn(z.shape, generator=rng)), z)
+        assert fit.shift == 0
+        assert fit.scale == pytest.approx(2.5, rel=0.01)
+
+
+def test_a_few_pixels_tell_nothing():
+    for n in (0, 1, 2, 15):
+        with pytest.raises(ValueError, match=r"need 1\.00% and 16"):
+            fit_depth(torch.ones(n), torch.ones(n))
+    assert fit_depth(torch.ones(16), 2 * torch.ones(16)).scale == 2
+
+
 def test_a_wall_seen_frontally_tells_the_scale_and_no_shift():
     fit = fit_depth(torch.full((20, 30), 2.0), torch.full((20, 30), 5.0))
     assert (fit.scale, fit.shift, fit.residual, fit.inliers) == (2.5, 0.0, 0.0, 1.0)
@@ -87,7 +103,9 @@ def test_maps_of_any_shape_can_be_fitted(h, w):
 
 def test_no_overlap_is_an_error_that_says_how_much_there_is():
     z, nothing = truth(), torch.full((60, 80), torch.nan)
-    with pytest.raises(ValueError, match=r"overlap in 0\.00% of the pixels, need 1\.00%"):
+    with pytest.raises(
+        ValueError, match=r"overlap in 0\.00% of the pixels \(0\), need 1\.00% and 16"
+    ):
         fit_depth(z, nothing)
     nothing[0, :24] = 1.0
     with pytest.raises(ValueError, match=r"overlap in 0\.50%"):

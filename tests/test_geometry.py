@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from vmemkit import reconstruct
-from vmemkit.align import AlignConfig
 from vmemkit.camera import unproject
 from vmemkit.cut3r import Cut3r
 from vmemkit.cut3r_input import prepare
 from vmemkit.evaluate import Tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
 from vmemkit.houses import rooms
+from vmemkit.registration import AlignConfig
 from vmemkit.structs import cat
 
 SIZE = (48, 64)

@@ -17,7 +17,7 @@ FOLDER = Path(vmemkit.__file__).parent
 LAYERS = (
     ("structs", "nets", "weight_files", "checkpoint_settings"),
     ("camera", "weights"),
-    ("views", "sampling", "align", "depth_fit"),
+    ("views", "sampling", "registration", "depth_fit"),
     (
         "camera_files",
         "surfels",
@@ -27,6 +27,7 @@ LAYERS = (
         "encoders",
         "generation",
         "cut3r_input",
+        "align",
     ),
     ("splat", "cylinder", "trajectory", "navigator", "rooms", "reproject"),
     ("houses", "warp", "layout"),

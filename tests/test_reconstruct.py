@@ -14,7 +14,6 @@ from test_cut3r import PUBLISHED
 
 import vmemkit as vm
 from vmemkit import reconstruct
-from vmemkit.align import AlignConfig
 from vmemkit.camera import Cameras, cameras, pixel_centres
 from vmemkit.cut3r import (
     NO_BASELINE,
@@ -30,6 +29,7 @@ from vmemkit.geometry import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruct import Reconstruction, Report
+from vmemkit.registration import AlignConfig
 from vmemkit.structs import cat
 from vmemkit.surfels import PointMaps
 
@@ -126,14 +126,61 @@ def test_a_wrong_unit_is_seen_against_the_memory_and_leaves_no_surfels():
     assert wrong(simulated(bad).seeing(memory)(views), 1) < 2e-3  # which the overlap mends
 
 
-def test_a_scale_that_jumps_is_not_trusted():
-    how, memory = simulated(), start()
-    made = how.seeing(memory)(unknown(1, 3))
-    memory = write(memory, unknown(1, 3), made.maps, made.state)
-    far = dataclasses.replace(made.state, scale=10 * made.state.scale)
-    odd = dataclasses.replace(memory, _states=(*memory._states[:-1], far))
-    assert [r.warning for r in how.seeing(odd)(unknown(3, 5)).reports] == [ODD_SCALE] * 2
-    assert [r.warning for r in how.seeing(memory)(unknown(3, 5)).reports] == [""] * 2
+def test_a_unit_that_changes_on_the_way_is_followed_where_the_memory_knows_the_place():
+    memory = start()
+    for first, unit in ((1, 0.4), (3, 0.8), (5, 0.8)):
+        how, views = simulated(Corruption(unit=unit)), unknown(first, first + 2)
+        made = how.seeing(memory)(views)
+        assert [report.warning for report in made.reports] == ["", ""]
+        assert wrong(made, first) < 2e-3
+        memory = write(memory, views, made.maps, made.state)
+
+
+def test_what_the_generator_imagined_stays_imagined():
+    views, guess = unknown(1, 3), torch.ones(2, *SIZE)
+    guess[:, :, 32:] = 2.0
+    made = simulated().seeing(start())(views.replace(confidence=guess))
+    assert torch.equal(made.maps.confidence, guess)
+
+
+def test_one_view_that_pnp_cannot_place_spoils_no_other():
+    @dataclasses.dataclass(frozen=True)
+    class Unsure(Simulated):
+        def step(self, state, image, heads):
+            after, said = super().step(state, image, heads)
+            low = said.confidence_other * (0.4 if state == 2 else 1)
+            return after, dataclasses.replace(said, confidence_other=low)
+
+    net = Unsure(Box(), path(), SIZE, Corruption(unit=0.4), SMALL)
+    made = Cut3r(net, "released", optimiser=QUICK)(unknown(0, 4))
+    assert [report.warning for report in made.reports] == ["", "", NO_PNP, ""]
+    assert wrong(made, 0) < 0.1
+    assert (made.maps.confidence[2] == 0).all()
+    assert all(report.scale == pytest.approx(2.5, rel=0.1) for report in made.reports)
+    memory = write(Memory.empty(), unknown(0, 4), made.maps, made.state)
+    assert len(memory.state.placed) == 2  # the anchor is kept apart
+
+
+def test_a_baseline_that_is_tiny_beside_the_depth_tells_no_scale():
+    box = Box()
+    of = cat([box.look(2.0 * i, at=(0.001 * i, 0.0, 0.0)) for i in range(4)])
+    noisy = Corruption(unit=0.4, noise=0.01)
+    made = simulated(noisy, of=of, align="released", optimiser=QUICK)(unknown(0, 4, of=of))
+    assert not any(report.trusted for report in made.reports)
+
+
+@pytest.mark.parametrize("align", ["direct", "released", "full", "none"])
+def test_views_without_texture_and_identical_ones_go_through_a_real_network(align):
+    how, grey = Cut3r(seeing_ahead(), align, optimiser=QUICK), torch.full((3, 3, *SIZE), 0.5)
+    views = unknown(1, 4).replace(image=grey)
+    made = how.seeing(start())(views)
+    assert len(made.reports) == 3
+    assert (made.maps.depth > 0).any()
+    trusted = torch.tensor([report.trusted for report in made.reports])
+    assert ((made.maps.confidence > 0).flatten(1).any(1) == trusted).all()
+    twins = views.replace(cameras=cat([path()[1:2]] * 3))
+    again = how.seeing(start())(twins)
+    assert len(write(start(), twins, again.maps, again.state)) == 4
 
 
 def test_views_that_pnp_cannot_place_are_said_to_be_so(monkeypatch):

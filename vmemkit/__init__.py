@@ -67,6 +67,7 @@ _LAZY = (
     "training_walks",
     "trajectory",
     "reconstruct",
+    "registration",
     "reproject",
     "retrieval",
     "rgbd",

@@ -11,55 +11,31 @@ Pixels here are integers at their centres and focal lengths in pixels, as in the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vmemkit.camera import Cameras, check, intrinsics, pose
+from vmemkit.camera import Cameras, check, intrinsics
+from vmemkit.registration import (
+    TINY,
+    AlignConfig,
+    Placed,
+    Predictions,
+    Registered,
+    has_baseline,
+    pixels,
+    register,
+)
 from vmemkit.structs import TensorStruct
 
 Variant = Literal["released", "full"]
-FOCALS = 21  # that PnP tries, from half to three times the longer side
-WEISZFELD = 10  # reweightings
 FOCAL_UNIT = 20.0  # the optimiser's focal parameter is this times ln f (released code)
-TINY = 1e-8
-
-
-@dataclass(frozen=True, repr=False)
-class Predictions(TensorStruct):
-    """What a network says of n views that belong together, in its own unit of length."""
-
-    points: Float[Tensor, "n h w 3"]  # in the camera axes of view 0, the anchor
-    confidence: Float[Tensor, "n h w"]  # > 1
-
-
-@dataclass(frozen=True, repr=False)
-class Placed(TensorStruct):
-    """Cameras where they stand, and where the network thinks they do."""
-
-    world_from_cam: Float[Tensor, "n 4 4"]
-    anchor_from_cam: Float[Tensor, "n 4 4"]
-
-
-@dataclass(frozen=True)
-class AlignConfig:
-    """Defaults are the released code's."""
-
-    min_confidence: float = 3.0  # of points that PnP uses
-    pnp_iterations: int = 10
-    pnp_pixels: float = 5.0  # reprojection error of an inlier
-    iterations: int = 400
-    rates: tuple[float, float] = (0.01, 1e-6)  # learning rate at the start and at the end, linear
-    betas: tuple[float, float] = (0.9, 0.9)  # of Adam
-    clean: float = 0.001  # how far in front of another view's surface a point is wrong, relative
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,9 +57,10 @@ class Alignment(TensorStruct):
         return Placed(self.world_from_cam, self.anchor_from_cam)
 
     @property
-    def scale(self) -> float:
-        """World units per unit of the network."""
-        return math.exp(float(self.pair[-1, 7]))
+    def scale(self) -> Float[Tensor, " n"]:
+        """World units per unit of the network: of each pair (row 0 is unused), one for all before
+        optimisation."""
+        return self.pair[:, 7].exp()
 
     @property
     def depth(self) -> Float[Tensor, "n h w"]:
@@ -105,12 +82,14 @@ def initialise(
     known: Alignment | None = None,
     others: Placed | None = None,
     config: AlignConfig | None = None,
+    registered: Registered | None = None,
 ) -> Alignment:
     """Where the network thinks the cameras stand, and one similarity of that to where they do.
 
     `known` is an alignment of the first of these views: their depth, focal lengths and PnP are
     taken over. `others` are cameras of the same sequence whose points do not matter any more and
-    who have a say in the similarity. With both, the cost is that of the new views.
+    who have a say in the similarity. With both, the cost is that of the new views. `registered` is
+    what `register` found of those that are not known, if it was asked before.
     Errors: ValueError for fewer than two views, poses that are not rigid, cameras all in one place
     (nothing tells the scale), and predictions that are not finite or do not fit.
     """
@@ -120,7 +99,7 @@ def initialise(
     )
     _check(predictions, world_from_cam, known, standing)
     start, n = 0 if known is None else len(known), len(predictions)
-    anchor_from_cam, focal, inliers = register(predictions, start, config)
+    anchor_from_cam, focal, inliers = registered or register(predictions, start, config)
     if known is not None:
         old, new = (
             (known.anchor_from_cam, known.focal, known.inliers),
@@ -130,7 +109,14 @@ def initialise(
     thought = anchor_from_cam
     if others is not None:
         thought = torch.cat([others.anchor_from_cam, thought])
-    scale, rotation, shift = _between_poses(thought, standing)
+    counts = torch.ones(len(standing), dtype=torch.bool, device=standing.device)
+    counts[len(standing) - n :] = inliers >= config.min_inliers
+    if not has_baseline(standing[counts]):
+        raise ValueError(
+            f"{int(counts.sum())} of {len(standing)} cameras could be placed, and they stand in one "
+            "place: nothing tells the scale"
+        )
+    scale, rotation, shift = _between_poses(thought[counts], standing[counts])
     # Depth is measured along the axes of the camera that the network believes in.
     placed = scale * predictions.points[start:] @ rotation.mT + shift
     axis = anchor_from_cam[start:, :3, 2] @ rotation.mT
@@ -141,46 +127,6 @@ def initialise(
         log_depth = torch.cat([known.log_depth, log_depth])
     pair = torch.cat([_quaternion(rotation), _signed_log(shift / scale), scale.log()[None]])
     return Alignment(world_from_cam, log_depth, focal, pair.expand(n, -1), anchor_from_cam, inliers)
-
-
-def has_baseline(world_from_cam: Float[Tensor, "n 4 4"]) -> bool:
-    """Whether the cameras do not all stand in one place, where nothing would tell the scale."""
-    centre = world_from_cam[:, :3, 3]
-    return bool((centre - centre[:1]).norm(dim=-1).max() > 1e-6)
-
-
-def register(
-    predictions: Predictions, first: int = 0, config: AlignConfig | None = None
-) -> tuple[Float[Tensor, "m 4 4"], Float[Tensor, " m"], Float[Tensor, " m"]]:
-    """Where the network thinks that the cameras of the views from `first` on stand: anchor_from_cam,
-    focal lengths and the share of confident pixels that PnP explains. The identity, the longer side
-    and 0 where it fails, as in the released code."""
-    config, points = config or AlignConfig(), predictions.points
-    poses, focals, inliers = [], [], []
-    for i in range(first, len(points)):
-        if i == 0:
-            found = torch.eye(4), float(weiszfeld_focal(points[0])), 1.0
-        else:
-            found = _pnp(points[i].cpu(), predictions.confidence[i].cpu(), config)
-        for column, value in zip((poses, focals, inliers), found, strict=True):
-            column.append(value)
-    stacked = torch.stack(poses) if poses else torch.zeros(0, 4, 4)
-    return stacked.to(points), points.new_tensor(focals), points.new_tensor(inliers)
-
-
-def weiszfeld_focal(points: Float[Tensor, "h w 3"]) -> Float[Tensor, ""]:
-    """The focal length (pixels) that best explains points in camera axes: the L1 fit by
-    reweighting (DUSt3R)."""
-    u, v = _pixels(*points.shape[:2], points.device)
-    uv = torch.stack([u.expand(points.shape[:2]), v.expand(points.shape[:2])], -1).reshape(-1, 2)
-    ray = points[..., :2] / points[..., 2:]
-    ray = ray.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).reshape(-1, 2)
-    along, square = (ray * uv).sum(-1), ray.square().sum(-1)
-    focal = along.mean() / square.mean()
-    for _ in range(WEISZFELD):
-        weight = 1 / (uv - focal * ray).norm(dim=-1).clamp(min=TINY)
-        focal = (weight * along).mean() / (weight * square).mean()
-    return focal
 
 
 def similarity(
@@ -195,33 +141,6 @@ def similarity(
     R = U * flip @ Vh
     s = (R * (y.mT @ x)).sum() / x.square().sum()
     return s, R, centre_y - s * (R @ centre_x)
-
-
-def _pnp(
-    points: Float[Tensor, "h w 3"], confidence: Float[Tensor, "h w"], config: AlignConfig
-) -> tuple[Float[Tensor, "4 4"], float, float]:
-    """Pose, focal length and inlier share of the camera that sees these points at their pixels."""
-    h, w = confidence.shape
-    eye, longest = torch.eye(4), float(max(h, w))
-    sure = confidence > config.min_confidence
-    total = int(sure.sum())
-    if total < 4:
-        return eye, longest, 0.0
-    row, column = sure.nonzero(as_tuple=True)
-    pixels = torch.stack([column, row], -1).double().numpy()
-    spots, best = points[sure].double().numpy(), (0, eye, longest)
-    for focal in np.geomspace(longest / 2, 3 * longest, FOCALS):
-        K = np.array([[focal, 0, w / 2], [0, focal, h / 2], [0, 0, 1]])
-        found, turn, shift, inliers = cv2.solvePnPRansac(
-            *(spots, pixels, K, None),
-            iterationsCount=config.pnp_iterations,
-            reprojectionError=config.pnp_pixels,
-            flags=cv2.SOLVEPNP_SQPNP,
-        )
-        if found and len(inliers) > best[0]:
-            rotation, shift = torch.from_numpy(cv2.Rodrigues(turn)[0]), torch.from_numpy(shift)
-            best = (len(inliers), pose(rotation.mT, -(rotation.mT @ shift)[:, 0]), focal)
-    return best[1].float(), float(best[2]), best[0] / total
 
 
 def _between_poses(
@@ -240,6 +159,15 @@ def _between_poses(
     return scale.to(theirs), rotation.to(theirs), shift.to(theirs)
 
 
+def mismatch(placed: Placed) -> float:
+    """How far camera centres stay from where they stand after the best similarity, root mean square,
+    relative to the largest distance from the first: 0 is perfect, 1 is noise."""
+    standing, thought = placed.world_from_cam[:, :3, 3], placed.anchor_from_cam[:, :3, 3]
+    scale, rotation, shift = _between_poses(placed.anchor_from_cam, placed.world_from_cam)
+    off = (scale * thought @ rotation.mT + shift - standing).square().sum(-1).mean().sqrt()
+    return float(off / (standing - standing[:1]).norm(dim=-1).max())
+
+
 # ---- optimisation --------------------------------------------------------------------------------
 
 
@@ -255,14 +183,23 @@ def optimise(
 
     What moves: the pairs' similarities, focal lengths and with `full` all depths. The first
     `frozen` views, if any, stay, which makes a step cost what the others cost. Points are linear in
-    all of these but the pairs' eight numbers, so that gradients are sums, not a graph over pixels.
-    Errors: ValueError for fewer than two views, and with no view left to move.
+    depth and in 1 / focal, so that gradients are sums over pixels, not a graph over them.
+    Errors: ValueError for fewer than two views, with no view left to move, for an unknown variant,
+    and for values that are not finite or do not fit.
     """
     config, n = config or AlignConfig(), len(predictions)
     if not 0 <= frozen < n or n < 2 or len(alignment) != n:
         raise ValueError(
             f"optimise needs two or more views, one of them not frozen, got {n}, {frozen} frozen, "
             f"and an alignment of {len(alignment)}"
+        )
+    if variant not in ("released", "full"):
+        raise ValueError(f"variants are released and full, got {variant!r}")
+    if alignment.log_depth.shape != predictions.confidence.shape or not all(
+        leaf.isfinite().all() for leaf in (*alignment.leaves().values(), predictions.points)
+    ):
+        raise ValueError(
+            f"need an alignment of the predictions, all finite, got {alignment} and {predictions}"
         )
     first = max(frozen, 1)
     rows = torch.tensor([0, *range(first, n)])
@@ -327,15 +264,9 @@ class _Loss:
 def _rays(alignment: Alignment) -> tuple[Tensor, Tensor, Tensor]:
     """World points are centre + depth * (along + across / focal), each [n h w 3] or broadcast."""
     poses, (h, w) = alignment.world_from_cam, alignment.log_depth.shape[1:]
-    u, v = _pixels(h, w, poses.device)
+    u, v = pixels(h, w, poses.device)
     x, y, z = (poses[:, None, None, :3, axis] for axis in range(3))
     return poses[:, None, None, :3, 3], z, x * u[..., None] + y * v[..., None]
-
-
-def _pixels(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Columns [1 w] and rows [h 1] of all pixels, from the principal point (w / 2, h / 2)."""
-    u, v = torch.arange(w, device=device) - w / 2, torch.arange(h, device=device) - h / 2
-    return u[None], v[:, None]
 
 
 def _similarities(pair: Float[Tensor, "e 8"]) -> tuple[Tensor, Tensor]:

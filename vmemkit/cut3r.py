@@ -24,7 +24,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit import align
-from vmemkit.align import AlignConfig, Placed, Predictions
 from vmemkit.camera import Cameras, pixel_centres, project
 from vmemkit.cut3r_input import Window, prepare, sampled, taken
 from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
@@ -32,6 +31,7 @@ from vmemkit.memory import Memory
 from vmemkit.nets.cut3r import CUT3RPrediction, Head
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruction import Reconstruction, Report
+from vmemkit.registration import AlignConfig, Placed, Predictions, away, has_baseline, register
 from vmemkit.splat import splat
 from vmemkit.structs import cat
 from vmemkit.surfels import PointMaps, Surfels
@@ -94,6 +94,8 @@ class Cut3r:
     failures: Literal[FAILURES] = "distrust"
     plausible: float = 1.5  # by this factor a scale may leave the last one, or what the memory says
     min_inliers: float = 0.3  # share, of a fit or of PnP
+    min_baseline: float = 0.05  # of `released` and `full`: cameras' way, relative to the depth
+    max_mismatch: float = 0.3  # of these, of where the network and the world have them
     rows: int = 96  # at which the memory is rendered for comparison
     fit: FitConfig = field(default_factory=FitConfig)
     optimiser: AlignConfig = field(default_factory=AlignConfig)
@@ -149,16 +151,19 @@ class Seeing:
         state, made = self._watched(state, images, len(memory))
         seen = in_sight(memory.surfels, views.cameras, *self._canvas(views))
         if how.align == "direct":
-            depth, confidence, reports = self._direct(state, made, window, seen)
+            depth, confidence, reports = self._direct(state, _own(made, views), window, seen)
         else:
             if how.align == "none":
-                (depth, confidence), reports = _own(made), [Report(1.0, inliers=1.0)] * len(views)
+                (depth, confidence), reports = (
+                    _own(made, views),
+                    [Report(1.0, inliers=1.0)] * len(views),
+                )
             else:
                 state, depth, confidence, reports = self._by_poses(state, made, views)
             compared = zip(reports, depth, seen, strict=True)
             reports = [self._compared(*each, window) for each in compared]
         reports = [self._judged(report, state.scale) for report in reports]
-        good = [report.scale for report in reports if report.trusted]
+        good = [report.scale for report in reports if report.trusted and not report.warning]
         state = replace(state, scale=median(good) if good else state.scale)
         maps = self._maps(views, window, depth, confidence, reports)
         return Reconstruction(maps, tuple(reports), state)
@@ -179,8 +184,9 @@ class Seeing:
         if len(memory) == 1 or not self._needs_poses:
             return state
         poses = memory.views.cameras.world_from_cam[1:]
-        found, _, _ = align.register(_predictions(state.anchor, made[1:]), 1, how.optimiser)
-        return replace(state, placed=Placed(poses, found.to(poses)))
+        found = register(_predictions(state.anchor, made[1:]), 1, how.optimiser)
+        placed = Placed(poses, found.anchor_from_cam.to(poses))
+        return replace(state, placed=placed[(found.inliers >= how.min_inliers).to(poses.device)])
 
     def _watched(
         self,
@@ -208,14 +214,14 @@ class Seeing:
 
     # ---- three ways to the scale -------------------------------------------------------------------
 
-    def _direct(self, state, made, window, seen):
+    def _direct(self, state, own, window, seen):
         """Depth, confidence and reports from what the memory knows of each view."""
-        depth, confidence = _own(made)
+        depth, confidence = own
         fits: list[DepthFit | None] = []
         for own, known in zip(depth, seen, strict=True):
             here = sampled(own, window, known.uv)
-            both = known.share * float(here.isfinite().float().mean()) if here.numel() else 0.0
-            enough = both >= self.how.fit.min_overlap
+            count, share = int(here.isfinite().sum()), known.share / max(1, here.numel())
+            enough = count >= self.how.fit.min_samples and count * share >= self.how.fit.min_overlap
             fits.append(
                 fit_depth(here, known.depth, self.how.shift, self.how.fit) if enough else None
             )
@@ -230,7 +236,8 @@ class Seeing:
             else:
                 depth[i] *= 1.0 if carried is None else carried
                 scale = math.nan if carried is None else carried
-                reports.append(Report(scale, warning=NO_OVERLAP, trusted=carried is not None))
+                none = {"warning": NO_OVERLAP, "trusted": carried is not None}
+                reports.append(Report(scale, overlap=seen[i].share, **none))
         return depth, confidence, reports
 
     def _by_poses(self, state, made, views):
@@ -241,28 +248,38 @@ class Seeing:
             poses = torch.cat([memory.views.cameras.world_from_cam[:1], poses])
         predictions = _predictions(state.anchor, made if begun else made[1:]).to(views.device)
         others, mine = state.placed, slice(len(predictions) - len(views), None)
-        standing = poses if others is None else torch.cat([others.world_from_cam, poses])
-        if align.has_baseline(standing):
-            found = align.initialise(predictions, poses, others=others, config=how.optimiser)
-            if how.align == "full":  # `released` would not change depth any more
-                with torch.enable_grad():
-                    moving = (predictions, "full", int(begun), how.optimiser)
-                    *_, (_, found) = align.optimise(found, *moving)
-            confidence = align.clean(found, predictions.confidence, how.optimiser)
-            placed, depth, inliers, scale = found.placed, found.depth, found.inliers, found.scale
-        else:
-            anchor_from_cam, _, inliers = align.register(predictions, config=how.optimiser)
-            placed, scale = Placed(poses, anchor_from_cam), math.nan
-            confidence = predictions.confidence
-            away = predictions.points - anchor_from_cam[:, None, None, :3, 3]
-            depth = (away * anchor_from_cam[:, None, None, :3, 2]).sum(-1)
-        state = replace(state, placed=placed[1:] if others is None else cat([others, placed[1:]]))
-        reports = [self._by_pose(scale, share) for share in inliers[mine].tolist()]
-        return state, depth[mine], confidence[mine], reports
+        found = register(predictions, config=how.optimiser)
+        good, depth = found.inliers >= how.min_inliers, away(predictions.points, found)
+        placed = Placed(poses, found.anchor_from_cam)[1:][good[1:]]
+        placed = placed if others is None else cat([others, placed])
+        anchor = Placed(poses, found.anchor_from_cam)[:1]
+        if not (good[0] and self._tells_scale(cat([anchor, placed]), depth)):
+            reports = [self._by_pose(math.nan, float(share)) for share in found.inliers[mine]]
+            state = replace(state, placed=placed)
+            return state, depth[mine], predictions.confidence[mine], reports
+        counting = replace(how.optimiser, min_inliers=how.min_inliers)
+        aligned = align.initialise(predictions, poses, None, others, counting, found)
+        if how.align == "full":  # `released` would not change depth any more
+            with torch.inference_mode(False), torch.enable_grad():
+                moving = (predictions, "full", int(begun), how.optimiser)
+                *_, (_, aligned) = align.optimise(aligned, *moving)
+        confidence = align.clean(aligned, predictions.confidence, how.optimiser)
+        scale = (aligned.depth / depth).flatten(1).median(dim=1).values
+        columns = zip(scale[mine].tolist(), found.inliers[mine].tolist(), strict=True)
+        reports = [self._by_pose(*each) for each in columns]
+        return replace(state, placed=placed), aligned.depth[mine], confidence[mine], reports
+
+    def _tells_scale(self, placed: Placed, depth: Float[Tensor, "n h w"]) -> bool:
+        """Whether the cameras, the anchor first, moved far enough for their places to tell the
+        network's unit, and in a way that the network agrees with."""
+        moved = float(placed.anchor_from_cam[:, :3, 3].norm(dim=-1).max())
+        far = moved >= self.how.min_baseline * float(depth.median())
+        agrees = far and has_baseline(placed.world_from_cam)
+        return agrees and align.mismatch(placed) <= self.how.max_mismatch
 
     def _by_pose(self, scale: float, inliers: float) -> Report:
-        failed = inliers < self.how.min_inliers
-        warning = NO_BASELINE if math.isnan(scale) else NO_PNP if failed else ""
+        failed, unknown = inliers < self.how.min_inliers, math.isnan(scale)
+        warning = NO_PNP if failed else NO_BASELINE if unknown else ""
         return Report(scale, inliers=inliers, warning=warning, trusted=not warning)
 
     def _compared(
@@ -283,11 +300,12 @@ class Seeing:
     def _judged(self, report: Report, last: float | None) -> Report:
         if report.warning:
             return report
-        jump = report.scale / last if last else 1.0
-        if not 1 / self.how.plausible <= jump <= self.how.plausible:
-            return replace(report, warning=ODD_SCALE, trusted=False)
         if report.inliers < self.how.min_inliers:
             return replace(report, warning=POOR_FIT, trusted=False)
+        # What the memory was compared with needs no comparison with the past.
+        jump = report.scale / last if last and report.overlap < self.how.fit.min_overlap else 1.0
+        if not 1 / self.how.plausible <= jump <= self.how.plausible:
+            return replace(report, warning=ODD_SCALE, trusted=False)
         return report
 
     # ---- from and to the views' pixels --------------------------------------------------------------
@@ -304,6 +322,8 @@ class Seeing:
         depth, confidence = depth.to(views.device), confidence.to(views.device)
         depth = torch.stack([sampled(each, window, uv) for each in depth])
         sure = torch.stack([taken(each, window, uv, "nearest") for each in confidence]).nan_to_num()
+        if views.confidence is not None:  # the generator knows what it has imagined
+            sure = torch.minimum(sure, views.confidence)
         depth = torch.where(depth > 0, depth, torch.nan)
         for i, report in enumerate(reports):
             if not report.trusted and self.how.failures == "stop":
@@ -339,10 +359,13 @@ def in_sight(surfels: Surfels, cameras: Cameras, rows: int, columns: int) -> lis
     return found
 
 
-def _own(made: list[CUT3RPrediction]) -> tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]]:
-    """Depth and confidence in the views' own cameras."""
-    depth = torch.cat([one.points_self[..., 2] for one in made]).float()  # a copy
-    return depth, torch.cat([one.confidence_self for one in made]).float()
+def _own(
+    made: list[CUT3RPrediction], views: Views
+) -> tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]]:
+    """Depth and confidence in the views' own cameras, on their device."""
+    depth = torch.cat([one.points_self[..., 2] for one in made])
+    confidence = torch.cat([one.confidence_self for one in made])
+    return depth.float().to(views.device), confidence.float().to(views.device)
 
 
 def _predictions(anchor: Predictions, others: list[CUT3RPrediction]) -> Predictions:

@@ -36,8 +36,11 @@ class FitConfig:
     gain: float = (
         0.9  # a shift is fitted where it brings the residual below this times that without
     )
+    min_samples: int = 16
     max_shift: float = 0.75  # of the median depth: with more, depth would hardly count
-    spread: float = 0.02  # of depth, relative: on less, scale and shift cannot be told apart
+    # How much farther than the near depths the far ones must lie, in typical errors of a fit: on
+    # less, noise decides what is scale and what shift.
+    spread: float = 15.0
     samples: int = 4096  # pixels, evenly over the sorted depths
     pairs: int = 256  # of these that propose a scale and a shift
 
@@ -53,8 +56,8 @@ def fit_depth(
 
     The scale alone is the median ratio. With a shift, pairs of pixels far apart in depth propose
     both, the proposal of least median error wins (Rousseeuw, 1984), and a line through what it
-    explains makes it precise: not by least squares, which would take all noise to be the
-    reference's, but by the ratio of the spreads, which takes both to be as noisy.
+    explains makes it precise: by the ratio of the spreads, since both sides may be noisy. It counts
+    only where the depths lie far enough apart to tell a shift from noise.
     Errors: ValueError for different shapes and too little overlap.
     """
     config = config or FitConfig()
@@ -63,19 +66,18 @@ def fit_depth(
             f"need two depths of one shape, got {list(depth.shape)} and {list(reference.shape)}"
         )
     both = depth.isfinite() & reference.isfinite() & (depth > 0) & (reference > 0)
-    share = float(both.float().mean()) if both.numel() else 0.0
-    if share < config.min_overlap or not both.any():
+    share, count = float(both.float().mean()) if both.numel() else 0.0, int(both.sum())
+    if share < config.min_overlap or count < config.min_samples:
         raise ValueError(
-            f"the depths overlap in {share:.2%} of the pixels, need {config.min_overlap:.2%}: the "
-            "memory does not know this place"
+            f"the depths overlap in {share:.2%} of the pixels ({count}), need {config.min_overlap:.2%}"
+            f" and {config.min_samples}: the memory does not know this place"
         )
     d, z = depth[both].double(), reference[both].double()
-    even = torch.linspace(0, len(d) - 1, min(config.samples, len(d)), device=d.device).long()
-    chosen = d.argsort()[even]
-    x, y = d[chosen], z[chosen]
-    scale, offset = float((y / x).median()), 0.0
-    if shift and float(x[-len(x) // 20 - 1] / x[len(x) // 20] - 1) > config.spread:
-        scale, offset = _with_shift(x, y, scale, config)
+    scale, offset = float((z / d).median()), 0.0
+    if shift:
+        even = torch.linspace(0, count - 1, min(config.samples, count), device=d.device).long()
+        chosen = (scale * d + z).argsort()[even]  # by either side alone, noise would sort
+        scale, offset = _with_shift(d[chosen], z[chosen], scale, config)
     error = (scale * d + offset - z).abs() / z
     explained = float((error < config.tolerance).double().mean())
     return DepthFit(scale, offset, share, explained, float(error.median()))
@@ -84,30 +86,36 @@ def fit_depth(
 def _with_shift(
     x: Float[Tensor, " s"], y: Float[Tensor, " s"], scale: float, config: FitConfig
 ) -> tuple[float, float]:
-    """Scale and shift, or `scale` and none where a shift does not pay. x ascends."""
+    """Scale and shift, or `scale` and none where a shift does not pay. Near pixels come first."""
+
+    def error(a: Tensor, b: Tensor) -> Tensor:
+        """Relative to what noise of both sides makes of it: a flat line is no way out."""
+        return (a * x + b - y).abs() / ((a * x) ** 2 + y**2).sqrt() * 2**0.5
+
     half = len(x) // 2
     near = torch.linspace(0, half - 1, min(config.pairs, half), device=x.device).long()
     far = near + half
     slope = (y[far] - y[near]) / (x[far] - x[near])
     possible = slope.isfinite() & (slope > 0)
     slope, offset = slope[possible], (y[near] - slope * x[near])[possible]
-    without = float((scale * x / y - 1).abs().median())
     if len(slope) == 0:
         return scale, 0.0
-    error = (slope[:, None] * x + offset[:, None] - y).abs() / y
-    best = int(error.median(dim=1).values.argmin())
+    best = int(error(slope[:, None], offset[:, None]).median(dim=1).values.argmin())
     a, b = slope[best], offset[best]
     for _ in range(3):
-        error = (a * x + b - y).abs() / y
-        kept = error <= (2.5 * 1.4826 * error.median()).clamp(min=1e-6)  # of a normal error, 99 %
+        off = error(a, b)
+        kept = off <= (2.5 * 1.4826 * off.median()).clamp(min=1e-6)  # of a normal error, 99 %
         weight = y[kept] ** -2  # relative errors
         weight = weight / weight.sum()
         mean_x, mean_y = (weight * x[kept]).sum(), (weight * y[kept]).sum()
-        spread_x, spread_y = (
-            (weight * (v[kept] - m) ** 2).sum() for v, m in ((x, mean_x), (y, mean_y))
-        )
-        a = (spread_y / spread_x).sqrt()
+        a = (
+            (weight * (y[kept] - mean_y) ** 2).sum() / (weight * (x[kept] - mean_x) ** 2).sum()
+        ).sqrt()
         b = mean_y - a * mean_x
+    typical = float(error(a, b).median())
+    without = float(error(x.new_tensor(scale), x.new_zeros(())).median())
+    low, high = torch.quantile(y, y.new_tensor([0.05, 0.95])).tolist()
+    told = high / low - 1 > config.spread * typical
     sane = bool(a.isfinite() and b.abs() <= config.max_shift * y.median())
-    pays = sane and float(((a * x + b) / y - 1).abs().median()) < config.gain * without
+    pays = sane and told and typical < config.gain * without
     return (float(a), float(b)) if pays else (scale, 0.0)
