@@ -317,6 +317,8 @@ def test_the_published_model_string_is_that_of_the_default_config():
         ("ARCroco3DStereo(A", "AsymmetricCroCo3DStereo(A", "cannot read"),
         ("enc_depth=24", "enc_depth=__import__('os').system('true')", "is no plain value"),
         ("enc_depth=24", "enc_depth=[x for x in (1,)]", "is no plain value"),
+        ("enc_num_heads=16, ", "", "does not say enc_num_heads"),
+        (PUBLISHED, "-" * 100_000, "cannot read"),
         ("enc_depth=24", "**{}", "cannot read"),
         ("enc_depth=24", "enc_depth={}", "is no plain value"),
         ("))", "))()", "cannot read"),

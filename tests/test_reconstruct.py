@@ -436,6 +436,7 @@ def test_depth_between_pixels_is_exact_on_planes_and_not_mixed_across_edges():
     ("image", "match"),
     [
         (torch.zeros(0, 3, 48, 64), r"needs images .* got \[0, 3, 48, 64\]"),
+        (torch.zeros(1, 3, 0, 0), "needs images"),
         (torch.zeros(1, 3, 10, 400), "shorter side is at least 16 / 512 of the longer"),
         (torch.full((1, 3, 48, 64), torch.nan), "finite and in"),
         (torch.full((1, 3, 48, 64), 1.5), "finite and in"),
@@ -490,6 +491,15 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         load(saved(tmp_path / "x.pth", PUBLISHED))
     with pytest.raises(ValueError, match="cannot read the checkpoint's model string"):
         load(saved(tmp_path / "x.pth", "__import__('os').abort()"), TINY_CUT3R)
+
+
+def test_half_precision_files_are_loaded_in_float32(tmp_path):
+    half = {name: value.half() for name, value in tiny_cut3r().state_dict().items()}
+    torch.save({"model": half, "args": {"model": model_string(TINY_CUT3R)}}, tmp_path / "x.pth")
+    assert load(tmp_path / "x.pth", TINY_CUT3R).pose_token.dtype == torch.float32
+    torch.save({"model": half, "args": {"model": 7}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="describes its network by a int, needs text"):
+        load(tmp_path / "x.pth", TINY_CUT3R)
 
 
 def test_a_file_that_does_not_say_what_it_is_of_needs_a_config(tmp_path):

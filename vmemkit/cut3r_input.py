@@ -59,7 +59,9 @@ def load(
     """
     path = weights.require("cut3r") if file is None else Path(file)
     state, said = weights.read(path), weights.arguments(path).get("model")
-    if isinstance(said, str):
+    if said is not None:
+        if not isinstance(said, str):
+            raise ValueError(f"{path} describes its network by a {type(said).__name__}, needs text")
         check_model_string(said, config or CUT3RConfig())
     elif config is None:
         raise ValueError(
@@ -68,7 +70,7 @@ def load(
         )
     with torch.device("meta"):
         network = CUT3R(config or CUT3RConfig())
-    weights.load_into(network, state, "CUT3R")
+    weights.load_into(network, state, "CUT3R", torch.float32)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return network.to(device).eval().requires_grad_(False)
 
@@ -85,7 +87,7 @@ def prepare(
     (h, w), longest = image.shape[2:], max(config.img_size)
     if not (image.isfinite().all() and ((image >= 0) & (image <= 1)).all()):
         raise ValueError("images must be finite and in [0, 1]")
-    if len(image) == 0 or PATCH * max(h, w) > longest * min(h, w):
+    if image.numel() == 0 or PATCH * max(h, w) > longest * min(h, w):
         raise ValueError(
             f"the network needs images whose shorter side is at least {PATCH} / {longest} of the "
             f"longer, got {list(image.shape)} (t 3 h w)"

@@ -158,8 +158,8 @@ class Memory:
     @property
     def state(self) -> object:
         """What the reconstructor that wrote the last view wants to go on from; None if nothing is
-        known. It goes back and forks with the memory, and is not saved: who needs it can go through
-        the views again."""
+        known. It goes back and forks with the memory, and is not saved: a reconstructor that needs
+        it goes through the views again."""
         return self._states[-1] if self._states and len(self._states) == len(self) else None
 
     def __len__(self) -> int:

@@ -137,7 +137,7 @@ class CUT3R(nn.Module):
         seen = depths[-1][:, :1]
         prediction = self.downstream_head(tokens, depths, grid, (rows, columns), heads)
         if image is None:
-            return dataclasses.replace(state, started=True), prediction
+            return state, prediction
         memory = self.pose_retriever.write(summary, seen, state.memory)
         return CUT3RState(feature, memory, started=True), prediction
 
@@ -328,7 +328,7 @@ def _check_input(
     if any(x.shape[2:] != (height, width) for x in inputs) or height % PATCH or width % PATCH:
         raise ValueError(
             f"images and ray maps need one size, sides multiples of {PATCH}, got "
-            f"{[list(x.shape[2:]) for x in inputs]}: see reconstruct.prepare"
+            f"{[list(x.shape[2:]) for x in inputs]}: see cut3r_input.prepare"
         )
     fits = state.feature.shape[:2] == (b, s) and state.memory.shape[:2] == (b, m)
     if min(height, width) == 0 or not fits:

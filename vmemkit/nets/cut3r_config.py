@@ -87,11 +87,17 @@ def check_model_string(text: str, config: CUT3RConfig) -> None:
     """Compare what a checkpoint says of its own network with `config`. Nothing in it is run.
 
     What it does not say has the published code's defaults where weights do not show it.
-    Errors: ValueError for another network, for what is no plain value, and for each difference.
+    Errors: ValueError for another network, for what is no plain value, for numbers of heads that are
+    not said, and for each difference.
     """
     said, own = _said(text), dataclasses.asdict(config)
     told = {name: value for name, value in said.items() if name not in TRAINING_ONLY}
     silent = {f: getattr(CUT3RConfig, f) for f in ("state_dec_num_heads", "ray_enc_depth")}
+    unsaid = [f for f in ("enc_num_heads", "dec_num_heads") if f not in told]
+    if unsaid:
+        raise ValueError(
+            f"the checkpoint's model string does not say {' and '.join(unsaid)}, which weights do not show"
+        )
     differ = [
         f"{name}: the file says {value!r}, the config {own.get(name, 'does not know it')!r}"
         for name, value in (silent | told).items()
@@ -120,6 +126,7 @@ def _said(text: str) -> dict[str, object]:
         ValueError,
         TypeError,
         RecursionError,
+        MemoryError,
     ) as error:
         raise ValueError(
             f"cannot read the checkpoint's model string {text[:80]!r}: needs "
