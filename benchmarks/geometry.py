@@ -113,7 +113,9 @@ def slopes(views: int, m: int = 4) -> list[dict]:
         first, last = float(np.median(seconds[:4])), float(np.median(seconds[-4:]))
         label = f"{name}, {'all again' if again else 'state kept'}"
         print(f"{label:22s} {first:8.3f} {last:8.3f} {slope:+20.4f}", flush=True)
-        rows.append({"run": label, "first": first, "last": last, "slope_per_100_views": slope})
+        row = {"run": label, "first": first, "last": last, "slope_per_100_views": slope}
+        rows.append(row | {"surfels": len(memory.surfels)})
+    print(f"the memory grew to {len(memory.surfels)} surfels, all of which are looked at")
     return rows
 
 

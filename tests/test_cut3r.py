@@ -250,7 +250,7 @@ def test_portrait_small_and_wide_images_have_a_point_per_pixel(height, width):
     assert (made.confidence_self > 1).all()
 
 
-def test_a_turn_by_no_angle_points_forward_and_quaternions_are_unit(run):
+def test_quaternions_are_unit_and_of_one_sign(run):
     for _, made in run:
         assert made.pose[0, 3:].norm() == pytest.approx(1, abs=1e-6)
         assert made.pose[0, 3] >= 0

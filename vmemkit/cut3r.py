@@ -39,7 +39,7 @@ from vmemkit.views import Views
 
 LAYER = 0.2  # of the nearest surfel's depth: how thick a noisy surface may be
 ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
-NO_OVERLAP, NO_BASELINE = "no overlap with the memory", "cameras in one place"
+NO_OVERLAP, NO_BASELINE = "no overlap with the memory", "no baseline that tells the scale"
 NO_PNP = "PnP failed"
 ODD_SCALE, POOR_FIT = "implausible scale", "poor fit"
 
@@ -259,7 +259,7 @@ class Seeing:
             return state, depth[mine], predictions.confidence[mine], reports
         counting = replace(how.optimiser, min_inliers=how.min_inliers)
         aligned = align.initialise(predictions, poses, None, others, counting, found)
-        if how.align == "full":  # `released` would not change depth any more
+        if how.align == "full":  # `released` would only refine focal lengths, which are known
             with torch.inference_mode(False), torch.enable_grad():
                 moving = (predictions, "full", int(begun), how.optimiser)
                 *_, (_, aligned) = align.optimise(aligned, *moving)
