@@ -28,11 +28,12 @@ from vmemkit.registration import (
     Placed,
     Predictions,
     Registered,
+    away,
     has_baseline,
     pixels,
     register,
 )
-from vmemkit.structs import TensorStruct
+from vmemkit.structs import TensorStruct, cat
 
 Variant = Literal["released", "full"]
 FOCAL_UNIT = 20.0  # the optimiser's focal parameter is this times ln f (released code)
@@ -51,10 +52,6 @@ class Alignment(TensorStruct):
     pair: Float[Tensor, "n 8"]
     anchor_from_cam: Float[Tensor, "n 4 4"]  # where the network thinks that the camera stands
     inliers: Float[Tensor, " n"]  # share of the confident pixels that PnP explained; 0: it failed
-
-    @property
-    def placed(self) -> Placed:
-        return Placed(self.world_from_cam, self.anchor_from_cam)
 
     @property
     def scale(self) -> Float[Tensor, " n"]:
@@ -94,39 +91,36 @@ def initialise(
     (nothing tells the scale), and predictions that are not finite or do not fit.
     """
     config = config or AlignConfig()
-    standing = (
-        world_from_cam if others is None else torch.cat([others.world_from_cam, world_from_cam])
-    )
-    _check(predictions, world_from_cam, known, standing)
+    _check(predictions, world_from_cam, known)
     start, n = 0 if known is None else len(known), len(predictions)
-    anchor_from_cam, focal, inliers = registered or register(predictions, start, config)
+    new = registered or register(predictions, start, config)
+    all_found = new
     if known is not None:
-        old, new = (
-            (known.anchor_from_cam, known.focal, known.inliers),
-            (anchor_from_cam, focal, inliers),
-        )
-        anchor_from_cam, focal, inliers = (torch.cat(both) for both in zip(old, new, strict=True))
-    thought = anchor_from_cam
-    if others is not None:
-        thought = torch.cat([others.anchor_from_cam, thought])
-    counts = torch.ones(len(standing), dtype=torch.bool, device=standing.device)
-    counts[len(standing) - n :] = inliers >= config.min_inliers
-    if not has_baseline(standing[counts]):
+        old = Registered(known.anchor_from_cam, known.focal, known.inliers)
+        all_found = Registered(*(torch.cat(both) for both in zip(old, new, strict=True)))
+    counts = all_found.inliers >= config.min_inliers
+    cameras = Placed(world_from_cam[counts], all_found.anchor_from_cam[counts])
+    cameras = cameras if others is None else cat([others, cameras])
+    if not has_baseline(cameras.world_from_cam):
         raise ValueError(
-            f"{int(counts.sum())} of {len(standing)} cameras could be placed, and they stand in one "
-            "place: nothing tells the scale"
+            f"the {len(cameras)} cameras that could be placed stand in one place, so that nothing "
+            "tells the scale: align views with a baseline, or fit each to the memory (depth_fit)"
         )
-    scale, rotation, shift = _between_poses(thought[counts], standing[counts])
+    scale, rotation, shift = _between_poses(cameras)
     # Depth is measured along the axes of the camera that the network believes in.
-    placed = scale * predictions.points[start:] @ rotation.mT + shift
-    axis = anchor_from_cam[start:, :3, 2] @ rotation.mT
-    centre = scale * anchor_from_cam[start:, :3, 3] @ rotation.mT + shift
-    depth = ((placed - centre[:, None, None]) * axis[:, None, None]).sum(-1)
+    depth = scale * away(predictions.points[start:], new)
     log_depth = depth.log().nan_to_num(nan=0.0, neginf=0.0)  # behind the camera: 1 (released code)
     if known is not None:
         log_depth = torch.cat([known.log_depth, log_depth])
     pair = torch.cat([_quaternion(rotation), _signed_log(shift / scale), scale.log()[None]])
-    return Alignment(world_from_cam, log_depth, focal, pair.expand(n, -1), anchor_from_cam, inliers)
+    return Alignment(
+        world_from_cam,
+        log_depth,
+        all_found.focal,
+        pair.expand(n, -1),
+        all_found.anchor_from_cam,
+        all_found.inliers,
+    )
 
 
 def similarity(
@@ -144,26 +138,26 @@ def similarity(
 
 
 def _between_poses(
-    ours: Float[Tensor, "n 4 4"], theirs: Float[Tensor, "n 4 4"]
+    placed: Placed,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
-    """The similarity of camera centres and of points a little in front of them."""
+    """From where the network thinks the cameras are to where they are: the similarity of their
+    centres and of points a little in front of them."""
 
     def marks(poses: Tensor) -> Tensor:
         centre = poses[:, :3, 3].double()
         ahead = max(float(np.median(torch.pdist(centre).cpu())) / 100, 1e-6)
         return torch.cat([centre, centre + ahead * poses[:, :3, 2].double()])
 
-    scale, rotation, shift = similarity(marks(ours), marks(theirs))
-    if scale.abs() < 1e-6:
-        scale = torch.ones_like(scale)
-    return scale.to(theirs), rotation.to(theirs), shift.to(theirs)
+    found = similarity(marks(placed.anchor_from_cam), marks(placed.world_from_cam))
+    scale, rotation, shift = (part.to(placed.world_from_cam) for part in found)
+    return torch.ones_like(scale) if scale.abs() < 1e-6 else scale, rotation, shift
 
 
 def mismatch(placed: Placed) -> float:
     """How far camera centres stay from where they stand after the best similarity, root mean square,
     relative to the largest distance from the first: 0 is perfect, 1 is noise."""
     standing, thought = placed.world_from_cam[:, :3, 3], placed.anchor_from_cam[:, :3, 3]
-    scale, rotation, shift = _between_poses(placed.anchor_from_cam, placed.world_from_cam)
+    scale, rotation, shift = _between_poses(placed)
     off = (scale * thought @ rotation.mT + shift - standing).square().sum(-1).mean().sqrt()
     return float(off / (standing - standing[:1]).norm(dim=-1).max())
 
@@ -337,7 +331,6 @@ def _check(
     predictions: Predictions,
     world_from_cam: Float[Tensor, "n 4 4"],
     known: Alignment | None,
-    standing: Float[Tensor, "m 4 4"],
 ) -> None:
     n = len(predictions.points)
     if n < 2 or world_from_cam.shape != (n, 4, 4):
@@ -362,9 +355,4 @@ def _check(
     ):
         raise ValueError(
             f"a known alignment must be of the first views, of the same size and poses, got {known}"
-        )
-    if not has_baseline(standing):
-        raise ValueError(
-            "the cameras stand in one place, so that nothing tells the scale: align views with a "
-            "baseline, or fit each to the memory (depth_fit)"
         )

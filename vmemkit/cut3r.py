@@ -150,16 +150,14 @@ class Seeing:
         state = self._state()
         state, made = self._watched(state, images, len(memory))
         seen = in_sight(memory.surfels, views.cameras, *self._canvas(views))
-        if how.align == "direct":
-            depth, confidence, reports = self._direct(state, _own(made, views), window, seen)
+        if self._needs_poses:
+            state, depth, confidence, reports = self._by_poses(state, made, views)
         else:
-            if how.align == "none":
-                (depth, confidence), reports = (
-                    _own(made, views),
-                    [Report(1.0, inliers=1.0)] * len(views),
-                )
-            else:
-                state, depth, confidence, reports = self._by_poses(state, made, views)
+            depth, confidence = _own(made, views)
+            reports = [Report(1.0, inliers=1.0)] * len(views)
+        if how.align == "direct":
+            depth, reports = self._direct(state, depth, window, seen)
+        else:
             compared = zip(reports, depth, seen, strict=True)
             reports = [self._compared(*each, window) for each in compared]
         reports = [self._judged(report, state.scale) for report in reports]
@@ -183,10 +181,10 @@ class Seeing:
         state, made = self._watched(state, images, 0, remembered=True)
         if len(memory) == 1 or not self._needs_poses:
             return state
-        poses = memory.views.cameras.world_from_cam[1:]
-        found = register(_predictions(state.anchor, made[1:]), 1, how.optimiser)
-        placed = Placed(poses, found.anchor_from_cam.to(poses))
-        return replace(state, placed=placed[(found.inliers >= how.min_inliers).to(poses.device)])
+        predictions = _predictions(state.anchor, made[1:]).to(memory.device)
+        found = register(predictions, 1, how.optimiser)
+        placed = Placed(memory.views.cameras.world_from_cam[1:], found.anchor_from_cam)
+        return replace(state, placed=placed[found.inliers >= how.min_inliers])
 
     def _watched(
         self,
@@ -200,11 +198,8 @@ class Seeing:
         made, network, device = [], state.network, self.how.network.device
         for i, image in enumerate(images):
             first = before + i == 0
-            heads: tuple[Head, ...] = ("self",)
-            if self._needs_poses and not first:
-                heads = ("other",)
-            elif remembered and not self._needs_poses:
-                heads = ()
+            asked: Head = "other" if self._needs_poses and not first else "self"
+            heads = () if remembered and not self._needs_poses else (asked,)
             network, said = self.how.network.step(network, image[None].to(device), heads)
             made.append(said)
             if first and self._needs_poses:
@@ -214,9 +209,8 @@ class Seeing:
 
     # ---- three ways to the scale -------------------------------------------------------------------
 
-    def _direct(self, state, own, window, seen):
-        """Depth, confidence and reports from what the memory knows of each view."""
-        depth, confidence = own
+    def _direct(self, state, depth, window, seen):
+        """Depth and reports from what the memory knows of each view."""
         fits: list[DepthFit | None] = []
         for own, known in zip(depth, seen, strict=True):
             here = sampled(own, window, known.uv)
@@ -227,18 +221,18 @@ class Seeing:
             )
         good = [fit.scale for fit in fits if fit and fit.inliers >= self.how.min_inliers]
         carried = median(good) if good else state.scale
-        reports = []
-        for i, fit in enumerate(fits):
+        scaled, reports = [], []
+        for own, known, fit in zip(depth, seen, fits, strict=True):
             if fit is not None:
-                depth[i] = fit(depth[i])
-                found = (fit.scale, fit.shift, fit.inliers, seen[i].share, fit.residual)
+                scaled.append(fit(own))
+                found = (fit.scale, fit.shift, fit.inliers, known.share, fit.residual)
                 reports.append(Report(*found))
             else:
-                depth[i] *= 1.0 if carried is None else carried
+                scaled.append(own if carried is None else own * carried)
                 scale = math.nan if carried is None else carried
                 none = {"warning": NO_OVERLAP, "trusted": carried is not None}
-                reports.append(Report(scale, overlap=seen[i].share, **none))
-        return depth, confidence, reports
+                reports.append(Report(scale, overlap=known.share, **none))
+        return torch.stack(scaled), reports
 
     def _by_poses(self, state, made, views):
         """State, depth, confidence and reports from where the network thinks the cameras stand."""
@@ -250,10 +244,10 @@ class Seeing:
         others, mine = state.placed, slice(len(predictions) - len(views), None)
         found = register(predictions, config=how.optimiser)
         good, depth = found.inliers >= how.min_inliers, away(predictions.points, found)
-        placed = Placed(poses, found.anchor_from_cam)[1:][good[1:]]
+        cameras = Placed(poses, found.anchor_from_cam)
+        placed = cameras[1:][good[1:]]
         placed = placed if others is None else cat([others, placed])
-        anchor = Placed(poses, found.anchor_from_cam)[:1]
-        if not (good[0] and self._tells_scale(cat([anchor, placed]), depth)):
+        if not (good[0] and self._tells_scale(cat([cameras[:1], placed]), depth)):
             reports = [self._by_pose(math.nan, float(share)) for share in found.inliers[mine]]
             state = replace(state, placed=placed)
             return state, depth[mine], predictions.confidence[mine], reports
@@ -319,7 +313,6 @@ class Seeing:
     def _maps(self, views, window, depth, confidence, reports):
         h, w = views.image.shape[2:]
         uv = pixel_centres(h, w, views.device)
-        depth, confidence = depth.to(views.device), confidence.to(views.device)
         depth = torch.stack([sampled(each, window, uv) for each in depth])
         sure = torch.stack([taken(each, window, uv, "nearest") for each in confidence]).nan_to_num()
         if views.confidence is not None:  # the generator knows what it has imagined

@@ -35,12 +35,16 @@ class Window:
     width: float
     height: float
 
+    @classmethod
+    def of(cls, height: int, width: int, config: CUT3RConfig) -> Window:
+        """That of images of `height` x `width`. Errors: ValueError for too narrow ones."""
+        h, w, (left, top, right, bottom) = _framed(height, width, config)
+        return cls(left / w, top / h, (right - left) / w, (bottom - top) / h)
+
     def camera(self, whole: Cameras) -> Cameras:
         """A camera of the whole image as one of the window alone."""
-        across, down = (
-            [1 / self.width, 0, -self.left / self.width],
-            [0, 1 / self.height, -self.top / self.height],
-        )
+        across = [1 / self.width, 0, -self.left / self.width]
+        down = [0, 1 / self.height, -self.top / self.height]
         window_from_image = whole.K.new_tensor([across, down, [0, 0, 1]])
         return whole.replace(K=window_from_image @ whole.K)
 
@@ -84,26 +88,35 @@ def prepare(
     square to 4:3, as the network was trained: of a square, an eighth is lost above and below.
     Errors: ValueError for no images, for such as are not finite in [0, 1], and for too narrow ones.
     """
-    (h, w), longest = image.shape[2:], max(config.img_size)
     if not (image.isfinite().all() and ((image >= 0) & (image <= 1)).all()):
         raise ValueError("images must be finite and in [0, 1]")
-    if image.numel() == 0 or PATCH * max(h, w) > longest * min(h, w):
-        raise ValueError(
-            f"the network needs images whose shorter side is at least {PATCH} / {longest} of the "
-            f"longer, got {list(image.shape)} (t 3 h w)"
-        )
-    height, width = (round(side * longest / max(h, w)) for side in (h, w))
-    rows, columns = height // PATCH * PATCH, width // PATCH * PATCH
-    rows = rows * 3 // 4 // PATCH * PATCH if height == width else rows
-    method = Image.Resampling.LANCZOS if max(h, w) > longest else Image.Resampling.BICUBIC
-    top, left = (height - rows) // 2, (width - columns) // 2
-    box = (left, top, left + columns, top + rows)
+    if len(image) == 0:
+        raise ValueError(f"the network needs images [t 3 h w], got {list(image.shape)}")
+    h, w = image.shape[2:]
+    height, width, box = _framed(h, w, config)
+    larger = max(h, w) > max(config.img_size)
+    method = Image.Resampling.LANCZOS if larger else Image.Resampling.BICUBIC
     cut = [
         Image.fromarray(one).resize((width, height), method).crop(box) for one in image_bytes(image)
     ]
     pixels = torch.from_numpy(np.stack([np.asarray(one) for one in cut])).permute(0, 3, 1, 2) / 255
-    window = Window(left / width, top / height, columns / width, rows / height)
-    return (2 * pixels - 1).to(image.device), window
+    return (2 * pixels - 1).to(image.device), Window.of(h, w, config)
+
+
+def _framed(h: int, w: int, config: CUT3RConfig) -> tuple[int, int, tuple[int, int, int, int]]:
+    """Height and width that an image is resized to, and the box (left, top, right, bottom) of it
+    that the network sees."""
+    longest = max(config.img_size)
+    if min(h, w) == 0 or PATCH * max(h, w) > longest * min(h, w):
+        raise ValueError(
+            f"the network needs images whose shorter side is at least {PATCH} / {longest} of the "
+            f"longer, got {h} x {w} pixels"
+        )
+    height, width = (round(side * longest / max(h, w)) for side in (h, w))
+    rows, columns = height // PATCH * PATCH, width // PATCH * PATCH
+    rows = rows * 3 // 4 // PATCH * PATCH if height == width else rows
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return height, width, (left, top, left + columns, top + rows)
 
 
 def sampled(
@@ -126,11 +139,8 @@ def taken(
     mode: Literal["nearest", "bilinear"],
 ) -> Float[Tensor, "h w"]:
     """Values of the window's pixels at image points (u, v); NaN outside."""
-    corner, size = (
-        uv.new_tensor([window.left, window.top]),
-        uv.new_tensor([window.width, window.height]),
-    )
-    at = (uv - corner) / size
+    corner = uv.new_tensor([window.left, window.top])
+    at = (uv - corner) / uv.new_tensor([window.width, window.height])
     inside = ((at >= 0) & (at <= 1)).all(-1)
     grid = (2 * at - 1)[None]
     taken = functional.grid_sample(

@@ -21,7 +21,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
-from vmemkit.memory import MemoryConfig, begin, write
+from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
 from vmemkit.scenes import Scene
 from vmemkit.surfels import PointMaps
@@ -236,6 +236,24 @@ def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
     return float(share), float(top)
 
 
+def coverage_ratios(
+    scene: Scene,
+    memory: Memory,
+    targets: Cameras,
+    k: int,
+    choices: Mapping[str, Int[Tensor, " _"]],
+    config: RetrievalConfig | None = None,
+) -> dict[str, float]:
+    """What each choice of views truly shows of the targets, relative to what the oracle's k show."""
+    visible = true_visibility(scene, memory.views.cameras, targets)
+
+    def shown(chosen: Tensor) -> float:
+        return float(visible[chosen].any(0).float().mean())
+
+    top = shown(oracle(scene)(memory, targets, k, config or RetrievalConfig()).chosen)
+    return {label: shown(chosen) / top if top else 1.0 for label, chosen in choices.items()}
+
+
 def race(
     scene: Scene,
     tour: Tour,
@@ -256,12 +274,12 @@ def race(
     ratios: dict[str, list[float]] = {label: [] for label in policies}
     for start in range(tour.back.start, tour.back.stop, m):
         targets = path[start : start + m]
-        visible = true_visibility(scene, memory.views.cameras, targets)
-        best = oracle(scene)(memory, targets, k, RetrievalConfig())
-        top = float(visible[best.chosen].any(0).float().mean())
-        for label, (policy, settings) in policies.items():
-            chosen = retrieve(memory, targets, k, policy, settings).chosen
-            ratios[label].append(float(visible[chosen].any(0).float().mean()) / top)
+        chosen = {
+            label: retrieve(memory, targets, k, policy, settings).chosen
+            for label, (policy, settings) in policies.items()
+        }
+        for label, ratio in coverage_ratios(scene, memory, targets, k, chosen).items():
+            ratios[label].append(ratio)
         new = views[start : start + m]
         memory = write(memory, new, PointMaps.from_depth(new.cameras, new.depth))
     return ratios

@@ -9,7 +9,7 @@ runs as with the published weights, and its error can be told.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import mean, median
 
 import torch
@@ -17,17 +17,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.camera import Cameras, invert, pixel_centres, rays
-from vmemkit.cut3r_input import prepare
-from vmemkit.evaluate import Tour
+from vmemkit.cut3r_input import Window
+from vmemkit.evaluate import Tour, coverage_ratios
 from vmemkit.generation import stream
-from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RPrediction, Head
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruct import Reconstructor, reconstruct
-from vmemkit.retrieval import RetrievalConfig, oracle, retrieve, true_visibility
+from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene
 
 SURE = 5.0  # confidence: enough for PnP
+WALKING = RetrievalConfig(blind="nearest")  # as in `walk`
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Simulated:
         """Errors: ValueError for more images than cameras."""
         if state >= len(self.cameras):
             raise ValueError(f"this network knows {len(self.cameras)} views, and got another")
-        _, window = prepare(torch.zeros(1, 3, *self.size), self.config)
-        camera, (h, w) = window.camera(self.cameras[state]), (image.shape[2], image.shape[3])
+        window, (h, w) = Window.of(*self.size, self.config), (image.shape[2], image.shape[3])
+        camera = window.camera(self.cameras[state])
         depth, rng, by = self._depth(camera, h, w), stream(self.seed, state), self.corruption
         of_view = torch.randn(2, generator=rng)
         depth = depth * (1 + by.noise * torch.randn(depth.shape, generator=rng))
@@ -98,9 +99,7 @@ class Simulated:
 class Verdict:
     error: float  # median over views of the median |depth / true - 1|
     worst: float  # of a view that left surfels
-    coverage: (
-        float  # of the targets on the way back by the retrieved views, relative to the oracle's
-    )
+    coverage: float  # of targets on the way back by what is retrieved, relative to the oracle's
     trusted: float  # share of the views
     surfels: int
 
@@ -132,7 +131,9 @@ def judge(
     for start in range(0, len(path), m):
         views = scene.render(path[start : start + m], *size)
         if start >= tour.back.start:
-            ratios.append(_covered(scene, memory, views.cameras, k, policy))
+            targets = views.cameras
+            chosen = {policy: retrieve(memory, targets, k, policy, WALKING).chosen}
+            ratios += coverage_ratios(scene, memory, targets, k, chosen, WALKING).values()
         blind = views.replace(depth=None, confidence=None)
         made = reconstruct(reconstructor, memory, blind)
         for found, true in zip(made.maps, views.depth, strict=True):
@@ -142,13 +143,3 @@ def judge(
         trusted += [report.trusted for report in made.reports] or [True] * len(views)
         memory = write(memory, blind, made.maps, made.state)
     return Verdict(median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels))
-
-
-def _covered(scene: Scene, memory: Memory, targets: Cameras, k: int, policy: str) -> float:
-    """What the retrieved views truly show of the targets, relative to the best choice."""
-    settings = replace(RetrievalConfig(), blind="nearest")
-    visible = true_visibility(scene, memory.views.cameras, targets)
-    best = oracle(scene)(memory, targets, k, settings).chosen
-    chosen = retrieve(memory, targets, k, policy, settings).chosen
-    top = float(visible[best].any(0).float().mean())
-    return float(visible[chosen].any(0).float().mean()) / top if top else 1.0

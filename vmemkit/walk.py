@@ -105,10 +105,8 @@ def stages(
     clock = time.perf_counter()
     after = write(memory, views, found.maps, found.state)
     passed = lap("write")
-    whole = Step(
-        *(before, targets, retrieval, context, tuple(states), views, found.maps, found.reports),
-        *(after, seconds),
-    )
+    made = (before, targets, retrieval, context, tuple(states), views, found.maps, found.reports)
+    whole = Step(*made, after, seconds)
     yield Stage("write", after, passed, whole)
 
 
