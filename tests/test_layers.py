@@ -15,6 +15,7 @@ FOLDER = Path(vmemkit.__file__).parent
 # From the bottom up: a module may import only from lower rows. Generators and scenes know views,
 # not the memory; only `walk` knows all stages; nothing below the last rows knows plots or terminals.
 LAYERS = (
+    ("spill", "backends"),
     ("structs", "nets", "weight_files", "checkpoint_settings"),
     ("camera", "weights"),
     ("views", "sampling", "registration", "depth_fit"),
@@ -29,7 +30,10 @@ LAYERS = (
         "cut3r_input",
         "align",
     ),
-    ("splat", "cylinder", "trajectory", "navigator", "rooms", "reproject"),
+    ("runs",),
+    ("kernels",),
+    ("native",),
+    ("splat", "sightings", "cylinder", "trajectory", "navigator", "rooms", "reproject"),
     ("houses", "warp", "layout"),
     ("scenes", "association", "rgbd"),
     ("memory", "generate", "training_walks"),

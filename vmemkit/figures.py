@@ -23,10 +23,9 @@ from torch import Tensor
 
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, project
 from vmemkit.depth_fit import DepthFit, FitConfig
-from vmemkit.memory import Memory
+from vmemkit.memory import Memory, read
 from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
 from vmemkit.retrieval import Retrieval
-from vmemkit.splat import splat
 from vmemkit.structs import cat
 from vmemkit.walk import Step
 
@@ -292,7 +291,7 @@ def drawn_from(
     pyramids of `length` world units, the image in front of it filled or not. `rows` are the
     rendering's, whose width / height is `aspect`; `trim` cuts the figure to what is drawn."""
     columns = round(rows * aspect)
-    seen = splat(memory.surfels, camera, rows, columns)
+    seen = read(memory, camera, rows, columns)
     corners, depth = project(camera, wedges(shown, length).reshape(1, -1, 3))
     at = corners.view(-1, 5, 2) * corners.new_tensor([columns, rows]) - 0.5
     ahead = (depth.view(-1, 5) > 0).all(-1)

@@ -20,20 +20,13 @@ from torch import Tensor
 from vmemkit import association
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import Cameras, check
-from vmemkit.splat import SplatConfig
+from vmemkit.runs import RUN, Boxes, boxes_of, near_box, rows_of
+from vmemkit.sightings import Marks, Sightings, pack, unpack
+from vmemkit.spill import Spill
+from vmemkit.splat import Splat, SplatConfig, splat
 from vmemkit.structs import Rows, S, TensorStruct
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
 from vmemkit.views import CODES, Views, seen_through
-
-RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
-
-
-@dataclass(frozen=True, repr=False)
-class Sightings(TensorStruct):
-    """Row s: `surfel[s]` was seen in `view[s]`. Ordered by view."""
-
-    surfel: Int[Tensor, " s"]
-    view: Int[Tensor, " s"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,14 +35,6 @@ class Ends(TensorStruct):
 
     surfels: Int[Tensor, " t"]
     sightings: Int[Tensor, " t"]
-
-
-@dataclass(frozen=True, repr=False)
-class Boxes(TensorStruct):
-    """Axis-aligned bounds of each full run of RUN surfels, as far as a surfel counts."""
-
-    low: Float[Tensor, "c 3"]
-    high: Float[Tensor, "c 3"]
 
 
 @dataclass(frozen=True)
@@ -69,16 +54,20 @@ class Memory:
     config: MemoryConfig
     _views: Rows[Views]
     _surfels: Rows[Surfels]
-    _sightings: Rows[Sightings]
+    _marks: Rows[Marks]  # the sightings, packed
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
     _states: tuple[object, ...] = ()  # of a reconstructor, after each view; shorter: unknown
 
     @classmethod
     def empty(
-        cls, config: MemoryConfig | None = None, device: torch.device | str = "cpu"
+        cls,
+        config: MemoryConfig | None = None,
+        device: torch.device | str = "cpu",
+        spill: Spill | None = None,
     ) -> Memory:
-        """A memory without views; the first write fixes the size of its images."""
+        """A memory without views; the first write fixes the size of its images. With `spill`, views
+        that outgrow its budget are kept on disk."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, device=device)
@@ -87,11 +76,11 @@ class Memory:
         cameras = Cameras(zeros(0, 4, 4), zeros(0, 3, 3))
         return cls(
             config or MemoryConfig(),
-            Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image)),
+            Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image), spill),
             Rows.of(Surfels(zeros(0, 3), zeros(0, 3), zeros(0), zeros(0, 3))),
-            Rows.of(Sightings(ids, ids)),
+            Rows.of(Marks(ids, ids, ids.long())),
             Rows.of(Ends(ids.long(), ids.long())),
-            Rows.of(Boxes(zeros(0, 3), zeros(0, 3))),
+            Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
         )
 
     @classmethod
@@ -102,6 +91,7 @@ class Memory:
         sightings: Sightings,
         ends: Ends,
         config: MemoryConfig | None = None,
+        spill: Spill | None = None,
     ) -> Memory:
         """A memory of existing tables. Errors: ValueError where they contradict each other."""
         for name, counts, total in (
@@ -125,10 +115,14 @@ class Memory:
             raise ValueError(
                 "a sighting names a surfel that did not exist when its view was written"
             )
-        rows = Rows.of(surfels)
-        config = config or MemoryConfig()
-        boxes = _with_boxes(cls.empty(device=views.device)._boxes, rows.value, config.association)
-        return cls(config, Rows.of(views), rows, Rows.of(sightings), Rows.of(ends), boxes)
+        return cls(
+            config or MemoryConfig(),
+            Rows.of(views, spill),
+            Rows.of(surfels),
+            Rows.of(pack(sightings)),
+            Rows.of(ends),
+            Rows.of(boxes_of(surfels)),
+        )
 
     def to(self, device: torch.device | str) -> Memory:
         """The memory on another device."""
@@ -144,8 +138,19 @@ class Memory:
         return self._surfels.value
 
     @property
+    def marks(self) -> Marks:
+        """The sightings as they are kept: a bit each. sightings.py has the questions to them."""
+        return self._marks.value
+
+    @property
     def sightings(self) -> Sightings:
-        return self._sightings.value
+        """The sightings, unpacked: what this takes grows with their number."""
+        return unpack(self.marks)
+
+    @property
+    def boxes(self) -> Boxes:
+        """Bounds of the surfels, run by run."""
+        return self._boxes.value
 
     @property
     def ends(self) -> Ends:
@@ -167,7 +172,7 @@ class Memory:
         return len(self._views)
 
     def __repr__(self) -> str:
-        surfels, sightings = len(self._surfels), len(self._sightings)
+        surfels, sightings = self._counts(len(self))
         return f"Memory(views={len(self)}, surfels={surfels}, sightings={sightings})"
 
     def truncate(self, views: int) -> Memory:
@@ -177,17 +182,23 @@ class Memory:
         """
         if not 0 <= views <= len(self):
             raise ValueError(f"cannot truncate to {views} views: the memory holds {len(self)}")
-        surfels = int(self.ends.surfels[views - 1]) if views else 0
-        sightings = int(self.ends.sightings[views - 1]) if views else 0
+        surfels, _ = self._counts(views)
+        marks = int(torch.searchsorted(self.marks.view, views))
         return dataclasses.replace(
             self,
             _views=self._views.prefix(views),
             _surfels=self._surfels.prefix(surfels),
-            _sightings=self._sightings.prefix(sightings),
+            _marks=self._marks.prefix(marks),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
             _states=self._states[:views],
         )
+
+    def _counts(self, views: int) -> tuple[int, int]:
+        """How many surfels and sightings the first `views` views left."""
+        if views == 0:
+            return 0, 0
+        return int(self.ends.surfels[views - 1]), int(self.ends.sightings[views - 1])
 
     def with_codes(self, views: Views) -> Memory:
         """The same memory with the latents and embeddings of `views`, which are its own views as a
@@ -197,7 +208,7 @@ class Memory:
             raise ValueError(f"need codes of the memory's {len(self)} views, got {len(views)}")
         check_codes(views)
         codes = {name: getattr(views, name) for name in CODES}
-        return dataclasses.replace(self, _views=Rows.of(self.views.replace(**codes)))
+        return dataclasses.replace(self, _views=self._views.replaced(self.views.replace(**codes)))
 
     def fork(self) -> Memory:
         """A branch that shares all that is remembered so far and grows on its own."""
@@ -241,6 +252,16 @@ def write(memory: Memory, views: Views, maps: PointMaps, state: object = None) -
     return dataclasses.replace(memory, _states=(*memory._states, *unknown, state))
 
 
+def read(
+    memory: Memory, cameras: Cameras, height: int, width: int, config: SplatConfig | None = None
+) -> Splat:
+    """What cameras (m,) see of the memory, per pixel of a canvas: its surfels, splatted.
+
+    Errors: ValueError for an empty canvas.
+    """
+    return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
+
+
 def check_codes(views: Views) -> None:
     """Errors: ValueError for latents and embeddings that are no float32 rows, one for each view, of
     finite numbers or NaN (missing)."""
@@ -280,17 +301,18 @@ def _write_one(
     seen, fresh = _associate(memory, new, pixel, maps, view.cameras)
     born, count = new[fresh], len(memory._surfels)
     ids = torch.arange(count, count + len(born), device=memory.device)
-    surfel = torch.cat([seen, ids]).int()
+    surfel = torch.cat([seen, ids])
     surfels = memory._surfels.append(born)
-    sightings = memory._sightings.append(Sightings(surfel, torch.full_like(surfel, len(memory))))
-    ends = Ends(*(torch.tensor([len(rows)], device=memory.device) for rows in (surfels, sightings)))
+    marks = memory._marks.append(pack(Sightings(surfel, torch.full_like(surfel, len(memory)))))
+    sightings = memory._counts(len(memory))[1] + len(surfel)
+    ends = Ends(*torch.tensor([[len(surfels)], [sightings]], device=memory.device))
     return dataclasses.replace(
         memory,
         _views=_with_view(memory._views, view),
         _surfels=surfels,
-        _sightings=sightings,
+        _marks=marks,
         _ends=memory._ends.append(ends),
-        _boxes=_with_boxes(memory._boxes, surfels.value, memory.config.association),
+        _boxes=memory._boxes.append(boxes_of(surfels.value[len(memory._boxes) * RUN :])),
     )
 
 
@@ -303,9 +325,10 @@ def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
         if has is None and had is not None:
             new_codes[name] = had.new_full((1, *had.shape[1:]), torch.nan)
         elif has is not None and (had is None or had.shape[1:] != has.shape[1:]):
-            old_codes[name] = has.new_full((len(old), *has.shape[1:]), torch.nan)
+            missing = has.new_full((1, *has.shape[1:]), torch.nan)
+            old_codes[name] = missing.expand(len(old), *has.shape[1:])
     if old_codes and len(old):
-        rows = Rows.of(old.replace(**old_codes))
+        rows = rows.replaced(old.replace(**old_codes))
     return rows.append(view.replace(**new_codes) if new_codes else view)
 
 
@@ -326,25 +349,13 @@ def _associate(
 
 
 def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Tensor, " s"]:
-    """Surfels in runs whose box meets the box of `points`, ascending; the unboxed tail always."""
-    total, boxes = len(memory._surfels), memory._boxes.value
-    tail = torch.arange(len(boxes) * RUN, total, device=memory.device)
+    """Surfels that may lie within `margin` of the box of `points`, or reach into it; ascending."""
+    total, boxes = len(memory._surfels), memory.boxes
     if len(points) == 0 or len(boxes) == 0:
-        return tail
+        return torch.arange(len(boxes) * RUN, total, device=memory.device)
     low, high = points.amin(0) - margin, points.amax(0) + margin
-    meets = ((boxes.low <= high) & (boxes.high >= low)).all(-1).nonzero()
-    return torch.cat([(meets * RUN + torch.arange(RUN, device=memory.device)).flatten(), tail])
-
-
-def _with_boxes(boxes: Rows[Boxes], surfels: Surfels, config: AssociationConfig) -> Rows[Boxes]:
-    """The boxes with those of newly completed runs appended."""
-    start, stop = len(boxes), len(surfels) // RUN
-    if stop == start:
-        return boxes
-    runs = surfels[start * RUN : stop * RUN]
-    reach = max(config.distance, SplatConfig.scale) * runs.radius[:, None]
-    low, high = runs.position - reach, runs.position + reach
-    return boxes.append(Boxes(low.view(-1, RUN, 3).amin(1), high.view(-1, RUN, 3).amax(1)))
+    reach = max(memory.config.association.distance, SplatConfig.scale)
+    return rows_of(near_box(total, boxes, low, high, reach), total)
 
 
 def _plain(struct: S) -> S:

@@ -15,6 +15,7 @@ from torch import Tensor
 from vmemkit.memory import Memory
 from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.retrieval import Retrieval
+from vmemkit.sightings import sighting_counts
 from vmemkit.votes import pixels_per_surfel
 
 # What each mode says, for legends.
@@ -50,8 +51,8 @@ def surfel_colors(
         return 0.5 + 0.5 * surfels.normal
     if mode == "newest view":
         newest = torch.zeros(len(surfels), dtype=torch.long, device=memory.device)
-        view, surfel = memory.sightings.view.long(), memory.sightings.surfel.long()
-        newest.scatter_reduce_(0, surfel, view, "amax")
+        seen = memory.sightings
+        newest.scatter_reduce_(0, seen.surfel.long(), seen.view.long(), "amax")
         return _shaded(view_colors(len(memory)).to(memory.device)[newest], memory)
     if mode == "sightings":
         return _shaded(amounts(_sightings(memory)), memory)
@@ -105,7 +106,7 @@ def _shaded(colors: Float[Tensor, "n 3"], memory: Memory) -> Float[Tensor, "n 3"
 
 
 def _sightings(memory: Memory) -> Float[Tensor, " n"]:
-    return torch.bincount(memory.sightings.surfel, minlength=len(memory.surfels)).float()
+    return sighting_counts(memory.marks, len(memory.surfels)).float()
 
 
 def _looked_at(memory: Memory, retrieval: Retrieval) -> Float[Tensor, " n"]:

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.camera import Cameras
-from vmemkit.memory import Memory
+from vmemkit.memory import Memory, read
 from vmemkit.retrieval import Retrieval
-from vmemkit.splat import Splat, splat
+from vmemkit.sightings import surfels_of
+from vmemkit.splat import Splat
 
 PALE, DARK = 0.84, 0.13  # grey levels: seen by no chosen view | never seen
 # View colours: OKLCh hue and lightness advance by shares of their ranges that a search found to keep
@@ -56,7 +57,7 @@ def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
 def seen_by(memory: Memory, retrieval: Retrieval, view: int) -> Bool[Tensor, "m h w"]:
     """The query cameras' pixels whose surfel a view saw, whatever the others saw."""
     saw = torch.zeros(len(memory.surfels) + 1, dtype=torch.bool, device=memory.device)
-    saw[memory.sightings.surfel[memory.sightings.view == view].long()] = True
+    saw[surfels_of(memory.marks, view)] = True
     return saw[_surfel_or_last(memory, retrieval)]
 
 
@@ -72,11 +73,10 @@ def explained(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k"]:
 
 def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
     """Per surfel the place among `views` of the first that saw it; k where none of them did."""
-    place = torch.full((len(memory),), len(views), device=memory.device)
-    place[views] = torch.arange(len(views), device=memory.device)
     first = torch.full((len(memory.surfels),), len(views), device=memory.device)
-    sightings = memory.sightings
-    return first.scatter_reduce_(0, sightings.surfel.long(), place[sightings.view.long()], "amin")
+    for place, view in reversed(list(enumerate(views.tolist()))):
+        first[surfels_of(memory.marks, view)] = place
+    return first
 
 
 def ray_colors(
@@ -92,7 +92,7 @@ def ray_colors(
 def look(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Splat:
     """What the cameras (m,) see of the memory, in the format of its images."""
     height, width = memory.views.image.shape[2:]
-    return splat(memory.surfels, cameras, rows, max(1, round(rows * width / height)))
+    return read(memory, cameras, rows, max(1, round(rows * width / height)))
 
 
 def recalled(memory: Memory, cameras: Cameras, rows: int = MAP_ROWS) -> Float[Tensor, "m 3 h w"]:

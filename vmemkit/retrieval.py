@@ -32,8 +32,9 @@ from vmemkit.camera import (
     rays,
     unproject,
 )
-from vmemkit.memory import Memory
-from vmemkit.splat import Splat, SplatConfig, splat
+from vmemkit.memory import Memory, read
+from vmemkit.sightings import sighting_counts, sightings_of
+from vmemkit.splat import Splat, SplatConfig
 from vmemkit.votes import (
     best_cover,
     count_votes,
@@ -160,8 +161,7 @@ def surfel_votes(memory: Memory, targets: Cameras, k: int, config: RetrievalConf
         return _blind("surfel_votes", memory, query, k, config)
     pixels = pixels_per_surfel(memory, seen)
     if config.vote == "shared":
-        sightings = torch.bincount(memory.sightings.surfel, minlength=len(pixels))
-        pixels = pixels / sightings.clamp(min=1)
+        pixels = pixels / sighting_counts(memory.marks, len(pixels)).clamp(min=1)
     votes = count_votes(memory, pixels)
     field_of_view = 2 * math.atan(0.5 / float(query.K[0, 0, 0]))
     if config.suppression == "soft":
@@ -186,8 +186,7 @@ def coverage(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
     if not (seen.surfel >= 0).any():
         return _blind("coverage", memory, query, k, config)
     pixels = pixels_per_surfel(memory, seen)
-    entry = (pixels > 0)[memory.sightings.surfel.long()].nonzero()[:, 0]
-    surfel, view = memory.sightings.surfel[entry].long(), memory.sightings.view[entry].long()
+    surfel, view = sightings_of(memory.marks, pixels > 0)
     quality = 1 - config.sharpness + config.sharpness * sharpness(memory, query, seen, surfel, view)
     quality = torch.where(memory.views.given[view], quality, config.generated * quality)
     chosen = best_cover(surfel, view, quality, pixels, distance, k)
@@ -207,9 +206,8 @@ def released(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) 
     query = targets[-1:]
     wide = torch.diag(query.K.new_tensor([0.65, 0.65, 1.0])) @ query.K
     wide[:, :2, 2] = wide.new_tensor([256.5 / 512, 144.5 / 288])  # pixel (256, 144), its centre
-    canvas = splat(
-        memory.surfels, Cameras(query.world_from_cam, wide), 288, 512, SplatConfig.released()
-    )
+    camera = Cameras(query.world_from_cam, wide)
+    canvas = read(memory, camera, 288, 512, SplatConfig.released())
     distance = _distance(memory, query)
     if not (canvas.surfel >= 0).any():
         return _blind("released", memory, query, k, config)
@@ -316,7 +314,7 @@ def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:
 
 
 def _look(memory: Memory, query: Cameras, config: RetrievalConfig) -> Splat:
-    return splat(memory.surfels, query, config.rows, _columns(query, config.rows), config.splat)
+    return read(memory, query, config.rows, _columns(query, config.rows), config.splat)
 
 
 def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalConfig) -> Retrieval:

@@ -24,11 +24,11 @@ from torch import Tensor
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
 from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, project
 from vmemkit.figures import EMPHASIS, INK, LUMA, WEDGE, Picture, drawn_from, wedges
-from vmemkit.memory import Memory
+from vmemkit.memory import Memory, read
 from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import Retrieval
-from vmemkit.splat import splat
+from vmemkit.sightings import surfels_of, views_of
 from vmemkit.structs import cat
 
 CAP = 200_000  # surfels that are drawn; of more, a sample
@@ -257,7 +257,7 @@ class Scene3D(ipywidgets.VBox):
 
     def pick(self, surfel: int = -1, view: int = -1) -> None:
         """Light the views that saw a surfel, or the surfels that a view saw; -1 for none."""
-        saw = self.memory.sightings.view[self.memory.sightings.surfel == surfel].tolist()
+        saw = views_of(self.memory.marks, surfel).tolist() if surfel >= 0 else []
         self._mark.visible = surfel >= 0
         if surfel >= 0:
             self._mark.position = self.memory.surfels.position[surfel].tolist()
@@ -353,7 +353,7 @@ def _surfel_at(
     if len(memory.surfels) == 0:
         return -1, math.inf
     camera = cameras(_pose(eye, point)[None], intrinsics(HAIR)).to(memory.device)
-    seen = splat(memory.surfels, camera, 1, 1)
+    seen = read(memory, camera, 1, 1)
     surfel = int(seen.surfel)
     return surfel, float(seen.depth) if surfel >= 0 else math.inf
 
@@ -401,7 +401,7 @@ def _about(memory: Memory, surfel: int, view: int, saw: list[int]) -> str:
         return f"Surfel {surfel}: written by view {saw[0]}, seen by {names}."
     if view >= 0:
         kind = "given" if memory.views.given[view] else "generated"
-        count = int((memory.sightings.view == view).sum())
+        count = len(surfels_of(memory.marks, view))
         return f"View {chip(view)}, {kind}: saw {count:,} surfels."
     return "Click on a surfel or a camera: who saw it, what did it see?"
 

@@ -19,7 +19,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vmemkit import native
+from vmemkit.backends import backend
 from vmemkit.camera import Cameras
+from vmemkit.runs import Boxes
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import Surfels
 
@@ -58,16 +61,22 @@ def splat(
     width: int,
     config: SplatConfig | None = None,
     accept: Accept | None = None,
+    boxes: Boxes | None = None,
 ) -> Splat:
     """Render surfel indices into cameras (m,). Back faces and what is nearer than `near` are not
     drawn, nor hits that `accept` refuses: it is called with surfel ids and pixel ids,
-    (camera * height + row) * width + column, and returns which count.
+    (camera * height + row) * width + column, and returns which count. `boxes` of the surfels let
+    the kernels skip what is out of sight; they change no result.
 
     Errors: ValueError for an empty canvas.
     """
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, pixels = config or SplatConfig(), height * width
+    if backend(surfels.device) == "numba" and accept is None and not config.polygon:
+        lenses = [_lens(cameras[i : i + 1], height, width) for i in range(len(cameras))]
+        limits = config.scale, config.near, config.far
+        return Splat(*native.discs(surfels, cameras, lenses, (height, width), limits, boxes))
     hits = _polygon_hits if config.polygon else _disc_hits
     canvases = []
     for i in range(len(cameras)):
@@ -91,36 +100,62 @@ def _disc_hits(
     surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
 ) -> tuple[Float[Tensor, " n"], Hits]:
     """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
-    rotation, eye = camera.rotation[0], camera.position[0]
-    size = camera.K.new_tensor([width, height])
-    focal = camera.K[0].diagonal()[:2] * size
-    centre = camera.K[0, :2, 2] * size - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
-    q, n, r = (surfels.position - eye) @ rotation, surfels.normal @ rotation, surfels.radius
-    r = r * config.scale
-    c = (n * q).sum(-1)
+    rotation, eye, focal, centre = _lens(camera, height, width)
+    q, n = _turned(surfels.position - eye, rotation), _turned(surfels.normal, rotation)
+    r = surfels.radius * config.scale
+    c = n[0] * q[0] + n[1] * q[1] + n[2] * q[2]
     # 1. Bounding boxes in pixels: the disc reaches r sqrt(1 - n_k^2) along axis k.
-    reach = r[:, None] * (1 - n * n).clamp(min=0).sqrt()
-    near, far = (q[:, 2] - reach[:, 2]).clamp(min=config.near), q[:, 2] + reach[:, 2]
-    low, high = q[:, :2] - reach[:, :2], q[:, :2] + reach[:, :2]
-    low = torch.where(low < 0, low / near[:, None], low / far[:, None])
-    high = torch.where(high > 0, high / near[:, None], high / far[:, None])
-    drawn = (c > 0) & (q[:, 2] > 0) & (far > config.near) & (q[:, 2] < config.far)
-    boxes = _Boxes.of(low * focal + centre, high * focal + centre, drawn, height, width)
-    middle = q[:, :2] / q[:, 2:] * focal + centre
+    reach = [r * _root((1 - nk * nk).clamp(min=0)) for nk in n]
+    near, far = (q[2] - reach[2]).clamp(min=config.near), q[2] + reach[2]
+    drawn = (c > 0) & (q[2] > 0) & (far > config.near) & (q[2] < config.far)
+    borders, middle = [], []
+    for k in range(2):
+        low, high = q[k] - reach[k], q[k] + reach[k]
+        low = torch.where(low < 0, low / near, low / far) * focal[k] + centre[k]
+        high = torch.where(high > 0, high / near, high / far) * focal[k] + centre[k]
+        borders.append((low, high))
+        middle.append(q[k] / q[2] * focal[k] + centre[k])
+    low, high = (torch.stack(border, -1) for border in zip(*borders, strict=True))
+    boxes = _Boxes.of(low, high, drawn, height, width)
+    inverse = 1 / focal
 
     def batches() -> Hits:
         # 2. Rays that meet a disc, and where.
         for s, row, column in boxes.fragments():
-            du, dv = (column - middle[s, 0]) / focal[0], (row - middle[s, 1]) / focal[1]
-            nd, cs, qs = n[s, 0] * du + n[s, 1] * dv, c[s], q[s]
-            facing = cs / qs[:, 2] + nd
-            dx, dy, dz = cs * du - nd * qs[:, 0], cs * dv - nd * qs[:, 1], nd * qs[:, 2]
+            du, dv = (column - middle[0][s]) * inverse[0], (row - middle[1][s]) * inverse[1]
+            nd, cs = n[0][s] * du + n[1][s] * dv, c[s]
+            facing = cs / q[2][s] + nd
+            dx, dy, dz = cs * du - nd * q[0][s], cs * dv - nd * q[1][s], nd * q[2][s]
             depth = cs / facing
             inside = dx * dx + dy * dy + dz * dz <= (r[s] * facing) ** 2
             inside &= (facing > 0) & (depth > config.near)
             yield s[inside], (row * width + column)[inside], depth[inside]
 
-    return c / q.norm(dim=-1).clamp(min=1e-12), batches()
+    distance = _root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
+    return c / distance.clamp(min=1e-12), batches()
+
+
+def _lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
+    """world_from_cam rotation, eye, focal and centre of a camera over a canvas:
+    column = focal[0] * x / z + centre[0], whole at pixel centres."""
+    size = camera.K.new_tensor([width, height])
+    focal = camera.K[0].diagonal()[:2] * size
+    centre = camera.K[0, :2, 2] * size - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
+    return [camera.rotation[0], camera.position[0], focal, centre]
+
+
+def _turned(
+    vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
+) -> list[Float[Tensor, " n"]]:
+    """World vectors in camera axes, a column each. Not a matrix product: those sum in an order of
+    their own, and the kernels could not equal them to the bit."""
+    x, y, z = vectors.unbind(-1)
+    return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]
+
+
+def _root(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The root rounded as IEEE 754 wants it, which torch's in float32 is not on every machine."""
+    return x.double().sqrt().float()
 
 
 def _polygon_hits(

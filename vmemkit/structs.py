@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from vmemkit.spill import Spill, SpillFiles
+
 S = TypeVar("S", bound="TensorStruct")
 
 
@@ -93,51 +95,111 @@ def unflatten(like: S, leaves: dict[str, Tensor]) -> S:
     return build(like, "")  # type: ignore[return-value]
 
 
+@dataclasses.dataclass
+class _Store:
+    """What all values on one buffer share."""
+
+    used: int  # rows of the buffer that belong to some value
+    spill: Spill | None = None
+    files: SpillFiles | None = None  # where the buffer lies, if not in memory
+
+
 class Rows(Generic[S]):
     """Append-only rows of one struct: a value that shares its storage with what it grew from.
 
-    The buffer doubles when full, so appending n rows costs O(n). All values on one buffer agree on
-    the rows they share; only the value that ends where the buffer's used part ends may grow in
-    place, any other (a truncated or forked one) copies its rows first. No value ever changes.
+    A full buffer grows by half, so appending n rows costs O(n) and at most a third of what is
+    allocated is empty. All values on one buffer agree on the rows they share; only the value that
+    ends where the buffer's used part ends may grow in place, any other (a truncated or forked one)
+    copies its rows first. No value ever changes.
+    With a `Spill`, a buffer that outgrows its share of the budget moves to files. Those grow in
+    place, and each append gives back the memory that older rows took when they were read.
     """
 
-    def __init__(self, buffer: S, length: int, used: list[int]) -> None:
-        self._buffer, self._length, self._used = buffer, length, used
+    def __init__(self, buffer: S, length: int, store: _Store) -> None:
+        self._buffer, self._length, self._store = buffer, length, store
 
     @classmethod
-    def of(cls, rows: S) -> Rows[S]:
-        """Rows that start as a copy of `rows`."""
-        return cls(rows.map(torch.clone), len(rows), [len(rows)])
+    def of(cls, rows: S, spill: Spill | None = None) -> Rows[S]:
+        """Rows that start as a copy of `rows`; without `spill` they stay in memory.
+
+        Errors: ValueError for rows to be spilled that are not on the CPU, and for a full disk.
+        """
+        return cls(rows, 0, _Store(0, spill)).replaced(rows)
 
     @property
     def value(self) -> S:
         """All rows, as views of the shared buffer: not to be written into."""
         return self._buffer[: self._length]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory allocated for the buffer."""
+        return 0 if self._store.files else sum(x.nbytes for x in self._buffer.leaves().values())
+
+    @property
+    def spilled(self) -> int:
+        """Bytes of the buffer's rows on disk."""
+        return self._store.files.row_bytes * self._store.used if self._store.files else 0
+
     def __len__(self) -> int:
         return self._length
 
     def prefix(self, length: int) -> Rows[S]:
         """The first `length` rows, in O(1)."""
-        return Rows(self._buffer, length, self._used)
+        return Rows(self._buffer, length, self._store)
 
     def append(self, rows: S) -> Rows[S]:
-        """These rows followed by `rows`; the first rows of all fix the shapes."""
+        """These rows followed by `rows`; the first rows of all fix the shapes. Errors: as `of`."""
         if self._length == 0:
-            return Rows.of(rows)
+            return Rows.of(rows, self._store.spill)
         end = self._length + len(rows)
-        if self._used[0] != self._length or end > len(self._buffer):
-            return self._copied(capacity=max(2 * self._length, end)).append(rows)
-        new = rows.leaves()
-        for name, buffer in self._buffer.leaves().items():
-            buffer[self._length : end] = new[name]
-        self._used[0] = end
-        return Rows(self._buffer, end, self._used)
+        capacity = max(self._length + self._length // 2, end)
+        if self._store.used != self._length:
+            return self.replaced(self.value, capacity)._written(rows)
+        if end > len(self._buffer):
+            return self._extended(capacity)._written(rows)
+        return self._written(rows)
 
-    def _copied(self, capacity: int) -> Rows[S]:
-        def copy(rows: Tensor) -> Tensor:
-            buffer = rows.new_empty((capacity, *rows.shape[1:]))
-            buffer[: self._length] = rows
+    def replaced(self, rows: S, capacity: int = 0) -> Rows[S]:
+        """A copy of `rows` on storage of its own, spilled where these would be.
+
+        `rows` may show parts of these rows: what they take of memory while they are read is given
+        back. Errors: as `of`.
+        """
+        spill, capacity = self._store.spill, max(capacity, len(rows))
+        columns = rows.leaves()
+
+        def copied(column: Tensor) -> Tensor:
+            if capacity == len(column):
+                return column.clone()
+            buffer = column.new_empty((capacity, *column.shape[1:]))
+            buffer[: len(column)] = column
             return buffer
 
-        return Rows(self.value.map(copy), self._length, [self._length])
+        if spill is None or capacity <= spill.rows(columns.values()):
+            return Rows(rows.map(copied), len(rows), _Store(len(rows), spill))
+        files, step = SpillFiles(spill, columns), spill.rows(columns.values())
+        copy = Rows(unflatten(rows, files.tensors(capacity)), 0, _Store(0, spill, files))
+        for start in range(0, len(rows), step):
+            copy = copy._written(rows[start : start + step])
+            if self._store.files:
+                self._store.files.drop(start + step)
+        return copy
+
+    def _extended(self, capacity: int) -> Rows[S]:
+        """The same rows with room for more behind them: files grow, memory is copied."""
+        files = self._store.files
+        if files is None:
+            return self.replaced(self.value, capacity)
+        return Rows(unflatten(self._buffer, files.tensors(capacity)), self._length, self._store)
+
+    def _written(self, rows: S) -> Rows[S]:
+        """These rows followed by `rows`, for which there is room."""
+        end, new, store = self._length + len(rows), rows.leaves(), self._store
+        if store.files is None:
+            for name, buffer in self._buffer.leaves().items():
+                buffer[self._length : end] = new[name]
+        else:
+            store.files.write(self._length, new, len(rows))
+        store.used = end
+        return Rows(self._buffer, end, store)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vmemkit import sightings
 from vmemkit.camera import Cameras, pose_distance
 from vmemkit.memory import Memory
 from vmemkit.splat import Splat
@@ -21,15 +22,14 @@ EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two 
 
 def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
     """How many pixels of all query cameras each surfel of the memory won."""
-    ids = seen.surfel[seen.surfel >= 0]
-    return torch.bincount(ids, minlength=len(memory.surfels)).float()
+    ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
+    count = torch.zeros(len(memory.surfels) + 1, device=ids.device)
+    return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
 
 
 def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw."""
-    sightings = memory.sightings
-    votes = torch.zeros(len(memory), device=memory.device)
-    return votes.index_add_(0, sightings.view, weight[sightings.surfel.long()])
+    return sightings.votes(memory.marks, weight, len(memory))
 
 
 def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
@@ -41,7 +41,7 @@ def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
     # The first pixel of a view counts twice: the code sets the vote, then adds to it.
     none, place = len(ids), torch.arange(len(ids), device=ids.device)
     first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
-    view, surfel = memory.sightings.view.long(), memory.sightings.surfel.long()
+    surfel, view = sightings.sightings_of(memory.marks, first < none)
     of_view = torch.full((len(memory),), none, device=ids.device)
     of_view.scatter_reduce_(0, view, first[surfel], "amin")
     return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]

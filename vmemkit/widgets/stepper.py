@@ -202,7 +202,7 @@ class StepThrough(ipywidgets.VBox):
         colors[: len(before.surfels)] *= OLD
         image = mosaic(painted(after, seen, DARK, colors))
         new = len(after.surfels) - len(before.surfels)
-        again = len(after.sightings) - len(before.sightings) - new
+        again = int(after.ends.sightings[-1] - before.ends.sightings[-1]) - new
         says = f"{new:,} new surfels, {again:,} sightings of old ones"
         self.panels["write"].shows(
             image,

@@ -1,0 +1,75 @@
+"""Which implementation runs a stage: torch, numba or triton.
+
+The torch code is the readable reference and runs everywhere. On a CPU numba's compiled kernels
+(kernels.py) do the same, to the bit; on CUDA the Triton kernels (kernels_triton.py) do. A stage asks
+`backend(device)` and takes its own torch code where neither is installed or `use("torch")` says so.
+Nothing is compiled before it is first needed; numba keeps what it compiled on disk.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+Backend = Literal["torch", "numba", "triton"]
+NATIVE: dict[str, Backend] = {"cpu": "numba", "cuda": "triton"}  # what is fastest on a device
+MAX_THREADS = 8  # every thread of a read has a depth buffer of its own, which must be merged
+
+_wanted: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("wanted", default=None)
+
+
+def backend(device: torch.device | str) -> Backend:
+    """What the stages run on that device: here, now."""
+    native = NATIVE.get(torch.device(device).type, "torch")
+    wanted = _wanted.get()
+    if wanted in (None, native):
+        return native if wanted or installed(native) else "torch"
+    return "torch"
+
+
+@contextmanager
+def use(name: Backend) -> Iterator[None]:
+    """Within the `with`, in this thread: that implementation on the devices it is for, and the
+    torch reference on all others. `use("torch")` compares with the reference, or debugs it.
+
+    Errors: ValueError for an unknown name, and for a library that is not installed.
+    """
+    if name not in ("torch", *NATIVE.values()):
+        raise ValueError(f"unknown backend {name!r}: choose from torch, numba, triton")
+    if not installed(name):
+        raise ValueError(f"{name} is not installed: pip install {name}")
+    token = _wanted.set(name)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+@cache
+def installed(name: str) -> bool:
+    """Is the library there? It is not imported."""
+    return find_spec(name) is not None
+
+
+def threads() -> int:
+    """How many threads a kernel may use: as many as torch (`torch.set_num_threads`), at most 8."""
+    return max(1, min(torch.get_num_threads(), MAX_THREADS))
+
+
+def in_parallel(tasks: Sequence[Callable[[], object]]) -> None:
+    """Run kernels, which release Python's lock, side by side; the first error is raised."""
+    if len(tasks) == 1 or threads() == 1:
+        for task in tasks:
+            task()
+        return
+    # A pool of its own: threads that outlive the call would be lost in forked processes.
+    with ThreadPoolExecutor(threads()) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
