@@ -21,9 +21,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras, project
-from vmemkit.splat import splat
-from vmemkit.surfels import Surfels
+from vmemkit import native, splat
+from vmemkit.backends import backend
+from vmemkit.camera import Cameras
+from vmemkit.runs import RUN, Boxes, rows_of, runs_that, showing, touching
+from vmemkit.splat import SplatConfig
+from vmemkit.surfels import Surfels, dot
 
 PAIRS = 1 << 24  # distances per batch in the radius search: bounds its memory to 64 MB
 
@@ -48,22 +51,37 @@ def by_projection(
     camera: Cameras,
     old: Surfels,
     config: AssociationConfig,
+    boxes: Boxes | None = None,
 ) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
     """(old surfels that the view sees, ascending; mask of new surfels that nothing explains).
 
     `pixel` is where each new surfel lies on the view's surfel grid of (rows, columns) `grid`;
-    `camera` (1,) is the view's.
+    `camera` (1,) is the view's. `boxes` of the old surfels save looking at those out of reach.
     """
     if len(new) == 0:
         return pixel, pixel.bool()
     height, width = grid
+    runs = _in_reach(new, camera, old, config, boxes)
+    lens = splat.lens(camera, height, width)
+    if backend(old.device) == "numba":
+        discs, limits = SplatConfig(), (config.distance, config.normal_cosine)
+        seen, hit = native.seen_again(
+            *((new.position, new.normal, new.radius), pixel, grid),
+            *((old.position, old.normal, old.radius), runs, lens),
+            (discs.scale, discs.near, discs.far, *limits),
+        )
+        return seen, hit < 0
+    rows = rows_of(runs, len(old))
+    old = old[rows]
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Centres of old surfels that land on the new surface.
-    uv, depth = project(camera[0], old.position)
-    column, row = (uv[:, 0] * width).floor(), (uv[:, 1] * height).floor()
-    inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    inside &= ((old.position - camera.position[0]) * old.normal).sum(-1) > 0
+    rotation, eye, focal, centre = lens
+    q, n = splat.turned(old.position - eye, rotation), splat.turned(old.normal, rotation)
+    column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
+    row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
+    inside = (q[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    inside &= n[0] * q[0] + n[1] * q[1] + n[2] * q[2] > 0
     ids = inside.nonzero()[:, 0]
     match = at_pixel[(row[ids] * width + column[ids]).long()]
     ids, match = ids[match >= 0], match[match >= 0]
@@ -74,15 +92,28 @@ def by_projection(
         match = at_pixel[at]
         return (match >= 0) & _same_surface(old[ids], new[match], config)
 
-    hit = splat(old, camera, height, width, accept=accept).surfel.flatten()[pixel]
-    return torch.unique(torch.cat([centred, hit[hit >= 0]])), hit < 0
+    hit = splat.splat(old, camera, height, width, accept=accept).surfel.flatten()[pixel]
+    return rows[torch.unique(torch.cat([centred, hit[hit >= 0]]))], hit < 0
+
+
+def _in_reach(
+    new: Surfels, camera: Cameras, old: Surfels, config: AssociationConfig, boxes: Boxes | None
+) -> Int[Tensor, " r"]:
+    """Runs of old surfels of which some may lie on the new surface, in the camera's sight."""
+    if boxes is None:
+        return torch.arange(-(-len(old) // RUN), device=old.device)
+    discs, margin = SplatConfig(), config.distance * new.radius.amax()
+    low, high = new.position.amin(0) - margin, new.position.amax(0) + margin
+    meets = touching(boxes, low, high, max(config.distance, discs.scale))
+    meets &= showing(boxes, camera, discs.scale, discs.near, discs.far)
+    return runs_that(meets, len(old))
 
 
 def _same_surface(plane: Surfels, point: Surfels, config: AssociationConfig) -> Bool[Tensor, " n"]:
     """Does each point lie on its plane, with a like normal?"""
-    off = ((point.position - plane.position) * plane.normal).sum(-1).abs()
+    off = dot(point.position - plane.position, plane.normal).abs()
     limit = config.distance * torch.maximum(plane.radius, point.radius)
-    return (off <= limit) & ((plane.normal * point.normal).sum(-1) > config.normal_cosine)
+    return (off <= limit) & (dot(plane.normal, point.normal) > config.normal_cosine)
 
 
 def by_radius(

@@ -19,12 +19,13 @@ from numba import njit
 from vmemkit.runs import RUN
 
 F32, I32 = np.float32, np.int32
-ZERO, ONE = F32(0), F32(1)
+ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 BIT = np.uint64(1)
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # of bits; any six in a row are different
 PLACES = np.zeros(64, np.int64)
 for place in range(64):
     PLACES[((int(SEQUENCE) << place) & (2**64 - 1)) >> 58] = place
+TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
 LANES = 8  # pixels that are drawn at once; rows of depth buffers are that much longer than needed
 
 
@@ -40,21 +41,19 @@ def inlined(function: Callable) -> Callable:
 
 
 @compiled
-def draw_discs(
-    position, normal, radius, runs, rotation, eye, focal, centre, limits, depth, surfel, cosine
-) -> None:
+def draw_discs(surfels, runs, lens, limits, depth, surfel, cosine) -> None:
     """The nearest disc per pixel, of the surfels of `runs` (ascending), into `depth` (inf where
     none), `surfel` and `cosine` [h w + LANES]. The formulas are those of splat._disc_hits."""
+    (position, normal, radius), focal = surfels, lens[2]
     h, padded = depth.shape
-    w = padded - LANES
-    places = np.arange(padded).astype(F32)
+    w, places = padded - LANES, np.arange(padded).astype(F32)
     inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
-        measure_discs(p, n, r, rotation, eye, focal, centre, limits, w, h, disc, box)
+        measure_discs(p, n, r, lens, limits, w, h, disc, box)
         for i in range(stop - start):
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             if last < first:
@@ -85,12 +84,100 @@ def draw_discs(
                     c_row[j] = seen if take else c_row[j]
 
 
+@compiled
+def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
+    """The nearest disc per pixel of those on the same surface as what `planes` [7 h w + LANES] hold
+    there: a new surfel's position, normal, radius. Those whose centre lands on such a surface are
+    flagged in `seen`. The formulas are those of association.by_projection."""
+    (position, normal, radius), focal = surfels, lens[2]
+    h, padded = depth.shape
+    w, places = padded - LANES, np.arange(padded).astype(F32)
+    inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
+    distance, like = limits[3], limits[4]
+    disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
+    for k in range(runs.shape[0]):
+        start = runs[k] * RUN
+        stop = min(start + RUN, position.shape[0])
+        p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
+        measure_discs(p, n, r, lens, limits, w, h, disc, box)
+        for i in range(stop - start):
+            c, q2 = disc[0, i], disc[7, i]
+            if not (c > ZERO and q2 > ZERO):
+                continue
+            x, y, z, nx, ny, nz, size = p[i, 0], p[i, 1], p[i, 2], n[i, 0], n[i, 1], n[i, 2], r[i]
+            middle0, middle1 = disc[8, i], disc[9, i]
+            u, v = math.floor(middle0 + HALF), math.floor(middle1 + HALF)
+            if u >= ZERO and u < F32(w) and v >= ZERO and v < F32(h):
+                at = planes[:, int(v), int(u)]
+                seen[k * RUN + i] = on_surface(at, x, y, z, nx, ny, nz, size, distance, like)
+            first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
+            if last < first:
+                continue
+            plane, reach, n0, n1 = disc[1, i], disc[2, i], disc[3, i], disc[4, i]
+            q0, q1 = disc[5, i], disc[6, i]
+            who, edge = I32(start + i), F32(last)
+            stop_at = first + ((last - first) // LANES + 1) * LANES
+            place = places[first:stop_at]
+            for row in range(top, bottom + 1):
+                dv = (F32(row) - middle1) * inverse1
+                n1dv, cdv = n1 * dv, c * dv
+                d_row, s_row = depth[row, first:stop_at], surfel[row, first:stop_at]
+                held = planes[:, row, first:stop_at]
+                for j in range(place.shape[0]):
+                    du = (place[j] - middle0) * inverse0
+                    nd = n0 * du + n1dv
+                    facing = plane + nd
+                    dx, dy, dz = c * du - nd * q0, cdv - nd * q1, nd * q2
+                    rim = reach * facing
+                    d, old = c / facing, d_row[j]
+                    off = (held[0, j] - x) * nx + (held[1, j] - y) * ny + (held[2, j] - z) * nz
+                    alike = nx * held[3, j] + ny * held[4, j] + nz * held[5, j] > like
+                    take = (dx * dx + dy * dy + dz * dz <= rim * rim) & (facing > ZERO) & alike
+                    take &= abs(off) <= distance * max(size, held[6, j])
+                    take &= (d > near) & (d < old) & (place[j] <= edge)
+                    d_row[j] = d if take else old
+                    s_row[j] = who if take else s_row[j]
+
+
 @inlined
-def measure_discs(
-    position, normal, radius, rotation, eye, focal, centre, limits, w, h, disc, box
-) -> None:
+def on_surface(at, x, y, z, nx, ny, nz, size, distance, like) -> bool:
+    """Does a surfel's centre lie on that of position, normal and radius `at` [7]?"""
+    off = (x - at[0]) * at[3] + (y - at[1]) * at[4] + (z - at[2]) * at[5]
+    alike = at[3] * nx + at[4] * ny + at[5] * nz > like
+    return (abs(off) <= distance * max(at[6], size)) & alike
+
+
+@compiled
+def lay_out(position, normal, radius, pixel, w, planes) -> None:
+    """Surfels into planes [7 h w + LANES] of the grid on which `pixel` counts."""
+    for i in range(pixel.shape[0]):
+        row, column = pixel[i] // w, pixel[i] % w
+        for k in range(3):
+            planes[k, row, column], planes[3 + k, row, column] = position[i, k], normal[i, k]
+        planes[6, row, column] = radius[i]
+
+
+@compiled
+def explained(depths, surfels, place, seen, hit) -> None:
+    """The nearest of several buffers [b h w + LANES] per pixel into `hit`, -1 = none; it is flagged
+    in `seen`, where place[i] says which stretch is that of run i."""
+    for row in range(hit.shape[0]):
+        for column in range(hit.shape[1]):
+            best = 0
+            for b in range(1, depths.shape[0]):
+                if depths[b, row, column] < depths[best, row, column]:
+                    best = b
+            who = surfels[best, row, column]
+            hit[row, column] = who
+            if who >= 0:
+                seen[place[who // RUN] * RUN + who % RUN] = True
+
+
+@inlined
+def measure_discs(position, normal, radius, lens, limits, w, h, disc, box) -> None:
     """What drawing needs of each disc, into `disc` [11 n], and its first and last column and row,
     into `box` [4 n]: last < first where it is not drawn."""
+    rotation, eye, focal, centre = lens
     r00, r10, r20 = rotation[0, 0], rotation[1, 0], rotation[2, 0]
     r01, r11, r21 = rotation[0, 1], rotation[1, 1], rotation[2, 1]
     r02, r12, r22 = rotation[0, 2], rotation[1, 2], rotation[2, 2]
@@ -149,6 +236,80 @@ def nearest_of(depths, surfels, cosines, rows, surfel, depth, cosine) -> None:
             hit = surfels[best, row, column] >= 0
             depth[row, column] = depths[best, row, column] if hit else ZERO
             cosine[row, column] = cosines[best, row, column] if hit else ZERO
+
+
+@compiled
+def normals_and_radii(points, depth, eye, numbers, normal, radius, smooth, rows) -> None:
+    """Normals by central differences that cross no edge, radii, and where both are known, of
+    rows[0] to rows[1]; the formulas are those of surfels._normals_and_radii."""
+    h, w = depth.shape
+    focal, slant, upright, edge = numbers[0], numbers[1], numbers[2], numbers[3]
+    e0, e1, e2 = eye[0], eye[1], eye[2]
+    # Tile by tile: points, depth and inverse depth of the tile and two pixels around it, NaN beyond
+    # the image, where no test for an edge passes.
+    held, made = np.empty((5, TILE + 4, SPAN + 4), F32), np.empty((5, SPAN), F32)
+    for top in range(rows[0], rows[1], TILE):
+        for start in range(0, w, SPAN):
+            held[:] = np.nan
+            for y in range(max(top - 2, 0), min(top + TILE + 2, h)):
+                for x in range(max(start - 2, 0), min(start + SPAN + 2, w)):
+                    at, j = y - top + 2, x - start + 2
+                    for k in range(3):
+                        held[k, at, j] = points[y, x, k]
+                    held[3, at, j] = depth[y, x]
+                    held[4, at, j] = ONE / depth[y, x]
+            for y in range(top, min(top + TILE, rows[1])):
+                at = y - top + 2
+                for i in range(SPAN):
+                    j = i + 2
+                    inverse, after = held[4, at, j], held[4, at, j + 1]
+                    left = joined(held[4, at, j - 2], held[4, at, j - 1], inverse, after, edge)
+                    right = joined(held[4, at, j - 1], inverse, after, held[4, at, j + 2], edge)
+                    above, below = held[4, at - 1, j], held[4, at + 1, j]
+                    up = joined(held[4, at - 2, j], above, inverse, below, edge)
+                    down = joined(above, inverse, below, held[4, at + 2, j], edge)
+                    p0, p1, p2 = held[0, at, j], held[1, at, j], held[2, at, j]
+                    a0 = across(held[0, at, j - 1], p0, held[0, at, j + 1], left, right)
+                    a1 = across(held[1, at, j - 1], p1, held[1, at, j + 1], left, right)
+                    a2 = across(held[2, at, j - 1], p2, held[2, at, j + 1], left, right)
+                    b0 = across(held[0, at - 1, j], p0, held[0, at + 1, j], up, down)
+                    b1 = across(held[1, at - 1, j], p1, held[1, at + 1, j], up, down)
+                    b2 = across(held[2, at - 1, j], p2, held[2, at + 1, j], up, down)
+                    n0, n1, n2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
+                    length = math.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
+                    n0, n1, n2 = n0 / length, n1 / length, n2 / length
+                    p0, p1, p2 = p0 - e0, p1 - e1, p2 - e2
+                    distance = max(math.sqrt(p0 * p0 + p1 * p1 + p2 * p2), F32(1e-12))
+                    cosine = n0 * (p0 / distance) + n1 * (p1 / distance) + n2 * (p2 / distance)
+                    sign = -ONE if cosine < ZERO else ONE
+                    made[0, i], made[1, i], made[2, i] = n0 * sign, n1 * sign, n2 * sign
+                    shown = slant + upright * abs(cosine)
+                    made[3, i] = HALF * held[3, at, j] / focal / shown
+                    known = (left | right) & (up | down) & (length > ZERO) & (length < INFINITY)
+                    made[4, i] = ONE if known else ZERO
+                for x in range(start, min(start + SPAN, w)):
+                    i = x - start
+                    for k in range(3):
+                        normal[y, x, k] = made[k, i]
+                    radius[y, x], smooth[y, x] = made[3, i], made[4, i] > ZERO
+
+
+@inlined
+def across(before, here, after, has_before, has_after) -> float:
+    """Sum of the differences to those neighbours that there are."""
+    forward, backward = after - here, here - before
+    return (forward if has_after else ZERO) + (backward if has_before else ZERO)
+
+
+@inlined
+def joined(before, a, b, after, edge) -> bool:
+    """Do neighbours of inverse depths a and b lie on one surface, given the next on either side?"""
+    # A bend that is unknown is infinite; minimum of both.
+    bend_a, bend_b = abs(b - TWO * a + before), abs(after - TWO * b + a)
+    bend_a = bend_a if bend_a == bend_a else INFINITY
+    bend_b = bend_b if bend_b == bend_b else INFINITY
+    bend, step = min(bend_a, bend_b), b - a
+    return (bend / max(a, b) <= edge) & (abs(step) < INFINITY)
 
 
 @inlined

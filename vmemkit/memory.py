@@ -20,12 +20,12 @@ from torch import Tensor
 from vmemkit import association
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import Cameras, check
-from vmemkit.runs import RUN, Boxes, boxes_of, near_box, rows_of
+from vmemkit.runs import RUN, Boxes, boxes_of, rows_of, runs_that, touching
 from vmemkit.sightings import Marks, Sightings, pack, unpack
 from vmemkit.spill import Spill
 from vmemkit.splat import Splat, SplatConfig, splat
 from vmemkit.structs import Rows, S, TensorStruct
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, dot, surfels_from_points, thin
 from vmemkit.views import CODES, Views, seen_through
 
 
@@ -121,7 +121,7 @@ class Memory:
             Rows.of(surfels),
             Rows.of(pack(sightings)),
             Rows.of(ends),
-            Rows.of(boxes_of(surfels)),
+            Rows.of(boxes_of(surfels.position, surfels.radius)),
         )
 
     def to(self, device: torch.device | str) -> Memory:
@@ -303,6 +303,7 @@ def _write_one(
     ids = torch.arange(count, count + len(born), device=memory.device)
     surfel = torch.cat([seen, ids])
     surfels = memory._surfels.append(born)
+    unboxed = surfels.value[len(memory._boxes) * RUN :]
     marks = memory._marks.append(pack(Sightings(surfel, torch.full_like(surfel, len(memory)))))
     sightings = memory._counts(len(memory))[1] + len(surfel)
     ends = Ends(*torch.tensor([[len(surfels)], [sightings]], device=memory.device))
@@ -312,7 +313,7 @@ def _write_one(
         _surfels=surfels,
         _marks=marks,
         _ends=memory._ends.append(ends),
-        _boxes=memory._boxes.append(boxes_of(surfels.value[len(memory._boxes) * RUN :])),
+        _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
     )
 
 
@@ -340,12 +341,12 @@ def _associate(
         distance = association.released_distance(new.radius, surfels.radius)
         near = _near(memory, new.position, distance)
         seen, fresh = association.by_radius(new, surfels[near], distance, config.normal_cosine)
+        seen = near[seen]
     else:
-        margin = config.distance * float(new.radius.max()) if len(new) else 0.0
-        near = _near(memory, new.position, margin)
         grid = (maps.depth.shape[0], maps.depth.shape[1])
-        seen, fresh = association.by_projection(new, pixel, grid, camera, surfels[near], config)
-    return near[seen], fresh
+        work = new, pixel, grid, camera, surfels, config, memory.boxes
+        seen, fresh = association.by_projection(*work)
+    return seen, fresh
 
 
 def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Tensor, " s"]:
@@ -354,8 +355,7 @@ def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Te
     if len(points) == 0 or len(boxes) == 0:
         return torch.arange(len(boxes) * RUN, total, device=memory.device)
     low, high = points.amin(0) - margin, points.amax(0) + margin
-    reach = max(memory.config.association.distance, SplatConfig.scale)
-    return rows_of(near_box(total, boxes, low, high, reach), total)
+    return rows_of(runs_that(touching(boxes, low, high, 0.0), total), total)
 
 
 def _plain(struct: S) -> S:
@@ -386,12 +386,15 @@ def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
         raise ValueError(f"the memory holds views of {held} pixels, got {(h, w)}: resize them")
     if views.device != memory.device or maps.device != memory.device:
         raise ValueError(f"views and point maps must be on the memory's device {memory.device}")
-    if not (views.image.isfinite().all() and views.image.amin() >= 0 and views.image.amax() <= 1):
+    # Without masks and `isfinite`, which take as long as a write: NaN fails every comparison.
+    if not (views.image.amin() >= 0 and views.image.amax() <= 1):
         raise ValueError("images must be finite and in [0, 1]")
-    known = maps.depth.isfinite()
-    if not known.flatten(1).any(1).all():
+    unknown = maps.depth != maps.depth
+    if unknown.flatten(1).all(1).any():
         raise ValueError("a view without any finite depth cannot be remembered: estimate it first")
-    if maps.depth.isinf().any() or (maps.depth[known] <= 0).any():
+    depth = torch.where(unknown, 1.0, maps.depth)
+    if not (depth.amin() > 0 and depth.amax() < torch.inf):
         raise ValueError("depth must be positive, or NaN where it is unknown")
-    if not maps.points[known].isfinite().all() or maps.confidence.isnan().any():
+    finite = dot(maps.points, maps.points.new_zeros(3)) == 0  # zero times what is not finite is NaN
+    if not (finite | unknown).all() or (maps.confidence != maps.confidence).any():
         raise ValueError("points must be finite where depth is, and confidence must not be NaN")

@@ -9,20 +9,22 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.backends import in_parallel, threads
 from vmemkit.camera import Cameras
-from vmemkit.runs import RUN, Boxes, in_sight
-from vmemkit.surfels import Surfels
+from vmemkit.runs import RUN, Boxes, runs_that, showing
 
 Column, Words = Int[Tensor, " r"], Int[Tensor, " w"]  # of marks; of flags, 64 each
+Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
 FEW = 1 << 14  # surfels that one thread is done with before another has begun
 
 
 def discs(
-    surfels: Surfels,
+    position: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+    radius: Float[Tensor, " n"],
     cameras: Cameras,
     lenses: list[list[Tensor]],
     size: tuple[int, int],
@@ -36,23 +38,22 @@ def discs(
     """
     from vmemkit import kernels
 
-    m, n, (height, width) = len(cameras), len(surfels), size
+    m, n, (height, width) = len(cameras), len(position), size
     parts = -(-threads() // m) if n > FEW else 1
     depths = np.full((m, parts, height, width + kernels.LANES), np.inf, np.float32)
     drawn, cosines = np.full(depths.shape, -1, np.int32), np.empty_like(depths)
     shape = (m, height, width)
     out = torch.empty(shape, dtype=torch.int64), torch.empty(shape), torch.empty(shape)
-    position, normal, radius = _arrays(surfels.position, surfels.normal, surfels.radius)
+    surfels = tuple(_arrays(position, normal, radius))
     draw, merge = [], []
     for i, lens in enumerate(lenses):
         runs = torch.arange(-(-n // RUN))
         if boxes is not None:
-            runs = in_sight(n, boxes, cameras[i : i + 1], *limits)
-        rotation, eye, focal, centre = _arrays(*lens)
+            runs = runs_that(showing(boxes, cameras[i : i + 1], *limits), n)
         for part, share in enumerate(runs.tensor_split(parts)):
-            where = (rotation, eye, focal, centre, np.float32(limits))
+            where = (tuple(_arrays(*lens)), np.float32(limits))
             buffers = (depths[i, part], drawn[i, part], cosines[i, part])
-            work = (position, normal, radius, share.numpy(), *where, *buffers)
+            work = (surfels, share.numpy(), *where, *buffers)
             draw.append(partial(kernels.draw_discs, *work))
         result = _arrays(*(x[i] for x in out))
         for part in range(parts):
@@ -61,6 +62,64 @@ def discs(
             merge.append(partial(kernels.nearest_of, *work))
     in_parallel(draw)
     in_parallel(merge)
+    return out
+
+
+def seen_again(
+    new: Discs,
+    pixel: Int[Tensor, " p"],
+    grid: tuple[int, int],
+    old: Discs,
+    runs: Int[Tensor, " r"],
+    lens: list[Tensor],
+    limits: tuple[float, float, float, float, float],
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
+    """(old surfels of `runs` that the view sees, ascending; per new surfel the one that explains
+    it, -1 = none), as association.by_projection. Discs are position, normal, radius; `limits` are
+    scale, near, far, distance and cosine."""
+    from vmemkit import kernels
+
+    # The new surfels as planes of the grid; NaN, which is like nothing, where there are none.
+    (height, width), n = grid, len(old[0])
+    planes = np.full((7, height, width + kernels.LANES), np.nan, np.float32)
+    kernels.lay_out(*_arrays(*new, pixel), width, planes)
+    parts = threads() if len(runs) * RUN > FEW else 1
+    depths = np.full((parts, *planes.shape[1:]), np.inf, np.float32)
+    drawn, seen = np.full(depths.shape, -1, np.int32), np.zeros(len(runs) * RUN, bool)
+    surfels, where = tuple(_arrays(*old)), (tuple(_arrays(*lens)), np.float32(limits), planes)
+    start, work = 0, []
+    for part, share in enumerate(runs.tensor_split(parts)):
+        flags = seen[start : start + len(share) * RUN]
+        buffers = (depths[part], drawn[part], flags)
+        work.append(partial(kernels.see_again, surfels, share.numpy(), *where, *buffers))
+        start += len(flags)
+    in_parallel(work)
+    hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
+    place[runs.numpy()] = np.arange(len(runs))
+    kernels.explained(depths, drawn, place, seen, hit)
+    again = np.flatnonzero(seen)
+    again += (runs.numpy() - np.arange(len(runs)))[again // RUN] * RUN
+    return torch.from_numpy(again), torch.from_numpy(hit).flatten()[pixel]
+
+
+def normals_and_radii(
+    points: Float[Tensor, "h w 3"],
+    depth: Float[Tensor, "h w"],
+    eye: Float[Tensor, " 3"],
+    focal: Float[Tensor, ""],
+    slant: float,
+    edge: float,
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """As surfels._normals_and_radii by central differences, of at least 3 x 3 pixels."""
+    from vmemkit import kernels
+
+    height = len(depth)
+    out = torch.empty(points.shape), torch.empty(depth.shape), torch.empty(depth.shape).bool()
+    numbers = np.float32([float(focal), slant, 1 - slant, edge])
+    work = (*_arrays(points, depth, eye), numbers, *_arrays(*out))
+    parts = threads() if depth.numel() > FEW else 1
+    bands = [(i * height // parts, (i + 1) * height // parts) for i in range(parts)]
+    in_parallel([partial(kernels.normals_and_radii, *work, band) for band in bands])
     return out
 
 

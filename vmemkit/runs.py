@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vmemkit.camera import Cameras
 from vmemkit.structs import TensorStruct
-from vmemkit.surfels import Surfels
 
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
 ROUNDING = 1e-5  # relative: more than float32 can be off by
@@ -29,32 +28,25 @@ class Boxes(TensorStruct):
     radius: Float[Tensor, " c"]
 
 
-def boxes_of(surfels: Surfels) -> Boxes:
-    """The boxes of the full runs of `surfels`; what is left over has none."""
-    runs = surfels[: len(surfels) // RUN * RUN]
-    position = runs.position.view(-1, RUN, 3)
-    return Boxes(position.amin(1), position.amax(1), runs.radius.view(-1, RUN).amax(1))
+def boxes_of(position: Float[Tensor, "n 3"], radius: Float[Tensor, " n"]) -> Boxes:
+    """The boxes of the full runs of surfels; what is left over has none."""
+    full = len(position) // RUN * RUN
+    runs = position[:full].view(-1, RUN, 3)
+    return Boxes(runs.amin(1), runs.amax(1), radius[:full].view(-1, RUN).amax(1))
 
 
-def near_box(
-    total: int, boxes: Boxes, low: Float[Tensor, " 3"], high: Float[Tensor, " 3"], scale: float
-) -> Int[Tensor, " r"]:
-    """Runs of `total` surfels that reach into a box when their radii count `scale` times."""
+def touching(
+    boxes: Boxes, low: Float[Tensor, " 3"], high: Float[Tensor, " 3"], scale: float
+) -> Bool[Tensor, " c"]:
+    """Which runs may reach into the box from `low` to `high`; radii count `scale` times."""
     reach = scale * boxes.radius[:, None]
-    meets = ((boxes.low - reach <= high) & (boxes.high + reach >= low)).all(-1)
-    return _with_rest(meets, total)
+    return ((boxes.low - reach <= high) & (boxes.high + reach >= low)).all(-1)
 
 
-def rows_of(runs: Int[Tensor, " r"], total: int) -> Int[Tensor, " s"]:
-    """The surfels of these runs, in their order."""
-    rows = (runs[:, None] * RUN + torch.arange(RUN, device=runs.device)).flatten()
-    return rows[rows < total]
-
-
-def in_sight(
-    total: int, boxes: Boxes, camera: Cameras, scale: float, near: float, far: float
-) -> Int[Tensor, " r"]:
-    """Runs of `total` surfels that may show in a camera (1,): those that reach into its frustum."""
+def showing(
+    boxes: Boxes, camera: Cameras, scale: float, near: float, far: float
+) -> Bool[Tensor, " c"]:
+    """Which runs may show in a camera (1,): those that reach into its frustum."""
     # Borders are planes, normal . point + offset >= 0, in camera axes; the image is the unit square.
     (fx, _, cx), (_, fy, cy), _ = camera.K[0].tolist()
     borders = [(fx, 0, cx), (-fx, 0, 1 - cx), (0, fy, cy), (0, -fy, 1 - cy), (0, 0, 1), (0, 0, -1)]
@@ -63,12 +55,16 @@ def in_sight(
     middle = (boxes.low + boxes.high) / 2 - camera.position
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
     half = half + (half + middle.abs()) * ROUNDING
-    meets = (middle @ normals.T + offsets + half @ normals.abs().T >= 0).all(-1)
-    return _with_rest(meets, total)
+    return (middle @ normals.T + offsets + half @ normals.abs().T >= 0).all(-1)
 
 
-def _with_rest(meets: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
-    """The runs that meet, and the last one if it is not full: it has no box yet."""
-    runs = meets.nonzero()[:, 0]
-    rest = torch.arange(len(meets), -(-total // RUN), device=runs.device)
-    return torch.cat([runs, rest])
+def runs_that(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
+    """Those runs of `total` surfels, and the last one if it is not full: it has no box yet."""
+    rest = torch.arange(len(meet), -(-total // RUN), device=meet.device)
+    return torch.cat([meet.nonzero()[:, 0], rest])
+
+
+def rows_of(runs: Int[Tensor, " r"], total: int) -> Int[Tensor, " s"]:
+    """The surfels of these runs, in their order."""
+    rows = (runs[:, None] * RUN + torch.arange(RUN, device=runs.device)).flatten()
+    return rows[rows < total]

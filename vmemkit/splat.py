@@ -24,7 +24,7 @@ from vmemkit.backends import backend
 from vmemkit.camera import Cameras
 from vmemkit.runs import Boxes
 from vmemkit.structs import TensorStruct, cat
-from vmemkit.surfels import Surfels
+from vmemkit.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
 EMPTY = torch.iinfo(torch.int64).max
@@ -74,9 +74,10 @@ def splat(
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, pixels = config or SplatConfig(), height * width
     if backend(surfels.device) == "numba" and accept is None and not config.polygon:
-        lenses = [_lens(cameras[i : i + 1], height, width) for i in range(len(cameras))]
+        lenses = [lens(cameras[i : i + 1], height, width) for i in range(len(cameras))]
         limits = config.scale, config.near, config.far
-        return Splat(*native.discs(surfels, cameras, lenses, (height, width), limits, boxes))
+        discs = surfels.position, surfels.normal, surfels.radius
+        return Splat(*native.discs(*discs, cameras, lenses, (height, width), limits, boxes))
     hits = _polygon_hits if config.polygon else _disc_hits
     canvases = []
     for i in range(len(cameras)):
@@ -100,12 +101,12 @@ def _disc_hits(
     surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
 ) -> tuple[Float[Tensor, " n"], Hits]:
     """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
-    rotation, eye, focal, centre = _lens(camera, height, width)
-    q, n = _turned(surfels.position - eye, rotation), _turned(surfels.normal, rotation)
+    rotation, eye, focal, centre = lens(camera, height, width)
+    q, n = turned(surfels.position - eye, rotation), turned(surfels.normal, rotation)
     r = surfels.radius * config.scale
     c = n[0] * q[0] + n[1] * q[1] + n[2] * q[2]
     # 1. Bounding boxes in pixels: the disc reaches r sqrt(1 - n_k^2) along axis k.
-    reach = [r * _root((1 - nk * nk).clamp(min=0)) for nk in n]
+    reach = [r * root((1 - nk * nk).clamp(min=0)) for nk in n]
     near, far = (q[2] - reach[2]).clamp(min=config.near), q[2] + reach[2]
     drawn = (c > 0) & (q[2] > 0) & (far > config.near) & (q[2] < config.far)
     borders, middle = [], []
@@ -131,11 +132,11 @@ def _disc_hits(
             inside &= (facing > 0) & (depth > config.near)
             yield s[inside], (row * width + column)[inside], depth[inside]
 
-    distance = _root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
+    distance = root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
     return c / distance.clamp(min=1e-12), batches()
 
 
-def _lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
+def lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
     """world_from_cam rotation, eye, focal and centre of a camera over a canvas:
     column = focal[0] * x / z + centre[0], whole at pixel centres."""
     size = camera.K.new_tensor([width, height])
@@ -144,18 +145,12 @@ def _lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
     return [camera.rotation[0], camera.position[0], focal, centre]
 
 
-def _turned(
+def turned(
     vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
 ) -> list[Float[Tensor, " n"]]:
-    """World vectors in camera axes, a column each. Not a matrix product: those sum in an order of
-    their own, and the kernels could not equal them to the bit."""
+    """World vectors in camera axes, a column each; the kernels do the same in this order."""
     x, y, z = vectors.unbind(-1)
     return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]
-
-
-def _root(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The root rounded as IEEE 754 wants it, which torch's in float32 is not on every machine."""
-    return x.double().sqrt().float()
 
 
 def _polygon_hits(

@@ -8,6 +8,7 @@ r = (1/2 depth / f) / (a + (1 - a) |n . v|) (VMem, section 3.2).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vmemkit import native
+from vmemkit.backends import backend
 from vmemkit.camera import Cameras, unproject
 from vmemkit.structs import TensorStruct
 
@@ -73,17 +76,32 @@ def surfels_from_points(
     """
     h, w = maps.depth.shape
     focal = 0.5 * (camera.K[0, 0] * w + camera.K[1, 1] * h)
+    if config.scheme == "central" and backend(maps.device) == "numba" and min(h, w) > 2:
+        lens = camera.position, focal, config.slant, config.edge
+        normal, radius, smooth = native.normals_and_radii(maps.points, maps.depth, *lens)
+    else:
+        normal, radius, smooth = _normals_and_radii(maps, camera, focal, config)
+    keep = _trusted(maps, config) & smooth
+    pixel = keep.flatten().nonzero()[:, 0]
+    # By index, which is several times faster than by mask.
+    position, normal = (x.reshape(-1, 3).index_select(0, pixel) for x in (maps.points, normal))
+    color = torch.stack([c.index_select(0, pixel) for c in image.flatten(1)], -1)
+    return Surfels(position, normal, radius.flatten()[pixel], color), pixel
+
+
+def _normals_and_radii(
+    maps: PointMaps, camera: Cameras, focal: Tensor, config: SurfelConfig
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Normal and radius of every pixel, and where both can be known."""
     if config.scheme == "forward":
         raw, smooth = forward_normals(maps.points), torch.ones_like(maps.depth, dtype=torch.bool)
     else:
         raw, smooth = central_normals(maps.points, maps.depth, config.edge)
-    sight = torch.nn.functional.normalize(maps.points - camera.position, dim=-1)
+    sight = maps.points - camera.position
+    sight = sight / root(dot(sight, sight)).clamp(min=1e-12)[..., None]
     normal, cosine = turned_away(raw, sight)
     radius = footprint(maps.depth, focal, cosine, config.slant)
-    keep = _trusted(maps, config) & smooth & normal.isfinite().all(-1)
-    color = image.permute(1, 2, 0)
-    surfels = Surfels(maps.points[keep], normal[keep], radius[keep], color[keep])
-    return surfels, keep.flatten().nonzero()[:, 0]
+    return normal, radius, smooth & normal.isfinite().all(-1)
 
 
 def thin(
@@ -102,6 +120,8 @@ def thin(
             size = (rows, columns)
             return torch.nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
 
+    elif (rows, columns) == (h, w):
+        return maps, image
     else:
         i = ((torch.arange(rows, device=image.device) + 0.5) * h / rows).long()
         j = ((torch.arange(columns, device=image.device) + 0.5) * w / columns).long()
@@ -132,16 +152,16 @@ def central_normals(
     """
     across, ok_across = _difference(points.transpose(0, 1), depth.T, edge)
     down, ok_down = _difference(points, depth, edge)
-    cross = torch.linalg.cross(across.transpose(0, 1), down)
-    length = cross.norm(dim=-1, keepdim=True)
-    return cross / length, ok_across.T & ok_down & (length[..., 0] > 0)
+    upright = cross(across.transpose(0, 1), down)
+    length = root(dot(upright, upright))
+    return upright / length[..., None], ok_across.T & ok_down & (length > 0)
 
 
 def turned_away(
     normal: Float[Tensor, "*b 3"], sight: Float[Tensor, "*b 3"]
 ) -> tuple[Float[Tensor, "*b 3"], Float[Tensor, "*b"]]:
     """Normals turned so that sight . normal >= 0, and that cosine; `sight` are unit directions."""
-    cosine = (normal * sight).sum(-1)
+    cosine = dot(normal, sight)
     return torch.where((cosine < 0)[..., None], -normal, normal), cosine.abs()
 
 
@@ -155,14 +175,40 @@ def footprint(
     return 0.5 * depth / focal / (slant + (1 - slant) * cosine)
 
 
+# Sums and roots in one order and one rounding, so that every backend can equal them to the bit.
+
+
+def dot(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b"]:
+    """Scalar products."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
+def cross(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b 3"]:
+    """Vector products."""
+    (a0, a1, a2), (b0, b1, b2) = a.unbind(-1), b.unbind(-1)
+    return torch.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1)
+
+
+def root(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """The root as IEEE 754 rounds it; torch's in float32 may be off in the last bit."""
+    return x.double().sqrt().float()
+
+
 def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
-    known = maps.points.isfinite().all(-1) & maps.depth.isfinite() & (maps.depth > 0)
+    # Zero times what is not finite is not zero.
+    known = (dot(maps.points, maps.points.new_zeros(3)) + 0 * maps.depth == 0) & (maps.depth > 0)
     if not known.any():
         return known
-    depth = maps.depth[known]
-    # Every depth, or an even sample of more than torch's quantile takes.
-    far = torch.quantile(depth[:: 1 + len(depth) // (1 << 24)], config.depth_quantile)
+    far = _quantile(maps.depth.masked_select(known), config.depth_quantile)
     return known & (maps.confidence >= config.min_confidence) & (maps.depth <= far)
+
+
+def _quantile(values: Float[Tensor, " n"], q: float) -> Tensor:
+    """As torch.quantile, which sorts all values, and takes no more than 16 million."""
+    place = q * (len(values) - 1)
+    below = math.floor(place)
+    top = values.topk(len(values) - below).values  # few: q is near 1
+    return torch.lerp(top[-1], top[max(len(top) - 2, 0)], place - below)
 
 
 def _difference(
