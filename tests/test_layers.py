@@ -20,7 +20,7 @@ LAYERS = (
     ("camera", "weights"),
     ("runs",),
     ("kernels", "kernels_triton"),
-    ("native",),
+    ("native", "voxels"),
     ("views", "sampling", "registration", "depth_fit"),
     (
         "camera_files",

@@ -14,6 +14,7 @@ surfels it sees, and loses votes; the released code takes d = mean + 0.5 std of 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,8 +28,9 @@ from vmemkit.camera import Cameras
 from vmemkit.runs import RUN, Boxes, rows_of, runs_that, showing, touching
 from vmemkit.splat import SplatConfig
 from vmemkit.surfels import Surfels, dot
+from vmemkit.voxels import Voxels
 
-PAIRS = 1 << 24  # distances per batch in the radius search: bounds its memory to 64 MB
+PAIRS = 1 << 22  # distances per batch in the radius search: bounds its memory to 100 MB
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def by_projection(
     height, width = grid
     runs = _in_reach(new, camera, old, config, boxes)
     lens = splat.lens(camera, height, width)
+    discs, tolerances = SplatConfig(), (config.distance, config.normal_cosine)
+    limits = discs.scale, discs.near, discs.far
     if backend(old.device) == "numba":
-        discs, limits = SplatConfig(), (config.distance, config.normal_cosine)
         seen, hit = native.seen_again(
             *((new.position, new.normal, new.radius), pixel, grid),
             *((old.position, old.normal, old.radius), runs, lens),
-            (discs.scale, discs.near, discs.far, *limits),
+            (*limits, *tolerances),
         )
         return seen, hit < 0
     rows = rows_of(runs, len(old))
@@ -92,7 +95,15 @@ def by_projection(
         match = at_pixel[at]
         return (match >= 0) & _same_surface(old[ids], new[match], config)
 
-    hit = splat.splat(old, camera, height, width, accept=accept).surfel.flatten()[pixel]
+    if backend(old.device) == "triton":
+        from vmemkit import kernels_triton
+
+        surface = new.position, new.normal, new.radius, at_pixel, *tolerances
+        seen_by = camera, grid, limits, None, surface
+        hit = kernels_triton.discs(old.position, old.normal, old.radius, *seen_by)[0]
+    else:
+        hit = splat.splat(old, camera, height, width, accept=accept).surfel
+    hit = hit.flatten()[pixel]
     return rows[torch.unique(torch.cat([centred, hit[hit >= 0]]))], hit < 0
 
 
@@ -117,28 +128,45 @@ def _same_surface(plane: Surfels, point: Surfels, config: AssociationConfig) -> 
 
 
 def by_radius(
-    new: Surfels, old: Surfels, distance: float, normal_cosine: float
+    new: Surfels, old: Surfels, distance: float, normal_cosine: float, voxels: Voxels | None = None
 ) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
     """As `by_projection`, by the paper's rule: the nearest old surfel within `distance` whose normal
-    agrees is seen again, and explains the new one."""
-    seen, fresh = [], []
+    agrees is seen again, and explains the new one. `voxels` of the old surfels find it at once."""
+    if voxels is None and backend(old.device) == "numba":
+        voxels = Voxels.of(old.position, distance)
+    if voxels is not None:
+        discs = (new.position, new.normal), (old.position, old.normal)
+        found = voxels.nearest(*discs, distance, normal_cosine)
+    else:
+        found = _nearest_of_all(new, old, distance, normal_cosine)
+    return torch.unique(found[found >= 0]), found < 0
+
+
+def _nearest_of_all(
+    new: Surfels, old: Surfels, distance: float, normal_cosine: float
+) -> Int[Tensor, " n"]:
+    """Per new surfel the nearest old one within `distance` whose normal agrees; -1 = none."""
+    found = [torch.zeros(0, dtype=torch.int64, device=new.device)]
+    limit = new.radius.new_tensor(distance) ** 2
     for block in torch.arange(len(new), device=new.device).split(max(1, PAIRS // max(1, len(old)))):
-        gap = torch.cdist(
-            new.position[block], old.position, compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        agrees = new.normal[block] @ old.normal.T > normal_cosine
-        gap = torch.where(agrees & (gap <= distance), gap, torch.inf)
+        columns = zip(new.position[block].T, old.position.T, strict=True)
+        gap = sum((a[:, None] - b) ** 2 for a, b in columns)
+        columns = zip(new.normal[block].T, old.normal.T, strict=True)
+        agrees = sum(a[:, None] * b for a, b in columns) > normal_cosine
+        gap = torch.where(agrees & (gap <= limit), gap, torch.inf)
         if len(old):
             nearest, ids = gap.min(1)
-            seen.append(ids[nearest.isfinite()])
-            fresh.append(~nearest.isfinite())
+            found.append(torch.where(nearest.isfinite(), ids, -1))
         else:
-            fresh.append(torch.ones_like(block, dtype=torch.bool))
-    none = torch.zeros(0, dtype=torch.int64, device=new.device)
-    return torch.unique(torch.cat([none, *seen])), torch.cat([none.bool(), *fresh])
+            found.append(torch.full_like(block, -1))
+    return torch.cat(found)
 
 
 def released_distance(new: Float[Tensor, " n"], old: Float[Tensor, " o"]) -> float:
     """d of the released code: mean + 0.5 std of all radii, new and old."""
-    radii = torch.cat([new, old])
-    return float(radii.mean() + 0.5 * radii.std(correction=0)) if len(radii) else 0.0
+    total = len(new) + len(old)
+    if total == 0:
+        return 0.0
+    mean = float(new.double().sum() + old.double().sum()) / total
+    squares = sum(float(((x.double() - mean) ** 2).sum()) for x in (new, old))
+    return mean + 0.5 * math.sqrt(squares / total)

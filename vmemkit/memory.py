@@ -4,7 +4,8 @@ A `Memory` is a value. `write` returns a longer one, `truncate` a shorter one, a
 the one it was called on: undo is truncation and a fork is just another name. Every table only grows
 at its end (a surfel that is seen again gets a sighting, it is not moved), so values share storage
 and a write costs what it writes: old surfels are looked up through bounding boxes of runs of
-surfels, not one by one.
+surfels, not one by one. Sightings are kept as bits (sightings.py), views on disk beyond a budget of
+memory (spill.py), and `MemoryConfig.budget` limits the surfels.
 Source: VMem, section 3.2; how new surfels meet old ones is in association.py.
 """
 
@@ -14,19 +15,23 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit import association
 from vmemkit.association import AssociationConfig
+from vmemkit.backends import backend
 from vmemkit.camera import Cameras, check
-from vmemkit.runs import RUN, Boxes, boxes_of, rows_of, runs_that, touching
+from vmemkit.runs import RUN, Boxes, boxes_of
 from vmemkit.sightings import Marks, Sightings, pack, unpack
 from vmemkit.spill import Spill
 from vmemkit.splat import Splat, SplatConfig, splat
 from vmemkit.structs import Rows, S, TensorStruct
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, dot, surfels_from_points, thin
 from vmemkit.views import CODES, Views, seen_through
+from vmemkit.voxels import Voxels
+
+SPARE = 8  # a full memory forgets an eighth of its budget more than it must
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,6 +46,11 @@ class Ends(TensorStruct):
 class MemoryConfig:
     surfels: SurfelConfig = field(default_factory=SurfelConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
+    budget: int | None = None  # most surfels to be held; None = no limit  # differs from VMem
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget < 1:
+            raise ValueError(f"the budget must be 1 surfel or more, or None, got {self.budget}")
 
     @classmethod
     def released(cls) -> MemoryConfig:
@@ -57,6 +67,7 @@ class Memory:
     _marks: Rows[Marks]  # the sightings, packed
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
+    _voxels: Voxels | None = None  # of the surfels' centres, once a radius search has needed it
     _states: tuple[object, ...] = ()  # of a reconstructor, after each view; shorter: unknown
 
     @classmethod
@@ -191,6 +202,7 @@ class Memory:
             _marks=self._marks.prefix(marks),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
+            _voxels=self._voxels and self._voxels.prefix(surfels),
             _states=self._states[:views],
         )
 
@@ -215,8 +227,8 @@ class Memory:
         return self.truncate(len(self))
 
 
-def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
-    """A memory that holds the given views, whose depth must be known.
+def begin(views: Views, config: MemoryConfig | None = None, spill: Spill | None = None) -> Memory:
+    """A memory that holds the given views, whose depth must be known; `spill` as in `empty`.
 
     Errors: ValueError for views without depth, and as `write`.
     """
@@ -225,7 +237,7 @@ def begin(views: Views, config: MemoryConfig | None = None) -> Memory:
             "the first views need depth: render them from a scene, load it with "
             "vmemkit.views.load_depth, or estimate it with a reconstructor"
         )
-    views, empty = _plain(views), Memory.empty(config, views.device)
+    views, empty = _plain(views), Memory.empty(config, views.device, spill)
     return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
 
 
@@ -245,11 +257,47 @@ def write(memory: Memory, views: Views, maps: PointMaps, state: object = None) -
     views = views.replace(depth=maps.depth, confidence=maps.confidence)
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
-        memory = _write_one(memory, views[i : i + 1], coarse[i], images[i])
+        memory = _within_budget(_write_one(memory, views[i : i + 1], coarse[i], images[i]))
     if state is None:
         return memory
     unknown = (None,) * (len(memory) - 1 - len(memory._states))
     return dataclasses.replace(memory, _states=(*memory._states, *unknown, state))
+
+
+def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
+    """The memory without the surfels of a mask and their sightings; the views stay.
+
+    Later surfels are renumbered, so undo goes back from here: `truncate` of what is returned gives
+    earlier views without the forgotten surfels. Values from before are what they were.
+    """
+    kept = ~surfels
+    number = torch.nn.functional.pad(kept.cumsum(0), (1, 0))  # how many are kept before each
+    old, held = memory.sightings, memory.surfels[kept]
+    known = kept[old.surfel.long()]
+    sightings = Sightings(number[old.surfel[known].long()].int(), old.view[known])
+    counted = torch.nn.functional.pad(known.cumsum(0), (1, 0))
+    return dataclasses.replace(
+        memory,
+        _surfels=Rows.of(held),
+        _marks=Rows.of(pack(sightings)),
+        _ends=Rows.of(Ends(number[memory.ends.surfels], counted[memory.ends.sightings])),
+        _boxes=Rows.of(boxes_of(held.position, held.radius)),
+        _voxels=None,
+    )
+
+
+def _within_budget(memory: Memory) -> Memory:
+    """The memory, with those surfels forgotten that have gone unseen for the most views (of equals
+    the older ones) if there are more than the budget; a little more, so that it is done rarely."""
+    total, budget = len(memory._surfels), memory.config.budget
+    if budget is None or total <= budget:
+        return memory
+    seen, last = memory.sightings, torch.zeros(total, dtype=torch.int64, device=memory.device)
+    last.scatter_reduce_(0, seen.surfel.long(), seen.view.long(), "amax")
+    surplus = total - budget + budget // SPARE
+    gone = torch.zeros(total, dtype=torch.bool, device=memory.device)
+    gone[torch.argsort(last, stable=True)[:surplus]] = True
+    return forget(memory, gone)
 
 
 def read(
@@ -286,8 +334,11 @@ def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> Po
     if margin >= 1 or not made.any() or not given.any():
         return maps
     guessed = maps.depth.isfinite() & made[:, None, None]
-    wrong = torch.zeros_like(guessed)
-    wrong[guessed] = seen_through(memory.views[given], maps.points[guessed], margin)
+    wrong, points = torch.zeros_like(guessed), maps.points[guessed]
+    through = torch.zeros(len(points), dtype=torch.bool, device=memory.device)
+    for view in given.nonzero()[:, 0].tolist():  # one by one: none of them is copied
+        through |= seen_through(memory.views[view : view + 1], points, margin)
+    wrong[guessed] = through
     return maps.replace(
         points=torch.where(wrong[..., None], torch.nan, maps.points),
         depth=torch.where(wrong, torch.nan, maps.depth),
@@ -298,7 +349,7 @@ def _write_one(
     memory: Memory, view: Views, maps: PointMaps, image: Float[Tensor, "3 h w"]
 ) -> Memory:
     new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
-    seen, fresh = _associate(memory, new, pixel, maps, view.cameras)
+    seen, fresh, voxels = _associate(memory, new, pixel, maps, view.cameras)
     born, count = new[fresh], len(memory._surfels)
     ids = torch.arange(count, count + len(born), device=memory.device)
     surfel = torch.cat([seen, ids])
@@ -313,6 +364,7 @@ def _write_one(
         _surfels=surfels,
         _marks=marks,
         _ends=memory._ends.append(ends),
+        _voxels=voxels and voxels.extended(surfels.value.position),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
     )
 
@@ -335,27 +387,19 @@ def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
 
 def _associate(
     memory: Memory, new: Surfels, pixel: Int[Tensor, " n"], maps: PointMaps, camera: Cameras
-) -> tuple[Tensor, Tensor]:
-    config, surfels = memory.config.association, memory.surfels
-    if config.method == "radius":
-        distance = association.released_distance(new.radius, surfels.radius)
-        near = _near(memory, new.position, distance)
-        seen, fresh = association.by_radius(new, surfels[near], distance, config.normal_cosine)
-        seen = near[seen]
-    else:
+) -> tuple[Tensor, Tensor, Voxels | None]:
+    """What association says of the new surfels, and the voxels of the old ones, if it takes any."""
+    config, old = memory.config.association, memory.surfels
+    if config.method == "projective":
         grid = (maps.depth.shape[0], maps.depth.shape[1])
-        work = new, pixel, grid, camera, surfels, config, memory.boxes
-        seen, fresh = association.by_projection(*work)
-    return seen, fresh
-
-
-def _near(memory: Memory, points: Float[Tensor, "n 3"], margin: float) -> Int[Tensor, " s"]:
-    """Surfels that may lie within `margin` of the box of `points`, or reach into it; ascending."""
-    total, boxes = len(memory._surfels), memory.boxes
-    if len(points) == 0 or len(boxes) == 0:
-        return torch.arange(len(boxes) * RUN, total, device=memory.device)
-    low, high = points.amin(0) - margin, points.amax(0) + margin
-    return rows_of(runs_that(touching(boxes, low, high, 0.0), total), total)
+        work = new, pixel, grid, camera, old, config, memory.boxes
+        return *association.by_projection(*work), None
+    distance, voxels = association.released_distance(new.radius, old.radius), memory._voxels
+    if backend(memory.device) != "numba":
+        voxels = None
+    elif voxels is None or not voxels.serves(distance):
+        voxels = Voxels.of(old.position, distance)
+    return *association.by_radius(new, old, distance, config.normal_cosine, voxels), voxels
 
 
 def _plain(struct: S) -> S:

@@ -73,10 +73,15 @@ def splat(
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, pixels = config or SplatConfig(), height * width
-    if backend(surfels.device) == "numba" and accept is None and not config.polygon:
-        lenses = [lens(cameras[i : i + 1], height, width) for i in range(len(cameras))]
+    engine = backend(surfels.device)
+    if engine != "torch" and accept is None and not config.polygon:
         limits = config.scale, config.near, config.far
         discs = surfels.position, surfels.normal, surfels.radius
+        if engine == "triton":
+            from vmemkit import kernels_triton
+
+            return Splat(*kernels_triton.discs(*discs, cameras, (height, width), limits, boxes))
+        lenses = [lens(cameras[i : i + 1], height, width) for i in range(len(cameras))]
         return Splat(*native.discs(*discs, cameras, lenses, (height, width), limits, boxes))
     hits = _polygon_hits if config.polygon else _disc_hits
     canvases = []

@@ -26,6 +26,7 @@ from torch import Tensor
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import check
 from vmemkit.memory import Memory, MemoryConfig, check_codes
+from vmemkit.spill import Spill
 from vmemkit.structs import unflatten
 from vmemkit.surfels import SurfelConfig, Surfels
 from vmemkit.views import CODES, Views, replacing
@@ -68,8 +69,11 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
             stale.unlink()
 
 
-def load(folder: str | os.PathLike, device: torch.device | str = "cpu") -> Memory:
-    """Read a memory. Errors: ValueError that names the file and what is wrong with it."""
+def load(
+    folder: str | os.PathLike, device: torch.device | str = "cpu", spill: Spill | None = None
+) -> Memory:
+    """Read a memory; `spill` as in `Memory.empty`. Errors: ValueError that names the file and what
+    is wrong with it."""
     index_path = Path(folder) / INDEX
     index = _read_index(index_path)
     path = index_path.parent / index["tables"]
@@ -78,7 +82,8 @@ def load(folder: str | os.PathLike, device: torch.device | str = "cpu") -> Memor
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read the tables {path}: {error}") from error
     try:
-        return _assemble(tensors, _config(index.get("config"))).to(device)
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+        return _assemble(tensors, _config(index.get("config")), spill)
     except ValueError as error:
         raise ValueError(f"{path} is not a sound memory: {error}") from error
 
@@ -135,11 +140,13 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 def _config(raw: Any) -> MemoryConfig:
     try:
-        config = MemoryConfig(
-            SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"])
-        )
+        parts = SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"])
+        budget = raw.get("budget")  # memories from before there were budgets have none
     except (TypeError, KeyError) as error:
         raise ValueError(f"bad configuration: {error}") from error
+    if not (budget is None or (type(budget) is int and budget > 0)):
+        raise ValueError(f"bad configuration: budget = {budget!r}")
+    config = MemoryConfig(*parts, budget)
     for part in (config.surfels, config.association):
         for name, kind in typing.get_type_hints(type(part)).items():
             value, choices = getattr(part, name), typing.get_args(kind)  # of a Literal
@@ -149,7 +156,7 @@ def _config(raw: Any) -> MemoryConfig:
     return config
 
 
-def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
+def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | None) -> Memory:
     empty = Memory.empty(config)
     tables = {}
     for table in TABLES:
@@ -166,7 +173,7 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig) -> Memory:
     check_codes(tables["views"])
     _check_values(tables["views"], tables["surfels"])
     check(tables["views"].cameras)
-    return Memory.from_tables(config=config, **tables)
+    return Memory.from_tables(config=config, spill=spill, **tables)
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:

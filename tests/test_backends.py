@@ -1,0 +1,224 @@
+"""What the kernels do is what the torch code does, to the bit; and who runs what, when."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+from core_helpers import Box, same, tables
+
+from vmemkit import backends, native, surfels
+from vmemkit.association import AssociationConfig, by_projection
+from vmemkit.backends import backend, use
+from vmemkit.camera import Cameras, cameras, intrinsics, look_at
+from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
+from vmemkit.runs import boxes_of
+from vmemkit.splat import SplatConfig, splat
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
+
+pytest.importorskip("numba")
+BOX = Box()
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def with_threads(request, monkeypatch):
+    """As much work as there is may be shared, however small."""
+    monkeypatch.setattr(native, "FEW", 0)
+    monkeypatch.setattr(backends, "threads", lambda: request.param)
+    monkeypatch.setattr(native, "threads", lambda: request.param)
+
+
+def cloud(n: int, seed: int, radius: float, flat: bool = False) -> Surfels:
+    """Discs all around the origin, or on one wall, where depths are equal up to rounding."""
+    random = torch.Generator().manual_seed(seed)
+    position = torch.randn(n, 3, generator=random) * 2
+    normal = torch.nn.functional.normalize(torch.randn(n, 3, generator=random), dim=-1)
+    if flat:
+        position[:, 2], normal = 2.0, torch.tensor([0.0, 0.6, 0.8]).expand(n, 3).contiguous()
+    size = torch.rand(n, generator=random) * radius
+    return Surfels(position, normal, size, torch.rand(n, 3, generator=random))
+
+
+def turns(m: int) -> Cameras:
+    """Cameras at the origin and beside it, all around, with a lens that is off centre."""
+    angle = torch.arange(m) * 2.4
+    eye = torch.stack([0.3 * angle.sin(), 0.1 * angle.cos(), 0.2 * angle], -1)
+    ahead = torch.stack([angle.sin(), 0.3 * angle.cos(), angle.cos()], -1)
+    K = intrinsics(75.0, 4 / 3).clone()
+    K[0, 2], K[1, 2] = 0.42, 0.61
+    return cameras(look_at(eye, eye + ahead), K)
+
+
+def equal(a: object, b: object) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.leaves().values(), b.leaves().values(), strict=True)
+    )
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("radius", [0.02, 0.3, 5.0])
+@pytest.mark.parametrize("flat", [False, True], ids=["cloud", "wall"])
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (24, 8), (90, 3)])
+def test_reading_is_equal_to_the_bit(radius, flat, size):
+    discs = cloud(1500, 3, radius, flat)
+    boxes = boxes_of(discs.position, discs.radius)
+    for config in (SplatConfig(), SplatConfig(scale=1.0, near=0.5, far=3.0)):
+        seen = splat(discs, turns(5), *size, config, boxes=boxes)
+        with use("torch"):
+            assert equal(seen, splat(discs, turns(5), *size, config))
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_surfels_that_are_none_are_drawn_by_nobody(bad):
+    discs = cloud(600, 1, 0.3)
+    discs.position[5:90:7, 1], discs.normal[100:200:9], discs.radius[300:400:11] = bad, 0.0, bad
+    seen = splat(discs, turns(3), 20, 30)
+    with use("torch"):
+        expected = splat(discs, turns(3), 20, 30)
+    assert torch.equal(seen.surfel, expected.surfel)
+    assert torch.equal(seen.depth, expected.depth)
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("size", [(3, 3), (17, 130), (48, 64)])
+def test_normals_and_radii_are_equal_to_the_bit(size):
+    view = BOX.render(BOX.look(33.0, pitch=-12.0), *size)
+    view.depth[0, 0, 0] = torch.nan
+    view.depth[0, size[0] // 2, 1:] *= 0.7  # an edge
+    maps = PointMaps.from_depth(view.cameras, view.depth)
+    for config in (SurfelConfig(shrink=1.0), SurfelConfig(shrink=0.6, edge=10.0, slant=0.7)):
+        (coarse, image), camera = thin(maps, view.image, config), view.cameras[0]
+        made = surfels_from_points(coarse[0], camera, image[0], config)
+        with use("torch"):
+            expected = surfels_from_points(coarse[0], camera, image[0], config)
+        assert len(made[0]) > 0 or size == (3, 3)
+        assert equal(made[0], expected[0])
+        assert torch.equal(made[1], expected[1])
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("distance", [0.5, 2.0, 50.0])
+def test_association_is_equal_to_the_bit(distance):
+    view = BOX.render(BOX.look(5.0), 40, 56)
+    maps, config = PointMaps.from_depth(view.cameras, view.depth), SurfelConfig(shrink=1.0)
+    new, pixel = surfels_from_points(maps[0], view.cameras[0], view.image[0], config)
+    others = BOX.render(BOX.look(0.0, 30.0, 170.0, at=(0.3, 0.1, 0.4)), 40, 56)
+    old, rules = begin(others).surfels, AssociationConfig(distance=distance)
+    for boxes in (None, boxes_of(old.position, old.radius)):
+        work = new, pixel, (40, 56), view.cameras, old, rules, boxes
+        seen, fresh = by_projection(*work)
+        with use("torch"):
+            expected = by_projection(*work)
+        assert 0 < len(seen) < len(old)
+        assert torch.equal(seen, expected[0])
+        assert torch.equal(fresh, expected[1])
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize(
+    "config",
+    [
+        MemoryConfig(),
+        MemoryConfig(SurfelConfig(shrink=1.0)),
+        MemoryConfig(association=AssociationConfig.released()),
+        MemoryConfig(SurfelConfig(shrink=0.2, scheme="forward"), AssociationConfig.released()),
+        MemoryConfig(budget=500),
+    ],
+    ids=["default", "full resolution", "radius", "released", "budget"],
+)
+def test_a_walk_makes_the_same_memory_and_the_same_choices(config):
+    def walk() -> Memory:
+        memory = Memory.empty(config)
+        for i in range(7):
+            camera = BOX.look(40.0 * i, at=(0.1 * i, 0.0, -0.2 * i), pitch=9.0 * (i % 3))
+            view = BOX.render(camera, 24, 32)
+            view = view.replace(given=torch.tensor([i < 2]))
+            memory = write(memory, view, PointMaps.from_depth(view.cameras, view.depth))
+        return memory
+
+    memory, targets = walk(), BOX.look(60.0, 75.0, at=(0.0, 0.1, 0.1))
+    with use("torch"):
+        reference = walk()
+    assert same(tables(memory), tables(reference))
+    for policy in POLICIES:
+        found = retrieve(memory, targets, 3, policy, RetrievalConfig(blind="nearest"))
+        with use("torch"):
+            expected = retrieve(memory, targets, 3, policy, RetrievalConfig(blind="nearest"))
+        assert torch.equal(found.chosen, expected.chosen)
+        assert torch.allclose(found.votes, expected.votes, rtol=1e-6)
+
+
+def test_numba_runs_where_it_is_installed_and_torch_where_it_is_told_to():
+    assert backend("cpu") == "numba"
+    with use("torch"):
+        assert backend("cpu") == "torch"
+        with use("numba"):
+            assert backend("cpu") == "numba"
+    assert backend("cpu") == "numba"
+    with use("numba"):
+        assert backend("cuda") == "torch"  # it is not for that device
+
+
+def test_without_numba_the_reference_runs(monkeypatch):
+    monkeypatch.setattr(backends, "installed", lambda name: name == "torch")
+    assert backend("cpu") == "torch"
+    assert backend("cuda") == "torch"
+    assert len(begin(BOX.render(BOX.look(0.0))).surfels) > 0
+    with pytest.raises(ValueError, match="numba is not installed: pip install numba"), use("numba"):
+        pass
+
+
+def test_a_choice_is_of_this_thread_and_ends_with_its_block():
+    elsewhere = []
+    thread = threading.Thread(target=lambda: elsewhere.append(backend("cpu")))
+    with use("torch"):
+        thread.start()
+        thread.join()
+    assert elsewhere == ["numba"]
+    assert backend("cpu") == "numba"
+
+
+def test_an_unknown_backend_is_refused(as_installed):
+    with (
+        pytest.raises(ValueError, match=r"unknown backend 'cuda': choose from torch, numba"),
+        use("cuda"),
+    ):
+        pass
+
+
+def test_threads_are_bounded_by_torchs_and_by_eight(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert backends.threads() == 3
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
+    assert backends.threads() == 8
+
+
+def test_the_first_error_of_parallel_work_is_raised(monkeypatch):
+    monkeypatch.setattr(backends, "threads", lambda: 2)
+    done = []
+    with pytest.raises(ZeroDivisionError):
+        backends.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
+
+
+def test_importing_and_building_compiles_nothing():
+    code = """
+import sys, vmemkit, vmemkit.memory, vmemkit.retrieval, vmemkit.walk
+assert "numba" not in sys.modules and "triton" not in sys.modules
+memory = vmemkit.Memory.empty()
+assert "numba" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_sums_that_kernels_repeat_are_what_they_are_called():
+    random = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 50, 3, generator=random)
+    assert torch.allclose(surfels.dot(a, b), (a * b).sum(-1), atol=1e-6)
+    assert torch.allclose(surfels.cross(a, b), torch.linalg.cross(a, b), atol=1e-6)
+    exact = a.abs().double().sqrt().float()
+    assert torch.equal(surfels.root(a.abs()), exact)

@@ -1,0 +1,144 @@
+"""Sightings packed as bits: nothing is lost, and every question has the answer of the plain pairs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vmemkit import sightings as module
+from vmemkit.backends import backend, use
+from vmemkit.sightings import (
+    Marks,
+    Sightings,
+    pack,
+    sighting_counts,
+    sightings_of,
+    surfels_of,
+    unpack,
+    views_of,
+    votes,
+)
+
+BACKENDS = sorted({"torch", backend("cpu")})
+SURFELS, VIEWS = 300, 9
+PAIRS = st.sets(st.tuples(st.integers(0, VIEWS - 1), st.integers(0, SURFELS - 1)), max_size=400)
+
+
+def of(pairs: set[tuple[int, int]]) -> Sightings:
+    """Sightings of (view, surfel) pairs, ordered by view and surfel."""
+    table = torch.tensor(sorted(pairs), dtype=torch.int32).reshape(-1, 2)
+    return Sightings(table[:, 1].clone(), table[:, 0].clone())
+
+
+def same(a: Sightings, b: Sightings) -> bool:
+    return torch.equal(a.surfel, b.surfel) and torch.equal(a.view, b.view)
+
+
+@pytest.fixture(params=BACKENDS, autouse=True)
+def each_backend(request):
+    with use(request.param):
+        yield
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=PAIRS)
+def test_packing_loses_nothing(pairs):
+    for name in BACKENDS:
+        with use(name):
+            assert same(unpack(pack(of(pairs))), of(pairs))
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=PAIRS)
+def test_pairs_out_of_order_are_put_in_order(pairs):
+    mixed = of(pairs)[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
+    assert same(unpack(pack(mixed)), of(pairs))
+
+
+def test_a_pair_that_is_there_twice_is_refused():
+    twice = Sightings(torch.tensor([3, 3]), torch.tensor([1, 1]))
+    with pytest.raises(ValueError, match="a pair twice"):
+        pack(twice)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=PAIRS, seed=st.integers(0, 99))
+def test_votes_are_the_sums_of_the_weights_that_a_view_saw(pairs, seed):
+    random = torch.Generator().manual_seed(seed)
+    weight = torch.rand(SURFELS, generator=random) * (torch.rand(SURFELS, generator=random) < 0.5)
+    plain, expected = of(pairs), torch.zeros(VIEWS, dtype=torch.float64)
+    expected.index_add_(0, plain.view.long(), weight[plain.surfel.long()].double())
+    for name in BACKENDS:
+        with use(name):
+            assert torch.allclose(votes(pack(plain), weight, VIEWS), expected.float(), rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=PAIRS, chosen=st.sets(st.integers(0, SURFELS - 1)))
+def test_sightings_of_some_surfels_are_those_of_the_plain_pairs(pairs, chosen):
+    mask = torch.zeros(SURFELS, dtype=torch.bool)
+    mask[list(chosen)] = True
+    expected = of({(view, surfel) for view, surfel in pairs if surfel in chosen})
+    for name in BACKENDS:
+        with use(name):
+            surfel, view = sightings_of(pack(of(pairs)), mask)
+            assert torch.equal(surfel, expected.surfel.long())
+            assert torch.equal(view, expected.view.long())
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs=PAIRS)
+def test_counts_and_single_rows_and_columns(pairs):
+    marks, plain = pack(of(pairs)), of(pairs)
+    count = torch.bincount(plain.surfel, minlength=SURFELS)
+    for name in BACKENDS:
+        with use(name):
+            assert torch.equal(sighting_counts(marks, SURFELS), count)
+            for view in (0, 4, VIEWS - 1, VIEWS + 5):
+                assert torch.equal(surfels_of(marks, view), plain.surfel[plain.view == view].long())
+            for surfel in (0, 63, 64, SURFELS - 1):
+                assert torch.equal(
+                    views_of(marks, surfel), plain.view[plain.surfel == surfel].long()
+                )
+
+
+def test_the_highest_bit_of_a_word_is_a_surfel_like_any_other():
+    marks = pack(Sightings(torch.tensor([63, 127]), torch.tensor([0, 0])))
+    assert marks.word.tolist() == [0, 1]
+    assert unpack(marks).surfel.tolist() == [63, 127]
+    weight = torch.zeros(128)
+    weight[127] = 2.0
+    assert votes(marks, weight, 1).tolist() == [2.0]
+
+
+def test_a_memory_of_large_numbers_is_packed_without_overflow():
+    surfel, view = torch.tensor([2**31 - 1]), torch.tensor([2**20])
+    assert same(unpack(pack(Sightings(surfel, view))), Sightings(surfel.int(), view.int()))
+
+
+def test_neighbours_share_a_row():
+    dense = Sightings(torch.arange(6400).int(), torch.zeros(6400).int())
+    marks = pack(dense)
+    assert len(marks) == 100
+    assert sum(x.nbytes for x in marks.leaves().values()) <= 6400 / 4
+
+
+def test_batches_do_not_show(monkeypatch):
+    pairs = {(view, surfel) for view in range(6) for surfel in range(view, SURFELS, view + 2)}
+    marks, weight = pack(of(pairs)), torch.rand(SURFELS)
+    whole = votes(marks, weight, 6), sighting_counts(marks, SURFELS), unpack(marks)
+    monkeypatch.setattr(module, "BATCH", 3)
+    assert torch.equal(votes(marks, weight, 6), whole[0])
+    assert torch.equal(sighting_counts(marks, SURFELS), whole[1])
+    assert same(unpack(marks), whole[2])
+
+
+def test_no_sightings_are_no_rows():
+    none = torch.zeros(0, dtype=torch.int32)
+    marks = pack(Sightings(none, none))
+    assert isinstance(marks, Marks)
+    assert len(marks) == 0 == len(unpack(marks))
+    assert votes(marks, torch.ones(5), 3).tolist() == [0, 0, 0]
+    assert sighting_counts(marks, 5).tolist() == [0] * 5

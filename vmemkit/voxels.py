@@ -1,0 +1,106 @@
+"""A voxel hash: which of many points is nearest, looked up in the eight cells around.
+
+In: points that come one batch after the other. Out: for queries the nearest point within a distance
+whose normal agrees. Cells are more than two distances wide, so that all points in reach of a query
+lie in the 2 x 2 x 2 cells it is nearest to. A cell is a chain of points from the youngest to the
+oldest; so a shorter value sees the chains of a longer one, and skips what came later.
+The kernels are in kernels.py; without numba, association.by_radius compares all with all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vmemkit.backends import in_parallel, threads
+
+WIDTH = 2.5  # of a cell, in distances: more than two, so that no rounding loses a neighbour
+FEW = 1 << 12  # queries that one thread is done with before another has begun
+
+
+@dataclass
+class _Store:
+    """What all values on one table share: open addressing by cell, and the chains."""
+
+    cell: float  # width, world units
+    keys: np.ndarray  # [slots] a cell's number, -1 = free
+    heads: np.ndarray  # [slots] youngest point of the cell
+    following: np.ndarray  # [capacity] the next older point of the same cell, -1 = none
+    used: int = 0
+    cells: int = 0
+
+
+class Voxels:
+    """The first `length` of the points in a table. No value ever changes: it shares the table with
+    what it grew from, as structs.Rows does."""
+
+    def __init__(self, store: _Store, length: int) -> None:
+        self._store, self._length = store, length
+
+    @classmethod
+    def of(cls, points: Float[Tensor, "n 3"], distance: float) -> Voxels:
+        """A table of points for queries within `distance`."""
+        slots = np.full(1024, -1, np.int64), np.full(1024, -1, np.int32)
+        cell = WIDTH * distance if distance > 0 else 1.0
+        return cls(_Store(cell, *slots, np.empty(1024, np.int32)), 0).extended(points)
+
+    def serves(self, distance: float) -> bool:
+        """Are the cells wide enough for a distance, and not so wide that chains get long?"""
+        return distance <= self._store.cell * 0.49 and self._store.cell <= 8 * WIDTH * distance
+
+    def prefix(self, length: int) -> Voxels:
+        """The first `length` points, in O(1)."""
+        return Voxels(self._store, length)
+
+    def extended(self, points: Float[Tensor, "n 3"]) -> Voxels:
+        """With all of `points`, of which it holds the first already."""
+        from vmemkit import kernels
+
+        store, start = self._store, self._length
+        if store.used != start:  # others have come in between: this is a fork
+            return Voxels.of(points, store.cell / WIDTH)
+        if len(points) > len(store.following):
+            grown = np.empty(max(len(points), len(store.following) * 3 // 2), np.int32)
+            grown[:start] = store.following[:start]
+            store.following = grown
+        position = points.contiguous().numpy()
+        while start < len(points):
+            if 2 * store.cells >= len(store.keys):
+                keys = np.full(2 * len(store.keys), -1, np.int64)
+                heads = np.empty(len(keys), np.int32)
+                kernels.move_cells(store.keys, store.heads, keys, heads)
+                store.keys, store.heads = keys, heads
+            table = store.keys, store.heads, store.following
+            start, cells = kernels.insert_points(*table, position, start, store.cells, store.cell)
+            store.cells = cells
+        store.used = len(points)
+        return Voxels(store, len(points))
+
+    def nearest(
+        self,
+        queries: tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]],
+        points: tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]],
+        distance: float,
+        cosine: float,
+    ) -> Int[Tensor, " m"]:
+        """Per query the nearest point within `distance` whose normal's cosine is above `cosine`, the
+        first of equals; -1 = none. Both are positions and normals."""
+        from vmemkit import kernels
+
+        store, m = self._store, len(queries[0])
+        best = torch.empty(m, dtype=torch.int64)
+        arrays = [x.contiguous().numpy() for x in (*queries, *points)]
+        table = store.keys, store.heads, store.following, self._length, store.cell
+        limits = np.float32([distance, cosine])
+        parts = threads() if m > FEW else 1
+        work = []
+        for part in range(parts):
+            rows = part * m // parts, (part + 1) * m // parts
+            work.append(partial(kernels.nearest_alike, table, *arrays, limits, rows, best.numpy()))
+        in_parallel(work)
+        return best
