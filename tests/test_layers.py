@@ -20,6 +20,7 @@ LAYERS = (
     ("camera", "weights"),
     ("runs",),
     ("kernels", "kernels_triton"),
+    ("kernels_tables",),
     ("native", "voxels"),
     ("views", "sampling", "registration", "depth_fit"),
     (

@@ -16,7 +16,7 @@ from vmemkit.backends import in_parallel, threads
 from vmemkit.camera import Cameras
 from vmemkit.runs import RUN, Boxes, runs_that, showing
 
-Column, Words = Int[Tensor, " r"], Int[Tensor, " w"]  # of marks; of flags, 64 each
+Column = Int[Tensor, " r"]  # of marks
 Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
 FEW = 1 << 14  # surfels that one thread is done with before another has begun
 
@@ -124,33 +124,76 @@ def normals_and_radii(
 
 
 def votes(
-    word: Column, view: Column, bits: Column, asked: Words, weight: Float[Tensor, " n"], views: int
+    word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
 ) -> Float[Tensor, " t"]:
-    """As sightings.votes, by the marks' columns, of the surfels whose bits are set in `asked`."""
-    from vmemkit import kernels
+    """As sightings.votes, by the marks' columns."""
+    from vmemkit import kernels_tables
 
     total = torch.zeros(views, dtype=torch.float64)
-    kernels.votes(*_arrays(word, view), _bits(bits), _bits(asked), *_arrays(weight, total))
+    kernels_tables.votes(*_arrays(word, view), _bits(bits), *_arrays(weight, total))
     return total.float()
+
+
+def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
+    """As sightings.packed."""
+    from vmemkit import kernels_tables
+
+    words = torch.zeros(-(-len(mask) // 64), dtype=torch.int64)
+    kernels_tables.packed(mask.numpy(), _bits(words))
+    return words
 
 
 def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n"]:
     """As sightings.sighting_counts, by the marks' columns."""
-    from vmemkit import kernels
+    from vmemkit import kernels_tables
 
     count = torch.zeros(surfels, dtype=torch.int64)
-    kernels.counts(*_arrays(word), _bits(bits), count.numpy())
+    kernels_tables.counts(*_arrays(word), _bits(bits), count.numpy())
     return count
 
 
 def pairs(word: Column, view: Column, bits: Column) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
     """(surfel, view) of every set bit of the marks' columns."""
-    from vmemkit import kernels
+    from vmemkit import kernels_tables
 
     marks, none = (*_arrays(word, view), _bits(bits)), np.empty(0, np.int64)
-    surfel, seer = torch.empty(2, kernels.marked(*marks, none, none), dtype=torch.int64)
-    kernels.marked(*marks, surfel.numpy(), seer.numpy())
+    surfel, seer = torch.empty(2, kernels_tables.marked(*marks, none, none), dtype=torch.int64)
+    kernels_tables.marked(*marks, surfel.numpy(), seer.numpy())
     return surfel, seer
+
+
+def gains(
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
+    quality: Float[Tensor, " e"],
+    pixels: Float[Tensor, " n"],
+    held: Bool[Tensor, " t"],
+) -> Float[Tensor, " t"]:
+    """As votes._gains."""
+    from vmemkit import kernels_tables
+
+    gain, best = torch.zeros(len(held)), torch.empty_like(pixels)
+    kernels_tables.gains(*_arrays(surfel, view, quality, pixels, held, best, gain))
+    return gain
+
+
+def footprints(
+    position: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+    eye: Float[Tensor, "t 3"],
+    forward: Float[Tensor, "t 3"],
+    focal: Float[Tensor, " t"],
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
+    slant: float,
+) -> Float[Tensor, " e"]:
+    """As votes._footprints."""
+    from vmemkit import kernels_tables
+
+    size = torch.empty(len(surfel))
+    work = _arrays(position, normal, eye, forward, focal, surfel, view)
+    kernels_tables.footprints(*work, np.float32([slant, 1 - slant]), size.numpy())
+    return size
 
 
 def _bits(words: Tensor) -> np.ndarray:

@@ -87,9 +87,9 @@ def views_of(marks: Marks, surfel: int) -> Int[Tensor, " v"]:
 
 def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
-    asked = packed(weight != 0)
     if backend(marks.device) == "numba":
-        return native.votes(*marks.leaves().values(), asked, weight, views)
+        return native.votes(*marks.leaves().values(), weight, views)
+    asked = packed(weight != 0)
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     rows = _words(weight).double()
     for word, view, seen in _unpacked(marks, marks.bits & asked[marks.word.long()]):
@@ -109,6 +109,8 @@ def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
 
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """64 flags to a word."""
+    if backend(mask.device) == "numba":
+        return native.packed(mask)
     powers = torch.ones(WORD, dtype=torch.int64, device=mask.device)
     return (_words(mask).long() << (powers.cumsum(0) - 1)).sum(1)
 

@@ -8,15 +8,17 @@ parts, and policies of your own may be.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import sightings
+from vmemkit import native, sightings
+from vmemkit.backends import backend
 from vmemkit.camera import Cameras, pose_distance
 from vmemkit.memory import Memory
 from vmemkit.splat import Splat
-from vmemkit.surfels import footprint
+from vmemkit.surfels import SurfelConfig, dot, footprint, root
 
+SLANT = SurfelConfig.slant
 EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two or three
 
 
@@ -68,10 +70,14 @@ def _footprints(
     memory: Memory, cameras: Cameras, surfel: Int[Tensor, " e"], camera: Int[Tensor, " e"]
 ) -> Float[Tensor, " e"]:
     """World size of a pixel of `camera[e]` (of an image of unit height) at `surfel[e]`."""
-    sight = memory.surfels.position[surfel] - cameras.position[camera]
-    depth = (sight * cameras.forward[camera]).sum(-1).clamp(min=1e-6)
-    cosine = (sight * memory.surfels.normal[surfel]).sum(-1) / sight.norm(dim=-1).clamp(min=1e-6)
-    return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0))
+    eye, forward, focal = cameras.position, cameras.forward, cameras.K[:, 1, 1]
+    position, normal = memory.surfels.position, memory.surfels.normal
+    if backend(memory.device) == "numba":
+        return native.footprints(position, normal, eye, forward, focal, surfel, camera, SLANT)
+    sight = position[surfel] - eye[camera]
+    depth = dot(sight, forward[camera]).clamp(min=1e-6)
+    cosine = dot(sight, normal[surfel]) / root(dot(sight, sight)).clamp(min=1e-6)
+    return footprint(depth, focal[camera], cosine.clamp(min=0))
 
 
 def ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> list[int]:
@@ -147,15 +153,13 @@ def best_cover(
     """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
     none changes. The first round is the greedy choice. Row e: `view` saw `surfel` with `quality`."""
     chosen: list[int] = []
+    work, compiled = (surfel, view, quality, pixels), backend(view.device) == "numba"
     for _ in range(EXCHANGES):
         before = list(chosen)
         for i in range(k):
-            others = torch.tensor(chosen[:i] + chosen[i + 1 :], device=view.device)
-            held = torch.isin(view, others)
-            best = torch.zeros_like(pixels)
-            best.scatter_reduce_(0, surfel[held], quality[held], "amax")
-            gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
-            gains = torch.zeros_like(distance).index_add_(0, view, gain)
+            held = torch.zeros_like(distance, dtype=torch.bool)
+            held[chosen[:i] + chosen[i + 1 :]] = True
+            gains = native.gains(*work, held) if compiled else _gains(*work, held)
             winner = ranked(gains, distance)[0]
             now = gains[chosen[i]] if i < len(chosen) else 0.0
             if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end
@@ -163,6 +167,20 @@ def best_cover(
         if chosen == before:
             break
     return chosen
+
+
+def _gains(
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
+    quality: Float[Tensor, " e"],
+    pixels: Float[Tensor, " n"],
+    held: Bool[Tensor, " t"],
+) -> Float[Tensor, " t"]:
+    """What each view would add to the views that are held."""
+    known, best = held[view], torch.zeros_like(pixels)
+    best.scatter_reduce_(0, surfel[known], quality[known], "amax")
+    gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
+    return pixels.new_zeros(len(held)).index_add_(0, view, gain)
 
 
 def view_ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:

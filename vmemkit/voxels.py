@@ -4,7 +4,7 @@ In: points that come one batch after the other. Out: for queries the nearest poi
 whose normal agrees. Cells are more than two distances wide, so that all points in reach of a query
 lie in the 2 x 2 x 2 cells it is nearest to. A cell is a chain of points from the youngest to the
 oldest; so a shorter value sees the chains of a longer one, and skips what came later.
-The kernels are in kernels.py; without numba, association.by_radius compares all with all.
+The kernels are in kernels_tables.py; without numba, association.by_radius compares all with all.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Voxels:
 
     def extended(self, points: Float[Tensor, "n 3"]) -> Voxels:
         """With all of `points`, of which it holds the first already."""
-        from vmemkit import kernels
+        from vmemkit import kernels_tables
 
         store, start = self._store, self._length
         if store.used != start:  # others have come in between: this is a fork
@@ -73,10 +73,12 @@ class Voxels:
             if 2 * store.cells >= len(store.keys):
                 keys = np.full(2 * len(store.keys), -1, np.int64)
                 heads = np.empty(len(keys), np.int32)
-                kernels.move_cells(store.keys, store.heads, keys, heads)
+                kernels_tables.move_cells(store.keys, store.heads, keys, heads)
                 store.keys, store.heads = keys, heads
             table = store.keys, store.heads, store.following
-            start, cells = kernels.insert_points(*table, position, start, store.cells, store.cell)
+            start, cells = kernels_tables.insert_points(
+                *table, position, start, store.cells, store.cell
+            )
             store.cells = cells
         store.used = len(points)
         return Voxels(store, len(points))
@@ -90,7 +92,7 @@ class Voxels:
     ) -> Int[Tensor, " m"]:
         """Per query the nearest point within `distance` whose normal's cosine is above `cosine`, the
         first of equals; -1 = none. Both are positions and normals."""
-        from vmemkit import kernels
+        from vmemkit import kernels_tables
 
         store, m = self._store, len(queries[0])
         best = torch.empty(m, dtype=torch.int64)
@@ -101,6 +103,8 @@ class Voxels:
         work = []
         for part in range(parts):
             rows = part * m // parts, (part + 1) * m // parts
-            work.append(partial(kernels.nearest_alike, table, *arrays, limits, rows, best.numpy()))
+            work.append(
+                partial(kernels_tables.nearest_alike, table, *arrays, limits, rows, best.numpy())
+            )
         in_parallel(work)
         return best

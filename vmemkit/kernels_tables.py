@@ -1,0 +1,172 @@
+"""The CPU kernels over tables: sightings as bits, votes, points in voxels. See kernels.py."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from vmemkit.kernels import F32, HALF, ZERO, compiled, inlined
+
+BIT = np.uint64(1)
+SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # of bits; any six in a row are different
+PLACES = np.zeros(64, np.int64)
+for place in range(64):
+    PLACES[((int(SEQUENCE) << place) & (2**64 - 1)) >> 58] = place
+CELLS = np.int64((1 << 21) - 1)  # of a cell's number along each axis
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads numbers evenly
+
+
+@inlined
+def lowest(bits) -> int:
+    """Place of the lowest set bit of a word that has one (by De Bruijn's sequence)."""
+    return PLACES[((bits & (~bits + BIT)) * SEQUENCE) >> np.uint64(58)]
+
+
+@compiled
+def votes(word, view, bits, weight, total) -> None:
+    """Adds to total[view] the weights of the surfels that are marked, as sightings.votes."""
+    # Most rows hold no weight, or all of their word: those are not gone through bit by bit.
+    words = (weight.shape[0] + 63) // 64
+    asked, sums = np.zeros(words, np.uint64), np.zeros(words)
+    for i in range(weight.shape[0]):
+        if weight[i] != ZERO:
+            asked[i // 64] |= BIT << np.uint64(i % 64)
+            sums[i // 64] += weight[i]
+    for r in range(word.shape[0]):
+        left, start = bits[r] & asked[word[r]], np.int64(word[r]) * 64
+        if left == asked[word[r]]:
+            total[view[r]] += sums[word[r]]
+            continue
+        part = 0.0
+        while left:
+            part += weight[start + lowest(left)]
+            left &= left - BIT
+        total[view[r]] += part
+
+
+@compiled
+def packed(mask, words) -> None:
+    """64 flags to a word."""
+    for i in range(mask.shape[0]):
+        words[i // 64] |= np.uint64(mask[i]) << np.uint64(i % 64)
+
+
+@compiled
+def counts(word, bits, count) -> None:
+    """Adds one to count[surfel] for every mark."""
+    for r in range(word.shape[0]):
+        left, start = bits[r], np.int64(word[r]) * 64
+        while left:
+            count[start + lowest(left)] += 1
+            left &= left - BIT
+
+
+@compiled
+def marked(word, view, bits, surfel, seer) -> int:
+    """The marks as pairs, and how many there are; where there is no room for them, only that."""
+    n = 0
+    for r in range(word.shape[0]):
+        left, start = bits[r], np.int64(word[r]) * 64
+        while left:
+            if n < surfel.shape[0]:
+                surfel[n], seer[n] = start + lowest(left), view[r]
+            n += 1
+            left &= left - BIT
+    return n
+
+
+@inlined
+def cell_of(a, b, c) -> int:
+    """The number of a cell. Far apart ones may share it: that costs time, not correctness."""
+    return ((a & CELLS) << np.int64(42)) | ((b & CELLS) << np.int64(21)) | (c & CELLS)
+
+
+@inlined
+def slot_of(keys, key) -> int:
+    """Where a cell is in the table, or would be."""
+    mask = np.uint64(keys.shape[0] - 1)
+    slot = ((np.uint64(key) * GOLDEN) >> np.uint64(20)) & mask
+    while keys[slot] != key and keys[slot] >= 0:
+        slot = (slot + BIT) & mask
+    return slot
+
+
+@compiled
+def insert_points(keys, heads, following, position, start, cells, cell) -> tuple[int, int]:
+    """Points from `start` on into the chains of their cells, until half of the table is used:
+    returns the point to go on from, and how many cells there are."""
+    for i in range(start, position.shape[0]):
+        if 2 * cells >= keys.shape[0]:
+            return i, cells
+        x, y, z = position[i, 0] / cell, position[i, 1] / cell, position[i, 2] / cell
+        key = cell_of(np.int64(math.floor(x)), np.int64(math.floor(y)), np.int64(math.floor(z)))
+        slot = slot_of(keys, key)
+        if keys[slot] < 0:
+            keys[slot], heads[slot], cells = key, -1, cells + 1
+        following[i], heads[slot] = heads[slot], i
+    return position.shape[0], cells
+
+
+@compiled
+def move_cells(keys, heads, new_keys, new_heads) -> None:
+    """All cells of a table into a larger one."""
+    for i in range(keys.shape[0]):
+        if keys[i] >= 0:
+            slot = slot_of(new_keys, keys[i])
+            new_keys[slot], new_heads[slot] = keys[i], heads[i]
+
+
+@compiled
+def nearest_alike(table, query, query_normal, position, normal, limits, rows, best) -> None:
+    """As voxels.Voxels.nearest, for queries rows[0] to rows[1]."""
+    keys, heads, following, length, cell = table
+    limit, like = limits[0] * limits[0], limits[1]
+    for i in range(rows[0], rows[1]):
+        q0, q1, q2 = query[i, 0], query[i, 1], query[i, 2]
+        # The first of the two cells along each axis that the query is nearest to.
+        a = np.int64(math.floor(q0 / cell - 0.5))
+        b = np.int64(math.floor(q1 / cell - 0.5))
+        c = np.int64(math.floor(q2 / cell - 0.5))
+        found, least = np.int64(-1), limit
+        for corner in range(8):
+            key = cell_of(a + (corner & 1), b + ((corner >> 1) & 1), c + (corner >> 2))
+            slot = slot_of(keys, key)
+            j = np.int64(heads[slot]) if keys[slot] >= 0 else np.int64(-1)
+            while j >= 0:
+                dx, dy, dz = q0 - position[j, 0], q1 - position[j, 1], q2 - position[j, 2]
+                gap = dx * dx + dy * dy + dz * dz
+                if j < length and gap <= least and (gap < least or found < 0 or j < found):
+                    n0, n1, n2 = normal[j, 0], normal[j, 1], normal[j, 2]
+                    cosine = query_normal[i, 0] * n0 + query_normal[i, 1] * n1
+                    if cosine + query_normal[i, 2] * n2 > like:
+                        found, least = j, gap
+                j = np.int64(following[j])
+        best[i] = found
+
+
+@compiled
+def gains(surfel, view, quality, pixels, held, best, gain) -> None:
+    """What each view would add to the views flagged in `held`, as in votes.best_cover; `best` [n] is
+    room for the best quality of a surfel so far."""
+    for e in range(surfel.shape[0]):
+        best[surfel[e]] = ZERO
+    for e in range(surfel.shape[0]):
+        if held[view[e]]:
+            best[surfel[e]] = max(best[surfel[e]], quality[e])
+    for e in range(surfel.shape[0]):
+        more = max(quality[e] - best[surfel[e]], ZERO)
+        gain[view[e]] += more * pixels[surfel[e]]
+
+
+@compiled
+def footprints(position, normal, eye, forward, focal, surfel, view, slant, size) -> None:
+    """World size of a pixel of view[e] at surfel[e], as votes._footprints."""
+    for e in range(surfel.shape[0]):
+        i, v = surfel[e], view[e]
+        x, y, z = position[i, 0] - eye[v, 0], position[i, 1] - eye[v, 1], position[i, 2] - eye[v, 2]
+        depth = max(x * forward[v, 0] + y * forward[v, 1] + z * forward[v, 2], F32(1e-6))
+        distance = max(math.sqrt(x * x + y * y + z * z), F32(1e-6))
+        cosine = x * normal[i, 0] + y * normal[i, 1] + z * normal[i, 2]
+        cosine = max(cosine / distance, ZERO)
+        size[e] = HALF * depth / focal[v] / (slant[0] + slant[1] * cosine)
