@@ -1,7 +1,8 @@
 """How much of what the targets see do the chosen views show, relative to the best choice?
 
 Two-room tours (out, a look around, back by other poses), true views in the memory, K = 4, M = 4.
-Run: python benchmarks/retrieval.py [--seeds N] [--rooms N] [--json FILE]
+With --shrink the same for memories of few and of many surfels: by surfels per image pixel and axis.
+Run: python benchmarks/retrieval.py [--seeds N] [--rooms N] [--shrink 0.05 0.25 ...] [--json FILE]
 """
 
 import argparse
@@ -9,32 +10,68 @@ import json
 from statistics import mean
 
 from vmemkit.evaluate import capture_tour, race
+from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import rooms
+from vmemkit.surfels import SurfelConfig
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rooms", type=int, default=2)
-    parser.add_argument("--json")
-    options = parser.parse_args()
+def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple[int, int]) -> list:
+    """Coverage of memories that keep `shrink` times as many rows and columns as the images have."""
+    policies = {name: (name, RetrievalConfig()) for name in ("coverage", "surfel_votes")}
+    print(f"images of {size[0]} x {size[1]}, {seeds} houses of {room_count} rooms")
+    print("shrink   " + "".join(f"{name + ': mean':>20s} {'worst':>6s}" for name in policies))
+    rows = []
+    for shrink in shrinks:
+        ratios = {name: [] for name in policies}
+        for seed in range(seeds):
+            house, config = rooms(seed, room_count), MemoryConfig(SurfelConfig(shrink=shrink))
+            tour = capture_tour(house, seed)
+            for name, values in race(house, tour, policies, size=size, config=config).items():
+                ratios[name] += values
+        row = {"shrink": shrink}
+        for name, values in ratios.items():
+            row |= {name: mean(values), f"{name}, worst": min(values)}
+        cells = "".join(f"{row[n]:20.4f} {row[n + ', worst']:6.3f}" for n in policies)
+        print(f"{shrink:6.2f}   {cells}", flush=True)
+        rows.append(row)
+    return rows
+
+
+def by_policy(seeds: int, room_count: int) -> list:
+    """Coverage of every policy."""
     policies = {name: (name, RetrievalConfig()) for name in POLICIES}
     policies["surfel_votes, frequency"] = ("surfel_votes", RetrievalConfig(vote="frequency"))
     policies["surfel_votes, mean pose"] = ("surfel_votes", RetrievalConfig(query="mean"))
     ratios = {label: [] for label in policies}
-    for seed in range(options.seeds):
-        house = rooms(seed, options.rooms)
+    for seed in range(seeds):
+        house = rooms(seed, room_count)
         for label, values in race(house, capture_tour(house, seed), policies).items():
             ratios[label] += values
     rows = [
         {"policy": label, "mean": mean(values), "worst": min(values), "steps": len(values)}
         for label, values in ratios.items()
     ]
-    print(f"coverage relative to the oracle's, {options.seeds} houses of {options.rooms} rooms")
+    print(f"coverage relative to the oracle's, {seeds} houses of {room_count} rooms")
     print(f"{'policy':26s} {'mean':>6s} {'worst':>6s}   steps")
     for row in sorted(rows, key=lambda row: -row["mean"]):
         print(f"{row['policy']:26s} {row['mean']:6.3f} {row['worst']:6.3f}   {row['steps']}")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rooms", type=int, default=2)
+    parser.add_argument("--shrink", type=float, nargs="+")
+    parser.add_argument("--size", type=int, nargs=2, default=(144, 192), help="with --shrink")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    if options.shrink:
+        size = (options.size[0], options.size[1])
+        rows = by_resolution(options.shrink, options.seeds, options.rooms, size)
+    else:
+        rows = by_policy(options.seeds, options.rooms)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(rows, file, indent=1)

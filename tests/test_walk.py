@@ -88,6 +88,43 @@ def test_the_same_seed_gives_the_same_walk(start):
     assert torch.equal(torch.cat(a), torch.cat(b))
 
 
+def test_walks_in_turn_are_the_walks_alone(start):
+    _, tour, memory = start
+    paths = tour.cameras[:5], tour.cameras[4:6], tour.cameras[7:8]
+    rounds = list(vm.walks(memory, paths, m=2, seed=3))
+    assert [[step is not None for step in turn] for turn in rounds] == [
+        [True, True, True],
+        [True, False, False],
+        [True, False, False],
+    ]
+    for i, path in enumerate(paths):
+        alone = list(vm.walk(memory, path, m=2, seed=3))
+        together = [turn[i] for turn in rounds if turn[i] is not None]
+        for a, b in zip(alone, together, strict=True):
+            assert torch.equal(a.views.image, b.views.image)
+            assert torch.equal(a.memory.sightings.surfel, b.memory.sightings.surfel)
+
+
+def test_walks_may_start_from_a_memory_each(start):
+    _, tour, memory = start
+    other = next(vm.walk(memory, tour.cameras[:2], m=2)).memory
+    turn = next(vm.walks([memory, other], [tour.cameras[2:4]] * 2, m=2))
+    assert [len(step.memory) for step in turn] == [len(memory) + 2, len(other) + 2]
+    for memories, paths in (([memory], [tour.cameras[:1]] * 2), (memory, [])):
+        with pytest.raises(ValueError, match="one memory or as many: got"):
+            vm.walks(memories, paths)
+
+
+def test_a_step_says_what_ran_it(start):
+    _, tour, memory = start
+    first = vm.step(memory, tour.cameras[:1])
+    assert first.backend == vm.backends.backend("cpu")
+    with vm.backends.use("torch"):
+        again = vm.step(memory, tour.cameras[:1])
+    assert again.backend == "torch"
+    assert torch.equal(first.views.image, again.views.image)
+
+
 def test_k_may_exceed_the_memory_of_a_young_walk(start):
     _, tour, memory = start
     (step,) = vm.walk(memory, tour.cameras[:1], k=17)

@@ -10,12 +10,13 @@ from types import ModuleType
 
 from vmemkit.camera import Cameras, cameras
 from vmemkit.generate import DiffusionGenerator, Generation, Generator, with_depth
-from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.memory import Memory, MemoryConfig, begin, forget, read, write
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
+from vmemkit.spill import Spill
 from vmemkit.storage import load, save
 from vmemkit.surfels import PointMaps, Surfels
 from vmemkit.views import Views
-from vmemkit.walk import Stage, Step, stages, step, walk
+from vmemkit.walk import Stage, Step, stages, step, walk, walks
 from vmemkit.warp import Warp, WarpConfig
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ __all__ = [
     "PointMaps",
     "Retrieval",
     "RetrievalConfig",
+    "Spill",
     "Stage",
     "Step",
     "Surfels",
@@ -39,18 +41,22 @@ __all__ = [
     "WarpConfig",
     "begin",
     "cameras",
+    "forget",
     "load",
+    "read",
     "retrieve",
     "save",
     "stages",
     "step",
     "walk",
+    "walks",
     "with_depth",
     "write",
 ]
 
 _LAZY = (
     "align",
+    "backends",
     "cut3r",
     "cut3r_input",
     "depth_fit",

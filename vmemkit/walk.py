@@ -7,12 +7,15 @@ stopping belong to the caller.
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from vmemkit.backends import Backend, backend
 from vmemkit.camera import Cameras, check
 from vmemkit.generate import Encodes, Generation, Generator, stream
 from vmemkit.memory import Memory, write
@@ -39,6 +42,7 @@ class Step:
     reports: tuple[Report, ...]  # of each, from a reconstructor that makes them
     memory: Memory  # after the write
     seconds: dict[str, float]  # per stage of STAGES
+    backend: Backend  # what ran the memory's stages
 
     def __repr__(self) -> str:
         surfels = len(self.memory.surfels) - len(self.before.surfels)
@@ -106,7 +110,7 @@ def stages(
     after = write(memory, views, found.maps, found.state)
     passed = lap("write")
     made = (before, targets, retrieval, context, tuple(states), views, found.maps, found.reports)
-    whole = Step(*made, after, seconds)
+    whole = Step(*made, after, seconds, backend(memory.device))
     yield Stage("write", after, passed, whole)
 
 
@@ -156,6 +160,26 @@ def walk(
     check(trajectory)
     config = config or replace(RetrievalConfig(), blind="nearest")
     return _steps(memory, trajectory, generator, reconstructor, policy, k, m, config, seed)
+
+
+def walks(
+    memories: Memory | Sequence[Memory], trajectories: Sequence[Cameras], **how: Any
+) -> Iterator[tuple[Step | None, ...]]:
+    """Several walks in turn, from one memory or from one each: the next step of every walk, None
+    where a path has ended. Walks from one memory are forks of it: what it holds is there once.
+
+    `how` is as for `walk`, and every walk is what `walk` alone makes of its memory and trajectory.
+    Errors: ValueError for no trajectories or another number of memories, and as `walk`.
+    """
+    if isinstance(memories, Memory):
+        memories = [memories] * len(trajectories)
+    if len(trajectories) == 0 or len(memories) != len(trajectories):
+        raise ValueError(
+            f"walks need trajectories, and one memory or as many: got {len(memories)} memories for "
+            f"{len(trajectories)} trajectories"
+        )
+    started = [walk(*start, **how) for start in zip(memories, trajectories, strict=True)]
+    return itertools.zip_longest(*started)
 
 
 def step_rng(memory: Memory, seed: int) -> torch.Generator:
