@@ -18,7 +18,7 @@ from torch import Tensor
 from vmemkit.memory import Memory
 from vmemkit.splat import SplatConfig
 from vmemkit.surfels import Surfels
-from vmemkit.views import resize
+from vmemkit.views import Views, resize
 
 MAX_IMAGES = 12  # views that carry their image
 THUMBNAIL = 96  # rows of these images
@@ -123,6 +123,7 @@ class Images:
         uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
         index = np.array([0, 1, 2, 0, 2, 3], np.uint32)
         self.meshes = []
+        self._held: list[torch.Tensor | None] = [None] * MAX_IMAGES  # what each mesh shows
         for _ in range(MAX_IMAGES):
             blank = three.DataTexture(np.zeros((1, 1, 4), np.uint8), format="RGBAFormat")
             material = three.MeshBasicMaterial(map=blank, side="BackSide")  # seen as from the eye
@@ -132,18 +133,22 @@ class Images:
 
     def show(self, memory: Memory, pyramids: Float[Tensor, "t 5 3"], views: list[int]) -> None:
         """The images of `views` on the base of their pyramids."""
-        if views:
-            height, width = memory.views.image.shape[2:]
-            rows = min(THUMBNAIL, height)
-            some = resize(memory.views[views], rows, max(1, round(width * rows / height)))
-            pixels = _bytes(some.image.cpu().permute(0, 2, 3, 1))
-            pixels = np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
         for i, mesh in enumerate(self.meshes):
             mesh.visible = i < len(views)
             if mesh.visible:
                 mesh.geometry.attributes["position"].array = pyramids[views[i], 1:].numpy()
-                if not np.array_equal(mesh.material.map.data, pixels[i]):
-                    mesh.material.map = _texture(pixels[i])
+                view = memory.views[views[i] : views[i] + 1]
+                # Rows of a memory never change: what lies in the same place is the same image.
+                if self._held[i] is None or self._held[i].data_ptr() != view.image.data_ptr():
+                    mesh.material.map, self._held[i] = _texture(_thumbnail(view)), view.image
+
+
+def _thumbnail(view: Views) -> UInt8[np.ndarray, "h w 4"]:
+    height, width = view.image.shape[2:]
+    rows = min(THUMBNAIL, height)
+    small = resize(view, rows, max(1, round(width * rows / height))).image[0]
+    pixels = _bytes(small.cpu().permute(1, 2, 0))
+    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
 
 
 def _texture(pixels: UInt8[np.ndarray, "h w 4"]) -> three.DataTexture:

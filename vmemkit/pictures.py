@@ -10,6 +10,7 @@ view; dark was never seen.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +34,11 @@ MAP_ROWS = 96  # of what is rendered for a picture
 
 def view_colors(n: int) -> Float[Tensor, "n 3"]:
     """RGB in [0, 1] of views 0 to n - 1; the colour of a view does not depend on n."""
+    return _view_colors(n).clone()
+
+
+@lru_cache
+def _view_colors(n: int) -> Float[Tensor, "n 3"]:
     index = torch.arange(n, dtype=torch.float64)
     hue = 2 * math.pi * ((HUE_START + HUE_STEP * index) % 1)
     low, high = LIGHTNESS
