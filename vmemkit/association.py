@@ -116,7 +116,7 @@ def _in_reach(
     discs, margin = SplatConfig(), config.distance * new.radius.amax()
     low, high = new.position.amin(0) - margin, new.position.amax(0) + margin
     meets = touching(boxes, low, high, max(config.distance, discs.scale))
-    meets &= showing(boxes, camera, discs.scale, discs.near, discs.far)
+    meets &= showing(boxes, camera, discs.scale, discs.near, discs.far)[0]
     return runs_that(meets, len(old))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal
 
@@ -20,6 +21,7 @@ import torch
 
 Backend = Literal["torch", "numba", "triton"]
 NATIVE: dict[str, Backend] = {"cpu": "numba", "cuda": "triton"}  # what is fastest on a device
+OLDEST = {"triton": (3, 3)}  # what the kernels need: `tl.gather`
 MAX_THREADS = 8  # every thread of a read has a depth buffer of its own, which must be merged
 
 _wanted: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("wanted", default=None)
@@ -44,7 +46,7 @@ def use(name: Backend) -> Iterator[None]:
     if name not in ("torch", *NATIVE.values()):
         raise ValueError(f"unknown backend {name!r}: choose from torch, numba, triton")
     if not installed(name):
-        raise ValueError(f"{name} is not installed: pip install {name}")
+        raise ValueError(f"{name} is not installed, or too old: pip install --upgrade {name}")
     token = _wanted.set(name)
     try:
         yield
@@ -54,8 +56,11 @@ def use(name: Backend) -> Iterator[None]:
 
 @cache
 def installed(name: str) -> bool:
-    """Is the library there? It is not imported."""
-    return find_spec(name) is not None
+    """Is the library there, and new enough? It is not imported."""
+    if find_spec(name) is None:
+        return False
+    least = OLDEST.get(name, (0, 0))
+    return tuple(map(int, version(name).split(".")[:2])) >= least
 
 
 def threads() -> int:

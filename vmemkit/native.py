@@ -45,11 +45,10 @@ def discs(
     shape = (m, height, width)
     out = torch.empty(shape, dtype=torch.int64), torch.empty(shape), torch.empty(shape)
     surfels = tuple(_arrays(position, normal, radius))
+    seen = None if boxes is None else showing(boxes, cameras, *limits)
     draw, merge = [], []
     for i, lens in enumerate(lenses):
-        runs = torch.arange(-(-n // RUN))
-        if boxes is not None:
-            runs = runs_that(showing(boxes, cameras[i : i + 1], *limits), n)
+        runs = torch.arange(-(-n // RUN)) if seen is None else runs_that(seen[i], n)
         for part, share in enumerate(runs.tensor_split(parts)):
             where = (tuple(_arrays(*lens)), np.float32(limits))
             buffers = (depths[i, part], drawn[i, part], cosines[i, part])

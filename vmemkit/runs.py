@@ -44,18 +44,25 @@ def touching(
 
 
 def showing(
-    boxes: Boxes, camera: Cameras, scale: float, near: float, far: float
-) -> Bool[Tensor, " c"]:
-    """Which runs may show in a camera (1,): those that reach into its frustum."""
+    boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
+) -> Bool[Tensor, "m c"]:
+    """Which runs may show in each camera (m,): those that reach into its frustum."""
     # Borders are planes, normal . point + offset >= 0, in camera axes; the image is the unit square.
-    (fx, _, cx), (_, fy, cy), _ = camera.K[0].tolist()
-    borders = [(fx, 0, cx), (-fx, 0, 1 - cx), (0, fy, cy), (0, -fy, 1 - cy), (0, 0, 1), (0, 0, -1)]
-    normals = camera.K.new_tensor(borders) @ camera.rotation[0].T  # world
-    offsets = camera.K.new_tensor([0, 0, 0, 0, -near, far])
-    middle = (boxes.low + boxes.high) / 2 - camera.position
+    K = cameras.K
+    (fx, cx), (fy, cy) = ((K[:, k, k], K[:, k, 2]) for k in range(2))
+    o, i = torch.zeros_like(fx), torch.ones_like(fx)
+    borders = (fx, o, cx), (-fx, o, 1 - cx), (o, fy, cy), (o, -fy, 1 - cy), (o, o, i), (o, o, -i)
+    planes = torch.stack([torch.stack(border, -1) for border in borders], 1)  # [m 6 3]
+    # Sums, not matrix products, of which some hardware rounds the factors.
+    normals = (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)  # world
+    middle = (boxes.low + boxes.high) / 2 - cameras.position[:, None]  # [m c 3]
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
     half = half + (half + middle.abs()) * ROUNDING
-    return (middle @ normals.T + offsets + half @ normals.abs().T >= 0).all(-1)
+    inside = torch.ones_like(middle[..., 0], dtype=torch.bool)
+    for border, offset in enumerate((0, 0, 0, 0, -near, far)):
+        normal = normals[:, None, border]
+        inside &= (middle * normal).sum(-1) + (half * normal.abs()).sum(-1) + offset >= 0
+    return inside
 
 
 def runs_that(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:

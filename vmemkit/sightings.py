@@ -4,7 +4,7 @@ In: pairs (surfel, view), ordered by view. Out: marks: one row for every 64 neig
 which a view saw any. Neighbours in a picture are neighbours in the table, so a row stands for some
 thirty sightings and a sighting costs half a byte instead of eight. Rows only ever come at the end.
 The questions that retrieval asks are answered on the packed rows: votes, counts, and the sightings
-of some surfels. On a CPU compiled kernels answer them (kernels.py); the torch code is the reference.
+of some surfels. Compiled kernels answer them (backends.py); the torch code is the reference.
 """
 
 from __future__ import annotations
@@ -87,8 +87,13 @@ def views_of(marks: Marks, surfel: int) -> Int[Tensor, " v"]:
 
 def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
-    if backend(marks.device) == "numba":
+    engine = backend(marks.device)
+    if engine == "numba":
         return native.votes(*marks.leaves().values(), weight, views)
+    if engine == "triton":
+        from vmemkit import kernels_triton
+
+        return kernels_triton.votes(*marks.leaves().values(), weight, views)
     asked = packed(weight != 0)
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     rows = _words(weight).double()
@@ -99,8 +104,13 @@ def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor
 
 def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
     """How many views saw each of the first `surfels` surfels."""
-    if backend(marks.device) == "numba":
+    engine = backend(marks.device)
+    if engine == "numba":
         return native.sighting_counts(marks.word, marks.bits, surfels)
+    if engine == "triton":
+        from vmemkit import kernels_triton
+
+        return kernels_triton.sighting_counts(marks.word, marks.bits, surfels)
     count = torch.zeros(-(-surfels // WORD), WORD, dtype=torch.int64, device=marks.device)
     for word, _, seen in _unpacked(marks, marks.bits):
         count.index_add_(0, word, seen.long())

@@ -1,0 +1,299 @@
+"""The CUDA kernels: what cameras see of the surfels, in two launches and without asking the host.
+
+In: surfels and cameras, on the device. Out: the nearest disc per pixel, as splat.splat's. The
+formulas are those of splat._disc_hits in the same order of float32 operations, unfused and rounded
+as IEEE 754 asks, so that results are equal to the bit. A program takes BLOCK neighbouring surfels
+and one camera; where the box of their run cannot show (runs.py) it ends at once. The pixels of all
+their boxes are strung together and dealt out to the lanes, which are busy whatever the boxes'
+sizes; the smallest key (depth, surfel) wins a pixel, by an atomic minimum.
+With TRITON_INTERPRET=1 all of this runs on a CPU, slowly: the tests do so.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import torch
+import triton
+import triton.language as tl
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vmemkit.camera import Cameras
+from vmemkit.runs import ROUNDING, RUN, Boxes
+
+Column = Int[Tensor, " r"]  # of marks
+Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
+BLOCK = 32  # surfels, pixels, marks of a program: one for each lane of a warp; RUN is a multiple
+EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
+SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
+# Whole numbers that change from call to call: compiled once for all of them.
+CHANGING = ("total", "boxed", "height", "width", "pixels", "rows")
+
+
+def compiled(function: Callable) -> Callable:
+    """To machine code on the first call; kept on disk for the next process."""
+    # A type checker may have wrapped the function, as in the tests: Triton needs the plain one.
+    return triton.jit(inspect.unwrap(function), do_not_specialize=CHANGING)
+
+
+def discs(
+    position: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+    radius: Float[Tensor, " n"],
+    cameras: Cameras,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+    boxes: Boxes | None,
+    surface: Surface | None = None,
+) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
+    """Surfel, depth and cosine per pixel of canvases of `size`, as splat.splat's discs; `limits` are
+    scale, near and far.
+
+    With a `surface` only discs that lie on it count, as in association.by_projection: position,
+    normal and radius of new surfels, which of them is at each pixel of the one camera's canvas
+    (-1 = none), and how far off and how like it a disc must be.
+    """
+    m, (height, width) = len(cameras), size
+    surfels = position.contiguous(), normal.contiguous(), radius.contiguous()
+    lens = cameras.world_from_cam.contiguous(), cameras.K.contiguous()
+    held = None if boxes is None else (boxes.low, boxes.high, boxes.radius)
+    boxed = 0 if boxes is None else len(boxes)
+    if surface is not None:
+        surface = *(x.contiguous() for x in surface[:4]), *surface[4:]
+    keys = torch.full((m, height, width), EMPTY.value, device=position.device)
+    surfel = torch.empty_like(keys)
+    depth, cosine = (torch.empty_like(keys, dtype=torch.float32) for _ in range(2))
+    options = _options(warps=1)
+    with torch.cuda.device_of(position):
+        work = surfels, len(position), lens, height, width, limits, held, boxed, surface, keys
+        draw_discs[triton.cdiv(len(position), BLOCK), m](*work, **options)
+        work = keys, height * width, surfels, lens, surfel, depth, cosine
+        read_keys[triton.cdiv(height * width, BLOCK), m](*work, **options)
+    return surfel, depth, cosine
+
+
+def votes(
+    word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
+) -> Float[Tensor, " t"]:
+    """As sightings.votes, by the marks' columns; the order of the sums is not fixed."""
+    total = torch.zeros(views, dtype=torch.float64, device=weight.device)
+    with torch.cuda.device_of(weight):
+        marks = word.contiguous(), view.contiguous(), bits.contiguous()
+        work = *marks, weight.contiguous(), total, len(word)
+        add_votes[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+    return total.float()
+
+
+def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n"]:
+    """As sightings.sighting_counts, by the marks' columns."""
+    count = torch.zeros(surfels, dtype=torch.int64, device=word.device)
+    with torch.cuda.device_of(word):
+        work = word.contiguous(), bits.contiguous(), count, len(word)
+        add_counts[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+    return count
+
+
+def _options(warps: int) -> dict[str, int]:
+    return {"BLOCK": BLOCK, "num_warps": warps, "enable_fp_fusion": False}
+
+
+@compiled
+def draw_discs(
+    surfels, total, lens, height, width, limits, boxes, boxed, surface, keys, BLOCK: tl.constexpr
+) -> None:
+    """Lowers `keys` [m h w] to the smallest packed depth and id of the discs that hit a pixel. The
+    first `boxed` runs have boxes: low, high, largest radius."""
+    start, camera, lane = tl.program_id(0) * BLOCK, tl.program_id(1), tl.arange(0, BLOCK)
+    pose, K, keys = lens[0] + camera * 16, lens[1] + camera * 9, keys + camera * height * width
+    if boxes is not None:
+        run = start // SURFELS
+        if run < boxed:  # noqa: SIM102 - `and` would look at boxes that there are not
+            if not in_sight(boxes, run, pose, K, limits):
+                return
+    discs, left, top, columns, rows = measured(
+        surfels, start + lane, start + lane < total, pose, K, height, width, limits
+    )
+    c, plane, reach, n0, n1, q0, q1, q2, middle0, middle1 = discs
+    inverse0 = tl.div_rn(1.0, tl.load(K) * width)
+    inverse1 = tl.div_rn(1.0, tl.load(K + 4) * height)
+    ends = tl.cumsum(columns * rows, 0)
+    before, count = ends - columns * rows, tl.max(ends, 0)
+    for first in range(0, count, BLOCK):
+        # 1. The next pixels of the boxes, one a lane: the k-th of the box of disc `own`.
+        at = first + lane
+        own = tl.minimum(tl.sum((ends[None, :] <= at[:, None]).to(tl.int32), 1), BLOCK - 1)
+        k, across = at - of(before, own), tl.maximum(of(columns, own), 1)
+        row, column = of(top, own) + k // across, of(left, own) + k % across
+        # 2. Where the rays meet the discs.
+        du = (column.to(tl.float32) - of(middle0, own)) * inverse0
+        dv = (row.to(tl.float32) - of(middle1, own)) * inverse1
+        nd, cs = of(n0, own) * du + of(n1, own) * dv, of(c, own)
+        facing = of(plane, own) + nd
+        dx, dy = cs * du - nd * of(q0, own), cs * dv - nd * of(q1, own)
+        dz, rim, depth = nd * of(q2, own), of(reach, own) * facing, tl.div_rn(cs, facing)
+        inside = (dx * dx + dy * dy + dz * dz <= rim * rim) & (facing > 0) & (depth > limits[1])
+        inside &= at < count
+        ids, pixel = start + own, row * width + column
+        if surface is not None:
+            inside = on_surface(surfels, ids, surface, pixel, inside)
+        # 3. Positive float32 order as their bit patterns do. Most keys are beaten already: a look
+        # (past the first cache, which would show what was there long ago) is cheaper than to try.
+        key = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | ids
+        held = tl.load(keys + pixel, inside, EMPTY, cache_modifier=".cg")
+        tl.atomic_min(keys + pixel, key, inside & (key < held), sem="relaxed")
+
+
+@compiled
+def measured(surfels, ids, live, pose, K, height, width, limits) -> tuple:
+    """What drawing needs of discs; first column and row, and how many, of the boxes they show in."""
+    q0, q1, q2, n0, n1, n2, c = in_camera(surfels, ids, live, pose)
+    f0, f1 = tl.load(K) * width, tl.load(K + 4) * height
+    c0, c1 = tl.load(K + 2) * width - 0.5, tl.load(K + 5) * height - 0.5
+    reach = tl.load(surfels[2] + ids, live, 0.0) * limits[0]
+    reach2 = reach * tl.sqrt_rn(tl.maximum(1 - n2 * n2, 0.0))
+    nearest, farthest = tl.maximum(q2 - reach2, limits[1]), q2 + reach2
+    drawn = (c > 0) & (q2 > 0) & (farthest > limits[1]) & (q2 < limits[2])
+    left, columns = span(q0, n0, reach, nearest, farthest, f0, c0, width)
+    top, rows = span(q1, n1, reach, nearest, farthest, f1, c1, height)
+    middle0, middle1 = tl.div_rn(q0, q2) * f0 + c0, tl.div_rn(q1, q2) * f1 + c1
+    disc = (c, tl.div_rn(c, q2), reach, n0, n1, q0, q1, q2, middle0, middle1)
+    return disc, left, top, tl.where(drawn, columns, 0), rows
+
+
+@compiled
+def span(q, n, reach, nearest, farthest, focal, centre, size) -> tuple:
+    """First pixel, and how many, that a disc may show in along an axis of `size` pixels."""
+    reach = reach * tl.sqrt_rn(tl.maximum(1 - n * n, 0.0))
+    low, high = q - reach, q + reach
+    low = tl.div_rn(low, tl.where(low < 0, nearest, farthest)) * focal + centre
+    high = tl.div_rn(high, tl.where(high > 0, nearest, farthest)) * focal + centre
+    # Cut to the canvas before they become integers; NaN becomes an empty span.
+    first = tl.ceil(tl.minimum(tl.maximum(low, 0.0), size.to(tl.float32))).to(tl.int32)
+    last = tl.floor(tl.minimum(tl.maximum(high, -1.0), (size - 1).to(tl.float32))).to(tl.int32)
+    return first, tl.maximum(last - first + 1, 0)
+
+
+@compiled
+def in_camera(surfels, ids, live, pose) -> tuple:
+    """Centres and normals in camera axes, and their scalar products; 0 where not `live`."""
+    x, y, z, nx, ny, nz = placed(surfels, ids, live)
+    x, y, z = x - tl.load(pose + 3), y - tl.load(pose + 7), z - tl.load(pose + 11)
+    q0, q1, q2 = along(x, y, z, pose), along(x, y, z, pose + 1), along(x, y, z, pose + 2)
+    n0, n1, n2 = along(nx, ny, nz, pose), along(nx, ny, nz, pose + 1), along(nx, ny, nz, pose + 2)
+    return q0, q1, q2, n0, n1, n2, n0 * q0 + n1 * q1 + n2 * q2
+
+
+@compiled
+def placed(surfels, ids, live) -> tuple:
+    """Position and normal of surfels."""
+    p, n = surfels[0] + 3 * ids, surfels[1] + 3 * ids
+    x, y, z = tl.load(p, live, 0.0), tl.load(p + 1, live, 0.0), tl.load(p + 2, live, 0.0)
+    return x, y, z, tl.load(n, live, 0.0), tl.load(n + 1, live, 0.0), tl.load(n + 2, live, 0.0)
+
+
+@compiled
+def along(x, y, z, axis) -> tl.tensor:
+    """World vectors along a camera axis, a column of the pose."""
+    return x * tl.load(axis) + y * tl.load(axis + 4) + z * tl.load(axis + 8)
+
+
+@compiled
+def of(values, own) -> tl.tensor:
+    """The values of the discs that the lanes draw."""
+    return tl.gather(values, own, 0)
+
+
+@compiled
+def in_sight(boxes, run, pose, K, limits) -> tl.tensor:
+    """Does the box of a run, once more boxed in camera axes, reach into the frustum?"""
+    margin = tl.load(boxes[2] + run) * limits[0]
+    x, hx = interval(boxes, 3 * run, pose + 3, margin)
+    y, hy = interval(boxes, 3 * run + 1, pose + 7, margin)
+    z, hz = interval(boxes, 3 * run + 2, pose + 11, margin)
+    q2, h2 = along(x, y, z, pose + 2), spread(hx, hy, hz, pose + 2)
+    found = (q2 + h2 >= limits[1]) & (q2 - h2 <= limits[2])
+    for k in tl.static_range(2):
+        q, h = along(x, y, z, pose + k), spread(hx, hy, hz, pose + k)
+        focal, low = tl.load(K + 4 * k), tl.load(K + 3 * k + 2)
+        high = 1 - low
+        # The image ends where focal * q + low * q2 = 0 and where -focal * q + high * q2 = 0.
+        found &= focal * (h + q) + low * q2 + tl.abs(low) * h2 >= 0
+        found &= focal * (h - q) + high * q2 + tl.abs(high) * h2 >= 0
+    return found
+
+
+@compiled
+def interval(boxes, at, eye, margin) -> tuple:
+    """Middle, seen from the eye, and half the length of a box along a world axis; in full."""
+    low, high = tl.load(boxes[0] + at) - tl.load(eye), tl.load(boxes[1] + at) - tl.load(eye)
+    middle, half = (low + high) * 0.5, (high - low) * 0.5 + margin
+    return middle, half + (half + tl.abs(middle)) * SLACK
+
+
+@compiled
+def spread(x, y, z, axis) -> tl.tensor:
+    """How far a box of these half lengths reaches along a camera axis."""
+    a, b, c = tl.abs(tl.load(axis)), tl.abs(tl.load(axis + 4)), tl.abs(tl.load(axis + 8))
+    return x * a + y * b + z * c
+
+
+@compiled
+def on_surface(surfels, ids, surface, pixel, live) -> tl.tensor:
+    """Which of `live` hits are of discs like the new surfel at their pixel, and near it."""
+    match = tl.load(surface[3] + pixel, live, -1)
+    live &= match >= 0
+    x, y, z, nx, ny, nz = placed(surfels, ids, live)
+    u, v, w, nu, nv, nw = placed(surface, match, live)
+    size, other = tl.load(surfels[2] + ids, live, 0.0), tl.load(surface[2] + match, live, 0.0)
+    off = tl.abs((u - x) * nx + (v - y) * ny + (w - z) * nz)
+    live &= off <= surface[4] * tl.maximum(size, other)
+    return live & (nx * nu + ny * nv + nz * nw > surface[5])
+
+
+@compiled
+def read_keys(keys, pixels, surfels, lens, surfel, depth, cosine, BLOCK: tl.constexpr) -> None:
+    """Unpacks keys [m pixels] into surfel, depth, and cosine of the line of sight to its centre."""
+    at, camera = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
+    live, place = at < pixels, camera * pixels + at
+    key = tl.load(keys + place, live, EMPTY)
+    hit, ids = key != EMPTY, key & 0xFFFFFFFF
+    q0, q1, q2, _, _, _, c = in_camera(surfels, ids, hit, lens[0] + camera * 16)
+    distance = tl.maximum(tl.sqrt_rn(q0 * q0 + q1 * q1 + q2 * q2), 1e-12)
+    tl.store(surfel + place, tl.where(hit, ids, -1), live)
+    bits = tl.where(hit, key >> 32, 0).to(tl.int32)
+    tl.store(depth + place, bits.to(tl.float32, bitcast=True), live)
+    tl.store(cosine + place, tl.where(hit, tl.div_rn(c, distance), 0.0), live)
+
+
+@compiled
+def add_votes(word, view, bits, weight, total, rows, BLOCK: tl.constexpr) -> None:
+    """Adds to total[view] the weights of the surfels whose bits are set."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = at < rows
+    marked, ids = places(word, bits, at, live)
+    votes = tl.sum(tl.load(weight + ids, marked, 0.0).to(tl.float64), 1)
+    seer = tl.load(view + tl.minimum(at, rows - 1))
+    # Rows are ordered by view: most programs have but one, and add to it but once.
+    first = tl.min(seer, 0)
+    if first == tl.max(seer, 0):
+        tl.atomic_add(total + first, tl.sum(votes, 0), sem="relaxed")
+    else:
+        tl.atomic_add(total + seer, votes, live, sem="relaxed")
+
+
+@compiled
+def add_counts(word, bits, count, rows, BLOCK: tl.constexpr) -> None:
+    """Adds one to count[surfel] for every bit that is set."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    marked, ids = places(word, bits, at, at < rows)
+    tl.atomic_add(count + ids, marked.to(tl.int64), marked, sem="relaxed")
+
+
+@compiled
+def places(word, bits, at, live) -> tuple:
+    """Which of 64 surfels each row of marks names, and their ids."""
+    place = tl.arange(0, BITS)
+    marked = ((tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1) != 0
+    return marked, tl.load(word + at, live, 0)[:, None] * BITS + place[None, :]
