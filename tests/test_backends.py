@@ -19,6 +19,7 @@ from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
 from vmemkit.runs import boxes_of
 from vmemkit.splat import SplatConfig, splat
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
+from vmemkit.views import seen_through
 
 pytest.importorskip("numba")
 BOX = Box()
@@ -225,3 +226,16 @@ def test_the_sums_that_kernels_repeat_are_what_they_are_called():
     assert torch.allclose(surfels.cross(a, b), torch.linalg.cross(a, b), atol=1e-6)
     exact = a.abs().double().sqrt().float()
     assert torch.equal(surfels.root(a.abs()), exact)
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("margin", [0.0, 0.06, 0.5])
+def test_what_views_look_through_is_equal_to_the_bit(margin):
+    views = BOX.render(BOX.look(0.0, 50.0, 200.0, at=(0.2, 0.0, 0.3)), 25, 34)
+    views.depth[:, 3:9, 4:20] = torch.nan
+    points = torch.randn(4000, 3, generator=torch.Generator().manual_seed(1)) * 2
+    through = seen_through(views, points, margin)
+    with use("torch"):
+        expected = seen_through(views, points, margin)
+    assert 0 < int(expected.sum()) < len(points)
+    assert torch.equal(through, expected)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vmemkit import native, splat
 from vmemkit.backends import backend
-from vmemkit.camera import Cameras
+from vmemkit.camera import Cameras, turned
 from vmemkit.runs import RUN, Boxes, rows_of, runs_that, showing, touching
 from vmemkit.splat import SplatConfig
 from vmemkit.surfels import Surfels, dot
@@ -80,7 +80,7 @@ def by_projection(
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Centres of old surfels that land on the new surface.
     rotation, eye, focal, centre = lens
-    q, n = splat.turned(old.position - eye, rotation), splat.turned(old.normal, rotation)
+    q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
     inside = (q[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)

@@ -176,6 +176,14 @@ def project(
     return image[..., :2] / safe[..., None], depth
 
 
+def turned(
+    vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
+) -> list[Float[Tensor, " n"]]:
+    """World vectors in camera axes, a column each; the kernels do the same in this order."""
+    x, y, z = vectors.unbind(-1)
+    return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]
+
+
 def pose_distance(
     a: Float[Tensor, "*#b 4 4"],
     b: Float[Tensor, "*#b 4 4"],

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vmemkit import cli_rooms, demo, storage, weights
+from vmemkit.backends import backend
 from vmemkit.camera import Cameras, cameras, intrinsics, invert
 from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
 from vmemkit.figures import contact_sheet
@@ -65,7 +66,15 @@ EXPLANATION = (
     "relative to the best choice); return dB, SSIM: likeness to the first visit; truth dB: to the "
     "real scene. Higher is better."
 )
-DEPENDENCIES = ("torch", "numpy", "scipy", "opencv-contrib-python-headless", "safetensors", "rich")
+DEPENDENCIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "opencv-contrib-python-headless",
+    "safetensors",
+    "numba",
+    "rich",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -184,6 +193,8 @@ def diagnosis() -> dict[str, str]:
     device = torch.cuda.get_device_name() if cuda else "Apple GPU" if mps else "none"
     found["processor"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     found["accelerator"] = f"{device} (not needed)"
+    places = {"CPU": "cpu"} | ({"GPU": "cuda"} if cuda else {})
+    found["memory"] = ", ".join(f"{backend(at)} on the {name}" for name, at in places.items())
     try:
         found["video encoder"] = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:

@@ -32,6 +32,7 @@ from vmemkit.nets.cut3r import CUT3RPrediction, Head
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruction import Reconstruction, Report
 from vmemkit.registration import AlignConfig, Placed, Predictions, away, has_baseline, register
+from vmemkit.runs import Boxes, rows_of, runs_that, showing
 from vmemkit.splat import splat
 from vmemkit.structs import cat
 from vmemkit.surfels import PointMaps, Surfels
@@ -149,7 +150,8 @@ class Seeing:
         images, window = prepare(views.image, how.network.config)
         state = self._state()
         state, made = self._watched(state, images, len(memory))
-        seen = in_sight(memory.surfels, views.cameras, *self._canvas(views))
+        canvas = self._canvas(views)
+        seen = in_sight(memory.surfels, views.cameras, *canvas, memory.boxes)
         if self._needs_poses:
             state, depth, confidence, reports = self._by_poses(state, made, views)
         else:
@@ -334,21 +336,28 @@ class Seeing:
         return PointMaps.from_depth(views.cameras, depth, sure)
 
 
-def in_sight(surfels: Surfels, cameras: Cameras, rows: int, columns: int) -> list[Seen]:
+def in_sight(
+    surfels: Surfels, cameras: Cameras, rows: int, columns: int, boxes: Boxes | None = None
+) -> list[Seen]:
     """The surfels that each camera (t,) sees, no nearer ones being in front of them.
 
     Their centres, not a rendered depth map: where surfels are noisy, the nearest of those behind a
-    pixel is nearer than the surface. `rows` x `columns` pixels decide what is in front.
+    pixel is nearer than the surface. `rows` x `columns` pixels decide what is in front; `boxes` of
+    the surfels save looking at those out of reach.
     """
-    uv, depth = project(cameras, surfels.position[None])
-    near, found = splat(surfels, cameras, rows, columns).depth, []
+    near, found = splat(surfels, cameras, rows, columns, boxes=boxes).depth, []
     for i in range(len(near)):
-        x, y = (uv[i, :, 0] * columns).long(), (uv[i, :, 1] * rows).long()
-        ahead = (depth[i] > 0) & (uv[i] >= 0).all(-1) & (x < columns) & (y < rows)
-        x, y, z = x[ahead], y[ahead], depth[i, ahead]
+        position = surfels.position
+        if boxes is not None:
+            reached = showing(boxes, cameras[i : i + 1], 0.0, 0.0, torch.inf)[0]
+            position = position[rows_of(runs_that(reached, len(surfels)), len(surfels))]
+        uv, depth = project(cameras[i], position)
+        x, y = (uv[:, 0] * columns).long(), (uv[:, 1] * rows).long()
+        ahead = (depth > 0) & (uv >= 0).all(-1) & (x < columns) & (y < rows)
+        x, y, z = x[ahead], y[ahead], depth[ahead]
         in_front = z < (1 + LAYER) * near[i, y, x]
         share = float((near[i] > 0).float().mean())
-        found.append(Seen(uv[i, ahead][in_front][None], z[in_front][None], share))
+        found.append(Seen(uv[ahead][in_front][None], z[in_front][None], share))
     return found
 
 

@@ -27,7 +27,11 @@ LANES = 8  # pixels that are drawn at once; rows of depth buffers are that much 
 def compiled(function: Callable) -> Callable:
     """To machine code on the first call; kept on disk for the next process."""
     # A type checker may have wrapped the function, as in the tests: numba needs the plain one.
-    return njit(nogil=True, cache=True, error_model="numpy")(inspect.unwrap(function))
+    plain = inspect.unwrap(function)
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(plain)
+    except RuntimeError:  # there is no folder that may be written to: every process compiles
+        return njit(nogil=True, error_model="numpy")(plain)
 
 
 def inlined(function: Callable) -> Callable:
@@ -231,6 +235,23 @@ def nearest_of(depths, surfels, cosines, rows, surfel, depth, cosine) -> None:
             hit = surfels[best, row, column] >= 0
             depth[row, column] = depths[best, row, column] if hit else ZERO
             cosine[row, column] = cosines[best, row, column] if hit else ZERO
+
+
+@compiled
+def looks_through(points, rotation, eye, K, nearest, share, through, rows) -> None:
+    """Flags points rows[0] to rows[1] that a view of inverse depths `nearest` [h w] looks through;
+    the formulas are those of views.seen_through."""
+    h, w = nearest.shape
+    for i in range(rows[0], rows[1]):
+        x, y, z = points[i, 0] - eye[0], points[i, 1] - eye[1], points[i, 2] - eye[2]
+        depth = x * rotation[0, 2] + y * rotation[1, 2] + z * rotation[2, 2]
+        if through[i] or not depth > ZERO:
+            continue
+        a = x * rotation[0, 0] + y * rotation[1, 0] + z * rotation[2, 0]
+        b = x * rotation[0, 1] + y * rotation[1, 1] + z * rotation[2, 1]
+        u, v = a / depth * K[0, 0] + K[0, 2], b / depth * K[1, 1] + K[1, 2]
+        if u >= ZERO and u < ONE and v >= ZERO and v < ONE:
+            through[i] = nearest[int(v * F32(h)), int(u * F32(w))] * depth < share
 
 
 @compiled

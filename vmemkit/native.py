@@ -122,6 +122,24 @@ def normals_and_radii(
     return out
 
 
+def looks_through(
+    points: Float[Tensor, "n 3"],
+    rotation: Float[Tensor, "3 3"],
+    eye: Float[Tensor, " 3"],
+    K: Float[Tensor, "3 3"],
+    nearest: Float[Tensor, "h w"],
+    margin: float,
+    through: Bool[Tensor, " n"],
+) -> None:
+    """As views.seen_through for one view: sets the flags of the points it looks through."""
+    from vmemkit import kernels
+
+    work = (*_arrays(points, rotation, eye, K, nearest), np.float32(1 - margin), through.numpy())
+    parts = threads() if len(points) > FEW else 1
+    bands = [(i * len(points) // parts, (i + 1) * len(points) // parts) for i in range(parts)]
+    in_parallel([partial(kernels.looks_through, *work, band) for band in bands])
+
+
 def votes(
     word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
 ) -> Float[Tensor, " t"]:

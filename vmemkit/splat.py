@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vmemkit import native
 from vmemkit.backends import backend
-from vmemkit.camera import Cameras
+from vmemkit.camera import Cameras, turned
 from vmemkit.runs import Boxes
 from vmemkit.structs import TensorStruct, cat
 from vmemkit.surfels import Surfels, root
@@ -148,14 +148,6 @@ def lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
     focal = camera.K[0].diagonal()[:2] * size
     centre = camera.K[0, :2, 2] * size - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
     return [camera.rotation[0], camera.position[0], focal, centre]
-
-
-def turned(
-    vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
-) -> list[Float[Tensor, " n"]]:
-    """World vectors in camera axes, a column each; the kernels do the same in this order."""
-    x, y, z = vectors.unbind(-1)
-    return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]
 
 
 def _polygon_hits(

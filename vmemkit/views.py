@@ -31,7 +31,9 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import Cameras, check, project
+from vmemkit import native
+from vmemkit.backends import backend
+from vmemkit.camera import Cameras, check, turned
 from vmemkit.structs import TensorStruct
 
 MAX_PIXELS = 64_000_000  # beyond any camera in common use; 0.8 GB as float32
@@ -186,12 +188,18 @@ def seen_through(
     inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
     nearest = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, None]
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
+    (h, w), cameras = nearest.shape[-2:], views.cameras
     for i in range(len(views)):
-        uv, depth = project(views.cameras[i], points_world)
-        grid = (2 * uv - 1)[None, None]
-        inverse = functional.grid_sample(nearest[i], grid, mode="nearest", align_corners=False)
-        inside = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
-        through |= inside & (inverse[0, 0, 0] * depth < 1 - margin)
+        lens = cameras.rotation[i], cameras.position[i], cameras.K[i]
+        if backend(points_world.device) == "numba":
+            native.looks_through(points_world, *lens, nearest[i, 0, 0], margin, through)
+            continue
+        rotation, eye, K = lens
+        x, y, depth = turned(points_world - eye, rotation)
+        u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]
+        inside = (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+        row, column = ((torch.where(inside, z, 0) * n).long() for z, n in ((v, h), (u, w)))
+        through |= inside & (nearest[i, 0, 0][row, column] * depth < 1 - margin)
     return through
 
 

@@ -1,0 +1,81 @@
+"""Where a step's time goes: the seconds of every stage of a walk, by generator.
+
+A walk of windows of four views through a two-room house: with `Warp` at several image sizes and at
+one or half a surfel per pixel and axis, and with the small generator `rooms`. The first step is left
+out (it compiles); medians of the others. The torch reference of the memory's stages runs beside it.
+Run: python benchmarks/walk.py [--steps N] [--device cuda] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import platform
+from contextlib import nullcontext
+from statistics import median
+
+import torch
+
+from vmemkit.backends import backend, use
+from vmemkit.evaluate import capture_tour
+from vmemkit.generate import preset
+from vmemkit.generation import Generator
+from vmemkit.memory import MemoryConfig, begin
+from vmemkit.scenes import rooms
+from vmemkit.surfels import SurfelConfig
+from vmemkit.walk import STAGES, walk
+from vmemkit.warp import Warp
+
+GIVEN, M = 8, 4  # views in the memory at first; views of a step
+
+
+def spent(
+    generator: Generator, size: tuple[int, int], shrink: float, steps: int, device: str
+) -> dict:
+    """Median milliseconds of each stage, and what the memory held at the end."""
+    house = rooms(0)
+    path = capture_tour(house, aspect=size[1] / size[0]).cameras
+    given = house.render(path[:GIVEN], *size).to(device)
+    memory = begin(given, MemoryConfig(SurfelConfig(shrink=shrink)))
+    targets = path[GIVEN : GIVEN + M * (steps + 1)].to(device)
+    seconds = []
+    for step in walk(memory, targets, generator, m=M):
+        memory = step.memory
+        len(memory.surfels)  # reads a count back, so that a GPU has finished
+        seconds.append(step.seconds)
+    stages = {name: 1e3 * median(s[name] for s in seconds[1:]) for name in STAGES}
+    return stages | {"surfels": len(memory.surfels), "views": len(memory)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = options.device
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()
+    print(f"milliseconds of a step of {M} views, {name}, {options.threads} threads")
+    header = " ".join(f"{stage:>11s}" for stage in STAGES)
+    print(f"{'generator':10s} {'image':>9s} {'shrink':>6s} {'memory by':>9s} {header}  surfels")
+    cases = [("warp", size, shrink) for size in ((96, 128), (288, 512)) for shrink in (0.5, 1.0)]
+    rows = []
+    for label, size, shrink in [*cases, ("rooms", (64, 64), 1.0)]:
+        generator = Warp() if label == "warp" else preset("rooms", device=device)
+        for engine in dict.fromkeys((backend(device), "torch")):
+            with use(engine) if engine == "torch" else nullcontext():
+                row = spent(generator, size, shrink, options.steps, device)
+            cells = " ".join(f"{row[stage]:11.1f}" for stage in STAGES)
+            image = f"{size[0]} x {size[1]}"
+            print(f"{label:10s} {image:>9s} {shrink:6.1f} {engine:>9s} {cells}", end="")
+            print(f" {row['surfels']:8,d}", flush=True)
+            rows.append({"generator": label, "image": size, "shrink": shrink, "memory by": engine})
+            rows[-1] |= row
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump({"device": name, "threads": options.threads, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
