@@ -9,8 +9,9 @@ Nothing is compiled before it is first needed; numba keeps what it compiled on d
 from __future__ import annotations
 
 import contextvars
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -74,7 +75,17 @@ def in_parallel(tasks: Sequence[Callable[[], object]]) -> None:
         for task in tasks:
             task()
         return
-    # A pool of its own: threads that outlive the call would be lost in forked processes.
-    with ThreadPoolExecutor(threads()) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
+    helpers = _helpers(os.getpid(), threads() - 1)
+    others = [helpers.submit(task) for task in tasks[1:]]
+    try:
+        tasks[0]()
+    finally:  # all are done before anyone goes on, or sees an error
+        wait(others)
+    for other in others:
+        other.result()
+
+
+@cache
+def _helpers(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads that wait for work; of this process, since a fork has none of its parent's."""
+    return ThreadPoolExecutor(count, thread_name_prefix=f"vmemkit-{process}")

@@ -16,9 +16,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from vmemkit.runs import RUN
+from vmemkit.runs import ROUNDING, RUN
 
 F32, I32 = np.float32, np.int32
+SLACK = F32(ROUNDING)
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
 LANES = 8  # pixels that are drawn at once; rows of depth buffers are that much longer than needed
@@ -48,6 +49,7 @@ def draw_discs(surfels, runs, lens, limits, depth, surfel, cosine) -> None:
     w, places = padded - LANES, np.arange(padded).astype(F32)
     inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
+    depth[:], surfel[:] = INFINITY, I32(-1)
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
@@ -93,6 +95,7 @@ def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
     w, places = padded - LANES, np.arange(padded).astype(F32)
     inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
     distance, like = limits[3], limits[4]
+    depth[:], surfel[:] = INFINITY, I32(-1)
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
@@ -222,10 +225,30 @@ def measure_discs(position, normal, radius, lens, limits, w, h, disc, box) -> No
 
 
 @compiled
-def nearest_of(depths, surfels, cosines, rows, surfel, depth, cosine) -> None:
-    """The nearest of several buffers [b h w + LANES] per pixel, equals to the first, in rows[0] to
-    rows[1]. -1, 0 and 0 where nothing was drawn."""
-    for row in range(rows[0], rows[1]):
+def showing(low, high, radius, planes, eyes, limits, inside) -> None:
+    """Flags, for each camera [m c], the boxes that reach inside all its planes: runs.showing."""
+    offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
+    for m in range(planes.shape[0]):
+        for i in range(low.shape[0]):
+            inside[m, i] = True
+            for border in range(6):
+                side = offsets[border]
+                for k in range(3):
+                    plane = planes[m, border, k]
+                    middle = (low[i, k] + high[i, k]) * HALF - eyes[m, k]
+                    half = (high[i, k] - low[i, k]) * HALF + limits[0] * radius[i]
+                    half += (half + abs(middle)) * SLACK
+                    side += middle * plane + half * abs(plane)
+                if not side >= ZERO:
+                    inside[m, i] = False
+                    break
+
+
+@compiled
+def nearest_of(depths, surfels, cosines, surfel, depth, cosine) -> None:
+    """The nearest of several buffers [b h w + LANES] per pixel, equals to the first; -1, 0 and 0
+    where nothing was drawn."""
+    for row in range(surfel.shape[0]):
         for column in range(surfel.shape[1]):
             best = 0
             for b in range(1, depths.shape[0]):

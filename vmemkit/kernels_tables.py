@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vmemkit.kernels import F32, HALF, ZERO, compiled, inlined
+from vmemkit.kernels import F32, HALF, ONE, ZERO, compiled, inlined
 
 BIT = np.uint64(1)
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # of bits; any six in a row are different
@@ -21,6 +21,14 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads nu
 def lowest(bits) -> int:
     """Place of the lowest set bit of a word that has one (by De Bruijn's sequence)."""
     return PLACES[((bits & (~bits + BIT)) * SEQUENCE) >> np.uint64(58)]
+
+
+@compiled
+def pixel_counts(surfel, count) -> None:
+    """Adds one to count[surfel] for every pixel that sees one."""
+    for i in range(surfel.shape[0]):
+        if surfel[i] >= 0:
+            count[surfel[i]] += ONE
 
 
 @compiled

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vmemkit.backends import in_parallel, threads
 from vmemkit.camera import Cameras
-from vmemkit.runs import RUN, Boxes, runs_that, showing
+from vmemkit.runs import RUN, Boxes, frusta, runs_that
 
 Column = Int[Tensor, " r"]  # of marks
 Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
@@ -40,12 +40,12 @@ def discs(
 
     m, n, (height, width) = len(cameras), len(position), size
     parts = -(-threads() // m) if n > FEW else 1
-    depths = np.full((m, parts, height, width + kernels.LANES), np.inf, np.float32)
-    drawn, cosines = np.full(depths.shape, -1, np.int32), np.empty_like(depths)
+    depths = np.empty((m, parts, height, width + kernels.LANES), np.float32)
+    drawn, cosines = np.empty(depths.shape, np.int32), np.empty_like(depths)
     shape = (m, height, width)
     out = torch.empty(shape, dtype=torch.int64), torch.empty(shape), torch.empty(shape)
     surfels = tuple(_arrays(position, normal, radius))
-    seen = None if boxes is None else showing(boxes, cameras, *limits)
+    seen = None if boxes is None else _showing(boxes, cameras, limits)
     draw, merge = [], []
     for i, lens in enumerate(lenses):
         runs = torch.arange(-(-n // RUN)) if seen is None else runs_that(seen[i], n)
@@ -54,14 +54,32 @@ def discs(
             buffers = (depths[i, part], drawn[i, part], cosines[i, part])
             work = (surfels, share.numpy(), *where, *buffers)
             draw.append(partial(kernels.draw_discs, *work))
-        result = _arrays(*(x[i] for x in out))
-        for part in range(parts):
-            rows = part * height // parts, (part + 1) * height // parts
-            work = (depths[i], drawn[i], cosines[i], rows, *result)
-            merge.append(partial(kernels.nearest_of, *work))
+        work = (depths[i], drawn[i], cosines[i], *_arrays(*(x[i] for x in out)))
+        merge.append(partial(kernels.nearest_of, *work))
     in_parallel(draw)
     in_parallel(merge)
     return out
+
+
+def _showing(
+    boxes: Boxes, cameras: Cameras, limits: tuple[float, float, float]
+) -> Bool[Tensor, "m c"]:
+    """As runs.showing."""
+    from vmemkit import kernels
+
+    inside = torch.empty(len(cameras), len(boxes), dtype=torch.bool)
+    work = _arrays(boxes.low, boxes.high, boxes.radius, frusta(cameras), cameras.position)
+    kernels.showing(*work, np.float32(limits), inside.numpy())
+    return inside
+
+
+def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
+    """As votes.pixels_per_surfel."""
+    from vmemkit import kernels_tables
+
+    count = torch.zeros(surfels)
+    kernels_tables.pixel_counts(*_arrays(surfel.flatten(), count))
+    return count
 
 
 def seen_again(
@@ -83,8 +101,8 @@ def seen_again(
     planes = np.full((7, height, width + kernels.LANES), np.nan, np.float32)
     kernels.lay_out(*_arrays(*new, pixel), width, planes)
     parts = threads() if len(runs) * RUN > FEW else 1
-    depths = np.full((parts, *planes.shape[1:]), np.inf, np.float32)
-    drawn, seen = np.full(depths.shape, -1, np.int32), np.zeros(len(runs) * RUN, bool)
+    depths = np.empty((parts, *planes.shape[1:]), np.float32)
+    drawn, seen = np.empty(depths.shape, np.int32), np.zeros(len(runs) * RUN, bool)
     surfels, where = tuple(_arrays(*old)), (tuple(_arrays(*lens)), np.float32(limits), planes)
     start, work = 0, []
     for part, share in enumerate(runs.tensor_split(parts)):

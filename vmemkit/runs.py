@@ -47,14 +47,7 @@ def showing(
     boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
 ) -> Bool[Tensor, "m c"]:
     """Which runs may show in each camera (m,): those that reach into its frustum."""
-    # Borders are planes, normal . point + offset >= 0, in camera axes; the image is the unit square.
-    K = cameras.K
-    (fx, cx), (fy, cy) = ((K[:, k, k], K[:, k, 2]) for k in range(2))
-    o, i = torch.zeros_like(fx), torch.ones_like(fx)
-    borders = (fx, o, cx), (-fx, o, 1 - cx), (o, fy, cy), (o, -fy, 1 - cy), (o, o, i), (o, o, -i)
-    planes = torch.stack([torch.stack(border, -1) for border in borders], 1)  # [m 6 3]
-    # Sums, not matrix products, of which some hardware rounds the factors.
-    normals = (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)  # world
+    normals = frusta(cameras)
     middle = (boxes.low + boxes.high) / 2 - cameras.position[:, None]  # [m c 3]
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
     half = half + (half + middle.abs()) * ROUNDING
@@ -63,6 +56,19 @@ def showing(
         normal = normals[:, None, border]
         inside &= (middle * normal).sum(-1) + (half * normal.abs()).sum(-1) + offset >= 0
     return inside
+
+
+def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
+    """World normals, inward, of the planes through the eye that border what a camera sees: left,
+    right, top, bottom; and of those across the line of sight, near and far."""
+    # In camera axes; the image is the unit square.
+    K = cameras.K
+    (fx, cx), (fy, cy) = ((K[:, k, k], K[:, k, 2]) for k in range(2))
+    o, i = torch.zeros_like(fx), torch.ones_like(fx)
+    borders = (fx, o, cx), (-fx, o, 1 - cx), (o, fy, cy), (o, -fy, 1 - cy), (o, o, i), (o, o, -i)
+    planes = torch.stack([torch.stack(border, -1) for border in borders], 1)  # [m 6 3]
+    # Sums, not matrix products, of which some hardware rounds the factors.
+    return (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)
 
 
 def runs_that(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:

@@ -24,6 +24,8 @@ EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two 
 
 def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
     """How many pixels of all query cameras each surfel of the memory won."""
+    if backend(memory.device) == "numba":
+        return native.pixel_counts(seen.surfel, len(memory.surfels))
     ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
     count = torch.zeros(len(memory.surfels) + 1, device=ids.device)
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
