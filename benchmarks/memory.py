@@ -28,12 +28,13 @@ from vmemkit.association import AssociationConfig
 from vmemkit.backends import backend, use
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
 from vmemkit.evaluate import capture_tour
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, read, write
+from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, read, write
 from vmemkit.scenes import rooms
 from vmemkit.spill import Spill
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points
 from vmemkit.views import Views
 from vmemkit.votes import count_votes, pixels_per_surfel
+from vmemkit.widgets import RetrievalInspector
 
 HEIGHT, WIDTH = 288, 512
 FULL = SurfelConfig(shrink=1.0)
@@ -236,6 +237,24 @@ def starting() -> dict:
     return result
 
 
+def redraw() -> dict:
+    """Milliseconds in the kernel from a slider's move until an inspector of a large memory has
+    retrieved and drawn again."""
+    house = rooms(0)
+    tour = capture_tour(house)
+    memory = begin(house.render(tour.cameras[:12], 300, 400))
+    inspector = RetrievalInspector(memory, tour.cameras[tour.back])
+    slider = next(iter(inspector.sliders.values()))
+    places = iter(range(1, 100))
+
+    def move() -> None:
+        slider.value = slider.min + (slider.max - slider.min) * next(places) / 100
+
+    spent, count = clock(move, "cpu"), len(memory.surfels)
+    print(f"\na slider's move redraws {count:,} surfels in {spent:.0f} ms")
+    return {"surfels": count, "milliseconds": spent}
+
+
 def long_walk(views: int) -> dict:
     """A walk of ever new places under budgets: how much memory does the process take?"""
     height, width, process = 60, 80, psutil.Process()
@@ -309,6 +328,7 @@ def main() -> None:
     result = {"device": name, "threads": options.threads, "backend": backend(device)}
     result |= {"bandwidth": rate * 1e3, "worlds": worlds, "normals": normals(new, device, rate)}
     result |= {"by views": by_views(views[:1], device), "starting": starting()}
+    result |= {"redraw": redraw()}
     if options.long:
         result |= long_walk(options.long)
     if options.plot:
