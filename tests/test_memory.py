@@ -12,13 +12,14 @@ from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import backends
+from vmemkit import backends, storage
 from vmemkit import memory as module
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import Cameras
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, write
+from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, read, write
 from vmemkit.runs import Boxes, boxes_of
 from vmemkit.spill import Spill
+from vmemkit.splat import splat
 from vmemkit.surfels import PointMaps, SurfelConfig
 from vmemkit.views import Views
 
@@ -525,3 +526,14 @@ def test_views_on_disk_are_the_same_memory(tmp_path):
     fork = write(disk.truncate(7), view(6), maps_of(view(6)))
     assert same(tables(fork), tables(write(ram.truncate(7), view(6), maps_of(view(6)))))
     assert same(tables(disk), tables(ram))
+    assert disk.to("cpu")._views.spilled > 0
+    assert same(tables(disk.to("cpu")), tables(ram))
+    storage.save(disk, tmp_path / "saved")
+    loaded = storage.load(tmp_path / "saved", spill=spill)
+    assert loaded._views.spilled > 0
+    assert same(tables(loaded), tables(ram))
+
+
+def test_reading_is_splatting_the_surfels():
+    memory, query = replay([0, 1, 2]), BOX.look(10.0, 100.0)
+    assert same(read(memory, query, 30, 40).leaves(), splat(memory.surfels, query, 30, 40).leaves())

@@ -136,9 +136,10 @@ class Memory:
         )
 
     def to(self, device: torch.device | str) -> Memory:
-        """The memory on another device."""
+        """The memory on another device; on a GPU nothing is kept on disk."""
         tables = (self.views, self.surfels, self.sightings, self.ends)
-        return Memory.from_tables(*(table.to(device) for table in tables), config=self.config)
+        spill = self._views.spill if torch.device(device).type == "cpu" else None
+        return Memory.from_tables(*(table.to(device) for table in tables), self.config, spill)
 
     @property
     def views(self) -> Views:

@@ -136,6 +136,11 @@ class Rows(Generic[S]):
         return self._buffer[: self._length]
 
     @property
+    def spill(self) -> Spill | None:
+        """The budget that these rows have, if any."""
+        return self._store.spill
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory allocated for the buffer."""
         return 0 if self._store.files else sum(x.nbytes for x in self._buffer.leaves().values())
