@@ -12,7 +12,6 @@ is returned unchanged.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -92,6 +91,8 @@ def exemplar(
     Known pixels that are no source are kept, but nothing is taken from them.
     Errors: ValueError if no known pixel is a source.
     """
+    import cv2  # here, since it takes a tenth of the package's import
+
     source = source & known
     require_known(source, "source pixel to copy from")
     if known.all():
@@ -112,6 +113,8 @@ def blend_seam(
     filling: Float[Tensor, "3 h w"], image: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"]
 ) -> Float[Tensor, "3 h w"]:
     """`image` where known, else `filling`, whose colour is led over to the image's at the seam."""
+    import cv2  # here, since it takes a tenth of the package's import
+
     if known.all() or not known.any():
         return torch.where(known, image, filling)
     hole = (~known).cpu().numpy().astype(np.uint8)
