@@ -29,9 +29,10 @@ from vmemkit.backends import backend, use
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
 from vmemkit.evaluate import capture_tour
 from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, read, write
+from vmemkit.reconstruct import from_depth
 from vmemkit.scenes import rooms
 from vmemkit.spill import Spill
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points
+from vmemkit.surfels import SurfelConfig, Surfels, surfels_from_points
 from vmemkit.views import Views
 from vmemkit.votes import count_votes, pixels_per_surfel
 from vmemkit.widgets import RetrievalInspector
@@ -64,7 +65,7 @@ def clock(
 def at_its_end(memory: Memory) -> Callable[[], Memory]:
     """Makes copies of a memory that have just been written to: with room, as a walk has mostly."""
     last = memory.views[-1:]
-    return lambda: write(memory.truncate(len(memory) - 1), last, maps_of(last))
+    return lambda: write(memory.truncate(len(memory) - 1), last, from_depth(last))
 
 
 def bandwidth(device: str) -> float:
@@ -74,17 +75,13 @@ def bandwidth(device: str) -> float:
     return max(2 * a.nbytes / clock(lambda: b.copy_(a), device, 3) for _ in range(3))
 
 
-def maps_of(views: Views) -> PointMaps:
-    return PointMaps.from_depth(views.cameras, views.depth)
-
-
 def walk_through(views: Views, count: int) -> Memory:
     """A memory of views that holds `count` surfels, or all there are: of coarser grids for fewer."""
     memory = Memory.empty(
         MemoryConfig(dataclasses.replace(FULL, shrink=min(1, count / 1e6) ** 0.5))
     )
     for i in range(len(views)):
-        memory = write(memory, views[i : i + 1], maps_of(views[i : i + 1]))
+        memory = write(memory, views[i : i + 1], from_depth(views[i : i + 1]))
         if len(memory.surfels) >= count:
             break
     return memory
@@ -118,7 +115,7 @@ def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
 def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: float) -> dict:
     """All stages on one memory."""
     memory, query, new = (x.to(device) for x in (memory, query, new))
-    maps, count, coarse = maps_of(new), len(memory.surfels), memory.config.surfels
+    maps, count, coarse = from_depth(new), len(memory.surfels), memory.config.surfels
     radius = dataclasses.replace(
         memory, config=MemoryConfig(coarse, AssociationConfig(method="radius"))
     )
@@ -174,7 +171,7 @@ def table(world: str, rows: list[dict]) -> None:
 def normals(view: Views, device: str, rate: float) -> dict:
     """Normals and radii of a whole frame, and the surfels made of it."""
     view = view.to(device)
-    maps, camera = maps_of(view)[0], view.cameras[0]
+    maps, camera = from_depth(view)[0], view.cameras[0]
     job = lambda: surfels_from_points(maps, camera, view.image[0], FULL)  # noqa: E731
     floor, ours = PER_POINT * HEIGHT * WIDTH / rate, clock(job, device)
     with use("torch"):
@@ -207,7 +204,7 @@ def by_views(view: Views, device: str) -> list[dict]:
         weight = torch.rand(100_000, generator=random).to(device)
         row = {"views": views, "sightings": len(seen)}
         row["vote"] = clock(lambda m=memory, w=weight: count_votes(m, w), device)
-        job = lambda given, n=new: write(given, n, maps_of(n))  # noqa: E731
+        job = lambda given, n=new: write(given, n, from_depth(n))  # noqa: E731
         row["write"] = clock(job, device, 5, at_its_end(memory))
         print(f"{views:7,d} {len(seen):10,d} {row['vote']:7.2f} {row['write']:7.2f}", flush=True)
         rows.append(row)
@@ -269,7 +266,7 @@ def long_walk(views: int) -> dict:
         depth = depth.repeat_interleave(10, 2)
         image = torch.rand(1, 3, height, width, generator=random)
         new = Views(camera, image, torch.ones(1, dtype=torch.bool), depth)
-        memory = write(memory, new, maps_of(new))
+        memory = write(memory, new, from_depth(new))
         if (i + 1) % max(1, views // 5) == 0:
             row = {"views": i + 1, "surfels": len(memory.surfels), "spilled": memory._views.spilled}
             row |= {"resident": process.memory_info().rss}

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
@@ -82,6 +82,13 @@ def in_parallel(tasks: Sequence[Callable[[], object]]) -> None:
         wait(others)
     for other in others:
         other.result()
+
+
+def in_bands(task: Callable[[tuple[int, int]], object], rows: int, few: int) -> None:
+    """Run a kernel on bands of rows, [start, stop), one for each thread; of `few` rows on all."""
+    parts = threads() if rows > few else 1
+    bands = [(i * rows // parts, (i + 1) * rows // parts) for i in range(parts)]
+    in_parallel([partial(task, band) for band in bands])
 
 
 @cache

@@ -73,13 +73,9 @@ def draw_discs(surfels, runs, lens, limits, depth, surfel, cosine) -> None:
                 c_row = cosine[row, first:stop_at]
                 for j in range(place.shape[0]):
                     du = (place[j] - middle0) * inverse0
-                    nd = n0 * du + n1dv
-                    facing = plane + nd
-                    dx, dy, dz = c * du - nd * q0, cdv - nd * q1, nd * q2
-                    rim = r * facing
-                    d, old = c / facing, d_row[j]
-                    take = (dx * dx + dy * dy + dz * dz <= rim * rim) & (facing > ZERO)
-                    take &= (d > near) & (d < old) & (place[j] <= edge)
+                    inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, r)
+                    old = d_row[j]
+                    take = inside & (d > near) & (d < old) & (place[j] <= edge)
                     d_row[j] = d if take else old
                     s_row[j] = who if take else s_row[j]
                     c_row[j] = seen if take else c_row[j]
@@ -107,7 +103,7 @@ def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
             if not (c > ZERO and q2 > ZERO):
                 continue
             x, y, z, nx, ny, nz, size = p[i, 0], p[i, 1], p[i, 2], n[i, 0], n[i, 1], n[i, 2], r[i]
-            middle0, middle1 = disc[8, i], disc[9, i]
+            plain, middle0, middle1 = (x, y, z, nx, ny, nz, size), disc[8, i], disc[9, i]
             u, v = math.floor(middle0 + HALF), math.floor(middle1 + HALF)
             if u >= ZERO and u < F32(w) and v >= ZERO and v < F32(h):
                 at = planes[:, int(v), int(u)]
@@ -127,23 +123,29 @@ def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
                 held = planes[:, row, first:stop_at]
                 for j in range(place.shape[0]):
                     du = (place[j] - middle0) * inverse0
-                    nd = n0 * du + n1dv
-                    facing = plane + nd
-                    dx, dy, dz = c * du - nd * q0, cdv - nd * q1, nd * q2
-                    rim = reach * facing
-                    d, old = c / facing, d_row[j]
-                    off = (held[0, j] - x) * nx + (held[1, j] - y) * ny + (held[2, j] - z) * nz
-                    alike = nx * held[3, j] + ny * held[4, j] + nz * held[5, j] > like
-                    take = (dx * dx + dy * dy + dz * dz <= rim * rim) & (facing > ZERO) & alike
-                    take &= abs(off) <= distance * max(size, held[6, j])
+                    inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach)
+                    old = d_row[j]
+                    a0, a1, a2, b0 = held[0, j], held[1, j], held[2, j], held[3, j]
+                    b1, b2, other = held[4, j], held[5, j], held[6, j]
+                    take = inside & on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
                     take &= (d > near) & (d < old) & (place[j] <= edge)
                     d_row[j] = d if take else old
                     s_row[j] = who if take else s_row[j]
 
 
 @inlined
+def ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach) -> tuple[bool, float]:
+    """Does the ray at du from a disc's centre, in a row of n1 dv and c dv, meet it, and how deep?"""
+    nd = n0 * du + n1dv
+    facing = plane + nd
+    dx, dy, dz = c * du - nd * q0, cdv - nd * q1, nd * q2
+    rim = reach * facing
+    return (dx * dx + dy * dy + dz * dz <= rim * rim) & (facing > ZERO), c / facing
+
+
+@inlined
 def on_surface(at, x, y, z, nx, ny, nz, size, distance, like) -> bool:
-    """Does a surfel's centre lie on that of position, normal and radius `at` [7]?"""
+    """Does a centre with its normal and radius lie on the surfel `at`, seven numbers of the same?"""
     off = (x - at[0]) * at[3] + (y - at[1]) * at[4] + (z - at[2]) * at[5]
     alike = at[3] * nx + at[4] * ny + at[5] * nz > like
     return (abs(off) <= distance * max(at[6], size)) & alike

@@ -126,7 +126,7 @@ def move_cells(keys, heads, new_keys, new_heads) -> None:
 
 
 @compiled
-def nearest_alike(table, query, query_normal, position, normal, limits, rows, best) -> None:
+def nearest_alike(table, query, query_normal, position, normal, limits, best, rows) -> None:
     """As voxels.Voxels.nearest, for queries rows[0] to rows[1]."""
     keys, heads, following, length, cell = table
     limit, like = limits[0] * limits[0], limits[1]

@@ -23,11 +23,11 @@ from vmemkit.association import AssociationConfig
 from vmemkit.backends import backend
 from vmemkit.camera import Cameras, check
 from vmemkit.runs import RUN, Boxes, boxes_of
-from vmemkit.sightings import Marks, Sightings, pack, unpack
+from vmemkit.sightings import Marks, Sightings, last_seen, pack, unpack
 from vmemkit.spill import Spill
 from vmemkit.splat import Splat, SplatConfig, splat
 from vmemkit.structs import Rows, S, TensorStruct
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, dot, surfels_from_points, thin
+from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, finite, surfels_from_points, thin
 from vmemkit.views import CODES, Views, seen_through
 from vmemkit.voxels import Voxels
 
@@ -293,8 +293,7 @@ def _within_budget(memory: Memory) -> Memory:
     total, budget = len(memory._surfels), memory.config.budget
     if budget is None or total <= budget:
         return memory
-    seen, last = memory.sightings, torch.zeros(total, dtype=torch.int64, device=memory.device)
-    last.scatter_reduce_(0, seen.surfel.long(), seen.view.long(), "amax")
+    last = last_seen(memory.marks, total)
     surplus = total - budget + budget // SPARE
     gone = torch.zeros(total, dtype=torch.bool, device=memory.device)
     gone[torch.argsort(last, stable=True)[:surplus]] = True
@@ -440,6 +439,5 @@ def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
     depth = torch.where(unknown, 1.0, maps.depth)
     if not (depth.amin() > 0 and depth.amax() < torch.inf):
         raise ValueError("depth must be positive, or NaN where it is unknown")
-    finite = dot(maps.points, maps.points.new_zeros(3)) == 0  # zero times what is not finite is NaN
-    if not (finite | unknown).all() or (maps.confidence != maps.confidence).any():
+    if not (finite(maps.points) | unknown).all() or (maps.confidence != maps.confidence).any():
         raise ValueError("points must be finite where depth is, and confidence must not be NaN")

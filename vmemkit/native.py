@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.backends import in_parallel, threads
+from vmemkit.backends import in_bands, in_parallel, threads
 from vmemkit.camera import Cameras
 from vmemkit.runs import RUN, Boxes, frusta, runs_that
 
@@ -130,13 +130,11 @@ def normals_and_radii(
     """As surfels._normals_and_radii by central differences, of at least 3 x 3 pixels."""
     from vmemkit import kernels
 
-    height = len(depth)
+    height, width = depth.shape
     out = torch.empty(points.shape), torch.empty(depth.shape), torch.empty(depth.shape).bool()
     numbers = np.float32([float(focal), slant, 1 - slant, edge])
     work = (*_arrays(points, depth, eye), numbers, *_arrays(*out))
-    parts = threads() if depth.numel() > FEW else 1
-    bands = [(i * height // parts, (i + 1) * height // parts) for i in range(parts)]
-    in_parallel([partial(kernels.normals_and_radii, *work, band) for band in bands])
+    in_bands(partial(kernels.normals_and_radii, *work), height, FEW // width)
     return out
 
 
@@ -153,9 +151,7 @@ def looks_through(
     from vmemkit import kernels
 
     work = (*_arrays(points, rotation, eye, K, nearest), np.float32(1 - margin), through.numpy())
-    parts = threads() if len(points) > FEW else 1
-    bands = [(i * len(points) // parts, (i + 1) * len(points) // parts) for i in range(parts)]
-    in_parallel([partial(kernels.looks_through, *work, band) for band in bands])
+    in_bands(partial(kernels.looks_through, *work), len(points), FEW)
 
 
 def votes(

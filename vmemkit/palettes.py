@@ -15,7 +15,7 @@ from torch import Tensor
 from vmemkit.memory import Memory
 from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.retrieval import Retrieval
-from vmemkit.sightings import sighting_counts
+from vmemkit.sightings import last_seen, sighting_counts
 from vmemkit.votes import pixels_per_surfel
 
 # What each mode says, for legends.
@@ -50,9 +50,7 @@ def surfel_colors(
     if mode == "normal":
         return 0.5 + 0.5 * surfels.normal
     if mode == "newest view":
-        newest = torch.zeros(len(surfels), dtype=torch.long, device=memory.device)
-        seen = memory.sightings
-        newest.scatter_reduce_(0, seen.surfel.long(), seen.view.long(), "amax")
+        newest = last_seen(memory.marks, len(surfels))
         return _shaded(view_colors(len(memory)).to(memory.device)[newest], memory)
     if mode == "sightings":
         return _shaded(amounts(_sightings(memory)), memory)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -118,8 +119,6 @@ def _pnp(
     points: Float[Tensor, "h w 3"], confidence: Float[Tensor, "h w"], config: AlignConfig
 ) -> tuple[Float[Tensor, "4 4"], float, float]:
     """Pose, focal length and inlier share of the camera that sees these points at their pixels."""
-    import cv2  # here, since it takes a tenth of the package's import
-
     h, w = confidence.shape
     eye, longest = torch.eye(4), float(max(h, w))
     sure = confidence > config.min_confidence

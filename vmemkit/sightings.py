@@ -117,12 +117,18 @@ def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
     return count.flatten()[:surfels]
 
 
+def last_seen(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
+    """The last view that saw each of the first `surfels` surfels."""
+    surfel, view = _pairs(marks, marks.bits)
+    last = torch.zeros(surfels, dtype=torch.int64, device=marks.device)
+    return last.scatter_reduce_(0, surfel, view, "amax")
+
+
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """64 flags to a word."""
     if backend(mask.device) == "numba":
         return native.packed(mask)
-    powers = torch.ones(WORD, dtype=torch.int64, device=mask.device)
-    return (_words(mask).long() << (powers.cumsum(0) - 1)).sum(1)
+    return (_words(mask).long() << torch.arange(WORD, device=mask.device)).sum(1)
 
 
 def _words(values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.backends import in_parallel, threads
+from vmemkit.backends import in_bands
 
 WIDTH = 2.5  # of a cell, in distances: more than two, so that no rounding loses a neighbour
 FEW = 1 << 12  # queries that one thread is done with before another has begun
@@ -94,17 +94,10 @@ class Voxels:
         first of equals; -1 = none. Both are positions and normals."""
         from vmemkit import kernels_tables
 
-        store, m = self._store, len(queries[0])
-        best = torch.empty(m, dtype=torch.int64)
+        store, best = self._store, torch.empty(len(queries[0]), dtype=torch.int64)
         arrays = [x.contiguous().numpy() for x in (*queries, *points)]
         table = store.keys, store.heads, store.following, self._length, store.cell
         limits = np.float32([distance, cosine])
-        parts = threads() if m > FEW else 1
-        work = []
-        for part in range(parts):
-            rows = part * m // parts, (part + 1) * m // parts
-            work.append(
-                partial(kernels_tables.nearest_alike, table, *arrays, limits, rows, best.numpy())
-            )
-        in_parallel(work)
+        work = table, *arrays, limits, best.numpy()
+        in_bands(partial(kernels_tables.nearest_alike, *work), len(best), FEW)
         return best
