@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+from vmemkit import backends
 from vmemkit import splat as module
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose, unproject
 from vmemkit.splat import Splat, SplatConfig, splat
@@ -309,3 +310,11 @@ def test_polygons_far_off_the_canvas_or_behind_it_are_not_drawn():
     config = SplatConfig.released()
     assert (splat(one, straight(), HEIGHT, WIDTH, config).surfel == 0).any()
     assert (splat(one, back, HEIGHT, WIDTH, config).surfel == -1).all()
+
+
+@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("n", [3, 20_000])
+def test_no_cameras_are_refused(backend, n):
+    discs = make_surfels([0.0, 0.0, 2.0], [0.0, 0.0, 1.0], 0.1)[torch.zeros(n).long()]
+    with backends.use(backend), pytest.raises(ValueError, match="one or more cameras, got none"):
+        splat(discs, straight()[:0], 8, 8)

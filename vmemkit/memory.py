@@ -305,7 +305,7 @@ def read(
 ) -> Splat:
     """What cameras (m,) see of the memory, per pixel of a canvas: its surfels, splatted.
 
-    Errors: ValueError for an empty canvas.
+    Errors: ValueError for an empty canvas, and for no cameras.
     """
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 

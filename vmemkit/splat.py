@@ -68,8 +68,10 @@ def splat(
     (camera * height + row) * width + column, and returns which count. `boxes` of the surfels let
     the kernels skip what is out of sight; they change no result.
 
-    Errors: ValueError for an empty canvas.
+    Errors: ValueError for an empty canvas, and for no cameras.
     """
+    if len(cameras) == 0:
+        raise ValueError("splat needs one or more cameras, got none")
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, pixels = config or SplatConfig(), height * width
