@@ -25,9 +25,9 @@ pytest.importorskip("numba")
 BOX = Box()
 
 
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+@pytest.fixture(params=[1, 12], ids=["one thread", "a dozen"])
 def with_threads(request, monkeypatch):
-    """As much work as there is may be shared, however small."""
+    """Work may be shared, however little: a dozen is more than any test has cameras."""
     monkeypatch.setattr(native, "FEW", 0)
     monkeypatch.setattr(backends, "threads", lambda: request.param)
     monkeypatch.setattr(native, "threads", lambda: request.param)

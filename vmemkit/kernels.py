@@ -18,11 +18,15 @@ from numba import njit
 
 from vmemkit.runs import ROUNDING, RUN
 
-F32, I32 = np.float32, np.int32
+F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
 SLACK = F32(ROUNDING)
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
-LANES = 8  # pixels that are drawn at once; rows of depth buffers are that much longer than needed
+SIDE = 8  # columns and rows of boxes whose pixels are all drawn at once
+LANES = 8  # pixels that are drawn at once; rows of buffers are that much longer than needed
+# A pixel's key holds depth and surfel, so that the least is the nearest; of equals, the oldest.
+LOWER = np.int64(0xFFFFFFFF)
+NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
 
 
 def compiled(function: Callable) -> Callable:
@@ -41,63 +45,91 @@ def inlined(function: Callable) -> Callable:
 
 
 @compiled
-def draw_discs(surfels, runs, lens, limits, depth, surfel, cosine) -> None:
-    """The nearest disc per pixel, of the surfels of `runs` (ascending), into `depth` (inf where
-    none), `surfel` and `cosine` [h w + LANES]. The formulas are those of splat._disc_hits."""
-    (position, normal, radius), focal = surfels, lens[2]
-    h, padded = depth.shape
-    w, places = padded - LANES, np.arange(padded).astype(F32)
+def draw_discs(surfels, runs, lens, limits, rows, buffers, out) -> None:
+    """Surfel, bits of its depth and cosine of the nearest disc per pixel of rows[0] to rows[1] of a
+    canvas, of the surfels of `runs`, into `out` [rows w]; -1, 0 and 0 where none. What `buffers`
+    hold is overwritten: keys [rows w + LANES], cosines of all surfels. The formulas are those of
+    splat._disc_hits."""
+    (position, normal, radius), focal, (keys, cosine) = surfels, lens[2], buffers
+    padded, flat = keys.shape[1], keys.reshape(-1)
     inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
-    depth[:], surfel[:] = INFINITY, I32(-1)
+    met = np.empty(max(padded, SIDE * SIDE), F32)
+    columns, lines, away = within_boxes(padded)
+    keys[:] = NOTHING
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
-        measure_discs(p, n, r, lens, limits, w, h, disc, box)
+        measure_discs(p, n, r, lens, limits, padded - LANES, rows, disc, box)
         for i in range(stop - start):
+            cosine[start + i] = disc[10, i]
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             if last < first:
                 continue
             c, plane, r = disc[0, i], disc[1, i], disc[2, i]
             n0, n1 = disc[3, i], disc[4, i]
             q0, q1, q2 = disc[5, i], disc[6, i], disc[7, i]
-            middle0, middle1, seen = disc[8, i], disc[9, i], disc[10, i]
-            who, edge = I32(start + i), F32(last)
-            stop_at = first + ((last - first) // LANES + 1) * LANES
-            place = places[first:stop_at]
+            middle0, middle1 = disc[8, i], disc[9, i]
+            begin, edge, at = F32(first), F32(last), (top - rows[0]) * padded + first
+            if max(last - first, bottom - top) < SIDE:  # all pixels of a small box at once
+                wide, area = last - first, (last - first + 1) * (bottom - top + 1)
+                column, line, under = columns[wide], lines[wide], F32(top)
+                for j in range(lanes(area)):
+                    du = (begin + column[j] - middle0) * inverse0
+                    dv = (under + line[j] - middle1) * inverse1
+                    inside, d = ray_meets(du, n0, n1 * dv, c, c * dv, plane, q0, q1, q2, r)
+                    met[j] = d if inside & (d > near) else INFINITY
+                bits = met.view(I32)
+                for j in range(UNSIGNED(area)):
+                    key, pixel = (I64(bits[j]) << 32) | (start + i), UNSIGNED(at + away[wide, j])
+                    flat[pixel] = min(key, flat[pixel])
+                continue
+            width = lanes(last - first + 1)
             for row in range(top, bottom + 1):
                 dv = (F32(row) - middle1) * inverse1
                 n1dv, cdv = n1 * dv, c * dv
-                d_row, s_row = depth[row, first:stop_at], surfel[row, first:stop_at]
-                c_row = cosine[row, first:stop_at]
-                for j in range(place.shape[0]):
-                    du = (place[j] - middle0) * inverse0
+                for j in range(width):
+                    place = begin + F32(I32(j))
+                    du = (place - middle0) * inverse0
                     inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, r)
-                    old = d_row[j]
-                    take = inside & (d > near) & (d < old) & (place[j] <= edge)
-                    d_row[j] = d if take else old
-                    s_row[j] = who if take else s_row[j]
-                    c_row[j] = seen if take else c_row[j]
+                    met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
+                keep_nearest(met, start + i, flat, UNSIGNED(at + (row - top) * padded), width)
+    unpack(keys, cosine, out)
+
+
+@inlined
+def unpack(keys, cosines, out) -> None:
+    """Surfel, bits of depth and cosine of what the keys [h w + LANES] hold, into `out` [h w]."""
+    surfel, bits, cosine = out
+    for row in range(surfel.shape[0]):
+        for column in range(surfel.shape[1]):
+            key = keys[row, column]
+            drawn, who = key < NOTHING, UNSIGNED(key & LOWER)
+            seen = cosines[who]  # of surfel 0 where nothing was drawn: cheaper than a branch
+            surfel[row, column] = I64(who) if drawn else I64(-1)
+            bits[row, column] = I32(key >> 32) if drawn else I32(0)
+            cosine[row, column] = seen if drawn else ZERO
 
 
 @compiled
-def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
+def see_again(surfels, runs, lens, limits, planes, keys, seen) -> None:
     """The nearest disc per pixel of those on the same surface as what `planes` [7 h w + LANES] hold
-    there: a new surfel's position, normal, radius. Those whose centre lands on such a surface are
-    flagged in `seen`. The formulas are those of association.by_projection."""
+    there: a new surfel's position, normal, radius; into `keys` as draw_discs does. Those whose
+    centre lands on such a surface are flagged in `seen`. The formulas are those of
+    association.by_projection."""
     (position, normal, radius), focal = surfels, lens[2]
-    h, padded = depth.shape
-    w, places = padded - LANES, np.arange(padded).astype(F32)
-    inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
+    (h, padded), flat = keys.shape, keys.reshape(-1)
+    w, inverse0, inverse1, near = padded - LANES, ONE / focal[0], ONE / focal[1], limits[1]
     distance, like = limits[3], limits[4]
-    depth[:], surfel[:] = INFINITY, I32(-1)
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
+    met = np.empty(padded, F32)
+    keys[:] = NOTHING
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
-        measure_discs(p, n, r, lens, limits, w, h, disc, box)
+        measure_discs(p, n, r, lens, limits, w, (0, h), disc, box)
         for i in range(stop - start):
             c, q2 = disc[0, i], disc[7, i]
             if not (c > ZERO and q2 > ZERO):
@@ -113,24 +145,51 @@ def see_again(surfels, runs, lens, limits, planes, depth, surfel, seen) -> None:
                 continue
             plane, reach, n0, n1 = disc[1, i], disc[2, i], disc[3, i], disc[4, i]
             q0, q1 = disc[5, i], disc[6, i]
-            who, edge = I32(start + i), F32(last)
-            stop_at = first + ((last - first) // LANES + 1) * LANES
-            place = places[first:stop_at]
+            begin, edge, width = F32(first), F32(last), lanes(last - first + 1)
             for row in range(top, bottom + 1):
                 dv = (F32(row) - middle1) * inverse1
                 n1dv, cdv = n1 * dv, c * dv
-                d_row, s_row = depth[row, first:stop_at], surfel[row, first:stop_at]
-                held = planes[:, row, first:stop_at]
-                for j in range(place.shape[0]):
-                    du = (place[j] - middle0) * inverse0
+                held = planes[:, row, first : first + I32(width)]
+                for j in range(width):
+                    place = begin + F32(I32(j))
+                    du = (place - middle0) * inverse0
                     inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach)
-                    old = d_row[j]
                     a0, a1, a2, b0 = held[0, j], held[1, j], held[2, j], held[3, j]
                     b1, b2, other = held[4, j], held[5, j], held[6, j]
-                    take = inside & on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
-                    take &= (d > near) & (d < old) & (place[j] <= edge)
-                    d_row[j] = d if take else old
-                    s_row[j] = who if take else s_row[j]
+                    inside &= on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
+                    met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
+                keep_nearest(met, start + i, flat, UNSIGNED(row * padded + first), width)
+
+
+@inlined
+def within_boxes(padded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns and rows of the pixels of boxes of any width up to SIDE, row by row, and how far
+    after the first they lie in rows of so many."""
+    columns, lines = np.empty((SIDE, SIDE * SIDE), F32), np.empty((SIDE, SIDE * SIDE), F32)
+    away = np.empty((SIDE, SIDE * SIDE), I64)
+    for wide in range(SIDE):
+        for j in range(SIDE * SIDE):
+            row, column = j // (wide + 1), j % (wide + 1)
+            columns[wide, j], lines[wide, j], away[wide, j] = column, row, row * padded + column
+    return columns, lines, away
+
+
+@inlined
+def lanes(pixels) -> int:
+    """As many pixels in whole vectors."""
+    # Unsigned, here and in indices: then no index can count from the end, which the compiler would
+    # have to look after at every pixel.
+    return UNSIGNED(pixels + LANES - 1) // UNSIGNED(LANES) * UNSIGNED(LANES)
+
+
+@inlined
+def keep_nearest(met, who, keys, at, width) -> None:
+    """Into keys[at:at + width]: surfel `who`, where it is met at a depth nearer than what is there,
+    or at the same depth and is the older one."""
+    bits = met.view(I32)  # positive float32 order as their bit patterns do
+    for j in range(width):
+        key = (I64(bits[j]) << 32) | I64(who)
+        keys[at + UNSIGNED(j)] = min(key, keys[at + UNSIGNED(j)])
 
 
 @inlined
@@ -162,25 +221,24 @@ def lay_out(position, normal, radius, pixel, w, planes) -> None:
 
 
 @compiled
-def explained(depths, surfels, place, seen, hit) -> None:
-    """The nearest of several buffers [b h w + LANES] per pixel into `hit`, -1 = none; it is flagged
-    in `seen`, where place[i] says which stretch is that of run i."""
+def explained(keys, place, seen, hit) -> None:
+    """The nearest surfel of several buffers [b h w + LANES] per pixel into `hit`, -1 = none; it is
+    flagged in `seen`, where place[i] says which stretch is that of run i."""
     for row in range(hit.shape[0]):
         for column in range(hit.shape[1]):
-            best = 0
-            for b in range(1, depths.shape[0]):
-                if depths[b, row, column] < depths[best, row, column]:
-                    best = b
-            who = surfels[best, row, column]
-            hit[row, column] = who
-            if who >= 0:
+            key = keys[0, row, column]
+            for b in range(1, keys.shape[0]):
+                key = min(key, keys[b, row, column])
+            who = key & LOWER
+            hit[row, column] = who if key < NOTHING else -1
+            if key < NOTHING:
                 seen[place[who // RUN] * RUN + who % RUN] = True
 
 
 @inlined
-def measure_discs(position, normal, radius, lens, limits, w, h, disc, box) -> None:
+def measure_discs(position, normal, radius, lens, limits, w, rows, disc, box) -> None:
     """What drawing needs of each disc, into `disc` [11 n], and its first and last column and row,
-    into `box` [4 n]: last < first where it is not drawn."""
+    into `box` [4 n], of columns 0 to w and rows[0] to rows[1]: last < first where there are none."""
     rotation, eye, focal, centre = lens
     r00, r10, r20 = rotation[0, 0], rotation[1, 0], rotation[2, 0]
     r01, r11, r21 = rotation[0, 1], rotation[1, 1], rotation[2, 1]
@@ -214,8 +272,8 @@ def measure_discs(position, normal, radius, lens, limits, w, h, disc, box) -> No
         low, high = q1 - reach1, q1 + reach1
         low = low / (nearest if low < ZERO else farthest) * f1 + c1
         high = high / (nearest if high > ZERO else farthest) * f1 + c1
-        top = I32(math.ceil(min(max(low, ZERO), F32(h))))
-        bottom = I32(math.floor(max(min(high, F32(h - 1)), -ONE)))
+        top = I32(math.ceil(min(max(low, F32(rows[0])), F32(rows[1]))))
+        bottom = I32(math.floor(max(min(high, F32(rows[1] - 1)), -ONE)))
         box[1, i] = last0 if drawn & (bottom >= top) else I32(-1)
         box[2, i], box[3, i] = top, bottom
         disc[0, i], disc[1, i], disc[2, i] = c, c / q2, r
@@ -227,39 +285,31 @@ def measure_discs(position, normal, radius, lens, limits, w, h, disc, box) -> No
 
 
 @compiled
-def showing(low, high, radius, planes, eyes, limits, inside) -> None:
-    """Flags, for each camera [m c], the boxes that reach inside all its planes: runs.showing."""
+def showing(low, high, radius, K, rotation, eye, part, limits, inside) -> None:
+    """Unflags, for each camera, the boxes that do not reach into the part of its frustum from left
+    and top to right and bottom, of an image from 0 to 1: runs.showing."""
     offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
-    for m in range(planes.shape[0]):
+    planes = np.empty((6, 3), F32)
+    for m in range(K.shape[0]):
+        for k in range(3):  # runs.frusta
+            ahead = rotation[m, k, 2]
+            for side in range(2):
+                start = K[m, side, side] * rotation[m, k, side] + K[m, side, 2] * ahead
+                planes[side, k] = start - part[side] * ahead
+                planes[2 + side, k] = part[2 + side] * ahead - start
+            planes[4, k], planes[5, k] = ahead, -ahead
         for i in range(low.shape[0]):
-            inside[m, i] = True
             for border in range(6):
                 side = offsets[border]
                 for k in range(3):
-                    plane = planes[m, border, k]
-                    middle = (low[i, k] + high[i, k]) * HALF - eyes[m, k]
+                    plane = planes[border, k]
+                    middle = (low[i, k] + high[i, k]) * HALF - eye[m, k]
                     half = (high[i, k] - low[i, k]) * HALF + limits[0] * radius[i]
                     half += (half + abs(middle)) * SLACK
                     side += middle * plane + half * abs(plane)
                 if not side >= ZERO:
                     inside[m, i] = False
                     break
-
-
-@compiled
-def nearest_of(depths, surfels, cosines, surfel, depth, cosine) -> None:
-    """The nearest of several buffers [b h w + LANES] per pixel, equals to the first; -1, 0 and 0
-    where nothing was drawn."""
-    for row in range(surfel.shape[0]):
-        for column in range(surfel.shape[1]):
-            best = 0
-            for b in range(1, depths.shape[0]):
-                if depths[b, row, column] < depths[best, row, column]:
-                    best = b
-            surfel[row, column] = surfels[best, row, column]
-            hit = surfels[best, row, column] >= 0
-            depth[row, column] = depths[best, row, column] if hit else ZERO
-            cosine[row, column] = cosines[best, row, column] if hit else ZERO
 
 
 @compiled

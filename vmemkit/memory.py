@@ -170,7 +170,7 @@ class Memory:
 
     @property
     def device(self) -> torch.device:
-        return self.views.device
+        return self.surfels.device
 
     @property
     def state(self) -> object:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vmemkit.backends import in_bands, in_parallel, threads
 from vmemkit.camera import Cameras
-from vmemkit.runs import RUN, Boxes, frusta, runs_that
+from vmemkit.runs import RUN, Boxes
 
 Column = Int[Tensor, " r"]  # of marks
 Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
@@ -34,43 +34,35 @@ def discs(
     """Surfel, depth and cosine per pixel, as splat.splat's discs. `lenses` hold rotation, eye,
     focal and centre of each camera on a canvas of `size`; `limits` are scale, near and far.
 
-    Every thread draws its share of the runs into depth buffers of its own; then the nearest wins.
+    Every thread draws a band of rows, of the runs that show there.
     """
     from vmemkit import kernels
 
     m, n, (height, width) = len(cameras), len(position), size
     parts = -(-threads() // m) if n > FEW else 1
-    depths = np.empty((m, parts, height, width + kernels.LANES), np.float32)
-    drawn, cosines = np.empty(depths.shape, np.int32), np.empty_like(depths)
-    shape = (m, height, width)
-    out = torch.empty(shape, dtype=torch.int64), torch.empty(shape), torch.empty(shape)
-    surfels = tuple(_arrays(position, normal, radius))
-    seen = None if boxes is None else _showing(boxes, cameras, limits)
-    draw, merge = [], []
+    bands = [(i * height // parts, (i + 1) * height // parts) for i in range(parts)]
+    showing, numbers = np.ones((parts, m, -(-n // RUN)), bool), np.float32(limits)
+    if boxes is not None:
+        poses = cameras.K, cameras.rotation, cameras.position
+        known = _arrays(boxes.low, boxes.high, boxes.radius, *poses)
+        for part, (top, bottom) in enumerate(bands):
+            edges = np.float32([0, top / height, 1, bottom / height])
+            kernels.showing(*known, edges, numbers, showing[part])
+    keys = np.empty((m, height, width + kernels.LANES), np.int64)
+    cosines, shape = np.empty((m, max(n, 1)), np.float32), (m, height, width)
+    surfel = torch.empty(shape, dtype=torch.int64)
+    depth, cosine = torch.empty(shape), torch.empty(shape)
+    out = _arrays(surfel, depth.view(torch.int32), cosine)
+    surfels, work = tuple(_arrays(position, normal, radius)), []
     for i, lens in enumerate(lenses):
-        runs = torch.arange(-(-n // RUN)) if seen is None else runs_that(seen[i], n)
-        for part, share in enumerate(runs.tensor_split(parts)):
-            where = (tuple(_arrays(*lens)), np.float32(limits))
-            buffers = (depths[i, part], drawn[i, part], cosines[i, part])
-            work = (surfels, share.numpy(), *where, *buffers)
-            draw.append(partial(kernels.draw_discs, *work))
-        work = (depths[i], drawn[i], cosines[i], *_arrays(*(x[i] for x in out)))
-        merge.append(partial(kernels.nearest_of, *work))
-    in_parallel(draw)
-    in_parallel(merge)
-    return out
-
-
-def _showing(
-    boxes: Boxes, cameras: Cameras, limits: tuple[float, float, float]
-) -> Bool[Tensor, "m c"]:
-    """As runs.showing."""
-    from vmemkit import kernels
-
-    inside = torch.empty(len(cameras), len(boxes), dtype=torch.bool)
-    work = _arrays(boxes.low, boxes.high, boxes.radius, frusta(cameras), cameras.position)
-    kernels.showing(*work, np.float32(limits), inside.numpy())
-    return inside
+        where = (tuple(_arrays(*lens)), numbers)
+        for part, band in enumerate(bands):
+            rows, runs = slice(*band), np.flatnonzero(showing[part, i])
+            # All bands write the cosines, of a surfel in several of them several times the same.
+            buffers, into = (keys[i, rows], cosines[i]), tuple(x[i, rows] for x in out)
+            work.append(partial(kernels.draw_discs, surfels, runs, *where, band, buffers, into))
+    in_parallel(work)
+    return surfel, depth, cosine
 
 
 def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
@@ -101,19 +93,19 @@ def seen_again(
     planes = np.full((7, height, width + kernels.LANES), np.nan, np.float32)
     kernels.lay_out(*_arrays(*new, pixel), width, planes)
     parts = threads() if len(runs) * RUN > FEW else 1
-    depths = np.empty((parts, *planes.shape[1:]), np.float32)
-    drawn, seen = np.empty(depths.shape, np.int32), np.zeros(len(runs) * RUN, bool)
+    keys = np.empty((parts, *planes.shape[1:]), np.int64)
+    seen = np.zeros(len(runs) * RUN, bool)
     surfels, where = tuple(_arrays(*old)), (tuple(_arrays(*lens)), np.float32(limits), planes)
     start, work = 0, []
     for part, share in enumerate(runs.tensor_split(parts)):
         flags = seen[start : start + len(share) * RUN]
-        buffers = (depths[part], drawn[part], flags)
+        buffers = (keys[part], flags)
         work.append(partial(kernels.see_again, surfels, share.numpy(), *where, *buffers))
         start += len(flags)
     in_parallel(work)
     hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
     place[runs.numpy()] = np.arange(len(runs))
-    kernels.explained(depths, drawn, place, seen, hit)
+    kernels.explained(keys, place, seen, hit)
     again = np.flatnonzero(seen)
     again += (runs.numpy() - np.arange(len(runs)))[again // RUN] * RUN
     return torch.from_numpy(again), torch.from_numpy(hit).flatten()[pixel]

@@ -60,13 +60,10 @@ def showing(
 
 def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
     """World normals, inward, of the planes through the eye that border what a camera sees: left,
-    right, top, bottom; and of those across the line of sight, near and far."""
+    top, right, bottom; and of those across the line of sight, near and far."""
     # In camera axes; the image is the unit square.
-    K = cameras.K
-    (fx, cx), (fy, cy) = ((K[:, k, k], K[:, k, 2]) for k in range(2))
-    o, i = torch.zeros_like(fx), torch.ones_like(fx)
-    borders = (fx, o, cx), (-fx, o, 1 - cx), (o, fy, cy), (o, -fy, 1 - cy), (o, o, i), (o, o, -i)
-    planes = torch.stack([torch.stack(border, -1) for border in borders], 1)  # [m 6 3]
+    first, ahead = cameras.K[:, :2], cameras.K[:, 2:]
+    planes = torch.cat([first, ahead - first, ahead, -ahead], 1)
     # Sums, not matrix products, of which some hardware rounds the factors.
     return (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)
 

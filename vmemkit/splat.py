@@ -146,9 +146,8 @@ def _disc_hits(
 def lens(camera: Cameras, height: int, width: int) -> list[Tensor]:
     """world_from_cam rotation, eye, focal and centre of a camera over a canvas:
     column = focal[0] * x / z + centre[0], whole at pixel centres."""
-    size = camera.K.new_tensor([width, height])
-    focal = camera.K[0].diagonal()[:2] * size
-    centre = camera.K[0, :2, 2] * size - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
+    K = camera.K[0, :2] * camera.K.new_tensor([[width], [height]])
+    focal, centre = K.diagonal(), K[:, 2] - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
     return [camera.rotation[0], camera.position[0], focal, centre]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -42,11 +43,11 @@ class TensorStruct:
         return self.map(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
-        return len(next(iter(self.leaves().values())))
+        return len(self._some())
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.leaves().values())).device
+        return self._some().device
 
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor by its dotted name, e.g. `cameras.K`; absent (None) fields are left out."""
@@ -59,12 +60,22 @@ class TensorStruct:
         return leaves
 
     def _items(self) -> list[tuple[str, Any]]:
-        return [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)]
+        return [(name, getattr(self, name)) for name in _names(type(self))]
+
+    def _some(self) -> Tensor:
+        """Its first tensor."""
+        value = next(value for _, value in self._items() if value is not None)
+        return value if isinstance(value, Tensor) else value._some()
 
     def __repr__(self) -> str:
         """Shapes, not values: short in a notebook and the same on every machine."""
         shapes = ", ".join(f"{key}={list(leaf.shape)}" for key, leaf in self.leaves().items())
         return f"{type(self).__name__}({shapes})"
+
+
+@cache
+def _names(struct: type[TensorStruct]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(struct))
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
@@ -130,7 +141,7 @@ class Rows(Generic[S]):
         """
         return cls(rows, 0, _Store(0, spill)).replaced(rows)
 
-    @property
+    @cached_property
     def value(self) -> S:
         """All rows, as views of the shared buffer: not to be written into."""
         return self._buffer[: self._length]
