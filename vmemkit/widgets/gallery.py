@@ -166,8 +166,7 @@ class Screen(anywidget.AnyWidget):
 def data_uri(image: Float[Tensor, "3 h w"]) -> str:
     """An image as a JPEG within its own address."""
     pixels = (255 * image.detach().cpu().clamp(0, 1)).round().to(torch.uint8)
+    rows = pixels.permute(1, 2, 0).contiguous()  # in the order in which Pillow wants them
     jpeg = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(
-        jpeg, "JPEG", quality=QUALITY, subsampling=0
-    )
+    Image.fromarray(rows.numpy()).save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()
