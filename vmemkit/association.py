@@ -64,7 +64,7 @@ def by_projection(
         return pixel, pixel.bool()
     height, width = grid
     runs = _in_reach(new, camera, old, config, boxes)
-    lens = splat.lens(camera, height, width)
+    lens = [each[0] for each in splat.lens(camera, height, width)]
     discs, tolerances = SplatConfig(), (config.distance, config.normal_cosine)
     limits = discs.scale, discs.near, discs.far
     if backend(old.device) == "numba":

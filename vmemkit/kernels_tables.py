@@ -34,13 +34,23 @@ def pixel_counts(surfel, count) -> None:
 @compiled
 def votes(word, view, bits, weight, total) -> None:
     """Adds to total[view] the weights of the surfels that are marked, as sightings.votes."""
-    # Most rows hold no weight, or all of their word: those are not gone through bit by bit.
-    words = (weight.shape[0] + 63) // 64
+    # Most words of surfels hold no weight: they are passed over, two weights' bits at a time.
+    whole, words = weight.shape[0] // 64, (weight.shape[0] + 63) // 64
     asked, sums = np.zeros(words, np.uint64), np.zeros(words)
-    for i in range(weight.shape[0]):
-        if weight[i] != ZERO:
-            asked[i // 64] |= BIT << np.uint64(i % 64)
-            sums[i // 64] += weight[i]
+    pairs = weight[: 64 * whole].view(np.int64)
+    for k in range(words):
+        if k < whole:
+            some = np.int64(0)
+            for i in range(32):
+                some |= pairs[32 * k + i]
+            if some == 0:
+                continue
+        mask, part = np.uint64(0), 0.0
+        for i in range(min(64, weight.shape[0] - 64 * k)):
+            mask |= np.uint64(weight[64 * k + i] != ZERO) << np.uint64(i)
+            part += weight[64 * k + i]
+        asked[k], sums[k] = mask, part
+    # Most rows hold none of what is asked for, or all of it: those are not gone through bit by bit.
     for r in range(word.shape[0]):
         left, start = bits[r] & asked[word[r]], np.int64(word[r]) * 64
         if left == asked[word[r]]:

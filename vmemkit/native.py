@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.backends import in_bands, in_parallel, threads
-from vmemkit.camera import Cameras
 from vmemkit.runs import RUN, Boxes
 
 Column = Int[Tensor, " r"]  # of marks
@@ -25,26 +24,26 @@ def discs(
     position: Float[Tensor, "n 3"],
     normal: Float[Tensor, "n 3"],
     radius: Float[Tensor, " n"],
-    cameras: Cameras,
-    lenses: list[list[Tensor]],
+    K: Float[Tensor, "m 3 3"],
+    lens: list[Tensor],
     size: tuple[int, int],
     limits: tuple[float, float, float],
     boxes: Boxes | None,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
-    """Surfel, depth and cosine per pixel, as splat.splat's discs. `lenses` hold rotation, eye,
-    focal and centre of each camera on a canvas of `size`; `limits` are scale, near and far.
+    """Surfel, depth and cosine per pixel, as splat.splat's discs. `lens` is what splat.lens says of
+    cameras of intrinsics K on a canvas of `size`; `limits` are scale, near and far.
 
     Every thread draws a band of rows, of the runs that show there.
     """
     from vmemkit import kernels
 
-    m, n, (height, width) = len(cameras), len(position), size
+    m, n, (height, width) = len(K), len(position), size
     parts = -(-threads() // m) if n > FEW else 1
     bands = [(i * height // parts, (i + 1) * height // parts) for i in range(parts)]
     showing, numbers = np.ones((parts, m, -(-n // RUN)), bool), np.float32(limits)
+    rotation, eye, focal, centre = _arrays(*lens)
     if boxes is not None:
-        poses = cameras.K, cameras.rotation, cameras.position
-        known = _arrays(boxes.low, boxes.high, boxes.radius, *poses)
+        known = *_arrays(boxes.low, boxes.high, boxes.radius, K), rotation, eye
         for part, (top, bottom) in enumerate(bands):
             edges = np.float32([0, top / height, 1, bottom / height])
             kernels.showing(*known, edges, numbers, showing[part])
@@ -54,8 +53,8 @@ def discs(
     depth, cosine = torch.empty(shape), torch.empty(shape)
     out = _arrays(surfel, depth.view(torch.int32), cosine)
     surfels, work = tuple(_arrays(position, normal, radius)), []
-    for i, lens in enumerate(lenses):
-        where = (tuple(_arrays(*lens)), numbers)
+    for i in range(m):
+        where = (rotation[i], eye[i], focal[i], centre[i]), numbers
         for part, band in enumerate(bands):
             rows, runs = slice(*band), np.flatnonzero(showing[part, i])
             # All bands write the cosines, of a surfel in several of them several times the same.
