@@ -86,9 +86,12 @@ def in_parallel(tasks: Sequence[Callable[[], object]]) -> None:
 
 def in_bands(task: Callable[[tuple[int, int]], object], rows: int, few: int) -> None:
     """Run a kernel on bands of rows, [start, stop), one for each thread; of `few` rows on all."""
-    parts = threads() if rows > few else 1
-    bands = [(i * rows // parts, (i + 1) * rows // parts) for i in range(parts)]
-    in_parallel([partial(task, band) for band in bands])
+    in_parallel([partial(task, band) for band in bands(rows, threads() if rows > few else 1)])
+
+
+def bands(rows: int, parts: int) -> list[tuple[int, int]]:
+    """Rows in as many bands [start, stop), as equal as can be."""
+    return [(i * rows // parts, (i + 1) * rows // parts) for i in range(parts)]
 
 
 @cache

@@ -164,7 +164,7 @@ def see_again(surfels, runs, lens, limits, planes, keys, seen) -> None:
 @inlined
 def within_boxes(padded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Columns and rows of the pixels of boxes of any width up to SIDE, row by row, and how far
-    after the first they lie in rows of so many."""
+    after the first they lie in rows of `padded` pixels."""
     columns, lines = np.empty((SIDE, SIDE * SIDE), F32), np.empty((SIDE, SIDE * SIDE), F32)
     away = np.empty((SIDE, SIDE * SIDE), I64)
     for wide in range(SIDE):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.backends import in_bands, in_parallel, threads
+from vmemkit.backends import bands, in_bands, in_parallel, threads
 from vmemkit.runs import RUN, Boxes
 
 Column = Int[Tensor, " r"]  # of marks
@@ -38,13 +38,12 @@ def discs(
     from vmemkit import kernels
 
     m, n, (height, width) = len(K), len(position), size
-    parts = -(-threads() // m) if n > FEW else 1
-    bands = [(i * height // parts, (i + 1) * height // parts) for i in range(parts)]
-    showing, numbers = np.ones((parts, m, -(-n // RUN)), bool), np.float32(limits)
+    shares = bands(height, -(-threads() // m) if n > FEW else 1)
+    showing, numbers = np.ones((len(shares), m, -(-n // RUN)), bool), np.float32(limits)
     rotation, eye, focal, centre = _arrays(*lens)
     if boxes is not None:
         known = *_arrays(boxes.low, boxes.high, boxes.radius, K), rotation, eye
-        for part, (top, bottom) in enumerate(bands):
+        for part, (top, bottom) in enumerate(shares):
             edges = np.float32([0, top / height, 1, bottom / height])
             kernels.showing(*known, edges, numbers, showing[part])
     keys = np.empty((m, height, width + kernels.LANES), np.int64)
@@ -55,7 +54,7 @@ def discs(
     surfels, work = tuple(_arrays(position, normal, radius)), []
     for i in range(m):
         where = (rotation[i], eye[i], focal[i], centre[i]), numbers
-        for part, band in enumerate(bands):
+        for part, band in enumerate(shares):
             rows, runs = slice(*band), np.flatnonzero(showing[part, i])
             # All bands write the cosines, of a surfel in several of them several times the same.
             buffers, into = (keys[i, rows], cosines[i]), tuple(x[i, rows] for x in out)
