@@ -67,9 +67,10 @@ def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " 
     """As votes.pixels_per_surfel."""
     from vmemkit import kernels_tables
 
-    count = torch.zeros(surfels)
-    kernels_tables.pixel_counts(*_arrays(surfel.flatten(), count))
-    return count
+    # Not torch.zeros: it wakes torch's threads, which then spin where ours are to run.
+    count = np.zeros(surfels, np.float32)
+    kernels_tables.pixel_counts(*_arrays(surfel.flatten()), count)
+    return torch.from_numpy(count)
 
 
 def seen_again(
