@@ -64,14 +64,13 @@ def by_projection(
         return pixel, pixel.bool()
     height, width = grid
     runs = _in_reach(new, camera, old, config, boxes)
-    lens = [each[0] for each in splat.lens(camera, height, width)]
     discs, tolerances = SplatConfig(), (config.distance, config.normal_cosine)
     limits = discs.scale, discs.near, discs.far
     if backend(old.device) == "numba":
         seen, hit = native.seen_again(
             *((new.position, new.normal, new.radius), pixel, grid),
-            *((old.position, old.normal, old.radius), runs, lens),
-            (*limits, *tolerances),
+            *((old.position, old.normal, old.radius), runs),
+            *(camera.world_from_cam[0], camera.K[0], (*limits, *tolerances)),
         )
         return seen, hit < 0
     rows = rows_of(runs, len(old))
@@ -79,7 +78,7 @@ def by_projection(
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Centres of old surfels that land on the new surface.
-    rotation, eye, focal, centre = lens
+    rotation, eye, focal, centre = (each[0] for each in splat.lens(camera, height, width))
     q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()

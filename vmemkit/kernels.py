@@ -45,14 +45,15 @@ def inlined(function: Callable) -> Callable:
 
 
 @compiled
-def draw_discs(surfels, runs, lens, limits, rows, buffers, out) -> None:
+def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> None:
     """Surfel, bits of its depth and cosine of the nearest disc per pixel of rows[0] to rows[1] of a
-    canvas, of the surfels of `runs`, into `out` [rows w]; -1, 0 and 0 where none. What `buffers`
-    hold is overwritten: keys [rows w + LANES], cosines of all surfels. The formulas are those of
-    splat._disc_hits."""
-    (position, normal, radius), focal, (keys, cosine) = surfels, lens[2], buffers
+    canvas of `height`, of the surfels of `runs`, into `out` [rows w]; -1, 0 and 0 where none. What
+    `buffers` hold is overwritten: keys [rows w + LANES], cosines of all surfels. The formulas are
+    those of splat._disc_hits."""
+    (position, normal, radius), (keys, cosine) = surfels, buffers
     padded, flat = keys.shape[1], keys.reshape(-1)
-    inverse0, inverse1, near = ONE / focal[0], ONE / focal[1], limits[1]
+    lens = lens_of(camera, height, padded - LANES)
+    inverse0, inverse1, near = ONE / lens[0], ONE / lens[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     met = np.empty(max(padded, SIDE * SIDE), F32)
     columns, lines, away = within_boxes(padded)
@@ -61,7 +62,7 @@ def draw_discs(surfels, runs, lens, limits, rows, buffers, out) -> None:
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
-        measure_discs(p, n, r, lens, limits, padded - LANES, rows, disc, box)
+        measure_discs(p, n, r, camera, lens, limits, padded - LANES, rows, disc, box)
         for i in range(stop - start):
             cosine[start + i] = disc[10, i]
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
@@ -103,25 +104,25 @@ def unpack(keys, cosines, out) -> None:
     """Surfel, bits of depth and cosine of what the keys [h w + LANES] hold, into `out` [h w]."""
     surfel, bits, cosine = out
     for row in range(surfel.shape[0]):
-        for column in range(surfel.shape[1]):
-            key = keys[row, column]
-            drawn, who = key < NOTHING, UNSIGNED(key & LOWER)
-            seen = cosines[who]  # of surfel 0 where nothing was drawn: cheaper than a branch
-            surfel[row, column] = I64(who) if drawn else I64(-1)
-            bits[row, column] = I32(key >> 32) if drawn else I32(0)
-            cosine[row, column] = seen if drawn else ZERO
+        line, who, depth, seen = keys[row], surfel[row], bits[row], cosine[row]
+        for column in range(UNSIGNED(surfel.shape[1])):
+            drawn, name = line[column] < NOTHING, UNSIGNED(line[column] & LOWER)
+            who[column] = I64(name) if drawn else I64(-1)
+            depth[column] = I32(line[column] >> 32) if drawn else I32(0)
+            # Looked up, of surfel 0, where nothing was drawn too: cheaper than a branch.
+            seen[column] = cosines[name] if drawn else ZERO
 
 
 @compiled
-def see_again(surfels, runs, lens, limits, planes, keys, seen) -> None:
+def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
     """The nearest disc per pixel of those on the same surface as what `planes` [7 h w + LANES] hold
     there: a new surfel's position, normal, radius; into `keys` as draw_discs does. Those whose
     centre lands on such a surface are flagged in `seen`. The formulas are those of
     association.by_projection."""
-    (position, normal, radius), focal = surfels, lens[2]
-    (h, padded), flat = keys.shape, keys.reshape(-1)
-    w, inverse0, inverse1, near = padded - LANES, ONE / focal[0], ONE / focal[1], limits[1]
-    distance, like = limits[3], limits[4]
+    (position, normal, radius), (h, padded), flat = surfels, keys.shape, keys.reshape(-1)
+    w, near, distance, like = padded - LANES, limits[1], limits[3], limits[4]
+    lens = lens_of(camera, h, w)
+    inverse0, inverse1 = ONE / lens[0], ONE / lens[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     met = np.empty(padded, F32)
     keys[:] = NOTHING
@@ -129,7 +130,7 @@ def see_again(surfels, runs, lens, limits, planes, keys, seen) -> None:
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
-        measure_discs(p, n, r, lens, limits, w, (0, h), disc, box)
+        measure_discs(p, n, r, camera, lens, limits, w, (0, h), disc, box)
         for i in range(stop - start):
             c, q2 = disc[0, i], disc[7, i]
             if not (c > ZERO and q2 > ZERO):
@@ -236,15 +237,20 @@ def explained(keys, place, seen, hit) -> None:
 
 
 @inlined
-def measure_discs(position, normal, radius, lens, limits, w, rows, disc, box) -> None:
+def lens_of(camera, h, w) -> tuple[float, float, float, float]:
+    """As splat.lens: focal lengths and centre, of a camera that is pose [4 4] and intrinsics [3 3]."""
+    K = camera[1]
+    return K[0, 0] * F32(w), K[1, 1] * F32(h), K[0, 2] * F32(w) - HALF, K[1, 2] * F32(h) - HALF
+
+
+@inlined
+def measure_discs(position, normal, radius, camera, lens, limits, w, rows, disc, box) -> None:
     """What drawing needs of each disc, into `disc` [11 n], and its first and last column and row,
     into `box` [4 n], of columns 0 to w and rows[0] to rows[1]: last < first where there are none."""
-    rotation, eye, focal, centre = lens
-    r00, r10, r20 = rotation[0, 0], rotation[1, 0], rotation[2, 0]
-    r01, r11, r21 = rotation[0, 1], rotation[1, 1], rotation[2, 1]
-    r02, r12, r22 = rotation[0, 2], rotation[1, 2], rotation[2, 2]
-    e0, e1, e2 = eye[0], eye[1], eye[2]
-    f0, f1, c0, c1 = focal[0], focal[1], centre[0], centre[1]
+    pose, (f0, f1, c0, c1) = camera[0], lens
+    r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
+    r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
+    r02, r12, r22, e2 = pose[0, 2], pose[1, 2], pose[2, 2], pose[2, 3]
     scale, near, far = limits[0], limits[1], limits[2]
     for i in range(position.shape[0]):
         for k in range(3):
@@ -285,16 +291,16 @@ def measure_discs(position, normal, radius, lens, limits, w, rows, disc, box) ->
 
 
 @compiled
-def showing(low, high, radius, K, rotation, eye, part, limits, inside) -> None:
+def showing(low, high, radius, pose, K, part, limits, inside) -> None:
     """Unflags, for each camera, the boxes that do not reach into the part of its frustum from left
     and top to right and bottom, of an image from 0 to 1: runs.showing."""
     offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
     planes = np.empty((6, 3), F32)
     for m in range(K.shape[0]):
         for k in range(3):  # runs.frusta
-            ahead = rotation[m, k, 2]
+            ahead = pose[m, k, 2]
             for side in range(2):
-                start = K[m, side, side] * rotation[m, k, side] + K[m, side, 2] * ahead
+                start = K[m, side, side] * pose[m, k, side] + K[m, side, 2] * ahead
                 planes[side, k] = start - part[side] * ahead
                 planes[2 + side, k] = part[2 + side] * ahead - start
             planes[4, k], planes[5, k] = ahead, -ahead
@@ -303,7 +309,7 @@ def showing(low, high, radius, K, rotation, eye, part, limits, inside) -> None:
                 side = offsets[border]
                 for k in range(3):
                     plane = planes[border, k]
-                    middle = (low[i, k] + high[i, k]) * HALF - eye[m, k]
+                    middle = (low[i, k] + high[i, k]) * HALF - pose[m, k, 3]
                     half = (high[i, k] - low[i, k]) * HALF + limits[0] * radius[i]
                     half += (half + abs(middle)) * SLACK
                     side += middle * plane + half * abs(plane)

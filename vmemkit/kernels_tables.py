@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vmemkit.kernels import F32, HALF, ONE, ZERO, compiled, inlined
+from vmemkit.kernels import F32, HALF, ONE, UNSIGNED, ZERO, compiled, inlined
 
 BIT = np.uint64(1)
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # of bits; any six in a row are different
@@ -35,32 +35,35 @@ def pixel_counts(surfel, count) -> None:
 def votes(word, view, bits, weight, total) -> None:
     """Adds to total[view] the weights of the surfels that are marked, as sightings.votes."""
     # Most words of surfels hold no weight: they are passed over, two weights' bits at a time.
-    whole, words = weight.shape[0] // 64, (weight.shape[0] + 63) // 64
+    n, length = weight.shape[0], UNSIGNED(min(32, weight.shape[0]))
+    whole, words = n // 64, (n + 63) // 64
     asked, sums = np.zeros(words, np.uint64), np.zeros(words)
     pairs = weight[: 64 * whole].view(np.int64)
     for k in range(words):
+        some = np.int64(k == whole)
         if k < whole:
-            some = np.int64(0)
-            for i in range(32):
-                some |= pairs[32 * k + i]
-            if some == 0:
-                continue
+            for i in range(length):
+                some |= pairs[UNSIGNED(32 * k + i)]
+        if some == 0:
+            continue
         mask, part = np.uint64(0), 0.0
-        for i in range(min(64, weight.shape[0] - 64 * k)):
+        for i in range(min(64, n - 64 * k)):
             mask |= np.uint64(weight[64 * k + i] != ZERO) << np.uint64(i)
             part += weight[64 * k + i]
         asked[k], sums[k] = mask, part
     # Most rows hold none of what is asked for, or all of it: those are not gone through bit by bit.
     for r in range(word.shape[0]):
-        left, start = bits[r] & asked[word[r]], np.int64(word[r]) * 64
-        if left == asked[word[r]]:
-            total[view[r]] += sums[word[r]]
-            continue
-        part = 0.0
-        while left:
-            part += weight[start + lowest(left)]
-            left &= left - BIT
-        total[view[r]] += part
+        k = UNSIGNED(word[r])
+        left = bits[r] & asked[k]
+        if left == asked[k]:
+            part = sums[k]
+        else:
+            part = 0.0
+            while left:
+                part += weight[k * UNSIGNED(64) + UNSIGNED(lowest(left))]
+                left &= left - BIT
+        if part != 0.0:
+            total[UNSIGNED(view[r])] += part
 
 
 @compiled

@@ -24,14 +24,14 @@ def discs(
     position: Float[Tensor, "n 3"],
     normal: Float[Tensor, "n 3"],
     radius: Float[Tensor, " n"],
+    pose: Float[Tensor, "m 4 4"],
     K: Float[Tensor, "m 3 3"],
-    lens: list[Tensor],
     size: tuple[int, int],
     limits: tuple[float, float, float],
     boxes: Boxes | None,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
-    """Surfel, depth and cosine per pixel, as splat.splat's discs. `lens` is what splat.lens says of
-    cameras of intrinsics K on a canvas of `size`; `limits` are scale, near and far.
+    """Surfel, depth and cosine per pixel, as splat.splat's discs, of cameras of these poses and
+    intrinsics on a canvas of `size`; `limits` are scale, near and far.
 
     Every thread draws a band of rows, of the runs that show there.
     """
@@ -40,9 +40,9 @@ def discs(
     m, n, (height, width) = len(K), len(position), size
     shares = bands(height, -(-threads() // m) if n > FEW else 1)
     showing, numbers = np.ones((len(shares), m, -(-n // RUN)), bool), np.float32(limits)
-    rotation, eye, focal, centre = _arrays(*lens)
+    poses, intrinsics = _arrays(pose, K)
     if boxes is not None:
-        known = *_arrays(boxes.low, boxes.high, boxes.radius, K), rotation, eye
+        known = *_arrays(boxes.low, boxes.high, boxes.radius), poses, intrinsics
         for part, (top, bottom) in enumerate(shares):
             edges = np.float32([0, top / height, 1, bottom / height])
             kernels.showing(*known, edges, numbers, showing[part])
@@ -53,7 +53,7 @@ def discs(
     out = _arrays(surfel, depth.view(torch.int32), cosine)
     surfels, work = tuple(_arrays(position, normal, radius)), []
     for i in range(m):
-        where = (rotation[i], eye[i], focal[i], centre[i]), numbers
+        where = (poses[i], intrinsics[i]), numbers, height
         for part, band in enumerate(shares):
             rows, runs = slice(*band), np.flatnonzero(showing[part, i])
             # All bands write the cosines, of a surfel in several of them several times the same.
@@ -79,7 +79,8 @@ def seen_again(
     grid: tuple[int, int],
     old: Discs,
     runs: Int[Tensor, " r"],
-    lens: list[Tensor],
+    pose: Float[Tensor, "4 4"],
+    K: Float[Tensor, "3 3"],
     limits: tuple[float, float, float, float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
     """(old surfels of `runs` that the view sees, ascending; per new surfel the one that explains
@@ -94,7 +95,7 @@ def seen_again(
     parts = threads() if len(runs) * RUN > FEW else 1
     keys = np.empty((parts, *planes.shape[1:]), np.int64)
     seen = np.zeros(len(runs) * RUN, bool)
-    surfels, where = tuple(_arrays(*old)), (tuple(_arrays(*lens)), np.float32(limits), planes)
+    surfels, where = tuple(_arrays(*old)), (tuple(_arrays(pose, K)), np.float32(limits), planes)
     start, work = 0, []
     for part, share in enumerate(runs.tensor_split(parts)):
         flags = seen[start : start + len(share) * RUN]

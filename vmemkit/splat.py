@@ -83,8 +83,8 @@ def splat(
             from vmemkit import kernels_triton
 
             return Splat(*kernels_triton.discs(*discs, cameras, (height, width), limits, boxes))
-        known = cameras.K, lens(cameras, height, width)
-        return Splat(*native.discs(*discs, *known, (height, width), limits, boxes))
+        seen_by = cameras.world_from_cam, cameras.K, (height, width)
+        return Splat(*native.discs(*discs, *seen_by, limits, boxes))
     hits = _polygon_hits if config.polygon else _disc_hits
     canvases = []
     for i in range(len(cameras)):
