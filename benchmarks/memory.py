@@ -301,7 +301,7 @@ def plot(worlds: dict[str, list[dict]], path: str) -> None:
         axis.set(xlabel="surfels in memory", title=world)
         axis.grid(color="0.9")
     axes[0].set_ylabel("milliseconds")
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.savefig(path, dpi=100)
 
 
