@@ -10,7 +10,7 @@ import pytest
 import torch
 from core_helpers import Box, same, tables
 
-from vmemkit import backends, native, surfels
+from vmemkit import backends, native, surfels, voxels
 from vmemkit.association import AssociationConfig, by_projection
 from vmemkit.backends import backend, use
 from vmemkit.camera import Cameras, cameras, intrinsics, look_at
@@ -29,6 +29,7 @@ BOX = Box()
 def with_threads(request, monkeypatch):
     """Work may be shared, however little: a dozen is more than any test has cameras."""
     monkeypatch.setattr(native, "FEW", 0)
+    monkeypatch.setattr(voxels, "FEW", 0)
     monkeypatch.setattr(backends, "threads", lambda: request.param)
     monkeypatch.setattr(native, "threads", lambda: request.param)
 

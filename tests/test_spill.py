@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vmemkit.spill import Spill
-from vmemkit.structs import Rows, TensorStruct
+from vmemkit.structs import Rows, TensorStruct, cat
 
 SHARE = 4  # a quarter of a budget is for the rows: see Spill
 
@@ -304,6 +304,25 @@ def test_a_disk_that_fills_up_while_rows_are_written_is_an_error_there_and_then(
     assert equal(rows.value, frames(6))
     monkeypatch.undo()
     assert equal(rows.append(frames(1, start=6)).value, frames(7))
+
+
+def test_rows_over_files_are_copied_and_pickled_to_files_of_their_own():
+    rows = spilled(5)
+    for twin in (copy.deepcopy(rows), pickle.loads(pickle.dumps(rows))):
+        assert twin.spilled == 5 * ROW
+        grown = twin.append(frames(2, start=90))
+        assert equal(grown.value, cat([frames(5), frames(2, start=90)]))
+    assert equal(rows.append(frames(1, start=5)).value, frames(6))
+
+
+def test_a_process_that_was_forked_off_writes_to_files_of_its_own(monkeypatch):
+    rows, own = spilled(5), os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: own + 1)
+    child = rows.append(frames(1, start=70))
+    monkeypatch.undo()
+    parent = rows.append(frames(1, start=5))
+    assert equal(parent.value, frames(6))
+    assert equal(child.value, cat([frames(5), frames(1, start=70)]))
 
 
 def test_rows_on_a_gpu_are_not_spilled_and_are_told_so():

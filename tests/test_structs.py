@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
+import threading
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vmemkit.structs import Rows, TensorStruct, cat, unflatten
+from vmemkit.structs import CLAIMED, Rows, Shared, TensorStruct, cat, check_rows, unflatten
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -152,6 +155,59 @@ def test_of_two_branches_neither_sees_the_other():
     assert contents(trunk) == [0, 1, 2, 3, 4]
     assert contents(left) == [0, 1, 2, 3, 4, 7]
     assert contents(right) == [0, 1, 2, 3, 4, 8]
+
+
+def test_of_threads_that_append_to_one_value_each_gets_its_own_rows():
+    trunk = Rows.of(outer(400)).append(outer(1, start=400))  # with room for all but few
+    start, results = threading.Barrier(8), [[] for _ in range(8)]
+
+    def write(name: int) -> None:
+        start.wait()
+        for i in range(25):
+            results[name].append(trunk.append(outer(5, start=1000 * name + i)))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, grown in enumerate(results):
+        for i, rows in enumerate(grown):
+            first = 1000 * name + i
+            assert contents(rows) == [*range(401), *range(first, first + 5)]
+
+
+def test_only_one_of_those_who_ask_at_once_may_write():
+    shared = Shared(3)
+    assert not shared.claim(2)
+    assert shared.claim(3)
+    assert not shared.claim(3)
+    assert not shared.claim(CLAIMED + 4)
+
+
+def test_an_append_that_fails_leaves_the_room_to_the_next():
+    rows = Rows.of(outer(4)).append(outer(1, start=4))
+    with pytest.raises(RuntimeError, match="size"):
+        rows.append(Outer(Inner(torch.zeros(1, 7)), torch.tensor([5]), torch.tensor([500])))
+    grown = rows.append(outer(1, start=5))
+    assert contents(grown) == [0, 1, 2, 3, 4, 5]
+    assert grown.value.b.data_ptr() == rows.value.b.data_ptr()
+
+
+def test_copies_and_pickles_hold_what_they_show_and_grow_on_their_own():
+    rows = Rows.of(outer(10_000)).prefix(3)
+    stored = pickle.dumps(rows)
+    assert len(stored) < 5_000
+    for twin in (pickle.loads(stored), copy.deepcopy(rows)):
+        assert contents(twin) == [0, 1, 2]
+        assert contents(twin.append(outer(1, start=7))) == [0, 1, 2, 7]
+    assert contents(rows) == [0, 1, 2]
+
+
+def test_columns_of_several_lengths_are_named():
+    check_rows(outer(3))
+    with pytest.raises(ValueError, match=r"one length.*'b': 3.*'c': 2"):
+        check_rows(outer(3).replace(c=torch.zeros(2)))
 
 
 def test_at_most_a_third_of_what_is_allocated_is_empty():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from vmemkit.association import _nearest_of_all
 from vmemkit.surfels import Surfels
 from vmemkit.voxels import Voxels
 
-pytest.importorskip("numba")
+kernels_tables = pytest.importorskip("vmemkit.kernels_tables")
 
 
 def discs(n: int, seed: int, size: float = 1.0) -> Surfels:
@@ -64,6 +66,31 @@ def test_a_shorter_value_does_not_see_later_points_and_may_go_its_own_way():
     fork = short.extended(other.position)
     assert torch.equal(nearest(fork, new, other, 0.3, 0.0), _nearest_of_all(new, other, 0.3, 0.0))
     assert torch.equal(nearest(whole, new, held, 0.3, 0.0), _nearest_of_all(new, held, 0.3, 0.0))
+
+
+def test_what_an_interrupt_left_half_done_is_not_gone_on_with(monkeypatch):
+    held, new = discs(3000, 1), discs(100, 3)
+    some, insert = Voxels.of(held.position[:1500], 0.3), kernels_tables.insert_points
+
+    def interrupted(*work) -> None:
+        insert(*work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernels_tables, "insert_points", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        some.extended(held.position)
+    monkeypatch.undo()
+    assert torch.equal(
+        nearest(some, new, held[:1500], 0.3, 0.0), _nearest_of_all(new, held[:1500], 0.3, 0.0)
+    )
+    whole = some.extended(held.position)
+    assert torch.equal(nearest(whole, new, held, 0.3, 0.0), _nearest_of_all(new, held, 0.3, 0.0))
+
+
+def test_it_can_be_copied():
+    held, new = discs(500, 1), discs(100, 3)
+    twin = copy.deepcopy(Voxels.of(held.position[:300], 0.3)).extended(held.position)
+    assert torch.equal(nearest(twin, new, held, 0.3, 0.0), _nearest_of_all(new, held, 0.3, 0.0))
 
 
 def test_places_far_from_the_origin_are_found():

@@ -75,10 +75,15 @@ class SpillFiles:
                 f"only rows on the CPU can be spilled, got some on {', '.join(sorted(devices))}: "
                 "keep them on the CPU, or do without spilling"
             )
-        self.row_bytes = row_bytes(columns.values())
+        self.row_bytes, self._process = row_bytes(columns.values()), os.getpid()
         self._spill, self._in_memory = spill, spill.rows(columns.values())
         with spill.room(0):
             self._files = {name: _File(spill, column) for name, column in columns.items()}
+
+    @property
+    def mine(self) -> bool:
+        """Has this process made them? One that was forked off shares what is written to them."""
+        return self._process == os.getpid()
 
     def tensors(self, capacity: int) -> dict[str, Tensor]:
         """Tensors of `capacity` rows over the files: those not written yet take no space on disk."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from vmemkit.spill import Spill, SpillFiles
 
 S = TypeVar("S", bound="TensorStruct")
+CLAIMED = -1  # rows used, of storage that is being written to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,18 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value.map(function) if isinstance(value, TensorStruct) else value
 
 
+def plain(struct: S) -> S:
+    """Floating point as float32, without gradients, whatever a network left there."""
+    return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
+
+
+def check_rows(struct: TensorStruct) -> None:
+    """Errors: ValueError unless all its tensors have the same number of rows."""
+    rows = {name: len(leaf) for name, leaf in struct.leaves().items()}
+    if len(set(rows.values())) > 1:
+        raise ValueError(f"{type(struct).__name__} needs columns of one length, got {rows}")
+
+
 def cat(structs: Sequence[S]) -> S:
     """Concatenate along axis 0. Errors: ValueError for nothing, or for differing optional fields."""
     if not structs:
@@ -111,12 +125,37 @@ def unflatten(like: S, leaves: dict[str, Tensor]) -> S:
 
 
 @dataclasses.dataclass
-class _Store:
+class Shared:
+    """Storage that several values share, of which only the longest may grow in place."""
+
+    used: int  # rows that belong to some value
+    _lock: Lock = dataclasses.field(default_factory=Lock, kw_only=True, repr=False)
+
+    def claim(self, length: int) -> bool:
+        """May a value of that length write behind itself? Then no other may, until `used` is set;
+        whoever is refused, as the writer of two threads that is late, works on a copy."""
+        with self._lock:
+            mine = self.used == length
+            self.used = CLAIMED if mine else self.used
+        return mine
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
+
+
+@dataclasses.dataclass
+class _Store(Shared):
     """What all values on one buffer share."""
 
-    used: int  # rows of the buffer that belong to some value
     spill: Spill | None = None
     files: SpillFiles | None = None  # where the buffer lies, if not in memory
+
+    def claim(self, length: int) -> bool:
+        # After a fork both processes have the same files: only the one that made them writes there.
+        return (self.files is None or self.files.mine) and super().claim(length)
 
 
 class Rows(Generic[S]):
@@ -125,7 +164,7 @@ class Rows(Generic[S]):
     A full buffer grows by half, so appending n rows costs O(n) and at most a third of what is
     allocated is empty. All values on one buffer agree on the rows they share; only the value that
     ends where the buffer's used part ends may grow in place, any other (a truncated or forked one)
-    copies its rows first. No value ever changes.
+    copies its rows first. No value ever changes, whichever thread writes.
     With a `Spill`, a buffer that outgrows its share of the budget moves to files. Those grow in
     place, and each append gives back the memory that older rows took when they were read.
     """
@@ -164,6 +203,10 @@ class Rows(Generic[S]):
     def __len__(self) -> int:
         return self._length
 
+    def __reduce__(self) -> tuple[Callable[..., Rows[S]], tuple[S, Spill | None]]:
+        """Copies and pickles hold these rows, not all of the buffer, on storage of their own."""
+        return Rows.of, (self.value.map(torch.clone), self.spill)
+
     def prefix(self, length: int) -> Rows[S]:
         """The first `length` rows, in O(1)."""
         return Rows(self._buffer, length, self._store)
@@ -172,13 +215,16 @@ class Rows(Generic[S]):
         """These rows followed by `rows`; the first rows of all fix the shapes. Errors: as `of`."""
         if self._length == 0:
             return Rows.of(rows, self._store.spill)
-        end = self._length + len(rows)
+        end, store = self._length + len(rows), self._store
         capacity = max(self._length + self._length // 2, end)
-        if self._store.used != self._length:
+        if not store.claim(self._length):
             return self.replaced(self.value, capacity)._written(rows)
-        if end > len(self._buffer):
-            return self._extended(capacity)._written(rows)
-        return self._written(rows)
+        try:
+            room = self if end <= len(self._buffer) else self._extended(capacity)
+            return room._written(rows)
+        finally:
+            if store.used == CLAIMED:  # the rows went elsewhere, or nowhere
+                store.used = self._length
 
     def replaced(self, rows: S, capacity: int = 0) -> Rows[S]:
         """A copy of `rows` on storage of its own, spilled where these would be.

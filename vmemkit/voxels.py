@@ -18,20 +18,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vmemkit.backends import in_bands
+from vmemkit.structs import Shared
 
 WIDTH = 2.5  # of a cell, in distances: more than two, so that no rounding loses a neighbour
 FEW = 1 << 12  # queries that one thread is done with before another has begun
 
 
 @dataclass
-class _Store:
+class _Store(Shared):
     """What all values on one table share: open addressing by cell, and the chains."""
 
     cell: float  # width, world units
-    keys: np.ndarray  # [slots] a cell's number, -1 = free
-    heads: np.ndarray  # [slots] youngest point of the cell
-    following: np.ndarray  # [capacity] the next older point of the same cell, -1 = none
-    used: int = 0
+    # [slots] a cell's number, -1 = free; [slots] its youngest point; [capacity] the next older point
+    # of the same cell; -1 = none. Replaced as one, for the sake of who reads in another thread.
+    table: tuple[np.ndarray, np.ndarray, np.ndarray]
     cells: int = 0
 
 
@@ -47,7 +47,7 @@ class Voxels:
         """A table of points for queries within `distance`."""
         slots = np.full(1024, -1, np.int64), np.full(1024, -1, np.int32)
         cell = WIDTH * distance if distance > 0 else 1.0
-        return cls(_Store(cell, *slots, np.empty(1024, np.int32)), 0).extended(points)
+        return cls(_Store(0, cell, (*slots, np.empty(1024, np.int32))), 0).extended(points)
 
     def serves(self, distance: float) -> bool:
         """Are the cells wide enough for a distance, and not so wide that chains get long?"""
@@ -62,25 +62,23 @@ class Voxels:
         from vmemkit import kernels_tables
 
         store, start = self._store, self._length
-        if store.used != start:  # others have come in between: this is a fork
+        # Refused: others have come in between, or one that was interrupted left it half done.
+        if not store.claim(start):
             return Voxels.of(points, store.cell / WIDTH)
-        if len(points) > len(store.following):
-            grown = np.empty(max(len(points), len(store.following) * 3 // 2), np.int32)
-            grown[:start] = store.following[:start]
-            store.following = grown
+        (keys, heads, following), cells = store.table, store.cells
+        if len(points) > len(following):
+            room = np.empty(max(len(points), len(following) * 3 // 2), np.int32)
+            room[:start] = following[:start]
+            keys, heads, following = keys.copy(), heads.copy(), room
         position = points.contiguous().numpy()
         while start < len(points):
-            if 2 * store.cells >= len(store.keys):
-                keys = np.full(2 * len(store.keys), -1, np.int64)
-                heads = np.empty(len(keys), np.int32)
-                kernels_tables.move_cells(store.keys, store.heads, keys, heads)
-                store.keys, store.heads = keys, heads
-            table = store.keys, store.heads, store.following
-            start, cells = kernels_tables.insert_points(
-                *table, position, start, store.cells, store.cell
-            )
-            store.cells = cells
-        store.used = len(points)
+            if 2 * cells >= len(keys):
+                more = np.full(2 * len(keys), -1, np.int64), np.full(2 * len(keys), -1, np.int32)
+                kernels_tables.move_cells(keys, heads, *more)
+                keys, heads = more
+            work = keys, heads, following, position, start, cells, store.cell
+            start, cells = kernels_tables.insert_points(*work)
+        store.table, store.cells, store.used = (keys, heads, following), cells, len(points)
         return Voxels(store, len(points))
 
     def nearest(
@@ -96,7 +94,7 @@ class Voxels:
 
         store, best = self._store, torch.empty(len(queries[0]), dtype=torch.int64)
         arrays = [x.contiguous().numpy() for x in (*queries, *points)]
-        table = store.keys, store.heads, store.following, self._length, store.cell
+        table = *store.table, self._length, store.cell
         limits = np.float32([distance, cosine])
         work = table, *arrays, limits, best.numpy()
         in_bands(partial(kernels_tables.nearest_alike, *work), len(best), FEW)
