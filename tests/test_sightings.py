@@ -142,3 +142,16 @@ def test_no_sightings_are_no_rows():
     assert len(marks) == 0 == len(unpack(marks))
     assert votes(marks, torch.ones(5), 3).tolist() == [0, 0, 0]
     assert sighting_counts(marks, 5).tolist() == [0] * 5
+
+
+def test_kernels_do_not_write_beyond_what_they_are_given():
+    pytest.importorskip("numba")
+    marks = pack(Sightings(torch.arange(200).int(), torch.zeros(200).int()))
+    with use("numba"):
+        with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
+            sighting_counts(marks, 100)
+        with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
+            votes(marks, torch.ones(100), 1)
+        with pytest.raises(ValueError, match="views up to 0, of 0"):
+            votes(marks, torch.ones(200), 0)
+        assert sighting_counts(marks, 195).tolist() == [1] * 195

@@ -24,11 +24,14 @@ def lowest(bits) -> int:
 
 
 @compiled
-def pixel_counts(surfel, count) -> None:
-    """Adds one to count[surfel] for every pixel that sees one."""
+def pixel_counts(surfel, count) -> bool:
+    """Adds one to count[surfel] for every pixel that sees one, if there are all of these."""
     for i in range(surfel.shape[0]):
-        if surfel[i] >= 0:
-            count[surfel[i]] += ONE
+        if UNSIGNED(surfel[i]) < UNSIGNED(count.shape[0]):
+            count[UNSIGNED(surfel[i])] += ONE
+        elif surfel[i] >= 0:
+            return False
+    return True
 
 
 @compiled
@@ -75,11 +78,12 @@ def packed(mask, words) -> None:
 
 @compiled
 def counts(word, bits, count) -> None:
-    """Adds one to count[surfel] for every mark."""
+    """Adds one to count[surfel] for every mark of the surfels that are counted."""
     for r in range(word.shape[0]):
         left, start = bits[r], np.int64(word[r]) * 64
         while left:
-            count[start + lowest(left)] += 1
+            if start + lowest(left) < count.shape[0]:
+                count[start + lowest(left)] += 1
             left &= left - BIT
 
 

@@ -37,8 +37,8 @@ def discs(
     """
     from vmemkit import kernels
 
-    m, n, (height, width) = len(K), len(position), size
-    shares = bands(height, -(-threads() // m) if n > FEW else 1)
+    m, n, (height, width), count = len(K), len(position), size, threads()
+    shares = bands(height, -(-count // m) if n > FEW else 1)
     showing, numbers = np.ones((len(shares), m, -(-n // RUN)), bool), np.float32(limits)
     poses, intrinsics = _arrays(pose, K)
     if boxes is not None:
@@ -46,30 +46,36 @@ def discs(
         for part, (top, bottom) in enumerate(shares):
             edges = np.float32([0, top / height, 1, bottom / height])
             kernels.showing(*known, edges, numbers, showing[part])
-    keys = np.empty((m, height, width + kernels.LANES), np.int64)
-    cosines, shape = np.empty((m, max(n, 1)), np.float32), (m, height, width)
+    shape, some = (m, height, width), min(m, count)  # cameras at a time: what they need is reused
+    keys = np.empty((some, height, width + kernels.LANES), np.int64)
+    cosines = np.empty((some, max(n, 1)), np.float32)
     surfel = torch.empty(shape, dtype=torch.int64)
     depth, cosine = torch.empty(shape), torch.empty(shape)
+    surfels = tuple(_arrays(position, normal, radius))
     out = _arrays(surfel, depth.view(torch.int32), cosine)
-    surfels, work = tuple(_arrays(position, normal, radius)), []
-    for i in range(m):
-        where = (poses[i], intrinsics[i]), numbers, height
-        for part, band in enumerate(shares):
-            rows, runs = slice(*band), np.flatnonzero(showing[part, i])
-            # All bands write the cosines, of a surfel in several of them several times the same.
-            buffers, into = (keys[i, rows], cosines[i]), tuple(x[i, rows] for x in out)
-            work.append(partial(kernels.draw_discs, surfels, runs, *where, band, buffers, into))
-    in_parallel(work)
+    for first in range(0, m, some):
+        work = []
+        for i in range(first, min(first + some, m)):
+            where = (poses[i], intrinsics[i]), numbers, height
+            for part, band in enumerate(shares):
+                rows, runs = slice(*band), np.flatnonzero(showing[part, i])
+                # All bands write the cosines, of a surfel in several of them several times the same.
+                buffers = keys[i - first, rows], cosines[i - first]
+                task = surfels, runs, *where, band, buffers, tuple(x[i, rows] for x in out)
+                work.append(partial(kernels.draw_discs, *task))
+        in_parallel(work)
     return surfel, depth, cosine
 
 
 def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
-    """As votes.pixels_per_surfel."""
+    """As votes.pixels_per_surfel. Errors: ValueError for a surfel that there is not."""
     from vmemkit import kernels_tables
 
     # Not torch.zeros: it wakes torch's threads, which then spin where ours are to run.
     count = np.zeros(surfels, np.float32)
-    kernels_tables.pixel_counts(*_arrays(surfel.flatten()), count)
+    if not kernels_tables.pixel_counts(*_arrays(surfel.flatten()), count):
+        most = int(surfel.amax())
+        raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
     return torch.from_numpy(count)
 
 
@@ -153,6 +159,9 @@ def votes(
     from vmemkit import kernels_tables
 
     total = torch.zeros(views, dtype=torch.float64)
+    _check_marks(word, len(weight))
+    if len(view) and (last := view.numpy()[-1]) >= views:  # they are ordered by view
+        raise ValueError(f"the marks name views up to {last}, of {views}")
     kernels_tables.votes(*_arrays(word, view), _bits(bits), *_arrays(weight, total))
     return total.float()
 
@@ -171,6 +180,7 @@ def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n
     from vmemkit import kernels_tables
 
     count = torch.zeros(surfels, dtype=torch.int64)
+    _check_marks(word, surfels)
     kernels_tables.counts(*_arrays(word), _bits(bits), count.numpy())
     return count
 
@@ -219,10 +229,16 @@ def footprints(
     return size
 
 
+def _check_marks(word: Column, surfels: int) -> None:
+    """Kernels do not look where they write. Errors: ValueError for marks of more surfels."""
+    if len(word) and int(word.numpy().max()) * 64 >= surfels:
+        raise ValueError(f"got numbers for {surfels} surfels: the marks name more than those")
+
+
 def _bits(words: Tensor) -> np.ndarray:
     return words.contiguous().numpy().view(np.uint64)
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     """The tensors' own memory, if it is in order."""
-    return [tensor.contiguous().numpy() for tensor in tensors]
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]

@@ -87,6 +87,7 @@ def views_of(marks: Marks, surfel: int) -> Int[Tensor, " v"]:
 
 def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
+    weight = weight.float()
     engine = backend(marks.device)
     if engine == "numba":
         return native.votes(*marks.leaves().values(), weight, views)
@@ -103,7 +104,7 @@ def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor
 
 
 def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
-    """How many views saw each of the first `surfels` surfels."""
+    """How many views saw each of the `surfels` surfels that the marks are about."""
     engine = backend(marks.device)
     if engine == "numba":
         return native.sighting_counts(marks.word, marks.bits, surfels)
@@ -118,7 +119,7 @@ def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
 
 
 def last_seen(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
-    """The last view that saw each of the first `surfels` surfels."""
+    """The last view that saw each of the `surfels` surfels that the marks are about."""
     surfel, view = _pairs(marks, marks.bits)
     last = torch.zeros(surfels, dtype=torch.int64, device=marks.device)
     return last.scatter_reduce_(0, surfel, view, "amax")

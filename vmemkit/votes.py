@@ -23,16 +23,31 @@ EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two 
 
 
 def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
-    """How many pixels of all query cameras each surfel of the memory won."""
+    """How many pixels of all query cameras each surfel of the memory won.
+
+    Errors: ValueError for surfels that the memory does not have.
+    """
+    surfels = len(memory.surfels)
     if backend(memory.device) == "numba":
-        return native.pixel_counts(seen.surfel, len(memory.surfels))
+        return native.pixel_counts(seen.surfel, surfels)
     ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
-    count = torch.zeros(len(memory.surfels) + 1, device=ids.device)
+    # Looked at on a CPU only: a GPU would have to wait, and stops at such an index by itself.
+    if ids.device.type == "cpu" and (most := int(ids.amax())) > surfels:
+        raise ValueError(f"pixels see surfels up to {most - 1}, of {surfels}: read this memory")
+    count = torch.zeros(surfels + 1, device=ids.device)
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
 
 
 def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
-    """Per view the sum of the weights of the surfels that it saw."""
+    """Per view the sum of the weights of the surfels that it saw.
+
+    Errors: ValueError unless there is a weight for every surfel.
+    """
+    if weight.shape != (len(memory.surfels),):
+        raise ValueError(
+            f"votes need a weight for each of {len(memory.surfels)} surfels, got "
+            f"{list(weight.shape)}"
+        )
     return sightings.votes(memory.marks, weight, len(memory))
 
 
@@ -186,5 +201,5 @@ def _gains(
 
 
 def view_ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
-    """View indices as a tensor on the memory\'s device."""
+    """View indices as a tensor on the memory's device."""
     return torch.tensor(views, dtype=torch.int64, device=memory.device)
