@@ -16,7 +16,7 @@ from vmemkit import backends, storage
 from vmemkit import memory as module
 from vmemkit.association import AssociationConfig
 from vmemkit.camera import Cameras
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, read, write
+from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, forget, read, write
 from vmemkit.runs import Boxes, boxes_of
 from vmemkit.spill import Spill
 from vmemkit.splat import splat
@@ -310,14 +310,19 @@ CONTRADICTIONS = {
     },
     "sightings missing": lambda m: {"sightings": m.sightings[:-1]},
     "surfels missing": lambda m: {"surfels": m.surfels[:-1]},
+    "normals missing": lambda m: {"surfels": m.surfels.replace(normal=m.surfels.normal[:5])},
+    "views of sightings missing": lambda m: {
+        "sightings": m.sightings.replace(view=m.sightings.view[:5])
+    },
 }
 
 
 @pytest.mark.parametrize("change", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+@pytest.mark.usefixtures("as_installed")
 def test_tables_that_contradict_each_other_are_no_memory(change):
     memory = replay([0, 1, 2, 3])
     parts = {name: getattr(memory, name) for name in ("views", "surfels", "sightings", "ends")}
-    with pytest.raises(ValueError, match=r"ends|sighting|surfel"):
+    with pytest.raises(ValueError, match=r"ends|sighting|surfel|Surfels|Sightings"):
         Memory.from_tables(**{**parts, **change(memory)})
 
 
@@ -393,6 +398,9 @@ BAD = {
     "points of another size": with_maps(points=lambda x: x[:, :10]),
     "points in the plane": with_maps(points=lambda x: x[..., :2]),
     "confidence of another size": with_maps(confidence=lambda x: x[:, :10]),
+    "images of bytes": with_views(image=lambda x: (255 * x).byte() * 0),
+    "flags that are numbers": with_views(given=lambda x: x.float()),
+    "whole depths": with_maps(depth=lambda x: x.ceil().long()),
     "grey images": with_views(image=lambda x: x[:, :1]),
     "flags of fewer views": with_views(given=lambda x: x[:1]),
     "cameras of fewer views": with_views(cameras=lambda x: x[:1]),
@@ -407,6 +415,42 @@ def test_bad_input_is_refused_and_changes_nothing(change):
     with pytest.raises(ValueError, match=r"\w+ \w+"):
         write(memory, *change(good, maps_of(good)))
     assert same(tables(memory), replayed("projective", (0, 1)))
+
+
+@pytest.mark.parametrize("change", [BAD["scaled pose"], BAD["NaN pose"]])
+def test_bad_cameras_are_not_read_from(change):
+    views, _ = change(view(0), maps_of(view(0)))
+    with pytest.raises(ValueError, match=r"camera poses .*must be"):
+        read(pair(), views.cameras, 20, 24)
+
+
+@pytest.mark.parametrize("flags", [torch.zeros(3).bool(), torch.zeros(len(view(0).image))])
+@pytest.mark.usefixtures("as_installed")
+def test_what_is_to_be_forgotten_is_flagged_surfel_by_surfel(flags):
+    with pytest.raises(ValueError, match="a flag for each of"):
+        forget(pair(), flags)
+
+
+@pytest.mark.parametrize(
+    ("config", "bad"),
+    [
+        (AssociationConfig, {"method": "projectiv"}),
+        (AssociationConfig, {"distance": 0.0}),
+        (AssociationConfig, {"normal_cosine": math.nan}),
+        (AssociationConfig, {"empty": -0.1}),
+        (SurfelConfig, {"scheme": "centrall"}),
+        (SurfelConfig, {"shrink": 0.0}),
+        (SurfelConfig, {"shrink": 1.5}),
+        (SurfelConfig, {"slant": 0.0}),
+        (SurfelConfig, {"depth_quantile": 1.5}),
+        (SurfelConfig, {"edge": math.nan}),
+        (SurfelConfig, {"min_confidence": math.nan}),
+    ],
+)
+@pytest.mark.usefixtures("as_installed")
+def test_settings_that_mean_nothing_are_refused(config, bad):
+    with pytest.raises(ValueError, match=str(next(iter(bad)))):
+        config(**bad)
 
 
 @cache

@@ -316,5 +316,41 @@ def test_polygons_far_off_the_canvas_or_behind_it_are_not_drawn():
 @pytest.mark.parametrize("n", [3, 20_000])
 def test_no_cameras_are_refused(backend, n):
     discs = make_surfels([0.0, 0.0, 2.0], [0.0, 0.0, 1.0], 0.1)[torch.zeros(n).long()]
-    with backends.use(backend), pytest.raises(ValueError, match="one or more cameras, got none"):
+    with (
+        backends.use(backend),
+        pytest.raises(ValueError, match=r"one or more cameras .* \[0, 4, 4"),
+    ):
         splat(discs, straight()[:0], 8, 8)
+
+
+@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.usefixtures("as_installed")
+def test_cameras_that_are_no_row_of_cameras_are_refused(backend):
+    many = eyes(3, 0)
+    for bad in (many[0], Cameras(many.world_from_cam, many.K[:1]), many[None]):
+        with backends.use(backend), pytest.raises(ValueError, match="one or more cameras"):
+            splat(soup(9, 0), bad, 8, 8)
+
+
+@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+def test_cameras_may_come_as_doubles_and_all_with_gradients(backend):
+    many, discs = eyes(3, 0), soup(40, 1)
+    other = many.map(lambda x: x.double().requires_grad_())
+    with backends.use(backend):
+        seen = splat(discs.map(lambda x: x.clone().requires_grad_()), other, HEIGHT, WIDTH)
+        assert torch.equal(seen.surfel, splat(discs, many, HEIGHT, WIDTH).surfel)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scale": 0.0},
+        {"scale": math.inf},
+        {"near": -1.0},
+        {"near": 2.0, "far": 1.0},
+        {"far": math.nan},
+    ],
+)
+def test_settings_that_draw_nothing_are_refused(bad):
+    with pytest.raises(ValueError, match="near < far"):
+        SplatConfig(**bad)

@@ -41,6 +41,15 @@ class AssociationConfig:
     empty: float = 0.06  # relative depth by which a given view must look past a generated
     # surfel for it to be dropped; 1 keeps all  # differs from VMem: no such test there
 
+    def __post_init__(self) -> None:
+        if self.method not in ("projective", "radius"):
+            raise ValueError(f"unknown method {self.method!r}: choose from projective, radius")
+        if not (self.distance > 0 and -1 <= self.normal_cosine <= 1 and self.empty >= 0):
+            raise ValueError(
+                "need distance > 0, normal_cosine in [-1, 1] and empty >= 0, got "
+                f"{self.distance}, {self.normal_cosine} and {self.empty}"
+            )
+
     @classmethod
     def released(cls) -> AssociationConfig:
         return cls(method="radius", empty=1.0)

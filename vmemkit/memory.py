@@ -26,7 +26,7 @@ from vmemkit.runs import RUN, Boxes, boxes_of
 from vmemkit.sightings import Marks, Sightings, last_seen, pack, unpack
 from vmemkit.spill import Spill
 from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.structs import Rows, S, TensorStruct
+from vmemkit.structs import Rows, TensorStruct, check_rows, plain
 from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, finite, surfels_from_points, thin
 from vmemkit.views import CODES, Views, seen_through
 from vmemkit.voxels import Voxels
@@ -105,6 +105,8 @@ class Memory:
         spill: Spill | None = None,
     ) -> Memory:
         """A memory of existing tables. Errors: ValueError where they contradict each other."""
+        for table in (views, surfels, sightings, ends):
+            check_rows(table)
         for name, counts, total in (
             ("surfels", ends.surfels, len(surfels)),
             ("sightings", ends.sightings, len(sightings)),
@@ -136,7 +138,8 @@ class Memory:
         )
 
     def to(self, device: torch.device | str) -> Memory:
-        """The memory on another device; on a GPU nothing is kept on disk."""
+        """The memory on another device; on a GPU nothing is kept on disk. `state` stays behind: what
+        it is only its reconstructor knows, which goes through the views again."""
         tables = (self.views, self.surfels, self.sightings, self.ends)
         spill = self._views.spill if torch.device(device).type == "cpu" else None
         return Memory.from_tables(*(table.to(device) for table in tables), self.config, spill)
@@ -238,7 +241,7 @@ def begin(views: Views, config: MemoryConfig | None = None, spill: Spill | None 
             "the first views need depth: render them from a scene, load it with "
             "vmemkit.views.load_depth, or estimate it with a reconstructor"
         )
-    views, empty = _plain(views), Memory.empty(config, views.device, spill)
+    views, empty = plain(views), Memory.empty(config, views.device, spill)
     return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
 
 
@@ -252,7 +255,7 @@ def write(memory: Memory, views: Views, maps: PointMaps, state: object = None) -
     guesses do not stand in front of evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
-    views, maps = _plain(views), _plain(maps)
+    views, maps = plain(views), plain(maps)
     _check(memory, views, maps)
     maps = _without_contradictions(memory, views, maps)
     views = views.replace(depth=maps.depth, confidence=maps.confidence)
@@ -270,7 +273,11 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
 
     Later surfels are renumbered, so undo goes back from here: `truncate` of what is returned gives
     earlier views without the forgotten surfels. Values from before are what they were.
+    Errors: ValueError unless there is a flag for each surfel.
     """
+    count, got = len(memory._surfels), f"{surfels.dtype} {list(surfels.shape)}"
+    if surfels.dtype != torch.bool or surfels.shape != (count,):
+        raise ValueError(f"forget needs a flag for each of {count} surfels, got {got}")
     kept = ~surfels
     number = torch.nn.functional.pad(kept.cumsum(0), (1, 0))  # how many are kept before each
     old, held = memory.sightings, memory.surfels[kept]
@@ -305,8 +312,10 @@ def read(
 ) -> Splat:
     """What cameras (m,) see of the memory, per pixel of a canvas: its surfels, splatted.
 
-    Errors: ValueError for an empty canvas, and for no cameras.
+    Errors: ValueError for an empty canvas, no cameras, and bad ones on a CPU.
     """
+    if cameras.device.type == "cpu":  # to look at a GPU's numbers is to wait for them
+        check(cameras)
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 
@@ -402,16 +411,12 @@ def _associate(
     return *association.by_radius(new, old, distance, config.normal_cosine, voxels), voxels
 
 
-def _plain(struct: S) -> S:
-    """Floating point as float32, without gradients, whatever a network left there."""
-    return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
-
-
 def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
     check(views.cameras)
     if views.image.ndim != 4 or len(views.image) == 0 or min(views.image.shape[2:]) < 2:
         raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
     (t, _, h, w), held = views.image.shape, tuple(memory.views.image.shape[2:])
+    # Floating point is float32 by now, see `plain`.
     for name, tensor, shape in (
         ("images", views.image, (t, 3, h, w)),
         ("camera poses", views.cameras.world_from_cam, (t, 4, 4)),
@@ -420,10 +425,11 @@ def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
         ("points", maps.points, (t, h, w, 3)),
         ("confidence", maps.confidence, (t, h, w)),
     ):
-        if tensor.shape != shape:
+        kind = torch.bool if tensor is views.given else torch.float32
+        if tensor.shape != shape or tensor.dtype != kind:
             raise ValueError(
-                f"{name} must be {list(shape)} for {t} views of {h} x {w} pixels, got "
-                f"{list(tensor.shape)}"
+                f"{name} must be {list(shape)} of {kind} for {t} views of {h} x {w} pixels, got "
+                f"{list(tensor.shape)} of {tensor.dtype}"
             )
     check_codes(views)
     if len(memory) and (h, w) != held:

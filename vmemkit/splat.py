@@ -23,7 +23,7 @@ from vmemkit import native
 from vmemkit.backends import backend
 from vmemkit.camera import Cameras, turned
 from vmemkit.runs import Boxes
-from vmemkit.structs import TensorStruct, cat
+from vmemkit.structs import TensorStruct, cat, plain
 from vmemkit.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
@@ -45,6 +45,13 @@ class SplatConfig:
     near: float = 0.02  # world units
     far: float = math.inf
     polygon: bool = False  # the released renderer's shapes
+
+    def __post_init__(self) -> None:
+        if not (0 < self.scale < math.inf and 0 <= self.near < self.far):
+            raise ValueError(
+                "need 0 < scale < infinity and 0 <= near < far, got "
+                f"{self.scale}, {self.near} and {self.far}"
+            )
 
     @classmethod
     def released(cls) -> SplatConfig:
@@ -68,10 +75,15 @@ def splat(
     (camera * height + row) * width + column, and returns which count. `boxes` of the surfels let
     the kernels skip what is out of sight; they change no result.
 
-    Errors: ValueError for an empty canvas, and for no cameras.
+    Errors: ValueError for an empty canvas, for no cameras, and for more or less than one axis of them.
     """
-    if len(cameras) == 0:
-        raise ValueError("splat needs one or more cameras, got none")
+    shape, lenses = list(cameras.world_from_cam.shape), len(cameras.K)
+    if len(shape) != 3 or shape[0] == 0 or lenses != shape[0]:
+        raise ValueError(
+            f"splat needs one or more cameras [m 4 4], got poses {shape}, {lenses} intrinsics"
+        )
+    if not cameras.K.dtype == cameras.world_from_cam.dtype == torch.float32:
+        cameras = plain(cameras)
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, pixels = config or SplatConfig(), height * width

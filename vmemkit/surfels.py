@@ -61,6 +61,19 @@ class SurfelConfig:
     edge: float = 0.04  # relative jump of inverse depth, beyond its local slope, that is an edge
     scheme: Literal["central", "forward"] = "central"  # differences for normals: paper | released
 
+    def __post_init__(self) -> None:
+        if self.scheme not in ("central", "forward"):
+            raise ValueError(f"unknown scheme {self.scheme!r}: choose from central, forward")
+        if not (0 < self.shrink <= 1 and 0 < self.slant <= 1 and 0 <= self.depth_quantile <= 1):
+            raise ValueError(
+                "need shrink and slant in (0, 1] and depth_quantile in [0, 1], got "
+                f"{self.shrink}, {self.slant} and {self.depth_quantile}"
+            )
+        if not self.edge > 0 or math.isnan(self.min_confidence):
+            raise ValueError(
+                f"need edge > 0 and a min_confidence, got {self.edge} and {self.min_confidence}"
+            )
+
     @classmethod
     def released(cls) -> SurfelConfig:
         """As the released code: few surfels, forward differences, no test for depth edges."""
