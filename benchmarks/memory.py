@@ -278,7 +278,7 @@ def long_walk(views: int) -> dict:
         if (i + 1) % max(1, views // 5) == 0:
             row = {"views": i + 1, "surfels": len(memory.surfels), "spilled": memory._views.spilled}
             row |= {"resident": process.memory_info().rss}
-            row["write"] = 1e3 * (time.perf_counter() - start) / (views // 5)
+            row["write"] = 1e3 * (time.perf_counter() - start) / max(1, views // 5)
             print(f"{i + 1:7,d} {row['surfels']:9,d} {row['spilled'] / 2**20:6.0f}MB", end="")
             print(f" {row['resident'] / 2**20:7.0f}MB {row['write']:9.1f}", flush=True)
             rows.append(row)

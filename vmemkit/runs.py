@@ -15,6 +15,7 @@ from torch import Tensor
 from vmemkit.camera import Cameras
 from vmemkit.structs import TensorStruct
 
+# Compiled into kernels: numba does not notice a change here until kernels.py changes, too.
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
 ROUNDING = 1e-5  # relative: more than float32 can be off by
 
