@@ -214,6 +214,11 @@ def test_votes_and_counts_add_up_as_the_references(place):
     word, seer, bits = marks.leaves().values()
     torch.testing.assert_close(kernels_triton.votes(word, seer, bits, weight, 9), expected)
     assert torch.equal(kernels_triton.sighting_counts(word, bits, 700), counts)
+    # Nothing is read or written beyond what there is of the surfels.
+    assert torch.equal(kernels_triton.sighting_counts(word, bits, 650), counts[:650])
+    fewer = kernels_triton.votes(word, seer, bits, weight[:650], 9)
+    weight[650:] = 0
+    torch.testing.assert_close(fewer, kernels_triton.votes(word, seer, bits, weight, 9))
     none = kernels_triton.votes(word[:0], seer[:0], bits[:0], weight, 9)
     assert none.tolist() == [0.0] * 9
 
@@ -287,8 +292,8 @@ def test_the_kernels_compile_for_a_gpu_without_fusing(monkeypatch, tmp_path):
     signatures = {
         "draw_discs": {"surfels": surfels, "total": n, "lens": lens, **size, **limits, "keys": i},
         "read_keys": {"keys": i, "pixels": n, "surfels": surfels, "lens": lens, **seen},
-        "add_votes": {**marks, "weight": f, "total": "*fp64", "rows": n},
-        "add_counts": {"word": j, "bits": i, "count": i, "rows": n},
+        "add_votes": {**marks, "weight": f, "known": n, "total": "*fp64", "rows": n},
+        "add_counts": {"word": j, "bits": i, "count": i, "known": n, "rows": n},
     }
     options = {"num_warps": 1, "enable_fp_fusion": False}
     code = {}

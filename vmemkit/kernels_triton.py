@@ -29,7 +29,7 @@ BLOCK = 32  # surfels, pixels, marks of a program: one for each lane of a warp; 
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
 # Whole numbers that change from call to call: compiled once for all of them.
-CHANGING = ("total", "boxed", "height", "width", "pixels", "rows")
+CHANGING = ("total", "boxed", "height", "width", "pixels", "rows", "known")
 
 
 def compiled(function: Callable) -> Callable:
@@ -81,7 +81,7 @@ def votes(
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     with torch.cuda.device_of(weight):
         marks = word.contiguous(), view.contiguous(), bits.contiguous()
-        work = *marks, weight.contiguous(), total, len(word)
+        work = *marks, weight.contiguous(), len(weight), total, len(word)
         add_votes[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
     return total.float()
 
@@ -90,7 +90,7 @@ def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n
     """As sightings.sighting_counts, by the marks' columns."""
     count = torch.zeros(surfels, dtype=torch.int64, device=word.device)
     with torch.cuda.device_of(word):
-        work = word.contiguous(), bits.contiguous(), count, len(word)
+        work = word.contiguous(), bits.contiguous(), count, surfels, len(word)
         add_counts[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
     return count
 
@@ -268,11 +268,11 @@ def read_keys(keys, pixels, surfels, lens, surfel, depth, cosine, BLOCK: tl.cons
 
 
 @compiled
-def add_votes(word, view, bits, weight, total, rows, BLOCK: tl.constexpr) -> None:
-    """Adds to total[view] the weights of the surfels whose bits are set."""
+def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr) -> None:
+    """Adds to total[view] the weights, of `known` surfels, of those whose bits are set."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = at < rows
-    marked, ids = places(word, bits, at, live)
+    marked, ids = places(word, bits, at, live, known)
     votes = tl.sum(tl.load(weight + ids, marked, 0.0).to(tl.float64), 1)
     seer = tl.load(view + tl.minimum(at, rows - 1))
     # Rows are ordered by view: most programs have but one, and add to it but once.
@@ -284,16 +284,17 @@ def add_votes(word, view, bits, weight, total, rows, BLOCK: tl.constexpr) -> Non
 
 
 @compiled
-def add_counts(word, bits, count, rows, BLOCK: tl.constexpr) -> None:
-    """Adds one to count[surfel] for every bit that is set."""
+def add_counts(word, bits, count, known, rows, BLOCK: tl.constexpr) -> None:
+    """Adds one to count[surfel], of `known` surfels, for every bit that is set."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    marked, ids = places(word, bits, at, at < rows)
+    marked, ids = places(word, bits, at, at < rows, known)
     tl.atomic_add(count + ids, marked.to(tl.int64), marked, sem="relaxed")
 
 
 @compiled
-def places(word, bits, at, live) -> tuple:
-    """Which of 64 surfels each row of marks names, and their ids."""
+def places(word, bits, at, live, known) -> tuple:
+    """Which of 64 surfels each row of marks names, of those that are known, and their ids."""
     place = tl.arange(0, BITS)
+    ids = tl.load(word + at, live, 0)[:, None] * BITS + place[None, :]
     marked = ((tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1) != 0
-    return marked, tl.load(word + at, live, 0)[:, None] * BITS + place[None, :]
+    return marked & (ids < known), ids
