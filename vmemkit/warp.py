@@ -210,7 +210,9 @@ def _in_front_of_holes(
     """Pixels near a hole that lie in front of it: what moved aside and uncovered it."""
     reach = max(1, round(config.rim * depth.shape[-1]))
     behind = torch.where(known, 0.0, depth)
-    behind = max_pool2d(behind, 2 * reach + 1, stride=1, padding=reach)
+    # A square's maximum is that of its columns' maxima: of dozens of pixels, not thousands.
+    behind = max_pool2d(behind, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
+    behind = max_pool2d(behind, (1, 2 * reach + 1), stride=1, padding=(0, reach))
     return depth < config.nearer * behind
 
 
