@@ -140,7 +140,7 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
             u, v = math.floor(middle0 + HALF), math.floor(middle1 + HALF)
             if u >= ZERO and u < F32(w) and v >= ZERO and v < F32(h):
                 at = planes[:, int(v), int(u)]
-                seen[k * RUN + i] = on_surface(at, x, y, z, nx, ny, nz, size, distance, like)
+                seen[k, i] = on_surface(at, x, y, z, nx, ny, nz, size, distance, like)
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             if last < first:
                 continue
@@ -233,7 +233,7 @@ def explained(keys, place, seen, hit) -> None:
             who = key & LOWER
             hit[row, column] = who if key < NOTHING else -1
             if key < NOTHING:
-                seen[place[who // RUN] * RUN + who % RUN] = True
+                seen[place[who // RUN], who % RUN] = True
 
 
 @inlined

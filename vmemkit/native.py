@@ -100,14 +100,12 @@ def seen_again(
     kernels.lay_out(*_arrays(*new, pixel), width, planes)
     parts = threads() if len(runs) * RUN > FEW else 1
     keys = np.empty((parts, *planes.shape[1:]), np.int64)
-    seen = np.zeros(len(runs) * RUN, bool)
+    seen = np.zeros((len(runs), RUN), bool)
     surfels, where = tuple(_arrays(*old)), (tuple(_arrays(pose, K)), np.float32(limits), planes)
-    start, work = 0, []
-    for part, share in enumerate(runs.tensor_split(parts)):
-        flags = seen[start : start + len(share) * RUN]
-        buffers = (keys[part], flags)
-        work.append(partial(kernels.see_again, surfels, share.numpy(), *where, *buffers))
-        start += len(flags)
+    work = []
+    for part in range(parts):  # each takes runs from all over, so that none has all the near ones
+        shares = runs.numpy()[part::parts], *where, keys[part], seen[part::parts]
+        work.append(partial(kernels.see_again, surfels, *shares))
     in_parallel(work)
     hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
     place[runs.numpy()] = np.arange(len(runs))
