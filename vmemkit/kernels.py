@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
+from vmemkit.kernels_lanes import lower
 from vmemkit.runs import ROUNDING, RUN
 
 F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
@@ -24,6 +25,7 @@ ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
 SIDE = 8  # columns and rows of boxes whose pixels are all drawn at once
 LANES = 8  # pixels that are drawn at once; rows of buffers are that much longer than needed
+lower_four, lower_eight = lower(SIDE // 2), lower(LANES)
 # A pixel's key holds depth and surfel, so that the least is the nearest; of equals, the oldest.
 LOWER = np.int64(0xFFFFFFFF)
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
@@ -56,7 +58,7 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
     inverse0, inverse1, near = ONE / lens[0], ONE / lens[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     met = np.empty(max(padded, SIDE * SIDE), F32)
-    columns, lines, away = within_boxes(padded)
+    columns, lines = within_boxes()
     keys[:] = NOTHING
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
@@ -72,19 +74,23 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
             n0, n1 = disc[3, i], disc[4, i]
             q0, q1, q2 = disc[5, i], disc[6, i], disc[7, i]
             middle0, middle1 = disc[8, i], disc[9, i]
-            begin, edge, at = F32(first), F32(last), (top - rows[0]) * padded + first
+            begin, edge, at = F32(first), F32(last), I64((top - rows[0]) * padded + first)
             if max(last - first, bottom - top) < SIDE:  # all pixels of a small box at once
-                wide, area = last - first, (last - first + 1) * (bottom - top + 1)
+                wide = 0 if last - first < SIDE // 2 else 1
+                count, stride = bottom - top + 1, SIDE if wide else SIDE // 2
                 column, line, under = columns[wide], lines[wide], F32(top)
-                for j in range(lanes(area)):
-                    du = (begin + column[j] - middle0) * inverse0
+                for j in range(lanes(count * stride)):
+                    place = begin + column[j]
+                    du = (place - middle0) * inverse0
                     dv = (under + line[j] - middle1) * inverse1
                     inside, d = ray_meets(du, n0, n1 * dv, c, c * dv, plane, q0, q1, q2, r)
-                    met[j] = d if inside & (d > near) else INFINITY
-                bits = met.view(I32)
-                for j in range(UNSIGNED(area)):
-                    key, pixel = (I64(bits[j]) << 32) | (start + i), UNSIGNED(at + away[wide, j])
-                    flat[pixel] = min(key, flat[pixel])
+                    met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
+                bits = met.view(I32)  # positive float32 order as their bit patterns do
+                for j in range(count):
+                    if wide:
+                        lower_eight(flat, at + j * padded, bits, j * SIDE, start + i)
+                    else:
+                        lower_four(flat, at + j * padded, bits, j * (SIDE // 2), start + i)
                 continue
             width = lanes(last - first + 1)
             for row in range(top, bottom + 1):
@@ -95,7 +101,7 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
                     du = (place - middle0) * inverse0
                     inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, r)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
-                keep_nearest(met, start + i, flat, UNSIGNED(at + (row - top) * padded), width)
+                keep_nearest(met, start + i, flat, at + (row - top) * padded, width)
     unpack(keys, cosine, out)
 
 
@@ -159,20 +165,18 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
                     b1, b2, other = held[4, j], held[5, j], held[6, j]
                     inside &= on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
-                keep_nearest(met, start + i, flat, UNSIGNED(row * padded + first), width)
+                keep_nearest(met, start + i, flat, row * padded + first, width)
 
 
 @inlined
-def within_boxes(padded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns and rows of the pixels of boxes of any width up to SIDE, row by row, and how far
-    after the first they lie in rows of `padded` pixels."""
-    columns, lines = np.empty((SIDE, SIDE * SIDE), F32), np.empty((SIDE, SIDE * SIDE), F32)
-    away = np.empty((SIDE, SIDE * SIDE), I64)
-    for wide in range(SIDE):
+def within_boxes() -> tuple[np.ndarray, np.ndarray]:
+    """Columns and rows of the pixels of small boxes, which are drawn SIDE / 2 or SIDE wide."""
+    columns, lines = np.empty((2, SIDE * SIDE), F32), np.empty((2, SIDE * SIDE), F32)
+    for wide in range(2):
+        stride = SIDE if wide else SIDE // 2
         for j in range(SIDE * SIDE):
-            row, column = j // (wide + 1), j % (wide + 1)
-            columns[wide, j], lines[wide, j], away[wide, j] = column, row, row * padded + column
-    return columns, lines, away
+            columns[wide, j], lines[wide, j] = j % stride, j // stride
+    return columns, lines
 
 
 @inlined
@@ -187,10 +191,9 @@ def lanes(pixels) -> int:
 def keep_nearest(met, who, keys, at, width) -> None:
     """Into keys[at:at + width]: surfel `who`, where it is met at a depth nearer than what is there,
     or at the same depth and is the older one."""
-    bits = met.view(I32)  # positive float32 order as their bit patterns do
-    for j in range(width):
-        key = (I64(bits[j]) << 32) | I64(who)
-        keys[at + UNSIGNED(j)] = min(key, keys[at + UNSIGNED(j)])
+    bits = met.view(I32)
+    for j in range(0, I64(width), LANES):
+        lower_eight(keys, at + j, bits, j, who)
 
 
 @inlined
