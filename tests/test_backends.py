@@ -29,6 +29,7 @@ BOX = Box()
 def with_threads(request, monkeypatch):
     """Work may be shared, however little: a dozen is more than any test has cameras."""
     monkeypatch.setattr(native, "FEW", 0)
+    monkeypatch.setattr(native, "SHARE", 1)
     monkeypatch.setattr(voxels, "FEW", 0)
     monkeypatch.setattr(backends, "threads", lambda: request.param)
     monkeypatch.setattr(native, "threads", lambda: request.param)

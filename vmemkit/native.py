@@ -18,6 +18,9 @@ from vmemkit.runs import RUN, Boxes
 Column = Int[Tensor, " r"]  # of marks
 Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
 FEW = 1 << 14  # surfels that one thread is done with before another has begun
+# A surfel in sight takes as long to draw as so many pixels. For less than so many pixels a further
+# thread gains little, and costs where torch's still spin.
+EFFORT, SHARE = 6, 1 << 18
 
 
 def discs(
@@ -33,19 +36,25 @@ def discs(
     """Surfel, depth and cosine per pixel, as splat.splat's discs, of cameras of these poses and
     intrinsics on a canvas of `size`; `limits` are scale, near and far.
 
-    Every thread draws a band of rows, of the runs that show there.
+    Every thread draws a band of rows, of the runs that show there; few are for one thread.
     """
     from vmemkit import kernels
 
     m, n, (height, width), count = len(K), len(position), size, threads()
-    shares = bands(height, -(-count // m) if n > FEW else 1)
-    showing, numbers = np.ones((len(shares), m, -(-n // RUN)), bool), np.float32(limits)
-    poses, intrinsics = _arrays(pose, K)
-    if boxes is not None:
-        known = *_arrays(boxes.low, boxes.high, boxes.radius), poses, intrinsics
-        for part, (top, bottom) in enumerate(shares):
+    numbers, (poses, intrinsics) = np.float32(limits), _arrays(pose, K)
+    known = () if boxes is None else _arrays(boxes.low, boxes.high, boxes.radius)
+
+    def showing(top: int, bottom: int) -> np.ndarray:
+        inside = np.ones((m, -(-n // RUN)), bool)
+        if known:
             edges = np.float32([0, top / height, 1, bottom / height])
-            kernels.showing(*known, edges, numbers, showing[part])
+            kernels.showing(*known, poses, intrinsics, edges, numbers, inside)
+        return inside
+
+    in_sight = showing(0, height)
+    effort = EFFORT * RUN * np.count_nonzero(in_sight) / m + height * width
+    shares = bands(height, max(1, min(-(-count // m), int(effort / SHARE))))
+    parts = [in_sight] if len(shares) == 1 else [showing(*share) for share in shares]
     shape, some = (m, height, width), min(m, count)  # cameras at a time: what they need is reused
     keys = np.empty((some, height, width + kernels.LANES), np.int64)
     cosines = np.empty((some, max(n, 1)), np.float32)
@@ -57,8 +66,8 @@ def discs(
         work = []
         for i in range(first, min(first + some, m)):
             where = (poses[i], intrinsics[i]), numbers, height
-            for part, band in enumerate(shares):
-                rows, runs = slice(*band), np.flatnonzero(showing[part, i])
+            for band, inside in zip(shares, parts, strict=True):
+                rows, runs = slice(*band), np.flatnonzero(inside[i])
                 # All bands write the cosines, of a surfel in several of them several times the same.
                 buffers = keys[i - first, rows], cosines[i - first]
                 task = surfels, runs, *where, band, buffers, tuple(x[i, rows] for x in out)
