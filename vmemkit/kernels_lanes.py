@@ -1,7 +1,8 @@
 """Several pixels' keys at once: the innermost step of drawing, in LLVM's vectors.
 
 Numba's loops become vector instructions only behind checks that no array overlaps another, and
-those take longer than a disc's few pixels in a row. So this one step is spelled out.
+those take longer than a disc's few pixels in a row. So this one step is spelled out. (Kernels that
+numba keeps on disk hold it as it was until kernels.py changes, too.)
 """
 
 from __future__ import annotations
