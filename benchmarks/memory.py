@@ -66,11 +66,6 @@ def clock(
     return statistics.median(spent[1:])
 
 
-def in_torch(job: Callable[..., object]) -> Callable[..., object]:
-    """The same by the torch reference."""
-    return use("torch")(job)
-
-
 def at_its_end(memory: Memory) -> Callable[[], Memory]:
     """Makes copies of a memory that have just been written to: with room, as a walk has mostly."""
     last = memory.views[-1:]
@@ -146,15 +141,15 @@ def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: floa
     row |= {"bytes per surfel": held, "bytes allocated": allocated}
     for name, job in jobs.items():
         row[name] = clock(job, device)
-        row[f"{name}, torch"] = clock(in_torch(job), device, 3)
+        row[f"{name}, torch"] = clock(use("torch")(job), device, 3)
     # As between two steps of a network: caches hold its numbers, and its threads still spin.
     pair = jobs["read + vote"]
-    row["read + vote, after torch"] = clock(lambda _: pair(), device, 9, in_torch(pair))
+    row["read + vote, after torch"] = clock(lambda _: pair(), device, 9, use("torch")(pair))
     for name, start in writes.items():
         job, before = lambda given: write(given, new, maps), at_its_end(start)
         row[name] = clock(job, device, 5, before)
         if name == "write" or count <= 2_000:  # all with all takes minutes on larger ones
-            row[f"{name}, torch"] = clock(in_torch(job), device, 1, before)
+            row[f"{name}, torch"] = clock(use("torch")(job), device, 1, before)
     row["read over floor"] = row["read"] / floor
     row["read + vote, torch over ours"] = row["read + vote, torch"] / row["read + vote"]
     return row
@@ -183,7 +178,7 @@ def normals(view: Views, device: str, rate: float) -> dict:
     maps, camera = from_depth(view)[0], view.cameras[0]
     job = lambda: surfels_from_points(maps, camera, view.image[0], FULL)  # noqa: E731
     floor, ours = PER_POINT * HEIGHT * WIDTH / rate, clock(job, device)
-    slow = clock(in_torch(job), device, 3)
+    slow = clock(use("torch")(job), device, 3)
     print(f"\nnormals, radii and filters of a frame: {ours:.2f} ms, torch {slow:.2f} ms", end=", ")
     print(f"floor {floor:.3f} ms: {ours / floor:.1f}x")
     return {"normals": ours, "normals, torch": slow, "floor": floor, "over floor": ours / floor}
@@ -266,7 +261,7 @@ def long_walk(views: int) -> dict:
     memory = Memory.empty(MemoryConfig(FULL, budget=100_000), spill=Spill(budget=64 << 20))
     lens, random = intrinsics(75.0, width / height), torch.Generator().manual_seed(0)
     print("\n  views   surfels  on disk   resident   ms a write")
-    rows, start = [], time.perf_counter()
+    rows, part, start = [], max(1, views // 5), time.perf_counter()
     for i in range(views):
         eye = torch.tensor([[0.25 * i, 0.0, 0.0]])  # along an endless wall of boxes
         camera = cameras(look_at(eye, eye + torch.tensor([[0.3, 0.0, 1.0]])), lens)
@@ -275,10 +270,10 @@ def long_walk(views: int) -> dict:
         image = torch.rand(1, 3, height, width, generator=random)
         new = Views(camera, image, torch.ones(1, dtype=torch.bool), depth)
         memory = write(memory, new, from_depth(new))
-        if (i + 1) % max(1, views // 5) == 0:
+        if (i + 1) % part == 0:
             row = {"views": i + 1, "surfels": len(memory.surfels), "spilled": memory._views.spilled}
             row |= {"resident": process.memory_info().rss}
-            row["write"] = 1e3 * (time.perf_counter() - start) / max(1, views // 5)
+            row["write"] = 1e3 * (time.perf_counter() - start) / part
             print(f"{i + 1:7,d} {row['surfels']:9,d} {row['spilled'] / 2**20:6.0f}MB", end="")
             print(f" {row['resident'] / 2**20:7.0f}MB {row['write']:9.1f}", flush=True)
             rows.append(row)

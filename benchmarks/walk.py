@@ -25,7 +25,7 @@ from vmemkit.surfels import SurfelConfig
 from vmemkit.walk import STAGES, walk
 from vmemkit.warp import Warp
 
-GIVEN, M, MOST = 8, 4, 13  # views in the memory at first; views of a step; steps of the tour
+GIVEN, M = 8, 4  # views in the memory at first; views of a step
 
 
 def spent(
@@ -53,8 +53,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json")
     options = parser.parse_args()
-    if not 1 <= options.steps <= MOST:
-        parser.error(f"the walk has 1 to {MOST} steps, got {options.steps}")
+    most = (len(capture_tour(rooms(0)).cameras) - GIVEN) // M - 1  # the first step is left out
+    if not 1 <= options.steps <= most:
+        parser.error(f"the walk has 1 to {most} steps, got {options.steps}")
     torch.set_num_threads(options.threads)
     device = options.device
     name = torch.cuda.get_device_name() if device == "cuda" else platform.machine()

@@ -87,7 +87,7 @@ def by_projection(
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Centres of old surfels that land on the new surface.
-    rotation, eye, focal, centre = (each[0] for each in splat.lens(camera, height, width))
+    rotation, eye, focal, centre = splat.lens(camera, height, width)
     q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()

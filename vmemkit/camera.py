@@ -71,7 +71,7 @@ def check(cameras: Cameras) -> Cameras:
         raise ValueError(
             f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
         )
-    # In numpy, after one transfer: dozens of small operations, of which torch takes thrice the time.
+    # In numpy, on the host: dozens of small operations, for which torch takes thrice the time.
     P, K = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
     if not (np.isfinite(P).all() and np.isfinite(K).all()):
         raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")

@@ -23,9 +23,12 @@ F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
 SLACK = F32(ROUNDING)
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
-SIDE = 8  # columns and rows of boxes whose pixels are all drawn at once
 LANES = 8  # pixels that are drawn at once; rows of buffers are that much longer than needed
-lower_four, lower_eight = lower(SIDE // 2), lower(LANES)
+SIDE = LANES  # columns and rows of boxes whose pixels are all drawn at once
+# Column and row of the pixels of such boxes, which are drawn SIDE / 2 or SIDE wide.
+COLUMNS = np.float32([np.arange(SIDE * SIDE) % width for width in (SIDE // 2, SIDE)])
+LINES = np.float32([np.arange(SIDE * SIDE) // width for width in (SIDE // 2, SIDE)])
+lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
 # A pixel's key holds depth and surfel, so that the least is the nearest; of equals, the oldest.
 LOWER = np.int64(0xFFFFFFFF)
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
@@ -58,7 +61,6 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
     inverse0, inverse1, near = ONE / lens[0], ONE / lens[1], limits[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
     met = np.empty(max(padded, SIDE * SIDE), F32)
-    columns, lines = within_boxes()
     keys[:] = NOTHING
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
@@ -78,7 +80,7 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
             if max(last - first, bottom - top) < SIDE:  # all pixels of a small box at once
                 wide = 0 if last - first < SIDE // 2 else 1
                 count, stride = bottom - top + 1, SIDE if wide else SIDE // 2
-                column, line, under = columns[wide], lines[wide], F32(top)
+                column, line, under = COLUMNS[wide], LINES[wide], F32(top)
                 for j in range(lanes(count * stride)):
                     place = begin + column[j]
                     du = (place - middle0) * inverse0
@@ -166,17 +168,6 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
                     inside &= on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
                 keep_nearest(met, start + i, flat, row * padded + first, width)
-
-
-@inlined
-def within_boxes() -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of the pixels of small boxes, which are drawn SIDE / 2 or SIDE wide."""
-    columns, lines = np.empty((2, SIDE * SIDE), F32), np.empty((2, SIDE * SIDE), F32)
-    for wide in range(2):
-        stride = SIDE if wide else SIDE // 2
-        for j in range(SIDE * SIDE):
-            columns[wide, j], lines[wide, j] = j % stride, j // stride
-    return columns, lines
 
 
 @inlined

@@ -24,31 +24,30 @@ def lowest(bits) -> int:
 
 
 @compiled
-def pixel_counts(surfel, count) -> bool:
-    """Adds one to count[surfel] for every pixel that sees one, if there are all of these."""
+def pixel_counts(surfel, count) -> None:
+    """Adds one to count[surfel] for every pixel that sees one."""
     for i in range(surfel.shape[0]):
-        if UNSIGNED(surfel[i]) < UNSIGNED(count.shape[0]):
-            count[UNSIGNED(surfel[i])] += ONE
-        elif surfel[i] >= 0:
-            return False
-    return True
+        if surfel[i] >= 0:
+            count[surfel[i]] += ONE
 
 
 @compiled
 def votes(word, view, bits, weight, total) -> None:
     """Adds to total[view] the weights of the surfels that are marked, as sightings.votes."""
     # Most words of surfels hold no weight: they are passed over, two weights' bits at a time.
-    n, length = weight.shape[0], UNSIGNED(min(32, weight.shape[0]))
-    whole, words = n // 64, (n + 63) // 64
+    n, whole, words = weight.shape[0], weight.shape[0] // 64, (weight.shape[0] + 63) // 64
+    length = UNSIGNED(
+        min(32, n)
+    )  # 32: a length that the compiler knows is unrolled, not in vectors
     asked, sums = np.zeros(words, np.uint64), np.zeros(words)
     pairs = weight[: 64 * whole].view(np.int64)
     for k in range(words):
-        some = np.int64(k == whole)
         if k < whole:
+            some = np.int64(0)
             for i in range(length):
                 some |= pairs[UNSIGNED(32 * k + i)]
-        if some == 0:
-            continue
+            if some == 0:
+                continue
         mask, part = np.uint64(0), 0.0
         for i in range(min(64, n - 64 * k)):
             mask |= np.uint64(weight[64 * k + i] != ZERO) << np.uint64(i)
@@ -82,8 +81,9 @@ def counts(word, bits, count) -> None:
     for r in range(word.shape[0]):
         left, start = bits[r], np.int64(word[r]) * 64
         while left:
-            if start + lowest(left) < count.shape[0]:
-                count[start + lowest(left)] += 1
+            surfel = start + lowest(left)
+            if surfel < count.shape[0]:
+                count[surfel] += 1
             left &= left - BIT
 
 

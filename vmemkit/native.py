@@ -77,15 +77,12 @@ def discs(
 
 
 def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
-    """As votes.pixels_per_surfel. Errors: ValueError for a surfel that there is not."""
+    """As votes.pixels_per_surfel."""
     from vmemkit import kernels_tables
 
-    # Not torch.zeros: it wakes torch's threads, which then spin where ours are to run.
-    count = np.zeros(surfels, np.float32)
-    if not kernels_tables.pixel_counts(*_arrays(surfel.flatten()), count):
-        most = int(surfel.amax())
-        raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
-    return torch.from_numpy(count)
+    count = _zeros(surfels, np.float32)
+    kernels_tables.pixel_counts(*_arrays(surfel.flatten(), count))
+    return count
 
 
 def seen_again(
@@ -165,7 +162,7 @@ def votes(
     """As sightings.votes, by the marks' columns."""
     from vmemkit import kernels_tables
 
-    total = torch.zeros(views, dtype=torch.float64)
+    total = _zeros(views, np.float64)
     _check_marks(word, len(weight))
     if len(view) and (last := view.numpy()[-1]) >= views:  # they are ordered by view
         raise ValueError(f"the marks name views up to {last}, of {views}")
@@ -177,7 +174,7 @@ def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """As sightings.packed."""
     from vmemkit import kernels_tables
 
-    words = torch.zeros(-(-len(mask) // 64), dtype=torch.int64)
+    words = _zeros(-(-len(mask) // 64), np.int64)
     kernels_tables.packed(mask.numpy(), _bits(words))
     return words
 
@@ -186,7 +183,7 @@ def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n
     """As sightings.sighting_counts, by the marks' columns."""
     from vmemkit import kernels_tables
 
-    count = torch.zeros(surfels, dtype=torch.int64)
+    count = _zeros(surfels, np.int64)
     _check_marks(word, surfels)
     kernels_tables.counts(*_arrays(word), _bits(bits), count.numpy())
     return count
@@ -212,7 +209,7 @@ def gains(
     """As votes._gains."""
     from vmemkit import kernels_tables
 
-    gain, best = torch.zeros(len(held)), torch.empty_like(pixels)
+    gain, best = _zeros(len(held), np.float32), torch.empty_like(pixels)
     kernels_tables.gains(*_arrays(surfel, view, quality, pixels, held, best, gain))
     return gain
 
@@ -234,6 +231,11 @@ def footprints(
     work = _arrays(position, normal, eye, forward, focal, surfel, view)
     kernels_tables.footprints(*work, np.float32([slant, 1 - slant]), size.numpy())
     return size
+
+
+def _zeros(count: int, kind: type[np.number]) -> Tensor:
+    """Not torch.zeros: many of them wake torch's threads, which then spin where ours are to run."""
+    return torch.from_numpy(np.zeros(count, kind))
 
 
 def _check_marks(word: Column, surfels: int) -> None:

@@ -120,7 +120,7 @@ def _disc_hits(
     surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
 ) -> tuple[Float[Tensor, " n"], Hits]:
     """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
-    rotation, eye, focal, centre = (each[0] for each in lens(camera, height, width))
+    rotation, eye, focal, centre = lens(camera, height, width)
     q, n = turned(surfels.position - eye, rotation), turned(surfels.normal, rotation)
     r = surfels.radius * config.scale
     c = n[0] * q[0] + n[1] * q[1] + n[2] * q[2]
@@ -155,12 +155,12 @@ def _disc_hits(
     return c / distance.clamp(min=1e-12), batches()
 
 
-def lens(cameras: Cameras, height: int, width: int) -> list[Tensor]:
-    """world_from_cam rotation [m 3 3], eye [m 3], focal and centre [m 2] of cameras over a canvas:
+def lens(camera: Cameras, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """world_from_cam rotation [3 3], eye [3], focal and centre [2] of a camera (1,) over a canvas:
     column = focal[0] * x / z + centre[0], whole at pixel centres."""
-    K = cameras.K[:, :2] * cameras.K.new_tensor([[width], [height]])
-    centre = K[:, :, 2] - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
-    return [cameras.rotation, cameras.position, K.diagonal(dim1=1, dim2=2), centre]
+    K = camera.K[0, :2] * camera.K.new_tensor([[width], [height]])
+    centre = K[:, 2] - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
+    return camera.rotation[0], camera.position[0], K.diagonal(), centre
 
 
 def _polygon_hits(

@@ -136,7 +136,8 @@ class Shared:
         whoever is refused, as the writer of two threads that is late, works on a copy."""
         with self._lock:
             mine = self.used == length
-            self.used = CLAIMED if mine else self.used
+            if mine:
+                self.used = CLAIMED
         return mine
 
     def __getstate__(self) -> dict[str, Any]:

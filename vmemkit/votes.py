@@ -28,12 +28,13 @@ def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
     Errors: ValueError for surfels that the memory does not have.
     """
     surfels = len(memory.surfels)
+    # On a CPU only: a GPU would have to wait, and stops at such an index by itself. In numpy: see
+    # native._zeros.
+    if seen.surfel.device.type == "cpu" and (most := int(seen.surfel.numpy().max())) >= surfels:
+        raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
     if backend(memory.device) == "numba":
         return native.pixel_counts(seen.surfel, surfels)
     ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
-    # Looked at on a CPU only: a GPU would have to wait, and stops at such an index by itself.
-    if ids.device.type == "cpu" and (most := int(ids.amax())) > surfels:
-        raise ValueError(f"pixels see surfels up to {most - 1}, of {surfels}: read this memory")
     count = torch.zeros(surfels + 1, device=ids.device)
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
 
