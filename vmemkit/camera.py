@@ -91,6 +91,15 @@ def check(cameras: Cameras) -> Cameras:
     return cameras
 
 
+def check_row(cameras: Cameras, name: str) -> None:
+    """Errors: ValueError unless these are one or more cameras (m,); their numbers are for `check`."""
+    poses, lenses = list(cameras.world_from_cam.shape), list(cameras.K.shape)
+    if len(poses) != 3 or poses[0] == 0 or lenses[:1] != poses[:1]:
+        raise ValueError(
+            f"{name} must be one or more cameras [m 4 4], got poses {poses} and K {lenses}"
+        )
+
+
 def intrinsics(
     fov_x: float, aspect: float = 1.0, device: torch.device | str = "cpu"
 ) -> Float[Tensor, "3 3"]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from vmemkit.camera import (
     Cameras,
     check,
+    check_row,
     mean_pose,
     pixel_centres,
     pose_distance,
@@ -120,9 +121,7 @@ def retrieve(
         raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
     if not 1 <= k <= len(memory):
         raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
-    if targets.world_from_cam.ndim != 3 or len(targets) == 0:
-        shape = list(targets.world_from_cam.shape)
-        raise ValueError(f"targets must be one or more cameras [m 4 4], got poses {shape}")
+    check_row(targets, "targets")
     check(targets)
     if isinstance(policy, str) and policy not in POLICIES:
         raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")

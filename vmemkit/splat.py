@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vmemkit import native
 from vmemkit.backends import backend
-from vmemkit.camera import Cameras, turned
+from vmemkit.camera import Cameras, check_row, turned
 from vmemkit.runs import Boxes
 from vmemkit.structs import TensorStruct, cat, plain
 from vmemkit.surfels import Surfels, root
@@ -77,11 +77,7 @@ def splat(
 
     Errors: ValueError for an empty canvas, for no cameras, and for more or less than one axis of them.
     """
-    shape, lenses = list(cameras.world_from_cam.shape), len(cameras.K)
-    if len(shape) != 3 or shape[0] == 0 or lenses != shape[0]:
-        raise ValueError(
-            f"splat needs one or more cameras [m 4 4], got poses {shape}, {lenses} intrinsics"
-        )
+    check_row(cameras, "what is looked from")
     if not cameras.K.dtype == cameras.world_from_cam.dtype == torch.float32:
         cameras = plain(cameras)
     if height < 1 or width < 1:

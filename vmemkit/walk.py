@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vmemkit.backends import Backend, backend
-from vmemkit.camera import Cameras, check
+from vmemkit.camera import Cameras, check, check_row
 from vmemkit.generate import Encodes, Generation, Generator, stream
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruct import Reconstruction, Reconstructor, Report, from_depth, reconstruct
@@ -151,8 +151,7 @@ def walk(
     `config` says otherwise. The same seed gives the same walk (`step_rng`).
     Errors: ValueError at once for a bad trajectory, m or k; later from the stages.
     """
-    if trajectory.world_from_cam.ndim != 3 or len(trajectory) == 0:
-        raise ValueError("a walk needs a trajectory of one or more cameras [n 4 4]")
+    check_row(trajectory, "a trajectory")
     if m < 1 or k < 1:
         raise ValueError(
             f"a walk needs m >= 1 targets a step and k >= 1 context views, got {m}, {k}"
