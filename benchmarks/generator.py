@@ -32,13 +32,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit import sampling
-from vmemkit.camera import Cameras, cameras, intrinsics
+from vmemkit.core import Cameras, Views, cameras, cat, intrinsics
 from vmemkit.encoders import VaeCodec
-from vmemkit.generate import FAST, DiffusionConfig, DiffusionGenerator, Generation, Window
+from vmemkit.generate import FAST, DiffusionConfig, DiffusionGenerator, Window
+from vmemkit.generation import Generation
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.structs import cat
+from vmemkit.sampling import Levels, euler, guided
 from vmemkit.trajectory import orbit
-from vmemkit.views import Views
 
 FRAMES, CONTEXT = 8, 4  # of a window
 SMALL = UNetConfig(model_channels=64, context_dim=128)
@@ -163,13 +163,13 @@ def reference_step(setup: Setup, net: UNet, window: Window) -> Callable[..., Ten
 def reference_window(
     setup: Setup, net: UNet, codec: VaeCodec, window: Window
 ) -> Callable[[], Tensor]:
-    step, sigmas = reference_step(setup, net, window), sampling.Levels().sigmas(50)
+    step, sigmas = reference_step(setup, net, window), Levels().sigmas(50)
     noise = torch.randn_like(window.condition.latent)
     pair = lambda x, sigma: [x - sigma * part for part in step(x).chunk(2)]  # noqa: E731
 
     def run() -> Tensor:
-        denoise = sampling.guided(pair, window.scale)
-        *_, state = sampling.euler(denoise, sampling.start(noise, sigmas), sigmas)
+        denoise = guided(pair, window.scale)
+        *_, state = euler(denoise, sampling.start(noise, sigmas), sigmas)
         return codec.decode(state.x)
 
     return run

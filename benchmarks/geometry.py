@@ -19,17 +19,16 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit import reconstruct
+from vmemkit.core import PointMaps, cat
 from vmemkit.cut3r import Cut3r
 from vmemkit.evaluate import capture_tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Simulated, Verdict, judge
+from vmemkit.houses import rooms
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R
 from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.reconstruct import oracle
 from vmemkit.registration import AlignConfig
-from vmemkit.scenes import rooms
-from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps
 
 SIZE = (96, 128)
 ALIGNERS = ("none", "released", "full", "direct")
@@ -66,7 +65,7 @@ def table(seeds: int) -> list[dict]:
                 how = Cut3r(net, align=name, failures=kept, optimiser=PNP)
                 verdicts.setdefault(name, []).append(judge(house, tour, how, k=2, size=SIZE))
             if label == "unit":
-                true = judge(house, tour, reconstruct.oracle(house), k=2, size=SIZE)
+                true = judge(house, tour, oracle(house), k=2, size=SIZE)
                 verdicts.setdefault("(truth)", []).append(true)
         for name, found in verdicts.items():
             fields = ("error", "worst", "coverage", "trusted")

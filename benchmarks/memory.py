@@ -26,15 +26,23 @@ import psutil
 import torch
 
 from vmemkit.association import AssociationConfig
-from vmemkit.backends import backend, use
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at
+from vmemkit.core import (
+    Cameras,
+    SurfelConfig,
+    Surfels,
+    Views,
+    cameras,
+    intrinsics,
+    look_at,
+    surfels_from_points,
+)
+from vmemkit.core.kernels import backend, use
 from vmemkit.evaluate import capture_tour
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, read, write
+from vmemkit.houses import rooms
+from vmemkit.memory import Ends, Memory, MemoryConfig, begin, read, write
 from vmemkit.reconstruct import from_depth
-from vmemkit.scenes import rooms
+from vmemkit.sightings import Sightings
 from vmemkit.spill import Spill
-from vmemkit.surfels import SurfelConfig, Surfels, surfels_from_points
-from vmemkit.views import Views
 from vmemkit.votes import count_votes, pixels_per_surfel
 from vmemkit.widgets import RetrievalInspector
 

@@ -15,13 +15,13 @@ from statistics import median
 
 import torch
 
-from vmemkit.backends import backend, use
+from vmemkit.core import SurfelConfig
+from vmemkit.core.kernels import backend, use
 from vmemkit.evaluate import capture_tour
 from vmemkit.generate import preset
 from vmemkit.generation import Generator
+from vmemkit.houses import rooms
 from vmemkit.memory import MemoryConfig, begin
-from vmemkit.scenes import rooms
-from vmemkit.surfels import SurfelConfig
 from vmemkit.walk import STAGES, walk
 from vmemkit.warp import Warp
 

@@ -11,11 +11,19 @@ from torch.nn.functional import normalize
 
 from vmemkit import association
 from vmemkit.association import AssociationConfig, by_projection, by_radius, released_distance
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at
+from vmemkit.core import (
+    Cameras,
+    PointMaps,
+    SurfelConfig,
+    Surfels,
+    Views,
+    cameras,
+    cat,
+    intrinsics,
+    look_at,
+    surfels_from_points,
+)
 from vmemkit.memory import MemoryConfig, begin, write
-from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points
-from vmemkit.views import Views
 
 GRID = (24, 32)
 CONFIG = AssociationConfig()

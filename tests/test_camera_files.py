@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vmemkit import camera, camera_files
+from vmemkit import core
+from vmemkit.camera_files import (
+    read_realestate10k,
+    read_transforms,
+    write_realestate10k,
+    write_transforms,
+)
+from vmemkit.core import intrinsics, pose, project
 
 several = settings(deadline=None, max_examples=20)
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -23,7 +30,7 @@ def random_cameras(t, seed, spread=5.0, one_lens=False):
     K[:, [0, 1], [0, 1]] = 0.3 + torch.rand(t, 2, generator=rng)
     K[:, :2, 2] = torch.rand(t, 2, generator=rng)
     K = K[:1].expand(t, 3, 3) if one_lens else K
-    return camera.cameras(camera.pose(Q, spread * torch.randn(t, 3, generator=rng)), K)
+    return core.cameras(pose(Q, spread * torch.randn(t, 3, generator=rng)), K)
 
 
 def assert_same(a, b, atol=1e-5):
@@ -52,8 +59,8 @@ def test_transforms_that_are_written_and_read_are_the_same(
 ):
     folder = tmp_path_factory.mktemp("capture")
     cameras = random_cameras(t, seed, one_lens=one_lens)
-    camera_files.write_transforms(folder, cameras, (480, 640), convention=convention)
-    read = camera_files.read_transforms(folder / "transforms.json", convention)
+    write_transforms(folder, cameras, (480, 640), convention=convention)
+    read = read_transforms(folder / "transforms.json", convention)
     assert_same(read.cameras, cameras)
     assert read.size == (480, 640)
     assert read.images == ()
@@ -61,17 +68,17 @@ def test_transforms_that_are_written_and_read_are_the_same(
 
 
 def test_an_opengl_camera_looks_along_its_negative_z(tmp_path):
-    read = camera_files.read_transforms(capture(tmp_path)).cameras
+    read = read_transforms(capture(tmp_path)).cameras
     torch.testing.assert_close(read.forward[0], torch.tensor([0.0, 0.0, -1.0]))
     torch.testing.assert_close(read.rotation[0, :, 1], torch.tensor([0.0, -1.0, 0.0]))
-    read = camera_files.read_transforms(tmp_path, "opencv").cameras
+    read = read_transforms(tmp_path, "opencv").cameras
     torch.testing.assert_close(read.world_from_cam[0], torch.eye(4))
 
 
 def test_the_positions_and_the_world_frame_stay_the_files_own(tmp_path):
     matrix = [[1, 0, 0, 3], [0, 1, 0, 4], [0, 0, 1, 5], [0, 0, 0, 1]]
     folder = capture(tmp_path, frames=[{"file_path": "0.png", "transform_matrix": matrix}])
-    position = camera_files.read_transforms(folder).cameras.position[0]
+    position = read_transforms(folder).cameras.position[0]
     torch.testing.assert_close(position, torch.tensor([3.0, 4.0, 5.0]))
 
 
@@ -81,8 +88,8 @@ def test_files_are_named_relative_to_the_json_and_found_again(tmp_path):
     (tmp_path / "depth" / "1.png").write_bytes(b"")
     cameras = random_cameras(2, 0)
     images, depths = ["0.png", tmp_path / "1.png"], [None, "depth/1.png"]
-    camera_files.write_transforms(tmp_path, cameras, (6, 8), images, depths)
-    read = camera_files.read_transforms(tmp_path)
+    write_transforms(tmp_path, cameras, (6, 8), images, depths)
+    read = read_transforms(tmp_path)
     assert [path.name for path in read.images] == ["0.png", "1.png"]
     assert read.depths == (None, tmp_path.resolve() / "depth" / "1.png")
     assert read.depth_unit == 0.001
@@ -91,25 +98,23 @@ def test_files_are_named_relative_to_the_json_and_found_again(tmp_path):
 def test_depth_arrays_are_written_as_metres_unless_told_otherwise(tmp_path):
     (tmp_path / "0.npy").write_bytes(b"")
     for unit, expected in ((None, 1.0), (0.5, 0.5)):
-        camera_files.write_transforms(
-            tmp_path, random_cameras(1, 0), (6, 8), depths=["0.npy"], depth_unit=unit
-        )
-        assert camera_files.read_transforms(tmp_path).depth_unit == expected
+        write_transforms(tmp_path, random_cameras(1, 0), (6, 8), depths=["0.npy"], depth_unit=unit)
+        assert read_transforms(tmp_path).depth_unit == expected
 
 
 def test_a_file_that_does_not_state_its_depth_unit_has_none(tmp_path):
-    assert camera_files.read_transforms(capture(tmp_path)).depth_unit is None
+    assert read_transforms(capture(tmp_path)).depth_unit is None
 
 
 def test_intrinsics_are_of_a_one_by_one_image(tmp_path):
-    K = camera_files.read_transforms(capture(tmp_path)).cameras.K[0]
+    K = read_transforms(capture(tmp_path)).cameras.K[0]
     torch.testing.assert_close(K, torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]))
 
 
 def test_an_angle_and_the_first_image_are_intrinsics_enough(tmp_path):
     drop = dict.fromkeys(["w", "h", "fl_x", "fl_y", "cx", "cy"], "DROP")
-    read = camera_files.read_transforms(capture(tmp_path, camera_angle_x=math.pi / 2, **drop))
-    torch.testing.assert_close(read.cameras.K[0], camera.intrinsics(90.0, 8 / 6))
+    read = read_transforms(capture(tmp_path, camera_angle_x=math.pi / 2, **drop))
+    torch.testing.assert_close(read.cameras.K[0], intrinsics(90.0, 8 / 6))
     assert read.size == (6, 8)
 
 
@@ -118,14 +123,14 @@ def test_intrinsics_of_a_frame_come_before_those_of_the_file(tmp_path):
         {"file_path": f"{i}.png", "transform_matrix": IDENTITY, "fl_x": 8 * (i + 1), "w": 8 + i}
         for i in range(2)
     ]
-    read = camera_files.read_transforms(capture(tmp_path, frames=frames))
+    read = read_transforms(capture(tmp_path, frames=frames))
     assert read.cameras.K[:, 0, 0].tolist() == pytest.approx([1.0, 16 / 9])
     assert read.size is None
 
 
 def test_a_name_without_its_png_is_found(tmp_path):
     frames = [{"file_path": "./0", "transform_matrix": IDENTITY}]
-    read = camera_files.read_transforms(capture(tmp_path, frames=frames))
+    read = read_transforms(capture(tmp_path, frames=frames))
     assert read.images[0].name == "0.png"
 
 
@@ -133,12 +138,12 @@ def test_duplicate_keys_are_tolerated(tmp_path):
     capture(tmp_path)
     text = (tmp_path / "transforms.json").read_text()
     (tmp_path / "transforms.json").write_text('{"w": 99, ' + text[1:])
-    assert camera_files.read_transforms(tmp_path).size == (6, 8)
+    assert read_transforms(tmp_path).size == (6, 8)
 
 
 def test_zero_distortion_is_welcome(tmp_path):
     zero = {"k1": 0, "k2": 0.0, "p1": 0, "camera_model": "OPENCV", "distortion_params": [0.0] * 6}
-    assert len(camera_files.read_transforms(capture(tmp_path, **zero)).images) == 2
+    assert len(read_transforms(capture(tmp_path, **zero)).images) == 2
 
 
 HOSTILE_TEXTS = {
@@ -157,7 +162,7 @@ def test_a_file_that_is_no_object_is_refused_by_name(tmp_path, name):
     text = HOSTILE_TEXTS[name]
     (tmp_path / "transforms.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=r"transforms\.json"):
-        camera_files.read_transforms(tmp_path)
+        read_transforms(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_a_file_that_is_no_object_is_refused_by_name(tmp_path, name):
 )
 def test_hostile_values_are_refused_by_name(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as error:
-        camera_files.read_transforms(capture(tmp_path, **changes))
+        read_transforms(capture(tmp_path, **changes))
     assert "transforms.json" in str(error.value)
 
 
@@ -228,7 +233,7 @@ def test_a_matrix_that_is_no_pose_is_refused_with_its_frame(tmp_path, matrix):
         {"file_path": "1.png", "transform_matrix": matrix},
     ]
     with pytest.raises(ValueError, match=r"transforms\.json, frame 1.*matrix"):
-        camera_files.read_transforms(capture(tmp_path, frames=frames))
+        read_transforms(capture(tmp_path, frames=frames))
 
 
 @pytest.mark.parametrize("key", ["file_path", "depth_file_path"])
@@ -247,34 +252,34 @@ def test_a_file_that_is_missing_or_outside_the_folder_is_refused(tmp_path, key, 
     (folder / "loop.png").symlink_to(folder / "loop.png")
     frames = [{"file_path": "0.png", "transform_matrix": IDENTITY, key: name}]
     with pytest.raises(ValueError, match=rf"frame 0: {key}"):
-        camera_files.read_transforms(capture(folder, frames=frames))
+        read_transforms(capture(folder, frames=frames))
 
 
 def test_an_absolute_name_is_refused_even_inside_the_folder(tmp_path):
     frames = [{"file_path": str(tmp_path / "0.png"), "transform_matrix": IDENTITY}]
     with pytest.raises(ValueError, match="relative to the folder"):
-        camera_files.read_transforms(capture(tmp_path, frames=frames))
+        read_transforms(capture(tmp_path, frames=frames))
 
 
 def test_frames_with_and_without_an_image_are_refused(tmp_path):
     frames = [{"file_path": "0.png", "transform_matrix": IDENTITY}, {"transform_matrix": IDENTITY}]
     with pytest.raises(ValueError, match="give every frame its image"):
-        camera_files.read_transforms(capture(tmp_path, frames=frames))
+        read_transforms(capture(tmp_path, frames=frames))
 
 
 def test_a_bare_trajectory_must_state_its_size(tmp_path):
     frames = [{"transform_matrix": IDENTITY}]
     with pytest.raises(ValueError, match="add w and h"):
-        camera_files.read_transforms(capture(tmp_path, frames=frames, w="DROP"))
+        read_transforms(capture(tmp_path, frames=frames, w="DROP"))
 
 
 def test_too_many_frames_are_refused(tmp_path):
     (tmp_path / "transforms.json").write_text('{"frames": [' + "{}," * 100_000 + "{}]}")
     with pytest.raises(ValueError, match="1 to 100000 frames, got 100001"):
-        camera_files.read_transforms(tmp_path)
+        read_transforms(tmp_path)
 
 
-@pytest.mark.parametrize("read", [camera_files.read_transforms, camera_files.read_realestate10k])
+@pytest.mark.parametrize("read", [read_transforms, read_realestate10k])
 def test_an_enormous_or_missing_file_is_refused_unread(tmp_path, read):
     with (tmp_path / "transforms.json").open("wb") as file:
         file.truncate(10**12)
@@ -285,7 +290,7 @@ def test_an_enormous_or_missing_file_is_refused_unread(tmp_path, read):
 
 def test_a_convention_that_is_unknown_is_refused(tmp_path):
     with pytest.raises(ValueError, match="opengl"):
-        camera_files.read_transforms(capture(tmp_path), "blender")
+        read_transforms(capture(tmp_path), "blender")
 
 
 @pytest.mark.parametrize(
@@ -302,9 +307,7 @@ def test_a_convention_that_is_unknown_is_refused(tmp_path):
 )
 def test_transforms_that_cannot_be_written_leave_nothing(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        camera_files.write_transforms(
-            tmp_path, random_cameras(2, 0), **({"size": (6, 8)} | arguments)
-        )
+        write_transforms(tmp_path, random_cameras(2, 0), **({"size": (6, 8)} | arguments))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -315,9 +318,9 @@ def test_cameras_that_a_file_cannot_hold_are_refused_and_nothing_is_written(tmp_
     path = tmp_path / "cameras.txt"
     for cameras in (skewed.replace(K=K), skewed[0], skewed[:0]):
         with pytest.raises(ValueError, match=r"need a path|skew"):
-            camera_files.write_realestate10k(path, cameras)
+            write_realestate10k(path, cameras)
         with pytest.raises(ValueError, match=r"need a path|skew"):
-            camera_files.write_transforms(path, cameras, (6, 8))
+            write_transforms(path, cameras, (6, 8))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -331,8 +334,8 @@ LINE = "7 1 1 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0"
 def test_realestate10k_that_is_written_and_read_is_the_same(tmp_path_factory, t, seed, url):
     path = tmp_path_factory.mktemp("text") / "cameras.txt"
     cameras = random_cameras(t, seed)
-    camera_files.write_realestate10k(path, cameras, url=url)
-    read, timestamps = camera_files.read_realestate10k(path)
+    write_realestate10k(path, cameras, url=url)
+    read, timestamps = read_realestate10k(path)
     assert_same(read, cameras)
     assert timestamps == [i * 33_333 for i in range(t)]
     assert path.read_text().splitlines()[0] == url
@@ -341,9 +344,9 @@ def test_realestate10k_that_is_written_and_read_is_the_same(tmp_path_factory, t,
 def test_realestate10k_holds_world_to_camera(tmp_path):
     path = tmp_path / "cameras.txt"
     path.write_text("url\n7 1 2 0.5 0.25 0 0 1 0 0 1 0 0 -1 2 0 1 0 3\n")
-    read, timestamps = camera_files.read_realestate10k(path)
+    read, timestamps = read_realestate10k(path)
     point = torch.tensor([[0.5, -0.25, 0.75]])
-    uv, depth = camera.project(read[0], point)
+    uv, depth = project(read[0], point)
     in_cam = torch.tensor([1.5, 1.25, 2.75])
     torch.testing.assert_close(depth[0], in_cam[2])
     torch.testing.assert_close(
@@ -353,8 +356,8 @@ def test_realestate10k_holds_world_to_camera(tmp_path):
 
 
 def test_timestamps_are_kept(tmp_path):
-    camera_files.write_realestate10k(tmp_path / "a.txt", random_cameras(2, 0), [5, 90])
-    assert camera_files.read_realestate10k(tmp_path / "a.txt")[1] == [5, 90]
+    write_realestate10k(tmp_path / "a.txt", random_cameras(2, 0), [5, 90])
+    assert read_realestate10k(tmp_path / "a.txt")[1] == [5, 90]
 
 
 @pytest.mark.parametrize(
@@ -379,7 +382,7 @@ def test_timestamps_are_kept(tmp_path):
 def test_hostile_realestate10k_is_refused_by_line(tmp_path, text, message):
     (tmp_path / "a.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
-        camera_files.read_realestate10k(tmp_path / "a.txt")
+        read_realestate10k(tmp_path / "a.txt")
 
 
 @pytest.mark.parametrize(
@@ -387,5 +390,5 @@ def test_hostile_realestate10k_is_refused_by_line(tmp_path, text, message):
 )
 def test_realestate10k_that_cannot_be_written_leaves_nothing(tmp_path, arguments):
     with pytest.raises(ValueError, match=r"timestamps|address"):
-        camera_files.write_realestate10k(tmp_path / "a.txt", random_cameras(2, 0), **arguments)
+        write_realestate10k(tmp_path / "a.txt", random_cameras(2, 0), **arguments)
     assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-pytest.importorskip("plotly", reason="charts need the extra `notebook`")
-
 from vmemkit.charts import (
     DASHES,
     MARKERS,
@@ -34,6 +32,9 @@ from vmemkit.pictures import view_colors
 from vmemkit.reconstruct import from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
 from vmemkit.walk import walk
+
+pytest.importorskip("plotly", reason="charts need the extra `notebook`")
+
 
 PLOTLY = "application/vnd.plotly.v1+json"
 SCORES = {"temporal": [0.5, 0.25, 0.125], "coverage": [0.75, 1.0], "mine": [0.5]}

@@ -13,13 +13,16 @@ from generator_helpers import small
 from golden_helpers import seeing_ahead
 
 from vmemkit import cli, demo, weights
-from vmemkit.camera import cameras
+from vmemkit.camera_files import read_transforms, write_realestate10k, write_transforms
+from vmemkit.cli import METRICS, main, metrics_table
+from vmemkit.core import cameras, save_depth, save_image
 from vmemkit.cut3r import Cut3r
+from vmemkit.demo import demo
 from vmemkit.generate import FAST
 from vmemkit.storage import load
-from vmemkit.trajectory import orbit, read_transforms, write_realestate10k, write_transforms
-from vmemkit.views import save_depth, save_image
+from vmemkit.trajectory import orbit
 from vmemkit.weight_files import WEIGHTS
+from vmemkit.weights import FOLDERS, MIRRORS
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
 
@@ -49,7 +52,7 @@ def said(capsys):
 def test_a_walk_with_the_small_generator_needs_no_other_files(picture, tmp_path):
     image, depth, file, *_ = picture
     how = ["--generator", "rooms", "--size", "32", "--moves", "right 20", "--m", "2"]
-    assert cli.main(["walk", image, depth, file, *how, "--out", str(tmp_path)]) == 0
+    assert main(["walk", image, depth, file, *how, "--out", str(tmp_path)]) == 0
     memory = load(tmp_path / "memory")
     assert memory.views.image.shape[2:] == (32, 48)  # to the nearest multiple of 16
     assert memory.views.depth.isfinite().all()
@@ -58,7 +61,7 @@ def test_a_walk_with_the_small_generator_needs_no_other_files(picture, tmp_path)
 @pytest.mark.parametrize("policy", ["coverage", "temporal"])
 def test_a_walk_writes_everything_that_it_says(picture, tmp_path, said, policy):
     moves = ["--moves", "right 15, left 15, forward 0.25", "--policy", policy, "--m", "2"]
-    assert cli.main(["walk", *picture, *moves, "--out", str(tmp_path / "a" / "b")]) == 0
+    assert main(["walk", *picture, *moves, "--out", str(tmp_path / "a" / "b")]) == 0
     out = tmp_path / "a" / "b"
     assert {path.name for path in out.iterdir()} == WRITTEN
     memory = load(out / "memory")
@@ -72,7 +75,7 @@ def test_a_walk_writes_everything_that_it_says(picture, tmp_path, said, policy):
 def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
     for moves in ("right 15", "right 15, left 15"):
         arguments = ["walk", *picture, "--moves", moves, "--out", str(tmp_path / "out")]
-        assert cli.main(arguments) == 0
+        assert main(arguments) == 0
     assert len(load(tmp_path / "out" / "memory")) == 3
 
 
@@ -86,7 +89,7 @@ def test_a_trajectory_starts_where_the_image_was_taken(box, picture, tmp_path, k
     else:
         write_transforms(file, cameras(path, start.K[0]), (48, 64))
     out = ["--out", str(tmp_path / "out")]
-    assert cli.main(["walk", *picture, "--trajectory", str(file), *out]) == 0
+    assert main(["walk", *picture, "--trajectory", str(file), *out]) == 0
     taken = load(tmp_path / "out" / "memory").views.cameras
     expected = torch.linalg.inv(path[0]) @ path
     torch.testing.assert_close(taken.world_from_cam, expected, atol=1e-4, rtol=0)
@@ -97,7 +100,7 @@ def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path
     half = tmp_path / "half.npy"
     np.save(half, np.full((24, 32), 2.5, dtype=np.float32))
     arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
-    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
 
 
@@ -117,7 +120,7 @@ def test_published_weights_paint_a_walk_in_sizes_that_they_can(
     options = ["--generator", "vmem", "--weights", "somewhere", "--moves", "right 30"]
     image_and_depth = picture[:3]
     out = ["--out", str(tmp_path / "out"), *(["--fast"] if fast else [])]
-    assert cli.main(["walk", *image_and_depth, *options, *out]) == 0
+    assert main(["walk", *image_and_depth, *options, *out]) == 0
     assert asked == {"name": "vmem", "folder": "somewhere"} | (FAST if fast else {})
     views = load(tmp_path / "out" / "memory").views
     assert views.image.shape == (3, 3, 64, 64)  # 85 columns wide, in steps of 64
@@ -131,7 +134,7 @@ def test_cut3r_finds_the_depth_of_a_walk_if_asked_to(picture, tmp_path, monkeypa
     monkeypatch.setattr(weights, "find", lambda name, folder: tmp_path / f"{folder}/{name}.pth")
     out = ["--out", str(tmp_path / "out"), "--moves", "right 20", "--size", "48"]
     how = ["--geometry", "cut3r", "--weights", "there", "--generator", "warp"]
-    assert cli.main(["walk", *picture[:3], *how, *out]) == 0
+    assert main(["walk", *picture[:3], *how, *out]) == 0
     assert asked == [tmp_path / "there/cut3r.pth"]
     said = capsys.readouterr().out
     assert "view 1: implausible scale" in said
@@ -143,15 +146,15 @@ def test_cut3r_finds_the_depth_of_a_walk_if_asked_to(picture, tmp_path, monkeypa
 def test_missing_published_weights_are_one_line_and_code_2(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(weights, "find", lambda *a: None)
     seva, out = ["--generator", "seva"], ["--out", str(tmp_path / "out")]
-    assert cli.main(["walk", *picture[:3], *seva, *out]) == 2
+    assert main(["walk", *picture[:3], *seva, *out]) == 2
     assert "vmemkit weights get seva" in " ".join(capsys.readouterr().err.split())
-    assert cli.main(["walk", *picture, *seva, *out]) == 2  # 24 pixels
+    assert main(["walk", *picture, *seva, *out]) == 2  # 24 pixels
     assert "needs --size of 64 or more, got 24" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 
 def test_without_depth_it_says_what_is_needed_and_the_ways_to_get_it(picture, tmp_path, said):
-    assert cli.main(["walk", picture[0], "--out", str(tmp_path / "out")]) == 2
+    assert main(["walk", picture[0], "--out", str(tmp_path / "out")]) == 2
     words = said()
     assert all(way in words for way in ("--depth", "16-bit PNG", "stereo", "monocular"))
     assert not (tmp_path / "out").exists()
@@ -178,7 +181,7 @@ def bad(picture: list[str]) -> dict[str, tuple[list[str], str]]:
 @pytest.mark.parametrize("case", bad(["", "", ""]))
 def test_bad_input_is_one_line_and_code_2_and_nothing_is_written(picture, tmp_path, capsys, case):
     arguments, words = bad(picture)[case]
-    assert cli.main(["walk", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert main(["walk", *arguments, "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()
     assert out.strip() == ""
     assert err.startswith("error: ")
@@ -190,13 +193,13 @@ def test_bad_input_is_one_line_and_code_2_and_nothing_is_written(picture, tmp_pa
 def test_a_depth_map_of_another_shape_is_refused(picture, tmp_path, said):
     square = tmp_path / "square.npy"
     np.save(square, np.ones((32, 32), dtype=np.float32))
-    assert cli.main(["walk", picture[0], "--depth", str(square)]) == 2
+    assert main(["walk", picture[0], "--depth", str(square)]) == 2
     assert "same part of the scene" in said()
 
 
 def test_a_trajectory_of_one_camera_is_refused(box, picture, tmp_path, said):
     write_transforms(tmp_path / "one.json", box.look(0.0), (48, 64))
-    assert cli.main(["walk", *picture, "--trajectory", str(tmp_path / "one.json")]) == 2
+    assert main(["walk", *picture, "--trajectory", str(tmp_path / "one.json")]) == 2
     assert "two cameras or more" in said()
 
 
@@ -205,16 +208,16 @@ def test_foreign_files_stay_as_they_are(picture, tmp_path, said):
     (tmp_path / "out" / "memory").mkdir(parents=True)
     (tmp_path / "out" / "memory" / "diary.txt").write_text("mine")
     walk = ["walk", *picture, "--moves", "right 5", "--out"]
-    assert cli.main([*walk, str(tmp_path / "file")]) == 2
-    assert cli.main([*walk, str(tmp_path / "out")]) == 2
+    assert main([*walk, str(tmp_path / "file")]) == 2
+    assert main([*walk, str(tmp_path / "out")]) == 2
     assert "holds other files" in said()
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["memory"]
 
 
 def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, said, monkeypatch):
-    monkeypatch.setattr(demo, "demo", functools.partial(demo.demo, height=16))
-    assert cli.main(["demo", "--out", str(tmp_path), "--walks", "stereo"]) == 0
+    monkeypatch.setattr(demo, "demo", functools.partial(demo, height=16))
+    assert main(["demo", "--out", str(tmp_path), "--walks", "stereo"]) == 0
     words, rows = said(), json.loads((tmp_path / "metrics.json").read_text())
     assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
     assert "Higher is better" in words
@@ -223,15 +226,15 @@ def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, said, monk
 
 def test_the_better_of_each_walk_is_bold():
     rows = [
-        {"walk": "a", "policy": policy, **dict.fromkeys(cli.METRICS), "return_psnr": psnr}
+        {"walk": "a", "policy": policy, **dict.fromkeys(METRICS), "return_psnr": psnr}
         for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
     ]
-    column = cli.metrics_table(rows).columns[4]
+    column = metrics_table(rows).columns[4]
     assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
 
 
 def test_an_unknown_walk_is_refused(tmp_path, said):
-    assert cli.main(["demo", "--walks", "moon", "--out", str(tmp_path / "out")]) == 2
+    assert main(["demo", "--walks", "moon", "--out", str(tmp_path / "out")]) == 2
     assert "rooms_capture" in said()
     assert not (tmp_path / "out").exists()
 
@@ -241,12 +244,12 @@ def test_interrupting_is_quiet(monkeypatch, said):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "demo", interrupted)
-    assert cli.main(["demo"]) == 130
+    assert main(["demo"]) == 130
     assert "Traceback" not in said()
 
 
 def test_the_doctor_names_versions_device_data_and_weights(said):
-    assert cli.main(["doctor"]) == 0
+    assert main(["doctor"]) == 0
     words = said()
     assert all(word in words for word in ("torch", torch.__version__, "numpy", "data", "weights"))
     assert "no weights" in words
@@ -254,15 +257,15 @@ def test_the_doctor_names_versions_device_data_and_weights(said):
 
 def test_the_doctor_says_what_is_missing(monkeypatch, tmp_path, said):
     monkeypatch.setattr(demo, "DATA", tmp_path)
-    assert cli.main(["doctor"]) == 0
+    assert main(["doctor"]) == 0
     assert "missing" in said()
 
 
 @pytest.fixture
 def weight_folder(tmp_path, monkeypatch):
     """A folder that VMEMKIT_WEIGHTS names, on a machine without other weights."""
-    monkeypatch.setenv(weights.FOLDERS, str(tmp_path / "weights"))
-    monkeypatch.delenv(weights.MIRRORS, raising=False)
+    monkeypatch.setenv(FOLDERS, str(tmp_path / "weights"))
+    monkeypatch.delenv(MIRRORS, raising=False)
     monkeypatch.setattr(weights, "_in_cache", lambda *_: None)
     (tmp_path / "weights").mkdir()
     return tmp_path / "weights"
@@ -272,21 +275,21 @@ def test_the_doctor_names_the_weights_that_are_here_in_one_line(weight_folder, c
     (weight_folder / "vmem_weights.pth").touch()
     (weight_folder / "clip").mkdir()
     (weight_folder / "clip" / "model.safetensors").touch()
-    assert cli.main(["doctor"]) == 0
+    assert main(["doctor"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("weights ")]
     assert "vmem, clip found, none needed" in line
 
 
 def test_the_doctor_survives_malformed_mirrors(weight_folder, monkeypatch, said):
-    monkeypatch.setenv(weights.MIRRORS, "vae")
-    assert cli.main(["doctor"]) == 0
+    monkeypatch.setenv(MIRRORS, "vae")
+    assert main(["doctor"]) == 0
     assert "not looked for: VMEMKIT_MIRRORS needs the form" in said()
 
 
 def test_weights_are_listed_with_their_terms_and_where_they_are(weight_folder, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "400")
     (weight_folder / "vmem_weights.pth").touch()
-    assert cli.main(["weights"]) == 0
+    assert main(["weights"]) == 0
     out = capsys.readouterr().out
     for name, entry in WEIGHTS.items():
         [line] = [line for line in out.splitlines() if line.split()[:1] == [name]]
@@ -307,7 +310,7 @@ def test_the_terms_are_shown_before_a_download(weight_folder, monkeypatch, said)
 
     monkeypatch.setattr(weights, "get", get)
     options = ["--folder", "here", "--repository", "me/my-vae"]
-    assert cli.main(["weights", "get", "vae", *options]) == 0
+    assert main(["weights", "get", "vae", *options]) == 0
     [(arguments, shown)] = asked
     assert arguments == ("vae", "here", "me/my-vae")
     assert WEIGHTS["vae"].terms in shown
@@ -320,14 +323,14 @@ def test_weights_are_checked_by_name_and_by_file(weight_folder, monkeypatch, sai
     file = weight_folder / "vmem_weights.pth"
     torch.save({"module.a": torch.ones(1499), "b": torch.ones(1).half()}, file)
     for asked in ("vmem", str(file)):
-        assert cli.main(["weights", "check", asked]) == 0
+        assert main(["weights", "check", asked]) == 0
         words = said()
         assert "2 keys, 1,500 parameters, float16 and float32" in words
         assert "its numbers are those of vmem" in words
     torch.save({"a": torch.ones(7)}, file)
-    assert cli.main(["weights", "check", str(file)]) == 0
+    assert main(["weights", "check", str(file)]) == 0
     assert "its numbers are those of no entry of the table" in said()
-    assert cli.main(["weights", "check", "vmem"]) == 2
+    assert main(["weights", "check", "vmem"]) == 2
     assert "is not vmem, which has 2 keys and 1,500 parameters" in said()
 
 
@@ -342,7 +345,7 @@ def test_weights_are_checked_by_name_and_by_file(weight_folder, monkeypatch, sai
 )
 def test_bad_weights_are_one_line_and_code_2(weight_folder, capsys, arguments, words):
     torch.save({"a": torch.nn.Linear(1, 1)}, weight_folder / "vmem_weights.pth")
-    assert cli.main(["weights", *arguments]) == 2
+    assert main(["weights", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -353,7 +356,7 @@ def test_bad_weights_are_one_line_and_code_2(weight_folder, capsys, arguments, w
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["walk"], ["walk", "a.png", "--k", "two"]])
 def test_wrong_usage_is_code_2(arguments, said):
     with pytest.raises(SystemExit) as exit_:
-        cli.main(arguments)
+        main(arguments)
     assert exit_.value.code == 2
     assert "usage" in said()
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from golden_helpers import error, part
 
-from vmemkit.camera import Cameras, cameras, intrinsics, mean_pose, pose_distance
 from vmemkit.conditioning import (
     CameraScale,
     centred,
@@ -13,6 +12,7 @@ from vmemkit.conditioning import (
     pluecker,
     scaled,
 )
+from vmemkit.core import Cameras, cameras, intrinsics, mean_pose, pose_distance
 from vmemkit.trajectory import preset
 
 NO_OFFSET = CameraScale(offset=0.0)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vmemkit.camera import Cameras, cameras, intrinsics, pixel_centres, pose, rays
+from vmemkit.core import Cameras, cameras, intrinsics, pixel_centres, pose, rays
 from vmemkit.cylinder import (
     copy_columns,
     cylinder_rays,

@@ -6,10 +6,20 @@ import math
 import pytest
 import torch
 
-from vmemkit import demo
-from vmemkit.camera import pose_distance
+from vmemkit import demo, walk
+from vmemkit.core import load_depth, pose_distance
+from vmemkit.demo import (
+    DATA,
+    LIFT,
+    LOOKS_DOWN,
+    PART,
+    POLICIES,
+    WALKS,
+    demo,
+    save_walk_video,
+    stereo_view,
+)
 from vmemkit.memory import begin
-from vmemkit.views import load_depth
 
 KEYS = [
     "walk",
@@ -24,7 +34,7 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def jobs():
-    return {name: make(24, 0) for name, make in demo.WALKS.items()}
+    return {name: make(24, 0) for name, make in WALKS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +43,10 @@ def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "TURN", 30.0)  # half as many views, for the tests' time
-        return out, list(demo.demo(out, seed=3, walks=["stereo", "panorama"], height=24))
+        return out, list(demo(out, seed=3, walks=["stereo", "panorama"], height=24))
 
 
-@pytest.mark.parametrize("name", demo.WALKS)
+@pytest.mark.parametrize("name", WALKS)
 def test_every_walk_has_what_it_needs(jobs, name):
     job = jobs[name]
     assert job.name == name
@@ -47,7 +57,7 @@ def test_every_walk_has_what_it_needs(jobs, name):
         assert job.truth.image.shape == (len(job.tour.cameras), 3, 24, 32)
 
 
-@pytest.mark.parametrize("name", demo.WALKS)
+@pytest.mark.parametrize("name", WALKS)
 def test_every_walk_comes_back_to_where_it_was(jobs, name):
     tour = jobs[name].tour
     poses = tour.cameras.world_from_cam
@@ -79,24 +89,24 @@ def test_the_orbit_stays_round_its_middle(jobs):
     start, distance = job.given.cameras[0], float(job.given.depth.nanmedian())
     middle = start.position + distance * start.forward
     away = (job.tour.cameras.position - middle).norm(dim=-1)
-    assert (away - distance).abs().max() < 2 * demo.LIFT
+    assert (away - distance).abs().max() < 2 * LIFT
 
 
 def test_the_stereo_view_is_sound_everywhere_it_is_shown():
-    view = demo.stereo_view()
+    view = stereo_view()
     assert view.depth.isfinite().float().mean() > 0.98
     assert (
         1.0 <= float(view.depth.nan_to_num(2).min()) <= float(view.depth.nan_to_num(2).max()) <= 5
     )
-    assert view.cameras.K[0, 0, 0] == pytest.approx(451.0344 / demo.PART[3], rel=1e-4)
+    assert view.cameras.K[0, 0, 0] == pytest.approx(451.0344 / PART[3], rel=1e-4)
     tilt = math.degrees(math.asin(float(view.cameras.forward[0, 1])))
-    assert tilt == pytest.approx(demo.LOOKS_DOWN, abs=1e-3)
+    assert tilt == pytest.approx(LOOKS_DOWN, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["bedroom_chair", "cycles"])
 def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repeat(name):
-    calibration = json.loads((demo.DATA / "oakd_calibration.json").read_text())
-    depth = load_depth(demo.DATA / f"{name}_depth.png")
+    calibration = json.loads((DATA / "oakd_calibration.json").read_text())
+    depth = load_depth(DATA / f"{name}_depth.png")
     nearest, farthest = calibration["depth_range"]
     known = depth.isfinite()
     assert known.float().mean() > 0.8
@@ -108,7 +118,7 @@ def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repe
 
 def test_the_demonstration_writes_a_film_a_sheet_and_surfels_per_walk_and_policy(written):
     out, _ = written
-    names = {f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in demo.POLICIES}
+    names = {f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in POLICIES}
     expected = {f"{name}{suffix}" for name in names for suffix in (".mp4", ".png", ".ply")}
     assert {path.name for path in out.iterdir()} == expected | {"metrics.json", "overview.png"}
     assert all(path.stat().st_size > 500 for path in out.iterdir())
@@ -138,7 +148,7 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
     _, states = written
     ends = [state for state in states if state.row is not None]
     assert [(state.walk, state.policy) for state in ends] == [
-        (walk, policy) for walk in ("stereo", "panorama") for policy in demo.POLICIES
+        (walk, policy) for walk in ("stereo", "panorama") for policy in POLICIES
     ]
     assert all(state.done == state.total for state in ends)
     done = [s.done for s in states if (s.walk, s.policy) == ("stereo", "coverage")]
@@ -147,7 +157,7 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
 
 def test_the_same_seed_gives_the_same_metrics(written, tmp_path):
     out, _ = written
-    for _ in demo.demo(tmp_path, seed=3, walks=["stereo"], height=24):
+    for _ in demo(tmp_path, seed=3, walks=["stereo"], height=24):
         pass
     again = json.loads((tmp_path / "metrics.json").read_text())
     assert again == json.loads((out / "metrics.json").read_text())[:2]
@@ -163,28 +173,28 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
         ({"height": 8}, "at least 16 rows"),
     ):
         with pytest.raises(ValueError, match=words):
-            list(demo.demo(tmp_path / "out", **options))
+            list(demo(tmp_path / "out", **options))
     with pytest.raises(ValueError, match="is a file"):
-        list(demo.demo(tmp_path / "file"))
+        list(demo(tmp_path / "file"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_without_the_repositorys_data_it_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DATA", tmp_path / "data")
     with pytest.raises(ValueError, match="clone"):
-        list(demo.demo(tmp_path / "out"))
+        list(demo(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
-    text = (demo.DATA / "README.md").read_text()
-    for path in demo.DATA.glob("*.*g"):  # jpg and png
+    text = (DATA / "README.md").read_text()
+    for path in DATA.glob("*.*g"):  # jpg and png
         either = path.name.replace("_left", "_{left,right}").replace("_right", "_{left,right}")
         assert path.name in text or either in text, path.name
     assert all(words in text for words in ("CC0", "CC BY 4.0", "Nicolas Burrus", "Poly Haven"))
 
 
 def test_a_film_without_the_truth_is_written_too(jobs, tmp_path):
-    steps = list(demo.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
-    demo.save_walk_video(tmp_path / "walk.mp4", steps)
+    steps = list(walk.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
+    save_walk_video(tmp_path / "walk.mp4", steps)
     assert (tmp_path / "walk.mp4").stat().st_size > 500

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import vmemkit as vm
-from vmemkit.evaluate import capture_tour, coverage, psnr, race, score, single_tour, ssim
+from vmemkit.core import cat, pose_distance
+from vmemkit.evaluate import Tour, capture_tour, coverage, psnr, race, score, single_tour, ssim
 from vmemkit.houses import rooms
 from vmemkit.retrieval import POLICIES, RetrievalConfig
+from vmemkit.trajectory import moves, there_and_back
 
 
 @pytest.mark.parametrize("tour_of", [single_tour, capture_tour])
@@ -18,7 +20,7 @@ def test_a_tour_stays_in_free_space_and_comes_back_by_other_poses(tour_of, seed)
     tour = tour_of(house, seed)
     assert house.free(tour.cameras.position).all()
     out, back = tour.cameras[: tour.back.start], tour.cameras[tour.back]
-    distance = vm.camera.pose_distance(
+    distance = pose_distance(
         out.world_from_cam[:, None], back.world_from_cam[None], translation_weight=1.0
     )
     assert distance.amin() > 0.1
@@ -89,12 +91,12 @@ def test_scores_without_scene_or_revisits_are_none():
 def test_views_made_without_a_memory_are_scored_like_those_of_a_walk():
     house = rooms(0)
     given = house.render(single_tour(house).given, 24, 32)
-    path = vm.trajectory.there_and_back(vm.trajectory.moves(given.cameras[0], "right 60"))
+    path = there_and_back(moves(given.cameras[0], "right 60"))
     twin = torch.tensor([-1, -1, -1, -1, 2, 1, 0])
-    tour = vm.evaluate.Tour(given.cameras, path, slice(4, 7), twin)
+    tour = Tour(given.cameras, path, slice(4, 7), twin)
     steps = list(vm.walk(vm.begin(given), path))
     walked = score(tour, steps, house, rows=12)
-    same = score(tour, vm.structs.cat([step.views for step in steps]), house)
+    same = score(tour, cat([step.views for step in steps]), house)
     assert walked.coverage is not None
     assert same.coverage is None
     with pytest.raises(ValueError, match="the tour's 7, got 4"):

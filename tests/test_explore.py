@@ -7,6 +7,7 @@ import torch
 
 import vmemkit as vm
 from vmemkit import explore
+from vmemkit.explore import EXAMPLES, START, WALL, export, from_image, resumed
 from vmemkit.trajectory import moves
 
 HEIGHT = 24
@@ -14,7 +15,7 @@ HEIGHT = 24
 
 @pytest.fixture(scope="module")
 def begun():
-    return explore.journey(explore.EXAMPLES["house, one view"](HEIGHT, 0).given)
+    return explore.journey(EXAMPLES["house, one view"](HEIGHT, 0).given)
 
 
 def taken(journey, text):
@@ -36,7 +37,7 @@ def test_a_step_leads_to_its_last_target_and_its_memory(begun):
     assert torch.equal(
         journey.camera.world_from_cam, moves(begun.camera, "right 30")[-1].world_from_cam
     )
-    assert begun.at == explore.START
+    assert begun.at == START
     assert len(begun.nodes) == 0
 
 
@@ -72,7 +73,7 @@ def test_branches_keep_their_own_views_and_share_their_past(branched):
 def test_branches_from_the_start_share_nothing_but_it(begun):
     two = taken(taken(begun, "right 15").undo(), "left 15")
     assert two.leaves() == [0, 1]
-    assert two.fork_of(0) == explore.START
+    assert two.fork_of(0) == START
 
 
 def test_a_step_from_another_memory_is_refused(begun, branched):
@@ -86,9 +87,9 @@ def test_there_is_no_way_to_a_node_that_is_not_there(branched, node):
         branched.go(node)
 
 
-@pytest.mark.parametrize("name", explore.EXAMPLES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_example_is_a_place_to_walk_from(name):
-    beginning = explore.EXAMPLES[name](HEIGHT, 0)
+    beginning = EXAMPLES[name](HEIGHT, 0)
     assert beginning.given.image.shape[1:] == (3, HEIGHT, 32)
     assert beginning.about
     journey = taken(explore.journey(beginning.given), "right 15")
@@ -97,9 +98,9 @@ def test_every_example_is_a_place_to_walk_from(name):
 
 def test_a_photo_hung_on_a_wall_is_cut_to_format_and_stands_upright_ahead():
     image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
-    given = explore.from_image(image, "photo on a wall", HEIGHT).given
+    given = from_image(image, "photo on a wall", HEIGHT).given
     assert given.image.shape == (1, 3, HEIGHT, 32)
-    assert torch.all(given.depth == explore.WALL)
+    assert torch.all(given.depth == WALL)
     # the cut takes from the height, so the field of view across stays
     assert given.cameras.K[0, 0, 0] == pytest.approx(
         0.5 / torch.tan(torch.tensor(75 / 2).deg2rad())
@@ -108,12 +109,12 @@ def test_a_photo_hung_on_a_wall_is_cut_to_format_and_stands_upright_ahead():
 
 def test_a_photo_walks_with_depth_of_another_resolution():
     depth = torch.full((6, 8), 2.5)
-    given = explore.from_image(torch.rand(3, 48, 64), "photo with depth", HEIGHT, depth).given
+    given = from_image(torch.rand(3, 48, 64), "photo with depth", HEIGHT, depth).given
     assert torch.all(given.depth == 2.5)
 
 
 def test_a_panorama_may_be_a_little_off_its_format():
-    beginning = explore.from_image(torch.rand(3, 50, 101), "panorama", HEIGHT)
+    beginning = from_image(torch.rand(3, 50, 101), "panorama", HEIGHT)
     assert len(beginning.given) == 4
     assert beginning.scene is not None
 
@@ -130,24 +131,24 @@ def test_a_panorama_may_be_a_little_off_its_format():
 def test_images_that_do_not_fit_are_told_why(kind, shape, depth, message):
     depth = None if depth is None else torch.ones(depth)
     with pytest.raises(ValueError, match=message):
-        explore.from_image(torch.rand(shape), kind, HEIGHT, depth)
+        from_image(torch.rand(shape), kind, HEIGHT, depth)
 
 
 def test_a_saved_memory_is_resumed_where_its_last_view_was_taken(branched, tmp_path):
     vm.save(branched.memory, tmp_path / "memory")
-    journey = explore.resumed(vm.load(tmp_path / "memory"))
+    journey = resumed(vm.load(tmp_path / "memory"))
     assert torch.allclose(journey.camera.world_from_cam, branched.camera.world_from_cam)
     assert len(taken(journey, "right 15").memory) == len(branched.memory) + 1
     with pytest.raises(ValueError, match="empty"):
-        explore.resumed(vm.Memory.empty())
+        resumed(vm.Memory.empty())
 
 
 def test_export_writes_the_walk_and_its_cameras(branched, begun, tmp_path):
-    video, cameras = explore.export(branched, tmp_path / "out")
+    video, cameras = export(branched, tmp_path / "out")
     assert video.stat().st_size > 1000
     assert len(json.loads(cameras.read_text())["frames"]) == 2
     with pytest.raises(ValueError, match="take a step first"):
-        explore.export(begun, tmp_path / "none")
+        export(begun, tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="give a folder"):
-        explore.export(branched, tmp_path / "file")
+        export(branched, tmp_path / "file")

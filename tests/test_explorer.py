@@ -11,19 +11,20 @@ from generator_helpers import small
 from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
-pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
-
 import vmemkit as vm
-from vmemkit import evaluate
-from vmemkit.camera import Cameras
 from vmemkit.charts import POLICY_COLORS
+from vmemkit.core import Cameras
+from vmemkit.evaluate import Tour, coverage, psnr
 from vmemkit.explore import EXAMPLES, START, WALL, Beginning
 from vmemkit.reconstruct import from_depth
 from vmemkit.trajectory import moves
 from vmemkit.walk import step_rng
-from vmemkit.widgets import Explorer, PolicyRace, StepThrough
-from vmemkit.widgets.explorer import BUSY
+from vmemkit.widgets.explorer import BUSY, Explorer
 from vmemkit.widgets.gallery import data_uri
+from vmemkit.widgets.race import PolicyRace
+from vmemkit.widgets.stepper import StepThrough
+
+pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +412,7 @@ def test_explorers_refuse_what_there_is_not(how):
 def tour(box):
     """Two steps of two cameras; the last two stand where the first two stood."""
     path, twin = box.look(20.0, 40.0, 20.0, 40.0), torch.tensor([-1, -1, 0, 1])
-    return evaluate.Tour(box.look(0.0, 180.0), path, slice(2, 4), twin)
+    return Tour(box.look(0.0, 180.0), path, slice(2, 4), twin)
 
 
 def test_a_race_is_walks_and_their_evaluation(box, tour):
@@ -423,10 +424,10 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
     for name in names:
         steps = list(vm.walk(start, tour.cameras, Paints(box), policy=name, k=1, m=2))
         assert same(tables(race.value[name][-1].memory), tables(steps[-1].memory))
-        shares = [evaluate.coverage(box, step, 24) for step in steps]
+        shares = [coverage(box, step, 24) for step in steps]
         assert race.coverage[name] == [share / best for share, best in shares]
         images = torch.cat([step.views.image for step in steps])
-        assert race.returns[name] == [evaluate.psnr(images[i + 2], images[i]) for i in (0, 1)]
+        assert race.returns[name] == [psnr(images[i + 2], images[i]) for i in (0, 1)]
         means[name] = sum(race.coverage[name])
     assert means["coverage"] > means["temporal"]
     assert race.message.text == "finished: coverage is ahead"

@@ -10,12 +10,11 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vmemkit import figures
-from vmemkit.figures import choices, comparison, contact_sheet, filmstrip, grid, panels, plan
+from vmemkit.core import LUMA, cat
+from vmemkit.figures import INK, choices, comparison, contact_sheet, filmstrip, grid, panels, plan
 from vmemkit.memory import Memory
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import retrieve
-from vmemkit.structs import cat
 from vmemkit.walk import walk
 
 
@@ -167,8 +166,8 @@ def test_page_colours_are_readable(truth):
     """Labels are dark on light colours and white on dark ones."""
     figure = filmstrip(truth)
     for view, text in enumerate(figure.axes[0].texts):
-        luma = float(view_colors(view + 1)[view] @ torch.tensor(figures.LUMA))
-        assert (text.get_color() == figures.INK) == (luma > 0.5)
+        luma = float(view_colors(view + 1)[view] @ torch.tensor(LUMA))
+        assert (text.get_color() == INK) == (luma > 0.5)
 
 
 def test_steps_without_much_memory_are_shown_too(box):

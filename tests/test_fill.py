@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.camera import cameras, intrinsics, pixel_centres, rays
+from vmemkit.core import cameras, intrinsics, pixel_centres, rays
 from vmemkit.fill import DEPTH_RANGE, blend_seam, exemplar, fill_depth, push_pull
 
 SIZES = st.integers(1, 37)

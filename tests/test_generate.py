@@ -12,13 +12,18 @@ from generator_helpers import SMALL, small
 from golden_helpers import error, seeded, shapes
 
 import vmemkit as vm
-from vmemkit import evaluate, generate, reconstruct, sampling, weights
+from vmemkit import weights
+from vmemkit.core import crop, resize, stream
 from vmemkit.encoders import PixelCodec
-from vmemkit.generate import DiffusionConfig, DiffusionGenerator, preset, with_depth
+from vmemkit.evaluate import single_tour
+from vmemkit.generate import FAST, PRESETS, DiffusionConfig, DiffusionGenerator, preset, with_depth
 from vmemkit.houses import rooms
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.views import crop, resize
+from vmemkit.reconstruct import oracle
+from vmemkit.sampling import Levels, euler, start
 from vmemkit.warp import Warp, WarpConfig
+from vmemkit.weight_files import WEIGHTS
+from vmemkit.weights import load_into, read
 
 H, W = 24, 32
 
@@ -30,7 +35,7 @@ def house():
 
 @pytest.fixture(scope="module")
 def tour(house):
-    return evaluate.single_tour(house)
+    return single_tour(house)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def memory(house, tour):
 def walked(house, tour, memory):
     """A walk of 12 views, and the generator that made them."""
     generator = small()
-    true_depth = reconstruct.oracle(house)
+    true_depth = oracle(house)
     return list(vm.walk(memory, tour.cameras[:12], generator, true_depth)), generator
 
 
@@ -79,7 +84,7 @@ def test_no_image_is_encoded_twice(walked):
 
 def test_the_same_seed_gives_the_same_walk_and_another_another(house, tour, memory, walked):
     steps, generator = walked
-    true_depth = reconstruct.oracle(house)
+    true_depth = oracle(house)
     again = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth)))
     other = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth, seed=1)))
     assert torch.equal(again.views.image, steps[0].views.image)
@@ -89,7 +94,7 @@ def test_the_same_seed_gives_the_same_walk_and_another_another(house, tour, memo
 def test_a_walk_that_is_undone_and_taken_up_again_makes_the_same_views(house, tour, walked):
     steps, generator = walked
     undone = steps[-1].memory.truncate(5)
-    resumed = list(vm.walk(undone, tour.cameras[4:12], generator, reconstruct.oracle(house)))
+    resumed = list(vm.walk(undone, tour.cameras[4:12], generator, oracle(house)))
     assert torch.equal(resumed[-1].memory.views.image, steps[-1].memory.views.image)
 
 
@@ -148,7 +153,7 @@ def test_noise_does_not_depend_on_what_the_other_generator_draws(memory, tour):
 
 def test_streams_of_different_numbers_differ():
     firsts = {
-        float(torch.rand(1, generator=generate.stream(*numbers)))
+        float(torch.rand(1, generator=stream(*numbers)))
         for numbers in [(0, 0), (0, 1), (1, 0), (1, 1), (2**40, 0), (-1, 0), (0,), (0, 0, 1)]
     }
     assert len(firsts) == 8
@@ -162,11 +167,11 @@ def test_a_call_is_its_parts(house, memory, tour):
     generator, targets = small(), tour.cameras[:4]
     made = last(generator(memory.views, targets, seed()))
     window = generator.window(generator.encode(memory.views), targets)
-    own = generate.stream(int(torch.randint(2**62, (1,), generator=seed())))
+    own = stream(int(torch.randint(2**62, (1,), generator=seed())))
     noise = lambda: torch.randn(window.condition.latent.shape, generator=own)  # noqa: E731
-    sigmas = sampling.Levels().sigmas(3)
-    x = sampling.start(noise(), sigmas)
-    state = last(sampling.euler(generator.denoiser(window), x, sigmas, noise))
+    sigmas = Levels().sigmas(3)
+    x = start(noise(), sigmas)
+    state = last(euler(generator.denoiser(window), x, sigmas, noise))
     latent = state.x[window.targets]
     assert torch.equal(made.latent, latent)
     assert torch.equal(made.image, PixelCodec(4).decode(latent))
@@ -405,11 +410,11 @@ def published_files(tmp_path):
 
 def test_the_preset_loads_from_files_and_walks(published_files, house, tour, monkeypatch):
     folder, config, state = published_files
-    monkeypatch.setitem(generate.PRESETS, "vmem", (config, DiffusionConfig()))
-    generator = preset("vmem", folder, "cpu", **generate.FAST | {"steps": 2})
+    monkeypatch.setitem(PRESETS, "vmem", (config, DiffusionConfig()))
+    generator = preset("vmem", folder, "cpu", **FAST | {"steps": 2})
     assert torch.equal(generator.unet.out[2].weight, state["out.2.weight"])
     memory = vm.begin(house.render(tour.given, 64, 128))
-    step = last(vm.walk(memory, tour.cameras[:4], generator, reconstruct.oracle(house)))
+    step = last(vm.walk(memory, tour.cameras[:4], generator, oracle(house)))
     assert step.views.latent.shape == (4, 4, 8, 16)
     assert step.memory.views.embedding.shape == (5, 16)
     assert step.memory.views.embedding.isfinite().all()
@@ -420,7 +425,7 @@ def test_weights_of_another_network_are_refused_with_the_first_differences(
 ):
     folder, config, _ = published_files
     other = replace(config, context_dim=32)
-    monkeypatch.setitem(generate.PRESETS, "vmem", (other, DiffusionConfig()))
+    monkeypatch.setitem(PRESETS, "vmem", (other, DiffusionConfig()))
     with pytest.raises(ValueError, match=r"attn2\.to_k\.weight"):
         preset("vmem", folder, "cpu")
 
@@ -440,17 +445,17 @@ def test_a_checkpoint_of_the_full_size_loads(tmp_path):
         file.truncate(8 + len(text) + end)
     with torch.device("meta"):
         net = UNet(UNetConfig())
-    weights.load_into(net, weights.read(path), "a fake file")
+    load_into(net, read(path), "a fake file")
     assert sum(p.numel() for p in net.parameters()) == 1_263_968_004
     assert not any(p.is_meta for p in net.parameters())
     assert not net.out[2].weight.any()
 
 
 def test_seva_is_the_same_network_with_longer_windows():
-    network, config = generate.PRESETS["seva"]
-    assert replace(network, num_frames=8) == generate.PRESETS["vmem"][0]
+    network, config = PRESETS["seva"]
+    assert replace(network, num_frames=8) == PRESETS["vmem"][0]
     assert (config.frames, config.context) == (21, 20)
-    assert set(generate.PRESETS) <= set(weights.WEIGHTS)
+    assert set(PRESETS) <= set(WEIGHTS)
     assert config.camera_scale.offset == 0
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vmemkit import reconstruct
-from vmemkit.camera import unproject
+from vmemkit.core import cat, unproject
 from vmemkit.cut3r import Cut3r
 from vmemkit.cut3r_input import prepare
 from vmemkit.evaluate import Tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
 from vmemkit.houses import rooms
+from vmemkit.reconstruct import oracle
 from vmemkit.registration import AlignConfig
-from vmemkit.structs import cat
 
 SIZE = (48, 64)
 
@@ -80,7 +79,7 @@ def test_the_judge_ranks_geometries_as_they_were_made(house, tour):
 
     spoilt = CORRUPTIONS["unit, scale, shift"]
     net, pnp = network(house, tour, spoilt), AlignConfig(pnp_pixels=0.6)
-    true = verdict(reconstruct.oracle(house))
+    true = verdict(oracle(house))
     direct = verdict(Cut3r(net))
     released = verdict(Cut3r(net, "released", optimiser=pnp))
     nothing = verdict(Cut3r(net, "none", failures="keep"))

@@ -7,15 +7,37 @@ import pytest
 import torch
 from generator_helpers import small
 
-from vmemkit import cli, judge, rgbd, scenes
-from vmemkit.generate import IMAGINED, SEEN, Generation, stream
-from vmemkit.judge import Filled, Trial
+from vmemkit.cli import main
+from vmemkit.core import stream
+from vmemkit.generation import IMAGINED, SEEN, Generation
+from vmemkit.houses import rooms
+from vmemkit.judge import (
+    GATE,
+    LEAST,
+    MOST,
+    Circle,
+    Filled,
+    Trial,
+    circle,
+    contrast,
+    edge_energy,
+    endurance,
+    features,
+    frechet,
+    imagination,
+    imagine,
+    judge,
+    passed,
+    sheet,
+    trials,
+)
 from vmemkit.reproject import reproject, windows
+from vmemkit.rgbd import UNET, WEIGHTS, load
 
 
 @pytest.fixture(scope="module")
 def asked():
-    return judge.trials(6, 32)
+    return trials(6, 32)
 
 
 def perfect(asked):
@@ -33,7 +55,7 @@ def perfect(asked):
 
 
 def test_the_truth_gets_full_marks(asked):
-    numbers = judge.imagination(judge.imagine(perfect(asked), asked), asked)
+    numbers = imagination(imagine(perfect(asked), asked), asked)
     assert numbers["depth_error"] == 0
     assert numbers["edges"] == pytest.approx(1)
     assert numbers["contrast"] == pytest.approx(1)
@@ -48,44 +70,44 @@ def test_a_blur_loses_structure_though_it_wins_on_error():
     blurred = torch.nn.functional.avg_pool2d(truth, 9, 1, 4)
     other = torch.rand(4, 3, 32, 32, generator=rng)
     assert (blurred - truth).square().mean() < (other - truth).square().mean()
-    for measure in (judge.edge_energy, judge.contrast):
+    for measure in (edge_energy, contrast):
         assert measure(blurred, mask) < 0.6 * measure(truth, mask)
         assert measure(other, mask) == pytest.approx(measure(truth, mask), rel=0.1)
-    sets = [judge.features(x, mask) for x in (truth, other, blurred)]
-    assert judge.frechet(sets[0], sets[1]) < 0.4 * judge.frechet(sets[0], sets[2])
+    sets = [features(x, mask) for x in (truth, other, blurred)]
+    assert frechet(sets[0], sets[1]) < 0.4 * frechet(sets[0], sets[2])
 
 
 def test_edges_are_steps_between_neighbours_of_the_mask_alone():
     image = torch.zeros(1, 3, 4, 4)
     image[..., 2:] = 1.0
     everywhere = torch.ones(1, 4, 4, dtype=torch.bool)
-    assert judge.edge_energy(image, everywhere) == pytest.approx(4 / 24)
+    assert edge_energy(image, everywhere) == pytest.approx(4 / 24)
     left = everywhere.clone()
     left[..., 2:] = False
-    assert judge.edge_energy(image, left) == 0
-    assert judge.contrast(image, left) == 0
-    assert judge.contrast(image, everywhere) == pytest.approx(math.sqrt(0.25 * 16 / 15))
+    assert edge_energy(image, left) == 0
+    assert contrast(image, left) == 0
+    assert contrast(image, everywhere) == pytest.approx(math.sqrt(0.25 * 16 / 15))
 
 
 def test_the_frechet_distance_is_that_of_normal_distributions():
     a = torch.randn(20000, 3, generator=stream(1))
     shifted = a + torch.tensor([3.0, 0.0, 0.0])
-    assert judge.frechet(a, shifted) == pytest.approx(9, rel=1e-3)
-    assert judge.frechet(a, 2 * a) == pytest.approx(3 * 1.0, rel=0.03)  # (2 - 1)^2 per axis
-    assert judge.frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet(a, shifted) == pytest.approx(9, rel=1e-3)
+    assert frechet(a, 2 * a) == pytest.approx(3 * 1.0, rel=0.03)  # (2 - 1)^2 per axis
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
 # ---- trials and rivals ---------------------------------------------------------------------------
 
 
 def test_trials_are_partly_unseen_repeatable_and_of_many_houses(asked):
-    again = judge.trials(6, 32)
+    again = trials(6, 32)
     for one, other in zip(asked, again, strict=True):
         assert torch.equal(one.truth.image, other.truth.image)
-        assert judge.LEAST <= one.unseen.float().mean() <= judge.MOST
+        assert LEAST <= one.unseen.float().mean() <= MOST
         assert 1 <= len(one.context) <= 4
         assert not (one.seen & one.unseen).any()
-    assert not torch.equal(judge.trials(1, 32, seed=1)[0].truth.image, asked[0].truth.image)
+    assert not torch.equal(trials(1, 32, seed=1)[0].truth.image, asked[0].truth.image)
 
 
 @pytest.mark.parametrize("fill", ["nearest", "push_pull", "layout"])
@@ -116,7 +138,7 @@ def test_a_rival_that_sees_nothing_paints_the_layout(box):
 
 @pytest.fixture(scope="module")
 def turn():
-    return judge.circle(scenes.rooms(1), Filled("nearest"), "coverage", 32)
+    return circle(rooms(1), Filled("nearest"), "coverage", 32)
 
 
 def test_a_circle_goes_round_and_comes_back(turn):
@@ -129,31 +151,31 @@ def test_a_circle_goes_round_and_comes_back(turn):
 
 
 def test_endurance_of_the_truth_is_one_and_its_return_exact(turn):
-    ideal = judge.Circle(turn.truth, turn.truth, 0.1)
-    numbers = judge.endurance([ideal])
+    ideal = Circle(turn.truth, turn.truth, 0.1)
+    numbers = endurance([ideal])
     assert numbers["return_psnr"] > 60  # the same pictures, but for rounding of poses
     for name in ("edges_least", "edges_most", "contrast_least", "contrast_most"):
         assert numbers[name] == pytest.approx(1)
-    worse = judge.endurance([turn])
+    worse = endurance([turn])
     assert worse["edges_least"] < 1
     grey = turn.made.replace(image=torch.full_like(turn.made.image, 0.5))
-    assert judge.endurance([judge.Circle(grey, turn.truth, 0.1)])["contrast_most"] == 0
+    assert endurance([Circle(grey, turn.truth, 0.1)])["contrast_most"] == 0
 
 
 def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():
-    good = {name: max(low, min(high, low + 0.1)) for name, (low, high) in judge.GATE.items()}
-    assert all(judge.passed(good).values())
-    for name, (low, _) in judge.GATE.items():
-        assert not judge.passed(good | {name: low - 1})[name]
+    good = {name: max(low, min(high, low + 0.1)) for name, (low, high) in GATE.items()}
+    assert all(passed(good).values())
+    for name, (low, _) in GATE.items():
+        assert not passed(good | {name: low - 1})[name]
 
 
 def test_the_verdict_names_every_number_of_the_table(asked):
     from vmemkit.cli_rooms import COLUMNS, table
 
-    verdict = next(judge.judge({"nearest": Filled("nearest")}, asked[:2], houses=1))
+    verdict = next(judge({"nearest": Filled("nearest")}, asked[:2], houses=1))
     assert verdict.numbers.keys() == COLUMNS.keys()
     assert table([verdict]).row_count == len(COLUMNS)
-    figure = judge.sheet({"nearest": verdict.made}, asked[:2])
+    figure = sheet({"nearest": verdict.made}, asked[:2])
     assert figure.get_size_inches()[0] > 1
 
 
@@ -163,9 +185,9 @@ def test_the_verdict_names_every_number_of_the_table(asked):
 def test_evaluate_writes_numbers_and_pictures(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("vmemkit.cli_rooms.generators", lambda *_: {"rooms": Filled("layout")})
     arguments = ["evaluate", "generator", "--count", "2", "--houses", "1", "--out", str(tmp_path)]
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())
-    assert found["gate"].keys() == judge.GATE.keys()
+    assert found["gate"].keys() == GATE.keys()
     assert (tmp_path / "sheet.png").stat().st_size > 1000
     said = capsys.readouterr().out
     assert "depth error" in said
@@ -180,13 +202,13 @@ def test_train_saves_goes_on_and_says_so(tmp_path, capsys):
     run = Run(TrainConfig(size=32, views=4, walks=1, steps=2, batch=1))
     run.advance()
     run.save(tmp_path / "a" / "checkpoint")
-    assert cli.main(arguments) == 0
+    assert main(arguments) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "going on from step 1" in said
     assert "2 of 2 steps" in said
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"checkpoint", rgbd.WEIGHTS, "sheet.png"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"checkpoint", WEIGHTS, "sheet.png"}
     assert Run.resume(tmp_path / "a" / "checkpoint").step == 2
-    assert rgbd.load(tmp_path / "a", "cpu").unet.config == rgbd.UNET
+    assert load(tmp_path / "a", "cpu").unet.config == UNET
 
 
 @pytest.mark.parametrize(
@@ -199,15 +221,15 @@ def test_train_saves_goes_on_and_says_so(tmp_path, capsys):
     ],
 )
 def test_bad_arguments_are_one_line(tmp_path, wrong, capsys):
-    assert cli.main([*wrong, "--out", str(tmp_path / "out")]) == 2
+    assert main([*wrong, "--out", str(tmp_path / "out")]) == 2
     assert "error:" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_generators_of_images_alone_cannot_be_judged_on_depth(asked):
     """What makes no depth has none to be wrong about: the number is NaN, not a guess."""
-    made = judge.imagine(small(steps=2), [_encodable(asked[0])])
-    numbers = judge.imagination(made, [asked[0]])
+    made = imagine(small(steps=2), [_encodable(asked[0])])
+    numbers = imagination(made, [asked[0]])
     assert math.isnan(numbers["depth_error"])
 
 

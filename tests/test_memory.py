@@ -12,16 +12,14 @@ from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import backends, storage
 from vmemkit import memory as module
 from vmemkit.association import AssociationConfig
-from vmemkit.camera import Cameras
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, begin, forget, read, write
-from vmemkit.runs import Boxes, boxes_of
+from vmemkit.core import Boxes, Cameras, PointMaps, SurfelConfig, Views, boxes_of, kernels, splat
+from vmemkit.core.kernels import use
+from vmemkit.memory import Ends, Memory, MemoryConfig, begin, forget, read, write
+from vmemkit.sightings import Sightings
 from vmemkit.spill import Spill
-from vmemkit.splat import splat
-from vmemkit.surfels import PointMaps, SurfelConfig
-from vmemkit.views import Views
+from vmemkit.storage import load, save
 
 BOX = Box()
 CONFIGS = {
@@ -150,12 +148,12 @@ def test_a_write_stores_in_place_while_the_buffer_has_room():
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 def test_looking_surfels_up_through_boxes_finds_what_looking_at_all_does(
     config, backend, monkeypatch
 ):
     config = dataclasses.replace(config or MemoryConfig(), surfels=SurfelConfig(shrink=0.9))
-    with backends.use(backend):
+    with use(backend):
         through_boxes = replay([0, 1, 2, 3, 4, 0, 5], config)
         monkeypatch.setattr(module, "boxes_of", everywhere)
         at_all = replay([0, 1, 2, 3, 4, 0, 5], config)
@@ -531,7 +529,7 @@ def test_forgetting_is_as_if_the_surfels_had_never_been():
     memory = replay([0, 1, 2, 3])
     gone = torch.zeros(len(memory.surfels), dtype=torch.bool)
     gone[::3] = True
-    less, old = module.forget(memory, gone), memory.sightings
+    less, old = forget(memory, gone), memory.sightings
     number = (~gone).cumsum(0) - 1
     kept = ~gone[old.surfel.long()]
     assert torch.equal(less.surfels.position, memory.surfels.position[~gone])
@@ -540,7 +538,7 @@ def test_forgetting_is_as_if_the_surfels_had_never_been():
     assert same(tables(less.truncate(4)), tables(less))
     for views in range(4):  # an undo agrees with forgetting later
         short = memory.truncate(views)
-        early = module.forget(short, gone[: len(short.surfels)])
+        early = forget(short, gone[: len(short.surfels)])
         assert same(tables(less.truncate(views)), tables(early))
     assert same(tables(memory), tables(replay([0, 1, 2, 3])))  # the old value is what it was
 
@@ -549,7 +547,7 @@ def test_a_memory_that_forgot_can_be_written_to():
     for config in CONFIGS.values():
         memory = replay([0, 1, 2], config)
         nothing = torch.zeros(len(memory.surfels), dtype=torch.bool)
-        on = write(module.forget(memory, nothing), view(3), maps_of(view(3)))
+        on = write(forget(memory, nothing), view(3), maps_of(view(3)))
         assert same(tables(on), tables(replay([0, 1, 2, 3], config)))
 
 
@@ -572,8 +570,8 @@ def test_views_on_disk_are_the_same_memory(tmp_path):
     assert same(tables(disk), tables(ram))
     assert disk.to("cpu")._views.spilled > 0
     assert same(tables(disk.to("cpu")), tables(ram))
-    storage.save(disk, tmp_path / "saved")
-    loaded = storage.load(tmp_path / "saved", spill=spill)
+    save(disk, tmp_path / "saved")
+    loaded = load(tmp_path / "saved", spill=spill)
     assert loaded._views.spilled > 0
     assert same(tables(loaded), tables(ram))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from golden_helpers import part
 
-from vmemkit.camera import cameras, check
+from vmemkit.core import cameras, check
 from vmemkit.navigator import FRAMES, between, moved, navigate
 from vmemkit.trajectory import moves
 

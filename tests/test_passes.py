@@ -4,7 +4,7 @@ import pytest
 import torch
 from generator_helpers import small
 
-from vmemkit import evaluate
+from vmemkit.evaluate import psnr, single_tour
 from vmemkit.houses import rooms
 from vmemkit.passes import anchor_places, assembled, two_passes
 from vmemkit.trajectory import preset
@@ -20,7 +20,7 @@ def house():
 
 @pytest.fixture(scope="module")
 def given(house):
-    return house.render(evaluate.single_tour(house).given, H, W)
+    return house.render(single_tour(house).given, H, W)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_any_generator_will_do(house, given, path):
     views = assembled(list(two_passes(given, path, Warp(), frames=8)))
     assert views.image.shape == (24, 3, H, W)
     assert views.latent is None
-    assert evaluate.psnr(views.image[-1], given.image[0]) > 20  # the orbit ends where it began
+    assert psnr(views.image[-1], given.image[0]) > 20  # the orbit ends where it began
 
 
 def test_what_is_no_path_is_refused_at_once(given, path):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmemkit.core import splat
 from vmemkit.memory import begin
 from vmemkit.pictures import (
     DARK,
@@ -19,7 +20,6 @@ from vmemkit.pictures import (
     vote_map,
 )
 from vmemkit.retrieval import POLICIES, retrieve
-from vmemkit.splat import splat
 
 
 def test_view_colours_are_colours_and_do_not_depend_on_how_many_there_are():

@@ -13,25 +13,15 @@ from safetensors.torch import save_file
 from test_cut3r import PUBLISHED
 
 import vmemkit as vm
-from vmemkit import reconstruct
-from vmemkit.camera import Cameras, cameras, pixel_centres
-from vmemkit.cut3r import (
-    NO_BASELINE,
-    NO_OVERLAP,
-    NO_PNP,
-    ODD_SCALE,
-    POOR_FIT,
-    Cut3r,
-    Cut3rState,
-)
+from vmemkit.core import Cameras, PointMaps, cameras, cat, intrinsics, pixel_centres, stream
+from vmemkit.cut3r import NO_BASELINE, NO_OVERLAP, NO_PNP, ODD_SCALE, POOR_FIT, Cut3r, Cut3rState
 from vmemkit.cut3r_input import load, prepare, sampled, taken
 from vmemkit.geometry import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
 from vmemkit.nets.cut3r_config import CUT3RConfig
-from vmemkit.reconstruct import Reconstruction, Report
+from vmemkit.reconstruct import cut3r
+from vmemkit.reconstruction import Reconstruction, Report, reconstruct
 from vmemkit.registration import AlignConfig
-from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps
 
 SIZE = (48, 64)
 SMALL = CUT3RConfig(img_size=(64, 64))
@@ -73,7 +63,7 @@ def test_the_memory_tells_scale_and_shift_of_each_view():
     made = simulated().seeing(start())(unknown(1, 5))
     assert wrong(made, 1) < 2e-3
     for i, report in enumerate(made.reports, start=1):
-        of_view = torch.randn(2, generator=vm.generation.stream(0, i))
+        of_view = torch.randn(2, generator=stream(0, i))
         assert report.scale == pytest.approx(float((-0.1 * of_view[0]).exp()) / 0.4, rel=0.02)
         assert report.inliers > 0.9
         assert report.overlap > 0.5
@@ -253,7 +243,7 @@ def test_nothing_remembered_tells_direct_no_scale_and_one_view_tells_nobody():
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (45, 61), (64, 64), (33, 100)])
 @pytest.mark.parametrize("align", ["direct", "released"])
 def test_images_of_any_shape_have_geometry_where_the_network_sees(size, align):
-    K = vm.camera.intrinsics(70.0, size[1] / size[0])
+    K = intrinsics(70.0, size[1] / size[0])
     of = cameras(path().world_from_cam, K)
     how = simulated(Corruption(unit=0.4), size, of, align=align, optimiser=QUICK)
     made = how.seeing(start(size=size, of=of))(unknown(1, 4, size, of))
@@ -366,7 +356,7 @@ def test_a_walk_keeps_reports_and_state():
 
 def test_a_reconstructor_that_returns_something_else_is_told_so():
     with pytest.raises(ValueError, match="returns PointMaps or a Reconstruction, got int"):
-        reconstruct.reconstruct(lambda views: 3, start(), unknown(1, 2))
+        reconstruct(lambda views: 3, start(), unknown(1, 2))
 
 
 def test_settings_that_cannot_be_are_refused(as_installed):
@@ -471,7 +461,7 @@ def saved(path, text=None, **extra):
 
 def test_a_checkpoint_is_loaded_after_its_own_words_were_compared(tmp_path):
     file = saved(tmp_path / "x.pth", model_string(TINY_CUT3R))
-    how = reconstruct.cut3r(file, config=TINY_CUT3R, align="released", failures="keep")
+    how = cut3r(file, config=TINY_CUT3R, align="released", failures="keep")
     own = tiny_cut3r().state_dict()
     assert all(torch.equal(value, own[name]) for name, value in how.network.state_dict().items())
     assert not any(p.requires_grad for p in how.network.parameters())
@@ -515,6 +505,6 @@ def test_a_file_that_does_not_say_what_it_is_of_needs_a_config(tmp_path):
 def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
     monkeypatch.setenv("VMEMKIT_WEIGHTS", str(tmp_path))
     with pytest.raises(ValueError, match=r"cut3r_512_dpt_4_64\.pth .*vmemkit weights get cut3r"):
-        reconstruct.cut3r()
+        cut3r()
     with pytest.raises(ValueError, match=r"nowhere\.pth is missing"):
-        reconstruct.cut3r(tmp_path / "nowhere.pth")
+        cut3r(tmp_path / "nowhere.pth")

@@ -6,18 +6,15 @@ import pytest
 import torch
 from core_helpers import turned
 
-from vmemkit import layout as layouts
-from vmemkit import scenes
-from vmemkit.camera import Cameras, intrinsics
-from vmemkit.layout import layout
+from vmemkit import houses
+from vmemkit.core import Cameras, Views, cat, intrinsics
+from vmemkit.layout import _room, layout
 from vmemkit.reproject import reproject, windows
-from vmemkit.structs import cat
-from vmemkit.views import Views
 
 
 @pytest.fixture(scope="module")
 def house():
-    return scenes.rooms(3)
+    return houses.rooms(3)
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +113,11 @@ def boxes(house, room, eye, height):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_room_seen_all_round_is_measured_within_centimetres(seed):
-    house = scenes.rooms(seed)
+    house = houses.rooms(seed)
     eye = house.centres[0]
     views = house.render(turned(eye, *range(0, 360, 60)), 64, 64)
     targets = turned(eye, 0.0)
-    frame, distance, seen, _ = layouts._room(windows(views), targets[None])
+    frame, distance, seen, _ = _room(windows(views), targets[None])
     torch.testing.assert_close(frame[0, :3, :3], torch.eye(3), atol=0.02, rtol=0)
     assert seen.all()
     wanted = boxes(house, 0, eye, -float(eye[1]))

@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, mean_pose, pose_distance
+from vmemkit.core import (
+    Cameras,
+    PointMaps,
+    Views,
+    cameras,
+    cat,
+    intrinsics,
+    look_at,
+    mean_pose,
+    pose_distance,
+)
 from vmemkit.memory import Memory, begin, write
 from vmemkit.retrieval import (
     POLICIES,
@@ -22,9 +32,6 @@ from vmemkit.retrieval import (
     retrieve,
     true_visibility,
 )
-from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps
-from vmemkit.views import Views
 
 BOX = Box()
 LOOKING = ("surfel_votes", "coverage", "released")  # the policies that look at the surfels

@@ -7,13 +7,18 @@ import torch
 from core_helpers import turned
 from golden_helpers import seeded
 
-from vmemkit import generate, rgbd, sampling, scenes
-from vmemkit.generate import IMAGINED, SEEN, preset, stream
+from vmemkit import sampling
+from vmemkit.core import cat, seed_from, stream
+from vmemkit.generate import preset
+from vmemkit.generation import IMAGINED, SEEN
+from vmemkit.houses import rooms
 from vmemkit.memory import begin
 from vmemkit.nets.unet import UNet
 from vmemkit.reproject import reproject, windows
 from vmemkit.rgbd import (
+    DATA,
     UNET,
+    WEIGHTS,
     RgbdConfig,
     RgbdDiffusion,
     cues,
@@ -24,7 +29,6 @@ from vmemkit.rgbd import (
     wiener,
 )
 from vmemkit.sampling import LogLevels
-from vmemkit.structs import cat
 from vmemkit.train import export
 from vmemkit.walk import walk
 
@@ -56,7 +60,7 @@ def result(generator, context, targets, seed=0):
 
 
 def test_the_codec_loses_nothing_and_brings_rooms_to_unit_variance():
-    house = scenes.rooms(0)
+    house = rooms(0)
     view = house.render(all_round(house), 64, 64)
     latent = encode(view.image, view.depth)
     assert latent.shape == (4, 16, 32, 32)
@@ -144,7 +148,7 @@ def test_at_temperature_zero_there_is_nothing_to_draw(model, seen, targets):
 def test_only_one_number_is_taken_from_the_random_generator(model, seen, targets):
     rng, other = stream(5), stream(5)
     list(model(seen, targets, rng))
-    generate.seed_from(other)
+    seed_from(other)
     assert torch.equal(rng.get_state(), other.get_state())
 
 
@@ -262,10 +266,10 @@ def test_half_precision_is_near_to_single(model, seen, targets):
 
 
 def test_the_shipped_weights_are_small_whole_and_make_the_same_view_twice():
-    file = rgbd.DATA / rgbd.WEIGHTS
+    file = DATA / WEIGHTS
     assert file.stat().st_size < 15_000_000
     model = preset("rooms", device="cpu", steps=4)
-    house = scenes.rooms(7)
+    house = rooms(7)
     view = house.render(all_round(house), 64, 64)
     made = result(model, view[:1], view.cameras[1:2])
     again = result(preset("rooms", device="cpu", steps=4), view[:1], view.cameras[1:2])
@@ -277,7 +281,7 @@ def test_the_shipped_weights_are_small_whole_and_make_the_same_view_twice():
 def test_one_step_of_the_shipped_weights_is_nearer_to_the_truth_than_the_base():
     model, errors = preset("rooms", device="cpu"), torch.zeros(2)
     for seed in range(11, 17):
-        house = scenes.rooms(seed)
+        house = rooms(seed)
         views = house.render(all_round(house), 64, 64)
         given, seen = cues(windows(views[:2]), views.cameras[None, 2:])
         noise = torch.randn(given.base.shape, generator=stream(0))
@@ -293,7 +297,7 @@ def test_one_step_of_the_shipped_weights_is_nearer_to_the_truth_than_the_base():
 def test_missing_or_foreign_weights_are_refused(tmp_path, model):
     with pytest.raises(ValueError, match="vmemkit train rooms"):
         preset("rooms", tmp_path)
-    export(model.unet, tmp_path / rgbd.WEIGHTS)  # of a narrower network
+    export(model.unet, tmp_path / WEIGHTS)  # of a narrower network
     with pytest.raises(ValueError, match="rooms"):
         preset("rooms", tmp_path)
     with pytest.raises(ValueError, match="float32"):

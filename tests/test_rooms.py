@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import finishes, houses
-from vmemkit.camera import cameras, intrinsics, look_at, project, unproject
-from vmemkit.finishes import Finish, Surface
+from vmemkit.core import cameras, intrinsics, look_at, project, unproject
+from vmemkit.finishes import PATTERNS, Finish, Surface, paint, pulse
+from vmemkit.houses import PAPERS, rooms
 from vmemkit.rooms import VIEWER_RADIUS, Rooms
 
-HOUSE = houses.rooms(seed=1)
+HOUSE = rooms(seed=1)
 K = intrinsics(75.0, 4 / 3)
 
 
@@ -41,12 +41,12 @@ def is_solid(house: Rooms, points: torch.Tensor) -> torch.Tensor:
 
 def test_the_same_seed_gives_bit_equal_pictures():
     camera = cameras_at(HOUSE.centres[0], [30.0])
-    again = houses.rooms(seed=1).render(camera, 24, 32)
+    again = rooms(seed=1).render(camera, 24, 32)
     assert torch.equal(HOUSE.render(camera, 24, 32).image, again.image)
 
 
 def test_another_seed_gives_another_house():
-    assert not torch.equal(houses.rooms(seed=2).boxes.low[:9], HOUSE.boxes.low[:9])
+    assert not torch.equal(rooms(seed=2).boxes.low[:9], HOUSE.boxes.low[:9])
 
 
 def test_views_are_given_images_with_positive_depth():
@@ -99,7 +99,7 @@ def test_a_place_has_the_same_color_from_everywhere():
 
 
 def test_no_two_rooms_share_their_walls():
-    house = houses.rooms(seed=3, n_rooms=8)
+    house = rooms(seed=3, n_rooms=8)
     walls = house.cells.finish[:8]
     assert len(walls.colors[:, 0].unique(dim=0)) == 8
     assert len(walls.pattern.unique()) == 8
@@ -115,7 +115,7 @@ def test_no_cameras_give_no_views():
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 50), st.floats(0, 360), st.integers(0, 1))
 def test_a_camera_sees_the_points_of_its_own_depth_and_none_behind_them(seed, yaw, room):
-    house = houses.rooms(seed)
+    house = rooms(seed)
     camera = cameras_at(house.centres[room], [yaw])
     depth = house.render(camera, 15, 20).depth
     assert house.visible(unproject(camera, depth).reshape(-1, 3), camera).all()
@@ -130,7 +130,7 @@ def test_what_is_behind_or_beside_the_camera_is_not_visible():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_next_room_is_visible_through_the_doorway_alone(seed):
-    house = houses.rooms(seed)
+    house = rooms(seed)
     eye, door, room = house.centres[0], house.cells[2:], house.cells[1:2]
     camera = cameras(look_at(eye[None], house.doorways), intrinsics(160.0))
     points = torch.rand(4000, 3, generator=torch.Generator().manual_seed(0))
@@ -156,7 +156,7 @@ def test_visible_needs_no_points():
 
 @pytest.mark.parametrize("seed", range(14))
 def test_the_straight_ways_between_centres_and_doorways_are_free(seed):
-    house = houses.rooms(seed, n_rooms=2 + seed % 4)
+    house = rooms(seed, n_rooms=2 + seed % 4)
     share = torch.linspace(0, 1, 40)[:, None]
     for i, door in enumerate(house.doorways):
         for centre in house.centres[i : i + 2]:
@@ -197,13 +197,13 @@ def test_every_point_knows_its_room():
 @pytest.mark.parametrize("n_rooms", [-1, 0, 1, 9, 10**9])
 def test_a_house_has_two_to_eight_rooms(n_rooms):
     with pytest.raises(ValueError, match="n_rooms must be 2 to 8"):
-        houses.rooms(n_rooms=n_rooms)
+        rooms(n_rooms=n_rooms)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seeds_are_what_the_generator_takes(seed):
     with pytest.raises(ValueError, match="seed must be"):
-        houses.rooms(seed)
+        rooms(seed)
 
 
 @pytest.mark.parametrize("place", [HOUSE.cells.low[0] - 0.1, HOUSE.boxes.middle[20]])
@@ -227,7 +227,7 @@ def test_sizes_that_are_no_images_are_refused(size):
 def surface(pattern: str, uv: torch.Tensor, pixel: float) -> Surface:
     n = len(uv)
     finish = Finish(
-        pattern=torch.full((n,), list(finishes.PATTERNS).index(pattern)),
+        pattern=torch.full((n,), list(PATTERNS).index(pattern)),
         colors=torch.tensor([[0.8, 0.3, 0.2], [0.2, 0.5, 0.9], [0.1, 0.9, 0.4]]).expand(n, 3, 3),
         scale=torch.full((n,), 0.3),
         seed=torch.full((n,), 7),
@@ -236,19 +236,19 @@ def surface(pattern: str, uv: torch.Tensor, pixel: float) -> Surface:
     return Surface(uv, torch.full((n, 2), 2.5), torch.full((n, 2), pixel), finish)
 
 
-@pytest.mark.parametrize("pattern", finishes.PATTERNS)
+@pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("pixel", [0.0, 0.01, 3.0])
 def test_every_finish_paints_colors(pattern, pixel):
     uv = 2.5 * torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
-    color = finishes.paint(surface(pattern, uv, pixel))
+    color = paint(surface(pattern, uv, pixel))
     assert color.shape == (500, 3)
     assert ((color >= 0) & (color <= 1)).all()
 
 
-@pytest.mark.parametrize("pattern", [*houses.PAPERS, "brick", "planks", "checker", "parquet"])
+@pytest.mark.parametrize("pattern", [*PAPERS, "brick", "planks", "checker", "parquet"])
 def test_a_pattern_far_away_fades_to_its_mean(pattern):
     uv = 2.5 * torch.rand(2000, 2, generator=torch.Generator().manual_seed(0))
-    near, far = (finishes.paint(surface(pattern, uv, pixel)) for pixel in (1e-4, 3.0))
+    near, far = (paint(surface(pattern, uv, pixel)) for pixel in (1e-4, 3.0))
     assert (far.std(0) < 0.03).all()
     assert torch.allclose(far.mean(0), near.mean(0), atol=0.05)
 
@@ -258,5 +258,5 @@ def test_a_pattern_far_away_fades_to_its_mean(pattern):
 def test_a_pulse_is_the_share_of_its_interval_that_is_on(x, duty, width):
     samples = x - width / 2 + width * (torch.arange(20000) + 0.5) / 20000
     share = float((samples % 1 < duty).float().mean())
-    got = finishes.pulse(torch.tensor([x]), duty, torch.tensor([width]))
+    got = pulse(torch.tensor([x]), duty, torch.tensor([width]))
     assert float(got) == pytest.approx(share, abs=1e-3)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from golden_helpers import error, normal, part, tiny_unet
 
-from vmemkit import sampling
-from vmemkit.camera import Cameras
 from vmemkit.conditioning import conditions
+from vmemkit.core import Cameras, cat
 from vmemkit.sampling import (
+    CHURN,
     Condition,
     Levels,
     denoised,
@@ -19,9 +19,9 @@ from vmemkit.sampling import (
     guided,
     ideal,
     multiview_scale,
+    start,
     temporal_scale,
 )
-from vmemkit.structs import cat
 
 LEVELS = Levels()
 SHAPE = (8, 4, 24, 24)
@@ -55,7 +55,7 @@ def test_the_table_and_its_nearest_entries_are_the_released_ones_exactly():
     assert torch.equal(LEVELS.snap(want["sigmas_50"][:-1])[0].flip(0), want["timesteps_50"])
     kept = 1 / (1 + (LEVELS.table.double() / math.exp(2.4)) ** 2)
     assert error(kept, want["alphas_cumprod_f64"]) < 1e-6
-    raised = want["sigmas_50"][:-1] + sampling.CHURN
+    raised = want["sigmas_50"][:-1] + CHURN
     assert torch.equal(raised, want["sigma_hat_50"])
     churn = (raised**2 - want["sigmas_50"][:-1] ** 2).sqrt()
     assert error(churn, want["eps_std_50"]) < 1e-6  # processors round roots differently
@@ -95,7 +95,7 @@ def test_eight_steps_of_the_tiny_network():
     )
     noise = (normal(f"euler_unet/eps{i}", *SHAPE) for i in itertools.count())
     sigmas = LEVELS.sigmas(8)
-    x = sampling.start(normal("euler_unet/noise", *SHAPE), sigmas)
+    x = start(normal("euler_unet/noise", *SHAPE), sigmas)
     for i, state in enumerate(euler(denoise, x, sigmas, lambda: next(noise))):
         assert error(state.x[..., ::4, 1::4], want["x_after_step"][i]) < 1e-4
     assert error(state.x, want["z"]) < 1e-4
@@ -116,7 +116,7 @@ def test_fifty_steps_of_a_formula_in_place_of_a_network():
     )
     noise = (normal(f"euler_toy/eps{i}", *SHAPE) for i in itertools.count())
     sigmas = LEVELS.sigmas(50)
-    x = sampling.start(normal("euler_toy/noise", *SHAPE), sigmas)
+    x = start(normal("euler_toy/noise", *SHAPE), sigmas)
     states = list(euler(denoise, x, sigmas, lambda: next(noise)))
     for step in (0, 24, 48):
         assert error(states[step].x[..., ::3, 1::3], want[f"x_after_step_{step}"]) < 1e-5
@@ -177,7 +177,7 @@ def test_a_world_of_few_windows_is_sampled_from(sampler):
     world, found = normal("world", 3, 2, 3, 4, 4), set()
     for seed in range(12):
         noise, sigmas = normal(f"seed {seed}", 2, 3, 4, 4), LEVELS.sigmas(25)
-        x = last(sampler(ideal(world), sampling.start(noise, sigmas), sigmas)).x
+        x = last(sampler(ideal(world), start(noise, sigmas), sigmas)).x
         nearest = int((world - x).flatten(1).norm(dim=1).argmin())
         assert error(x, world[nearest]) < 0.05
         found.add(nearest)

@@ -7,18 +7,17 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-pytest.importorskip("pythreejs", reason="3-D scenes need the extra `notebook`")
-
 from vmemkit.buffers3d import MAX_IMAGES
-from vmemkit.camera import cameras, intrinsics, look_at, project, unproject
+from vmemkit.core import cameras, cat, intrinsics, look_at, project, splat, unproject
 from vmemkit.figures import EMPHASIS, INK, Picture
 from vmemkit.memory import Memory, begin
 from vmemkit.palettes import surfel_colors
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import retrieve
 from vmemkit.scene3d import Scene3D, chip
-from vmemkit.splat import splat
-from vmemkit.structs import cat
+
+pytest.importorskip("pythreejs", reason="3-D scenes need the extra `notebook`")
+
 
 ABOVE = (0.5, -0.5, 0.0)  # a point of the box under a part of the ceiling that no view saw
 

@@ -11,19 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.camera import (
+from vmemkit.core import (
     Cameras,
+    Views,
     cameras,
     intrinsics,
     invert,
     look_at,
     pixel_centres,
     pose,
+    resize,
+    save_depth,
+    save_image,
     unproject,
+    views,
 )
-from vmemkit.camera import rays as pixel_rays
-from vmemkit.scenes import capture, load_capture, panorama, rooms, save_capture
-from vmemkit.views import Views, resize, save_depth, save_image, views
+from vmemkit.core import rays as pixel_rays
+from vmemkit.houses import rooms
+from vmemkit.scenes import capture, load_capture, panorama, save_capture
 
 
 def color_of(direction: torch.Tensor) -> torch.Tensor:

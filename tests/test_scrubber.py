@@ -7,7 +7,7 @@ from widget_helpers import ids, picture
 
 from vmemkit.encoders import PixelCodec
 from vmemkit.sampling import Levels, dpm_solver, ideal, start
-from vmemkit.widgets import SamplingScrubber
+from vmemkit.widgets.scrubber import SamplingScrubber
 
 CODEC = PixelCodec(2)
 

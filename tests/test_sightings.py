@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit import sightings as module
-from vmemkit.backends import backend, use
+from vmemkit.core.kernels import backend, use
 from vmemkit.sightings import (
     Marks,
     Sightings,

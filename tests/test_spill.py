@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vmemkit.core import TensorStruct, cat
 from vmemkit.spill import Spill
-from vmemkit.structs import Rows, TensorStruct, cat
+from vmemkit.structs import Rows
 
 SHARE = 4  # a quarter of a budget is for the rows: see Spill
 

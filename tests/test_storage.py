@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from vmemkit import storage
 from vmemkit.association import AssociationConfig
+from vmemkit.core import PointMaps, SurfelConfig
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.storage import load, save, save_ply
-from vmemkit.surfels import PointMaps, SurfelConfig
 
 
 @pytest.fixture(scope="module")

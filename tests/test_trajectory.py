@@ -7,7 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import camera, trajectory
+from vmemkit import core, trajectory
+from vmemkit.core import UP, Cameras, check, intrinsics, look_at, pose_distance, project
+from vmemkit.trajectory import PRESETS, keyframes, moves, preset, there_and_back
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -20,7 +22,7 @@ def start(yaw=0.0, pitch=0.0, position=(0.0, 0.0, 0.0)):
         math.cos(pitch) * math.cos(yaw),
     )
     at = torch.tensor(position)
-    return camera.cameras(camera.look_at(at, at + torch.tensor(forward)))
+    return core.cameras(look_at(at, at + torch.tensor(forward)))
 
 
 def random_poses(t, seed, spread=5.0):
@@ -28,7 +30,7 @@ def random_poses(t, seed, spread=5.0):
     Q, R = torch.linalg.qr(torch.randn(t, 3, 3, generator=rng))
     Q = Q * torch.sign(torch.diagonal(R, dim1=-2, dim2=-1))[:, None]
     Q = Q * torch.linalg.det(Q)[:, None, None]
-    return camera.pose(Q, spread * torch.randn(t, 3, generator=rng))
+    return core.pose(Q, spread * torch.randn(t, 3, generator=rng))
 
 
 yaws = st.floats(-3.1, 3.1)
@@ -57,7 +59,7 @@ several = settings(deadline=None, max_examples=25)
     ],
 )
 def test_moves_go_where_they_say(text, position):
-    last = trajectory.moves(start(), text)[-1]
+    last = moves(start(), text)[-1]
     torch.testing.assert_close(last.position, torch.tensor(position, dtype=torch.float32), **CLOSE)
 
 
@@ -72,7 +74,7 @@ def test_moves_go_where_they_say(text, position):
     ],
 )
 def test_turns_look_where_they_say(text, forward):
-    last = trajectory.moves(start(), text)[-1]
+    last = moves(start(), text)[-1]
     torch.testing.assert_close(last.forward, torch.tensor(forward, dtype=torch.float32), **CLOSE)
 
 
@@ -82,7 +84,7 @@ def test_turns_look_where_they_say(text, forward):
        "look up 5, look down 5"]))  # fmt: skip
 def test_moves_that_cancel_return_to_the_start(yaw, pitch, text):
     first = start(yaw, pitch, (1.0, 2.0, 3.0))
-    last = trajectory.moves(first, text)[-1]
+    last = moves(first, text)[-1]
     torch.testing.assert_close(last.world_from_cam, first.world_from_cam, **CLOSE)
 
 
@@ -90,7 +92,7 @@ def test_moves_that_cancel_return_to_the_start(yaw, pitch, text):
 @given(yaws, pitches)
 def test_walking_and_turning_keep_height_and_elevation(yaw, pitch):
     first = start(yaw, pitch)
-    path = trajectory.moves(first, "forward 2, right 70, strafe left 1, left 200, back 0.7")
+    path = moves(first, "forward 2, right 70, strafe left 1, left 200, back 0.7")
     torch.testing.assert_close(path.position[:, 1], torch.zeros(len(path)), **CLOSE)
     torch.testing.assert_close(path.forward[:, 1], first.forward[1].expand(len(path)), **CLOSE)
 
@@ -98,7 +100,7 @@ def test_walking_and_turning_keep_height_and_elevation(yaw, pitch):
 @several
 @given(st.floats(0.01, 20), st.floats(0.01, 3))
 def test_a_move_is_cut_into_the_fewest_equal_steps(metres, step):
-    path = trajectory.moves(start(), f"forward {metres:.4f}", step=step)
+    path = moves(start(), f"forward {metres:.4f}", step=step)
     metres = float(f"{metres:.4f}")
     z = torch.cat([torch.zeros(1), path.position[:, 2]])
     torch.testing.assert_close(z.diff(), torch.full((len(path),), metres / len(path)), **CLOSE)
@@ -107,21 +109,21 @@ def test_a_move_is_cut_into_the_fewest_equal_steps(metres, step):
 
 
 def test_ten_steps_of_a_tenth_are_ten():
-    assert len(trajectory.moves(start(), "forward 1", step=0.1)) == 10
+    assert len(moves(start(), "forward 1", step=0.1)) == 10
 
 
 def test_a_world_with_z_up_is_walked_on_its_floor():
     up = (0, 0, 1)
-    pose = camera.look_at(torch.zeros(3), torch.tensor([0.0, 2.0, -1.0]), up)
-    path = trajectory.moves(camera.cameras(pose), "forward 1, right 90, forward 1, up 2", up=up)
+    pose = look_at(torch.zeros(3), torch.tensor([0.0, 2.0, -1.0]), up)
+    path = moves(core.cameras(pose), "forward 1, right 90, forward 1, up 2", up=up)
     torch.testing.assert_close(path[-1].position, torch.tensor([1.0, 1.0, 2.0]), **CLOSE)
 
 
 def test_moves_keep_the_lens_of_the_start():
-    first = camera.cameras(torch.eye(4), camera.intrinsics(50.0, 1.7))
-    path = trajectory.moves(first, "forward 1")
+    first = core.cameras(torch.eye(4), intrinsics(50.0, 1.7))
+    path = moves(first, "forward 1")
     torch.testing.assert_close(path.K, first.K.expand(len(path), 3, 3))
-    camera.check(path)
+    check(path)
 
 
 @pytest.mark.parametrize(
@@ -135,37 +137,37 @@ def test_moves_keep_the_lens_of_the_start():
 )
 def test_what_is_no_move_is_refused_with_the_way_to_say_it(text):
     with pytest.raises(ValueError, match="forward 1"):
-        trajectory.moves(start(), text)
+        moves(start(), text)
 
 
 @pytest.mark.parametrize("text", ["look up 91", "look down 50, look down 41", "look up 3600"])
 def test_looking_beyond_straight_up_or_down_is_refused(text):
     with pytest.raises(ValueError, match=r"straight .* degrees away"):
-        trajectory.moves(start(), text)
+        moves(start(), text)
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, 1e-9, float("nan"), float("inf")])
 def test_steps_that_are_none_are_refused(step):
     with pytest.raises(ValueError, match="step and turn"):
-        trajectory.moves(start(), "forward 1", step=step)
+        moves(start(), "forward 1", step=step)
     with pytest.raises(ValueError, match="step and turn"):
-        trajectory.moves(start(), "right 1", turn=step)
+        moves(start(), "right 1", turn=step)
 
 
 def test_a_path_that_never_ends_is_refused():
     with pytest.raises(ValueError, match="larger steps"):
-        trajectory.moves(start(), "forward 1000", step=0.001)
+        moves(start(), "forward 1000", step=0.001)
 
 
 def test_a_start_must_be_one_camera():
     with pytest.raises(ValueError, match="take one"):
-        trajectory.moves(trajectory.moves(start(), "forward 1"), "forward 1")
+        moves(moves(start(), "forward 1"), "forward 1")
 
 
 @pytest.mark.parametrize("up", [(0, 0, 0), (0, 1), (float("nan"), 0, 1)])
 def test_up_must_be_a_direction(up):
     with pytest.raises(ValueError, match="up must be"):
-        trajectory.moves(start(), "forward 1", up=up)
+        moves(start(), "forward 1", up=up)
 
 
 # --- orbits ---------------------------------------------------------------------------------------
@@ -209,14 +211,14 @@ RELEASED = {
     "lemniscate": (1, (-4.0, -2.0, 0.0), (0.3651, 0.1826, 0.9129)),
     "spiral": (1, (-0.71493, 0.43301, 0.28526), (0.2294, -0.1390, 0.9634)),
 }
-presets = st.sampled_from(list(trajectory.PRESETS))
+presets = st.sampled_from(list(PRESETS))
 
 
 def lens_start(yaw=0.0, pitch=0.0, position=(0.0, 0.0, 0.0)):
     """A start that photographs 3 : 2, 60 degrees wide, with its axis off the image's centre."""
-    K = camera.intrinsics(60.0, 1.5)
+    K = intrinsics(60.0, 1.5)
     K[:2, 2] = torch.tensor([0.45, 0.6])
-    return camera.cameras(start(yaw, pitch, position).world_from_cam, K)
+    return core.cameras(start(yaw, pitch, position).world_from_cam, K)
 
 
 def fov(cameras):
@@ -228,7 +230,7 @@ def fov(cameras):
 @given(presets, st.integers(1, 9), yaws, pitches)
 def test_a_preset_is_n_rigid_cameras_with_the_axis_and_the_pixels_of_the_start(name, n, yaw, pitch):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = camera.check(trajectory.preset(first, name, n, 3.0))
+    path = check(preset(first, name, n, 3.0))
     assert len(path) == n
     assert path.world_from_cam.dtype == path.K.dtype == torch.float32
     torch.testing.assert_close(path.K[:, :2, 2], first.K[:2, 2].expand(n, 2))
@@ -238,7 +240,7 @@ def test_a_preset_is_n_rigid_cameras_with_the_axis_and_the_pixels_of_the_start(n
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_preset_is_where_the_released_formulas_put_it(name):
     at, position, forward = RELEASED[name]
-    path = trajectory.preset(start(), name, 12, 3.28734458 if name == "spiral" else 10.0)
+    path = preset(start(), name, 12, 3.28734458 if name == "spiral" else 10.0)
     torch.testing.assert_close(path[at].position, torch.tensor(position), atol=2e-5, rtol=0)
     torch.testing.assert_close(path[at].forward, torch.tensor(forward), atol=1e-4, rtol=0)
 
@@ -247,7 +249,7 @@ def test_a_preset_is_where_the_released_formulas_put_it(name):
 @given(st.sampled_from(LOOPS), st.integers(1, 40), yaws, pitches)
 def test_a_loop_ends_at_the_start(name, n, yaw, pitch):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    last = trajectory.preset(first, name, n, 2.0)[-1]
+    last = preset(first, name, n, 2.0)[-1]
     torch.testing.assert_close(last.world_from_cam, first.world_from_cam, atol=2e-6, rtol=0)
 
 
@@ -255,8 +257,8 @@ def test_a_loop_ends_at_the_start(name, n, yaw, pitch):
 @given(st.sampled_from(["orbit", "spiral", "lemniscate"]), yaws, pitches, st.floats(0.1, 50))
 def test_a_path_around_the_subject_keeps_it_where_it_was_in_the_image(name, yaw, pitch, distance):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = trajectory.preset(first, name, 12, distance)
-    uv, depth = camera.project(path, first.position + distance * first.forward[None])
+    path = preset(first, name, 12, distance)
+    uv, depth = project(path, first.position + distance * first.forward[None])
     torch.testing.assert_close(uv[:, 0], first.K[:2, 2].expand(12, 2), atol=1e-4, rtol=0)
     assert (depth > 0).all()
 
@@ -265,14 +267,14 @@ def test_a_path_around_the_subject_keeps_it_where_it_was_in_the_image(name, yaw,
 @given(yaws, pitches)
 def test_a_preset_orbit_is_the_orbit_all_round(yaw, pitch):
     first = lens_start(yaw, pitch)
-    path, orbit = trajectory.preset(first, "orbit", 7), trajectory.orbit(first, 10.0, 360.0, 7)
+    path, orbit = preset(first, "orbit", 7), trajectory.orbit(first, 10.0, 360.0, 7)
     assert torch.equal(path.world_from_cam, orbit.world_from_cam)
 
 
 def test_a_spiral_turns_twice_on_its_radii_while_it_goes_ahead_and_back_once():
     distance = 2.0
     scale = distance / math.hypot(3.2490975, 0.5)
-    at = trajectory.preset(start(), "spiral", 16, distance).position  # steps of 45 degrees
+    at = preset(start(), "spiral", 16, distance).position  # steps of 45 degrees
     down = 0.5 * scale * torch.sin(torch.arange(1, 17) * math.pi / 4)
     torch.testing.assert_close(at[:, 1], down, **CLOSE)
     across = (at[3] - at[7]).norm()  # half a turn apart, and from half ahead to level
@@ -287,12 +289,12 @@ def test_a_spiral_turns_twice_on_its_radii_while_it_goes_ahead_and_back_once():
 @given(yaws, pitches, st.integers(1, 20))
 def test_a_lemniscate_crosses_its_start_halfway(yaw, pitch, half):
     first = start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = trajectory.preset(first, "lemniscate", 2 * half, 2.0)
+    path = preset(first, "lemniscate", 2 * half, 2.0)
     torch.testing.assert_close(path[half - 1].world_from_cam, first.world_from_cam, **CLOSE)
 
 
 def test_a_lemniscate_is_bernoullis_and_spans_sixty_degrees():
-    x, y, z = trajectory.preset(start(), "lemniscate", 40, 3.0).position.double().unbind(1)
+    x, y, z = preset(start(), "lemniscate", 40, 3.0).position.double().unbind(1)
     a = 3 * math.tan(math.radians(30))
     law = (x**2 + y**2) ** 2 - a**2 * (x**2 - y**2)
     torch.testing.assert_close(law, torch.zeros_like(law), atol=1e-5, rtol=0)
@@ -304,7 +306,7 @@ def test_a_lemniscate_is_bernoullis_and_spans_sixty_degrees():
 
 def test_a_roll_is_clockwise_about_the_axis():
     first = lens_start(0.4, -0.3, (1.0, 2.0, 3.0))
-    path = trajectory.preset(first, "roll", 4)
+    path = preset(first, "roll", 4)
     torch.testing.assert_close(path.position, first.position.expand(4, 3))
     torch.testing.assert_close(path.forward, first.forward.expand(4, 3), **CLOSE)
     right, down, _ = first.rotation.unbind(1)
@@ -327,7 +329,7 @@ def test_a_roll_is_clockwise_about_the_axis():
 )
 def test_a_preset_move_goes_along_its_axis_in_equal_steps_and_does_not_turn(name, axis):
     first = start(pitch=-math.asin(0.6), position=(1.0, 2.0, 3.0))  # looks down
-    path = trajectory.preset(first, name, 5, 20.0)
+    path = preset(first, name, 5, 20.0)
     gone = torch.arange(1, 6)[:, None] / 5 * 1.98 * torch.tensor(axis)
     torch.testing.assert_close(path.position, first.position + gone, **CLOSE)
     torch.testing.assert_close(path.rotation, first.rotation.expand(5, 3, 3))
@@ -336,16 +338,16 @@ def test_a_preset_move_goes_along_its_axis_in_equal_steps_and_does_not_turn(name
 @pytest.mark.parametrize("name", ["zoom in", "zoom out"])
 def test_a_zoom_stays_and_changes_the_view_in_equal_steps(name):
     first = lens_start(0.4, -0.3, (1.0, 2.0, 3.0))
-    path = trajectory.preset(first, name, 6)
+    path = preset(first, name, 6)
     torch.testing.assert_close(path.world_from_cam, first.world_from_cam.expand(6, 4, 4))
     last = 60.0 * {"zoom in": 0.28, "zoom out": 1.5}[name]  # SEVA's
     torch.testing.assert_close(fov(path), torch.linspace(60, last, 7).double()[1:], **CLOSE)
 
 
 def test_a_zoom_of_an_upright_image_is_counted_along_its_height():
-    K = camera.intrinsics(60.0)
+    K = intrinsics(60.0)
     K[0, 0] *= 1.5  # 2 : 3, 60 degrees high
-    last = trajectory.preset(camera.cameras(torch.eye(4), K), "zoom in", 3, zoom_factor=0.5)[-1]
+    last = preset(core.cameras(torch.eye(4), K), "zoom in", 3, zoom_factor=0.5)[-1]
     focal = 0.5 / math.tan(math.radians(15))
     torch.testing.assert_close(last.K.diagonal(), torch.tensor([1.5 * focal, focal, 1.0]))
 
@@ -358,27 +360,25 @@ def test_a_zoom_of_an_upright_image_is_counted_along_its_height():
 )  # fmt: skip
 def test_a_dolly_zoom_keeps_the_size_of_the_subject(zoom, distance, yaw, pitch):
     first = lens_start(yaw, pitch)
-    path = trajectory.preset(first, zoom[0], 7, distance, zoom[1])
+    path = preset(first, zoom[0], 7, distance, zoom[1])
     side = torch.tensor([[0.0, 0, 1], [0.3, 0, 1], [0, -0.3, 1], [-0.2, 0.4, 1]]) * distance
     subject = side @ first.rotation.mT  # a square sign of its own size, facing the start
-    before, after = camera.project(first, subject)[0], camera.project(path, subject)[0]
+    before, after = project(first, subject)[0], project(path, subject)[0]
     torch.testing.assert_close(after, before.expand(7, 4, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(path.rotation, first.rotation.expand(7, 3, 3))
 
 
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_a_dolly_zoom_has_the_lens_of_the_zoom(way):
-    dolly, zoom = (
-        trajectory.preset(lens_start(), f"{kind} {way}", 5) for kind in ("dolly zoom", "zoom")
-    )
+    dolly, zoom = (preset(lens_start(), f"{kind} {way}", 5) for kind in ("dolly zoom", "zoom"))
     torch.testing.assert_close(dolly.K, zoom.K)
 
 
 def test_a_dolly_zoom_from_ninety_degrees_to_sixty_backs_off_to_the_root_of_three():
-    first = camera.cameras(torch.eye(4), camera.intrinsics(90.0))
-    there = trajectory.preset(first, "dolly zoom in", 3, 2.0, zoom_factor=2 / 3)
+    first = core.cameras(torch.eye(4), intrinsics(90.0))
+    there = preset(first, "dolly zoom in", 3, 2.0, zoom_factor=2 / 3)
     assert float(there.position[-1, 2]) == pytest.approx(2 - 2 * math.sqrt(3), rel=1e-5)
-    back = trajectory.preset(there[-1], "dolly zoom out", 3, 2 * math.sqrt(3), zoom_factor=1.5)[-1]
+    back = preset(there[-1], "dolly zoom out", 3, 2 * math.sqrt(3), zoom_factor=1.5)[-1]
     torch.testing.assert_close(back.position, torch.zeros(3), **CLOSE)
     torch.testing.assert_close(back.K, first.K, **CLOSE)
 
@@ -388,30 +388,30 @@ def test_a_dolly_zoom_from_ninety_degrees_to_sixty_backs_off_to_the_root_of_thre
 def test_a_turned_start_and_up_give_the_turned_preset(name, yaw, pitch, seed):
     world_b_from_a = random_poses(1, seed, spread=2.0)[0]
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    up = tuple((world_b_from_a[:3, :3] @ torch.tensor(camera.UP)).tolist())
-    path = trajectory.preset(first, name, 6, 2.0)
-    moved = camera.cameras(world_b_from_a @ first.world_from_cam, first.K)
-    turned = trajectory.preset(moved, name, 6, 2.0, up=up)
+    up = tuple((world_b_from_a[:3, :3] @ torch.tensor(UP)).tolist())
+    path = preset(first, name, 6, 2.0)
+    moved = core.cameras(world_b_from_a @ first.world_from_cam, first.K)
+    turned = preset(moved, name, 6, 2.0, up=up)
     torch.testing.assert_close(
         turned.world_from_cam, world_b_from_a @ path.world_from_cam, atol=5e-5, rtol=0
     )
     torch.testing.assert_close(turned.K, path.K)
 
 
-@pytest.mark.parametrize("name", trajectory.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_in_proportion_to_its_distance(name):
     first = lens_start(0.5, -0.4)
-    near, far = (trajectory.preset(first, name, 6, distance) for distance in (1.5, 4.5))
+    near, far = (preset(first, name, 6, distance) for distance in (1.5, 4.5))
     torch.testing.assert_close(far.position, 3 * near.position, **CLOSE)
     torch.testing.assert_close(far.rotation, near.rotation, **CLOSE)
     torch.testing.assert_close(far.K, near.K)
 
 
-@pytest.mark.parametrize("name", trajectory.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_the_same_each_time_and_leaves_its_start_alone(name):
     first = lens_start(0.5, -0.4)
     pose, K = first.world_from_cam.clone(), first.K.clone()
-    once, again = (trajectory.preset(first, name, 6) for _ in range(2))
+    once, again = (preset(first, name, 6) for _ in range(2))
     assert torch.equal(once.world_from_cam, again.world_from_cam)
     assert torch.equal(once.K, again.K)
     assert torch.equal(first.world_from_cam, pose)
@@ -420,8 +420,8 @@ def test_a_preset_is_the_same_each_time_and_leaves_its_start_alone(name):
 
 @pytest.mark.parametrize("name", ["", "Orbit", "zoom", "zoom-in", "dolly"])
 def test_an_unknown_preset_is_refused_with_the_names_there_are(name):
-    with pytest.raises(ValueError, match=", ".join(trajectory.PRESETS)):
-        trajectory.preset(start(), name, 5)
+    with pytest.raises(ValueError, match=", ".join(PRESETS)):
+        preset(start(), name, 5)
 
 
 @pytest.mark.parametrize("name", ["orbit", "spiral", "dolly zoom in", "move up", "roll"])
@@ -440,7 +440,7 @@ def test_an_unknown_preset_is_refused_with_the_names_there_are(name):
 )
 def test_a_preset_that_is_none_is_refused(name, n, distance):
     with pytest.raises(ValueError, match="preset needs"):
-        trajectory.preset(start(), name, n, distance)
+        preset(start(), name, n, distance)
 
 
 @pytest.mark.parametrize(
@@ -451,53 +451,51 @@ def test_a_preset_that_is_none_is_refused(name, n, distance):
 def test_a_zoom_that_no_lens_does_is_refused_with_those_that_it_does(name, factor):
     for kind in ("zoom", "dolly zoom"):
         with pytest.raises(ValueError, match=r"60\.0 degrees needs a zoom_factor"):
-            trajectory.preset(lens_start(), f"{kind} {name}", 5, zoom_factor=factor)
+            preset(lens_start(), f"{kind} {name}", 5, zoom_factor=factor)
 
 
 def test_a_wide_view_cannot_zoom_out_as_far_as_the_released_one():
-    wide = camera.cameras(torch.eye(4), camera.intrinsics(120.0))
+    wide = core.cameras(torch.eye(4), intrinsics(120.0))
     with pytest.raises(ValueError, match=r"zoom_factor of 1 to 1\.42"):
-        trajectory.preset(wide, "zoom out", 5)
-    assert float(fov(trajectory.preset(wide, "zoom out", 5, zoom_factor=1.4))[-1]) == pytest.approx(
-        168
-    )
+        preset(wide, "zoom out", 5)
+    assert float(fov(preset(wide, "zoom out", 5, zoom_factor=1.4))[-1]) == pytest.approx(168)
 
 
 def test_only_zooms_take_a_zoom_factor():
     with pytest.raises(ValueError, match="omit it"):
-        trajectory.preset(start(), "roll", 5, zoom_factor=0.5)
+        preset(start(), "roll", 5, zoom_factor=0.5)
 
 
-@pytest.mark.parametrize("name", trajectory.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_checks_its_start_and_its_up(name):
-    nowhere = camera.Cameras(torch.full((4, 4), math.nan), camera.intrinsics(60.0))
+    nowhere = Cameras(torch.full((4, 4), math.nan), intrinsics(60.0))
     with pytest.raises(ValueError, match="finite"):
-        trajectory.preset(nowhere, name, 5)
+        preset(nowhere, name, 5)
     with pytest.raises(ValueError, match="take one"):
-        trajectory.preset(camera.cameras(random_poses(2, 0)), name, 5)
+        preset(core.cameras(random_poses(2, 0)), name, 5)
     with pytest.raises(ValueError, match="up must be"):
-        trajectory.preset(start(), name, 5, up=(0, math.inf, 0))
+        preset(start(), name, 5, up=(0, math.inf, 0))
 
 
 # --- there and back -------------------------------------------------------------------------------
 
 
 def test_there_and_back_returns_to_its_first_camera_and_turns_once():
-    path = camera.cameras(random_poses(4, 0))
-    both = trajectory.there_and_back(path)
+    path = core.cameras(random_poses(4, 0))
+    both = there_and_back(path)
     assert len(both) == 7
     torch.testing.assert_close(both.world_from_cam, both.world_from_cam.flip(0))
     torch.testing.assert_close(both[:4].world_from_cam, path.world_from_cam)
 
 
 def test_one_camera_there_and_back_is_one_camera():
-    path = camera.cameras(random_poses(1, 0))
-    assert len(trajectory.there_and_back(path)) == 1
+    path = core.cameras(random_poses(1, 0))
+    assert len(there_and_back(path)) == 1
 
 
 def test_no_cameras_there_and_back_are_refused():
     with pytest.raises(ValueError, match="need a path"):
-        trajectory.there_and_back(camera.cameras(torch.zeros(0, 4, 4)))
+        there_and_back(core.cameras(torch.zeros(0, 4, 4)))
 
 
 # --- keyframes ------------------------------------------------------------------------------------
@@ -506,50 +504,50 @@ def test_no_cameras_there_and_back_are_refused():
 @several
 @given(st.integers(2, 5), st.integers(2, 30), st.integers(0, 100))
 def test_keyframes_begin_and_end_exactly_and_stay_rigid(t, n, seed):
-    given_cameras = camera.cameras(random_poses(t, seed))
-    path = trajectory.keyframes(given_cameras, n)
+    given_cameras = core.cameras(random_poses(t, seed))
+    path = keyframes(given_cameras, n)
     assert len(path) == n
     assert torch.equal(path[0].world_from_cam, given_cameras[0].world_from_cam)
     assert torch.equal(path[-1].world_from_cam, given_cameras[-1].world_from_cam)
-    camera.check(path)
+    check(path)
 
 
 @several
 @given(st.integers(2, 5), st.integers(1, 6), st.integers(0, 100))
 def test_keyframes_that_are_equally_far_apart_are_all_met(t, steps, seed):
     keys = trajectory.orbit(start(0.3, 0.2), 2.0, 20.0 * t, t)
-    path = trajectory.keyframes(keys, steps * (t - 1) + 1)
+    path = keyframes(keys, steps * (t - 1) + 1)
     torch.testing.assert_close(path[::steps].world_from_cam, keys.world_from_cam, **CLOSE)
 
 
 @several
 @given(st.integers(2, 40), st.integers(0, 100))
 def test_two_keyframes_are_joined_in_equal_steps(n, seed):
-    path = trajectory.keyframes(camera.cameras(random_poses(2, seed)), n).world_from_cam
-    steps = camera.pose_distance(path[:-1], path[1:])
+    path = keyframes(core.cameras(random_poses(2, seed)), n).world_from_cam
+    steps = pose_distance(path[:-1], path[1:])
     torch.testing.assert_close(steps, steps.mean().expand(n - 1), atol=1e-4, rtol=1e-4)
 
 
 def test_a_keyframe_is_passed_within_a_step():
-    keys = camera.cameras(random_poses(4, 7))
-    path = trajectory.keyframes(keys, 400).world_from_cam
-    steps = camera.pose_distance(path[:-1], path[1:])
-    nearest = camera.pose_distance(path[:, None], keys.world_from_cam[None]).amin(0)
+    keys = core.cameras(random_poses(4, 7))
+    path = keyframes(keys, 400).world_from_cam
+    steps = pose_distance(path[:-1], path[1:])
+    nearest = pose_distance(path[:, None], keys.world_from_cam[None]).amin(0)
     assert (nearest <= steps.amax()).all()
 
 
 def test_repeated_keyframes_change_nothing_but_the_lens():
-    keys = camera.cameras(random_poses(3, 1))
+    keys = core.cameras(random_poses(3, 1))
     repeated = keys[[0, 0, 1, 1, 1, 2, 2]]
     torch.testing.assert_close(
-        trajectory.keyframes(repeated, 9).world_from_cam,
-        trajectory.keyframes(keys, 9).world_from_cam,
+        keyframes(repeated, 9).world_from_cam,
+        keyframes(keys, 9).world_from_cam,
     )
 
 
 def test_keyframes_at_one_pose_are_a_zoom():
-    K = torch.stack([camera.intrinsics(fov) for fov in (90.0, 60.0, 30.0)])
-    path = trajectory.keyframes(camera.cameras(torch.eye(4).expand(3, 4, 4), K), 5)
+    K = torch.stack([intrinsics(fov) for fov in (90.0, 60.0, 30.0)])
+    path = keyframes(core.cameras(torch.eye(4).expand(3, 4, 4), K), 5)
     torch.testing.assert_close(path.K[::2], K)
     assert (path.K[:, 0, 0].diff() > 0).all()
 
@@ -557,4 +555,4 @@ def test_keyframes_at_one_pose_are_a_zoom():
 @pytest.mark.parametrize(("t", "n"), [(1, 5), (0, 5), (2, 1), (2, 0), (2, -3)])
 def test_too_few_keyframes_or_cameras_are_refused(t, n):
     with pytest.raises(ValueError, match="need"):
-        trajectory.keyframes(camera.cameras(random_poses(t, 0)), n)
+        keyframes(core.cameras(random_poses(t, 0)), n)

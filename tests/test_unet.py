@@ -12,13 +12,7 @@ import torch
 from golden_helpers import TINY, TOPOLOGY, error, golden, normal, part, seeded, shapes, tiny_unet
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit.nets.layers import (
-    Downsample,
-    GroupNorm,
-    MultiviewTransformer,
-    ResBlock,
-    Upsample,
-)
+from vmemkit.nets.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision, timestep_embedding
 
 FRAMES = 4

@@ -10,12 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import backends
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose_distance
-from vmemkit.memory import Ends, Memory, Sightings
-from vmemkit.splat import Splat, splat
-from vmemkit.surfels import Surfels
-from vmemkit.views import Views
+from vmemkit.core import (
+    Cameras,
+    Splat,
+    Surfels,
+    Views,
+    cameras,
+    intrinsics,
+    kernels,
+    look_at,
+    pose_distance,
+    splat,
+)
+from vmemkit.core.kernels import use
+from vmemkit.memory import Ends, Memory
+from vmemkit.sightings import Sightings
 from vmemkit.votes import (
     best_cover,
     count_votes,
@@ -288,24 +297,24 @@ def test_view_ids_are_indices_even_of_none():
 # ---- bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 def test_pixels_of_another_memory_are_refused(backend):
     memory = wall_memory(torch.ones(2, 100).bool())
     surfel = torch.arange(-1, 100)[None, None]
     seen = Splat(surfel, torch.ones(1, 1, 101), torch.ones(1, 1, 101))
-    with backends.use(backend):
+    with use(backend):
         assert pixels_per_surfel(memory, seen).tolist() == [1] * 100
         with pytest.raises(ValueError, match="up to 100, of 100"):
             pixels_per_surfel(memory, seen.replace(surfel=surfel + 1))
 
 
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 @pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.int64])
 @pytest.mark.usefixtures("as_installed")
 def test_weights_may_be_any_numbers_but_of_all_surfels(backend, kind):
     memory, weight = wall_memory(torch.ones(2, 300).bool()), torch.zeros(300)
     weight[220:] = 1
-    with backends.use(backend):
+    with use(backend):
         assert count_votes(memory, weight.to(kind)).tolist() == [80, 80]
         with pytest.raises(ValueError, match=r"each of 300 surfels, got \[290\]"):
             count_votes(memory, weight[:290].to(kind))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.association import _nearest_of_all
-from vmemkit.surfels import Surfels
+from vmemkit.core import Surfels
 from vmemkit.voxels import Voxels
 
 kernels_tables = pytest.importorskip("vmemkit.kernels_tables")

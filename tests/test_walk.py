@@ -4,10 +4,12 @@ import pytest
 import torch
 
 import vmemkit as vm
-from vmemkit import reconstruct
-from vmemkit.camera import Cameras
+from vmemkit.core import Cameras
+from vmemkit.core.kernels import backend, use
 from vmemkit.evaluate import single_tour
+from vmemkit.generation import Generation
 from vmemkit.houses import rooms
+from vmemkit.reconstruct import from_depth, oracle
 from vmemkit.trajectory import moves
 
 H, W = 36, 48
@@ -118,8 +120,8 @@ def test_walks_may_start_from_a_memory_each(start):
 def test_a_step_says_what_ran_it(start):
     _, tour, memory = start
     first = vm.step(memory, tour.cameras[:1])
-    assert first.backend == vm.backends.backend("cpu")
-    with vm.backends.use("torch"):
+    assert first.backend == backend("cpu")
+    with use("torch"):
         again = vm.step(memory, tour.cameras[:1])
     assert again.backend == "torch"
     assert torch.equal(first.views.image, again.views.image)
@@ -147,7 +149,7 @@ def test_undo_after_a_walk_gives_the_memory_before_it(start):
 
 def test_the_oracle_reconstructor_knows_the_true_depth(start):
     house, tour, memory = start
-    (step,) = vm.walk(memory, tour.cameras[:2], reconstructor=reconstruct.oracle(house), m=2)
+    (step,) = vm.walk(memory, tour.cameras[:2], reconstructor=oracle(house), m=2)
     truth = house.render(tour.cameras[:2], H, W).depth
     assert torch.equal(step.maps.depth, truth)
     assert torch.equal(step.memory.views.depth[1:], truth)
@@ -159,7 +161,7 @@ def test_a_generator_of_ones_own_is_a_function(start):
 
     def grey(context, targets, rng):
         m, size = len(targets), context.image.shape[2:]
-        yield vm.generate.Generation(
+        yield Generation(
             torch.full((m, 3, *size), 0.5), torch.ones(m, *size), torch.full((m, *size), 2.0)
         )
 
@@ -203,6 +205,6 @@ def test_views_without_depth_need_another_reconstructor(start):
     house, tour, _memory = start
     views = house.render(tour.given, H, W).replace(depth=None)
     with pytest.raises(ValueError, match="no depth"):
-        reconstruct.from_depth(views)
+        from_depth(views)
     with pytest.raises(ValueError, match="need depth"):
         vm.begin(views)

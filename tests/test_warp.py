@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose, project, unproject
+from vmemkit.core import Cameras, cameras, intrinsics, look_at, pose, project, unproject
 from vmemkit.evaluate import psnr
-from vmemkit.generate import IMAGINED, SEEN
+from vmemkit.generation import IMAGINED, SEEN
 from vmemkit.houses import rooms
 from vmemkit.trajectory import moves
 from vmemkit.warp import Warp, WarpConfig, context_discs, warp

@@ -18,7 +18,8 @@ from torch import nn
 
 from vmemkit import weights
 from vmemkit.nets.unet import UNet, UNetConfig
-from vmemkit.weight_files import WEIGHTS
+from vmemkit.weight_files import HUB, WEIGHTS
+from vmemkit.weights import PICKLES, REPOSITORY, Contents, arguments, fitting, load_into, read
 
 NAMES = list(WEIGHTS)
 MAPS = Path("/proc/self/maps")
@@ -33,12 +34,12 @@ def test_an_entry_says_all_that_one_must_know_before_fetching_it(name):
     assert entry.name == name
     assert entry.files
     assert entry.repositories
-    assert all(weights.REPOSITORY.fullmatch(repository) for repository in entry.repositories)
+    assert all(REPOSITORY.fullmatch(repository) for repository in entry.repositories)
     assert entry.licence in entry.terms
     assert entry.limits in entry.terms
-    assert entry.page.startswith(weights.HUB)
+    assert entry.page.startswith(HUB)
     assert ("hf auth login" in entry.terms) is (entry.gated is True)
-    assert Path(entry.file).suffix in (".safetensors", *weights.PICKLES)
+    assert Path(entry.file).suffix in (".safetensors", *PICKLES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,9 +82,9 @@ def test_a_file_of_full_size_fits_its_entry_and_its_network(build, fits):
         net = build()
     # One number spread over each shape: gigabytes that take no memory.
     file = {key: torch.zeros(()).expand(like.shape) for key, like in net.state_dict().items()}
-    assert weights.fitting(file) == fits
+    assert fitting(file) == fits
     if build is unet:  # the others' own buffers are their libraries' matter
-        weights.load_into(net, file, fits[0])
+        load_into(net, file, fits[0])
         assert not any(tensor.is_meta for tensor in net.state_dict().values())
 
 
@@ -117,21 +118,21 @@ def same(got: dict, wanted: dict) -> bool:
     return got.keys() == wanted.keys() and all(torch.equal(got[k], wanted[k]) for k in got)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", *weights.PICKLES, ".PTH"])
+@pytest.mark.parametrize("suffix", [".safetensors", *PICKLES, ".PTH"])
 def test_what_was_saved_is_read(tmp_path, suffix):
-    assert same(weights.read(saved(tmp_path / f"x{suffix}", state())), state())
+    assert same(read(saved(tmp_path / f"x{suffix}", state())), state())
 
 
 def test_files_of_the_old_format_are_read(tmp_path):
     old = saved(tmp_path / "old.pth", state(), _use_new_zipfile_serialization=False)
-    assert same(weights.read(old), state())
+    assert same(read(old), state())
 
 
 @pytest.mark.skipif(not MAPS.exists(), reason="only Linux lists what is mapped")
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_large_files_are_mapped_and_not_copied(tmp_path, suffix):
     path = saved(tmp_path / f"x{suffix}", {"a": torch.zeros(1_000_000)})
-    tensor = weights.read(path)["a"]
+    tensor = read(path)["a"]
     mapped = [line for line in MAPS.read_text().splitlines() if str(path) in line]
     spans = [[int(end, 16) for end in line.split()[0].split("-")] for line in mapped]
     assert any(low <= tensor.data_ptr() < high for low, high in spans)
@@ -140,31 +141,31 @@ def test_large_files_are_mapped_and_not_copied(tmp_path, suffix):
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])
 def test_one_wrapper_is_taken_off(tmp_path, wrapper):
     path = saved(tmp_path / "x.pth", {wrapper: OrderedDict(state()), "epoch": 3, "args": ["--lr"]})
-    assert same(weights.read(path), state())
+    assert same(read(path), state())
 
 
 def test_a_wrapper_beside_tensors_is_not_one(tmp_path):
     path = saved(tmp_path / "x.pth", {"model": state(), "other": torch.ones(1)})
     with pytest.raises(ValueError, match="holds a dict under 'model', needs tensors alone"):
-        weights.read(path)
+        read(path)
 
 
 def test_parameters_come_as_plain_tensors(tmp_path):
     path = saved(tmp_path / "x.pth", {"a": nn.Parameter(torch.ones(2))})
-    assert not weights.read(path)["a"].requires_grad
+    assert not read(path)["a"].requires_grad
 
 
 def test_traces_of_parallel_training_leave_the_names(tmp_path):
     parallel = {f"module.net.module.{key}": value for key, value in state().items()}
     plain = {f"net.{key}": value for key, value in state().items()}
-    assert same(weights.read(saved(tmp_path / "x.pth", parallel)), plain)
-    assert same(weights.read(tmp_path / "x.pth", rename=str), parallel)
+    assert same(read(saved(tmp_path / "x.pth", parallel)), plain)
+    assert same(read(tmp_path / "x.pth", rename=str), parallel)
 
 
 def test_two_names_that_become_one_are_refused(tmp_path):
     path = saved(tmp_path / "x.pth", {"module.a": torch.ones(1), "a": torch.zeros(1)})
     with pytest.raises(ValueError, match=r"'module\.a' and 'a', which both become 'a'"):
-        weights.read(path)
+        read(path)
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -173,7 +174,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, n
     content = {"a": torch.ones(1), "b": Command(f"touch {trap}")}
     path = saved(tmp_path / "x.pth", content, _use_new_zipfile_serialization=new_format)
     with pytest.raises(ValueError, match=r"x\.pth is refused.*asks for \w+\.system.*run its code"):
-        weights.read(path)
+        read(path)
     assert not trap.exists()
     torch.load(path, weights_only=False)  # which it would have done
     assert trap.exists()
@@ -190,7 +191,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, n
 def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, extra, asked):
     path = saved(tmp_path / "x.pth", {"model": state(), "args": extra})
     with pytest.raises(ValueError, match=f"asks for {asked}") as error:
-        weights.read(path)
+        read(path)
     assert "weights_only" not in str(error.value)  # torch's own advice is the unsafe way
     assert error.value.__cause__ is None
     assert error.value.__context__ is None
@@ -199,17 +200,17 @@ def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, 
 def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
     settings = argparse.Namespace(model="Net()", lr=1e-4, sizes=(1, 2))
     path = saved(tmp_path / "x.pth", {"model": state(), "args": settings, "epoch": 3})
-    assert same(weights.read(path), state())
-    assert weights.arguments(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
+    assert same(read(path), state())
+    assert arguments(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
     as_dict = saved(tmp_path / "d.pth", {"model": state(), "args": {"model": "Net()"}})
-    assert weights.arguments(as_dict) == {"model": "Net()"}
+    assert arguments(as_dict) == {"model": "Net()"}
     for other in ({"model": state()}, {"model": state(), "args": "Net()"}, state()):
-        assert weights.arguments(saved(tmp_path / "y.pth", other)) == {}
-    assert weights.arguments(saved(tmp_path / "z.safetensors", state())) == {}
+        assert arguments(saved(tmp_path / "y.pth", other)) == {}
+    assert arguments(saved(tmp_path / "z.safetensors", state())) == {}
     trap = tmp_path / "sprung"
     bad = argparse.Namespace(model=Command(f"touch {trap}"))
     with pytest.raises(ValueError, match="is refused"):
-        weights.arguments(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
+        arguments(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
     assert not trap.exists()
 
 
@@ -234,8 +235,8 @@ def test_settings_of_omegaconf_are_read_without_it(tmp_path, monkeypatch):
     said = node("AnyNode", _val="Net()", _metadata=node("Metadata", ref_type=typing.Any))
     tree = node("DictConfig", _content={"model": said, "lr": node("AnyNode", _val=0.1)})
     path = saved(tmp_path / "x.pth", {"model": state(), "args": tree})
-    assert weights.arguments(path) == {"model": "Net()", "lr": 0.1}
-    assert same(weights.read(path), state())
+    assert arguments(path) == {"model": "Net()", "lr": 0.1}
+    assert same(read(path), state())
 
 
 def damaged(folder: Path) -> dict[str, Path]:
@@ -264,20 +265,20 @@ def damaged(folder: Path) -> dict[str, Path]:
 def test_what_is_damaged_cut_short_or_something_else_is_refused_by_name(tmp_path):
     for path in damaged(tmp_path).values():
         with pytest.raises(ValueError, match="it is damaged, cut short or no weight file") as error:
-            weights.read(path)
+            read(path)
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
 
 
 def test_what_is_no_file_or_no_weight_file_by_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none\.pth is missing: give a file"):
-        weights.read(tmp_path / "none.pth")
+        read(tmp_path / "none.pth")
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(ValueError, match=r"folder\.pth is a folder"):
-        weights.read(tmp_path / "folder.pth")
+        read(tmp_path / "folder.pth")
     (tmp_path / "picture.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"picture\.png is no weight file by its name"):
-        weights.read(tmp_path / "picture.png")
+        read(tmp_path / "picture.png")
 
 
 @pytest.mark.parametrize(
@@ -294,13 +295,13 @@ def test_what_is_no_file_or_no_weight_file_by_name_is_refused(tmp_path):
 )
 def test_other_things_than_dense_tensors_by_name_are_refused(tmp_path, content, words):
     with pytest.raises(ValueError, match=f"x.pth holds {words}"):
-        weights.read(saved(tmp_path / "x.pth", content))
+        read(saved(tmp_path / "x.pth", content))
 
 
 def test_contents_are_counted_over_floating_point_tensors_and_shared_ones_once():
     shared = torch.ones(4, 2)
     held = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
-    assert weights.contents(held) == weights.Contents(3, 11, ("float16", "float32"))
+    assert weights.contents(held) == Contents(3, 11, ("float16", "float32"))
 
 
 def test_a_file_fits_the_entries_whose_numbers_it_has(monkeypatch):
@@ -308,9 +309,9 @@ def test_a_file_fits_the_entries_whose_numbers_it_has(monkeypatch):
     for name, prefixes in (("vae", ("",)), ("clip", WEIGHTS["clip"].prefixes)):
         small = dataclasses.replace(WEIGHTS[name], keys=2, parameters=7, prefixes=prefixes)
         monkeypatch.setitem(WEIGHTS, name, small)
-    assert weights.fitting(tower) == ("vae", "clip")
-    assert weights.fitting(tower | {"text_model.x": torch.ones(1)}) == ("clip",)
-    assert weights.fitting(tower | {"vision_model.y": torch.ones(1)}) == ()
+    assert fitting(tower) == ("vae", "clip")
+    assert fitting(tower | {"text_model.x": torch.ones(1)}) == ("clip",)
+    assert fitting(tower | {"vision_model.y": torch.ones(1)}) == ()
 
 
 # ---- loading -------------------------------------------------------------------------------------
@@ -342,7 +343,7 @@ def trained() -> dict[str, torch.Tensor]:
 
 def test_a_network_without_memory_takes_the_tensors_themselves():
     given, net = trained(), on_meta()
-    assert weights.load_into(net, given, "net") is net
+    assert load_into(net, given, "net") is net
     assert same(net.state_dict(), given)
     assert net.layers[0].weight.data_ptr() == given["layers.0.weight"].data_ptr()
     assert net.layers[0].weight.requires_grad
@@ -350,7 +351,7 @@ def test_a_network_without_memory_takes_the_tensors_themselves():
 
 def test_a_network_with_memory_takes_copies():
     given, net = trained(), Net(scratch=True)
-    weights.load_into(net, given, "net")
+    load_into(net, given, "net")
     assert same(net.state_dict(), given)
     with torch.no_grad():
         net.layers[0].weight.zero_()
@@ -364,9 +365,9 @@ def test_half_precision_stays_unless_another_is_asked_for(build, dtype):
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in trained().items()
     }
-    net = weights.load_into(build(), half, "net")
+    net = load_into(build(), half, "net")
     assert {value.dtype for value in net.parameters()} == {dtype}
-    net = weights.load_into(build(), half, "net", dtype=torch.float32)
+    net = load_into(build(), half, "net", dtype=torch.float32)
     assert {value.dtype for value in net.parameters()} == {torch.float32}
     assert net.ids.dtype == torch.int64
 
@@ -391,7 +392,7 @@ def test_what_differs_is_refused_and_nothing_changes(build, what):
     before = {key: (id(value), value.is_meta) for key, value in net.named_parameters()}
     values = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(ValueError, match="not the weights of toy, which has 5 keys") as error:
-        weights.load_into(net, given, "toy")
+        load_into(net, given, "toy")
     assert words in str(error.value)
     assert {key: (id(value), value.is_meta) for key, value in net.named_parameters()} == before
     assert build is on_meta or same(net.state_dict(), values)
@@ -408,15 +409,15 @@ def test_the_first_five_differences_are_named_some_of_each_sort_always_the_same(
     )
     for order in (dict, lambda items: dict(reversed(items.items()))):
         with pytest.raises(ValueError, match="4 missing, 5 foreign, 1 misshapen") as error:
-            weights.load_into(Net(), order(given), "net")
+            load_into(Net(), order(given), "net")
         assert f"misshapen. {'; '.join(lines)}. `vmemkit" in str(error.value)
 
 
 def test_nothing_is_left_without_values():
     net = on_meta(scratch=True)
     with pytest.raises(ValueError, match="1 tensors without values, such as 'scratch'"):
-        weights.load_into(net, trained(), "net")
+        load_into(net, trained(), "net")
     assert all(value.is_meta for value in net.state_dict().values())
     hollow = trained() | {"layers.0.bias": torch.ones(3, device="meta")}
     with pytest.raises(ValueError, match=r"such as 'layers\.0\.bias'"):
-        weights.load_into(Net(), hollow, "net")
+        load_into(Net(), hollow, "net")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vmemkit import weights
 from vmemkit.weight_files import WEIGHTS
+from vmemkit.weights import FOLDERS, MIRRORS, available, find, get, repositories, require
 
 errors = pytest.importorskip("huggingface_hub.errors")
 COMMIT = "a" * 40
@@ -23,7 +23,7 @@ NAMES = list(WEIGHTS)
 @pytest.fixture(autouse=True)
 def bare(monkeypatch, tmp_path):
     """A machine without weights and without a network."""
-    for variable in (weights.FOLDERS, weights.MIRRORS):
+    for variable in (FOLDERS, MIRRORS):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", no_network)
@@ -50,74 +50,74 @@ def cached(root: Path, repository: str, file: str) -> Path:
 
 
 def test_a_file_is_looked_for_in_the_folder_then_the_variable_then_the_cache(monkeypatch, tmp_path):
-    assert weights.find("vmem", tmp_path / "given") is None
+    assert find("vmem", tmp_path / "given") is None
     in_cache = cached(tmp_path / "hub", "liguang0115/vmem", "vmem_weights.pth")
-    assert weights.find("vmem", tmp_path / "given") == in_cache
+    assert find("vmem", tmp_path / "given") == in_cache
     last = put(tmp_path / "b" / "vmem_weights.pth")
-    monkeypatch.setenv(weights.FOLDERS, os.pathsep.join(map(str, (tmp_path / "a", last.parent))))
-    assert weights.find("vmem", tmp_path / "given") == last
+    monkeypatch.setenv(FOLDERS, os.pathsep.join(map(str, (tmp_path / "a", last.parent))))
+    assert find("vmem", tmp_path / "given") == last
     first = put(tmp_path / "a" / "vmem" / "vmem_weights.pth")
-    assert weights.find("vmem", tmp_path / "given") == first
+    assert find("vmem", tmp_path / "given") == first
     given = put(tmp_path / "given" / "vmem_weights.pth")
-    assert weights.find("vmem", tmp_path / "given") == given
-    assert weights.available("vmem")
-    assert not weights.available("seva")
+    assert find("vmem", tmp_path / "given") == given
+    assert available("vmem")
+    assert not available("seva")
 
 
 def test_a_name_that_two_files_share_counts_only_in_its_own_folder(tmp_path):
     put(tmp_path / "model.safetensors")
-    assert weights.find("clip", tmp_path) is None
-    assert weights.find("seva-1.0", tmp_path) is None
+    assert find("clip", tmp_path) is None
+    assert find("seva-1.0", tmp_path) is None
     clip = put(tmp_path / "clip" / "model.safetensors")
-    assert weights.find("clip", tmp_path) == clip
-    assert weights.find("seva-1.0", tmp_path) is None
+    assert find("clip", tmp_path) == clip
+    assert find("seva-1.0", tmp_path) is None
 
 
 def test_the_cache_is_searched_for_every_repository_mirrors_first(monkeypatch, tmp_path):
     file = "diffusion_pytorch_model.safetensors"
     mirror = cached(tmp_path / "hub", "Manojb/stable-diffusion-2-1-base", f"vae/{file}")
-    assert weights.find("vae") == mirror
-    monkeypatch.setenv(weights.MIRRORS, " vae = me/my-vae , clip=me/models/clip,")
-    assert weights.repositories("vae")[0] == "me/my-vae"
-    assert weights.repositories("clip") == ("me/models/clip", *WEIGHTS["clip"].repositories)
-    assert weights.find("vae") == mirror
-    assert weights.find("vae") != (mine := cached(tmp_path / "hub", "me/my-vae", file))
-    assert weights.find("vae") == mine
+    assert find("vae") == mirror
+    monkeypatch.setenv(MIRRORS, " vae = me/my-vae , clip=me/models/clip,")
+    assert repositories("vae")[0] == "me/my-vae"
+    assert repositories("clip") == ("me/models/clip", *WEIGHTS["clip"].repositories)
+    assert find("vae") == mirror
+    assert find("vae") != (mine := cached(tmp_path / "hub", "me/my-vae", file))
+    assert find("vae") == mine
     clip = cached(tmp_path / "hub", "me/models", "clip/model.safetensors")
-    assert weights.find("clip") == clip
+    assert find("clip") == clip
 
 
 @pytest.mark.parametrize("text", ["vae", "vae=", "vae=me", "vae=../me//x", "tower=me/x", "=me/x"])
 def test_malformed_mirrors_are_named(monkeypatch, text):
-    monkeypatch.setenv(weights.MIRRORS, text)
+    monkeypatch.setenv(MIRRORS, text)
     with pytest.raises(ValueError, match=r"VMEMKIT_MIRRORS needs the form NAME=OWNER/REPOSITORY"):
-        weights.find("vae")
+        find("vae")
 
 
 def test_without_the_library_there_is_no_cache_but_folders(monkeypatch, tmp_path):
     cached(tmp_path / "hub", "liguang0115/vmem", "vmem_weights.pth")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    assert weights.find("vmem") is None
-    assert weights.find("vmem", tmp_path / "hub") is None
-    assert weights.find("vmem", put(tmp_path / "vmem_weights.pth").parent) is not None
+    assert find("vmem") is None
+    assert find("vmem", tmp_path / "hub") is None
+    assert find("vmem", put(tmp_path / "vmem_weights.pth").parent) is not None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_required_and_missing_is_named_with_the_ways_to_get_it(name):
     entry = WEIGHTS[name]
     with pytest.raises(ValueError, match="is not on this machine") as error:
-        weights.require(name)
-    for words in (entry.file, entry.size_text, entry.licence, entry.page, weights.FOLDERS):
+        require(name)
+    for words in (entry.file, entry.size_text, entry.licence, entry.page, FOLDERS):
         assert words in str(error.value)
     assert f"`vmemkit weights get {name}`" in str(error.value)
 
 
 def test_what_is_required_and_here_is_returned(tmp_path):
     file = put(tmp_path / "vmem_weights.pth")
-    assert weights.require("vmem", tmp_path) == file
+    assert require("vmem", tmp_path) == file
 
 
-@pytest.mark.parametrize("verb", [weights.find, weights.require, weights.available, weights.get])
+@pytest.mark.parametrize("verb", [find, require, available, get])
 def test_an_unknown_name_is_refused_with_the_known_ones(verb):
     with pytest.raises(ValueError, match="no weights are called 'vmen': one of vmem, seva"):
         verb("vmen")
@@ -205,22 +205,22 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_download_goes_to_the_cache_and_is_found_there(hub):
     hub.contents["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"] = {"model.safetensors", "config.json"}
-    path = weights.get("clip")
-    assert path == weights.find("clip")
+    path = get("clip")
+    assert path == find("clip")
     assert path.name == "model.safetensors"
     assert (path.parent / "config.json").is_file()
     hub.contents.clear()
-    assert weights.get("clip") == path  # again, without asking the hub
+    assert get("clip") == path  # again, without asking the hub
 
 
 def test_a_download_into_a_folder_lies_where_it_is_looked_for(hub, tmp_path):
     hub.contents["me/models"] = {"deep/vae/diffusion_pytorch_model.safetensors"}
     hub.contents["me/models"] |= {"deep/vae/config.json"}
-    path = weights.get("vae", tmp_path / "mine", "me/models/deep/vae")
+    path = get("vae", tmp_path / "mine", "me/models/deep/vae")
     assert path == tmp_path / "mine" / "vae" / "diffusion_pytorch_model.safetensors"
-    assert path == weights.find("vae", tmp_path / "mine")
+    assert path == find("vae", tmp_path / "mine")
     assert sorted(child.name for child in path.parent.iterdir()) == sorted(WEIGHTS["vae"].files)
-    assert weights.get("vae", tmp_path / "mine") == path
+    assert get("vae", tmp_path / "mine") == path
     assert set(hub.asked) == {"me/models"}
 
 
@@ -229,25 +229,25 @@ def test_a_folder_may_be_named_from_where_one_stands(hub, monkeypatch, tmp_path,
     monkeypatch.chdir(tmp_path)
     files = {f"{subfolder}/{file}".strip("/") for file in WEIGHTS["vae"].files}
     hub.contents["me/x"] = files
-    path = weights.get("vae", "mine", f"me/x{subfolder}")
-    assert path == weights.find("vae", "mine") == Path("mine/vae") / WEIGHTS["vae"].file
+    path = get("vae", "mine", f"me/x{subfolder}")
+    assert path == find("vae", "mine") == Path("mine/vae") / WEIGHTS["vae"].file
     assert sorted(os.listdir("mine/vae")) == sorted(WEIGHTS["vae"].files)
 
 
 def test_a_file_without_its_companion_is_fetched_again(hub):
     hub.contents["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"] = {"model.safetensors", "config.json"}
-    (weights.get("clip").parent / "config.json").unlink()
-    assert (weights.get("clip").parent / "config.json").is_file()
+    (get("clip").parent / "config.json").unlink()
+    assert (get("clip").parent / "config.json").is_file()
 
 
 @pytest.mark.parametrize("why", GONE)
 def test_where_the_original_is_gone_the_mirrors_are_tried_in_order(hub, monkeypatch, why):
-    monkeypatch.setenv(weights.MIRRORS, "vae=me/my-vae")
+    monkeypatch.setenv(MIRRORS, "vae=me/my-vae")
     hub.contents["stabilityai/stable-diffusion-2-1-base"] = GONE[why]()
     hub.contents["Manojb/stable-diffusion-2-1-base"] = {
         f"vae/{file}" for file in WEIGHTS["vae"].files
     }
-    path = weights.get("vae")
+    path = get("vae")
     assert "models--Manojb--" in str(path)
     tried = ("me/my-vae", "stabilityai/s", "sd2-community/s", "Manojb/s")
     for asked, start in zip(dict.fromkeys(hub.asked), tried, strict=True):
@@ -256,14 +256,14 @@ def test_where_the_original_is_gone_the_mirrors_are_tried_in_order(hub, monkeypa
 
 def test_where_all_are_gone_they_are_named_with_the_way_to_name_another(hub):
     with pytest.raises(ValueError, match="--repository OWNER/NAME") as error:
-        weights.get("vae")
+        get("vae")
     assert all(repository in str(error.value) for repository in WEIGHTS["vae"].repositories)
-    assert f'{weights.MIRRORS}="vae=' in str(error.value)
+    assert f'{MIRRORS}="vae=' in str(error.value)
 
 
 def test_a_named_repository_is_tried_alone(hub):
     with pytest.raises(ValueError, match="is in none of me/other"):
-        weights.get("vmem", repository="me/other")
+        get("vmem", repository="me/other")
     assert hub.asked == ["me/other"]
 
 
@@ -272,7 +272,7 @@ def test_what_another_repository_would_not_mend_stops_at_once_and_says_what_to_d
     error, words = STOPPED[why]
     hub.contents["stabilityai/stable-diffusion-2-1-base"] = error()
     with pytest.raises(ValueError, match=words) as raised:
-        weights.get("vae")
+        get("vae")
     assert len(hub.asked) == 1
     assert "\n" not in str(raised.value)
 
@@ -280,23 +280,23 @@ def test_what_another_repository_would_not_mend_stops_at_once_and_says_what_to_d
 def test_whoever_is_not_let_in_is_told_the_page(hub):
     hub.contents["liguang0115/vmem"] = STOPPED["gated"][0]()
     with pytest.raises(ValueError, match=r"https://huggingface\.co/liguang0115/vmem, log in"):
-        weights.get("vmem")
+        get("vmem")
 
 
 def test_without_the_library_a_download_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r'pip install "vmemkit\[weights\]"'):
-        weights.get("vmem")
+        get("vmem")
 
 
 def test_a_disk_that_is_too_small_is_noticed_before(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")(6e9, 1e9, WEIGHTS["vmem"].size - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"needs 5\.06 GB and .* has 5\.06 GB left: make room"):
-        weights.get("vmem", tmp_path / "new" / "folder")
+        get("vmem", tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_repository_that_is_none_is_refused():
     with pytest.raises(ValueError, match="a repository is OWNER/NAME"):
-        weights.get("vmem", repository="vmem")
+        get("vmem", repository="vmem")

@@ -7,16 +7,17 @@ import torch
 from core_helpers import same, tables
 from widget_helpers import Nowhere, Paints, agrees, css_of, ids, picture
 
-pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
-
 import vmemkit as vm
-from vmemkit import evaluate
+from vmemkit.evaluate import coverage
 from vmemkit.pictures import seen_by
+from vmemkit.scene3d import chip
 from vmemkit.trajectory import moves
-from vmemkit.widgets import MemoryViewer, RetrievalInspector
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
-from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS
-from vmemkit.widgets.parts import Message, Worker, chip, mosaic, vote_table
+from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS, RetrievalInspector
+from vmemkit.widgets.parts import Message, Worker, mosaic, vote_table
+from vmemkit.widgets.viewer import MemoryViewer
+
+pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +320,7 @@ def test_the_true_coverage_is_that_of_an_evaluation(memory, box):
     inspector = RetrievalInspector(memory, target, box, policy="temporal")
     inspector.k.value = 1
     step = vm.step(memory, target, Paints(box), policy="temporal", k=1)
-    share, best = evaluate.coverage(box, step, rows=24)
+    share, best = coverage(box, step, rows=24)
     assert share < 0.05 < best
     said = f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
     assert said in inspector.columns[0].title.value

@@ -8,14 +8,13 @@ Conventions (axes, units, pixels, intrinsics) are stated once, in `vmemkit.camer
 from importlib import import_module
 from types import ModuleType
 
-from vmemkit.camera import Cameras, cameras
-from vmemkit.generate import DiffusionGenerator, Generation, Generator, with_depth
+from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
+from vmemkit.generate import DiffusionGenerator, with_depth
+from vmemkit.generation import Generation, Generator
 from vmemkit.memory import Memory, MemoryConfig, begin, forget, read, write
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 from vmemkit.spill import Spill
 from vmemkit.storage import load, save
-from vmemkit.surfels import PointMaps, Surfels
-from vmemkit.views import Views
 from vmemkit.walk import Stage, Step, stages, step, walk, walks
 from vmemkit.warp import Warp, WarpConfig
 
@@ -56,7 +55,7 @@ __all__ = [
 
 _LAZY = (
     "align",
-    "backends",
+    "core",
     "cut3r",
     "cut3r_input",
     "depth_fit",
@@ -68,16 +67,15 @@ _LAZY = (
     "layout",
     "navigator",
     "passes",
-    "scenes",
-    "train",
-    "training_walks",
-    "trajectory",
     "reconstruct",
     "registration",
     "reproject",
     "retrieval",
     "rgbd",
-    "splat",
+    "scenes",
+    "train",
+    "training_walks",
+    "trajectory",
     "weights",
 )
 

@@ -1,5 +1,7 @@
 """`python -m vmemkit` is `vmemkit`."""
 
+from __future__ import annotations
+
 import sys
 
 from vmemkit.cli import main

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vmemkit.camera import Cameras, check, intrinsics
+from vmemkit.core import Cameras, TensorStruct, cat, check, intrinsics
 from vmemkit.registration import (
     TINY,
     AlignConfig,
@@ -33,9 +33,9 @@ from vmemkit.registration import (
     pixels,
     register,
 )
-from vmemkit.structs import TensorStruct, cat
 
 Variant = Literal["released", "full"]
+
 FOCAL_UNIT = 20.0  # the optimiser's focal parameter is this times ln f (released code)
 
 

@@ -22,12 +22,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import native, splat
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, turned
-from vmemkit.runs import RUN, Boxes, rows_of, runs_that, showing, touching
-from vmemkit.splat import SplatConfig
-from vmemkit.surfels import Surfels, dot
+from vmemkit.core import (
+    Boxes,
+    Cameras,
+    SplatConfig,
+    Surfels,
+    dot,
+    lens,
+    rows_of,
+    runs_that,
+    showing,
+    splat,
+    touching,
+    turned,
+)
+from vmemkit.core.kernels import RUN, backend, seen_again
 from vmemkit.voxels import Voxels
 
 PAIRS = 1 << 22  # distances per batch in the radius search: bounds its memory to 100 MB
@@ -76,7 +85,7 @@ def by_projection(
     discs, tolerances = SplatConfig(), (config.distance, config.normal_cosine)
     limits = discs.scale, discs.near, discs.far
     if backend(old.device) == "numba":
-        seen, hit = native.seen_again(
+        seen, hit = seen_again(
             *((new.position, new.normal, new.radius), pixel, grid),
             *((old.position, old.normal, old.radius), runs),
             *(camera.world_from_cam[0], camera.K[0], (*limits, *tolerances)),
@@ -87,7 +96,7 @@ def by_projection(
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Centres of old surfels that land on the new surface.
-    rotation, eye, focal, centre = splat.lens(camera, height, width)
+    rotation, eye, focal, centre = lens(camera, height, width)
     q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
@@ -104,13 +113,13 @@ def by_projection(
         return (match >= 0) & _same_surface(old[ids], new[match], config)
 
     if backend(old.device) == "triton":
-        from vmemkit import kernels_triton
+        from vmemkit.core.kernels import cuda
 
         surface = new.position, new.normal, new.radius, at_pixel, *tolerances
         seen_by = camera, grid, limits, None, surface
-        hit = kernels_triton.discs(old.position, old.normal, old.radius, *seen_by)[0]
+        hit = cuda.discs(old.position, old.normal, old.radius, *seen_by)[0]
     else:
-        hit = splat.splat(old, camera, height, width, accept=accept).surfel
+        hit = splat(old, camera, height, width, accept=accept).surfel
     hit = hit.flatten()[pixel]
     return rows[torch.unique(torch.cat([centred, hit[hit >= 0]]))], hit < 0
 

@@ -15,13 +15,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vmemkit.core import SplatConfig, Surfels, Views, resize
 from vmemkit.memory import Memory
-from vmemkit.splat import SplatConfig
-from vmemkit.surfels import Surfels
-from vmemkit.views import Views, resize
 
 MAX_IMAGES = 12  # views that carry their image
+
 THUMBNAIL = 96  # rows of these images
+
 SEED = 0  # of the sample
 
 VERTEX = """
@@ -35,6 +35,7 @@ void main() {
   gl_PointSize = max(1.0, reach * projectionMatrix[1][1] * rows / -eye.z);
 }
 """
+
 # The ray through the fragment meets the disc's plane within its radius, or nothing is drawn.
 FRAGMENT = """
 precision highp float;

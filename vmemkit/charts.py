@@ -42,24 +42,41 @@ STYLES = {
     "fov_overlap": ("#7d95b5", "dashdot", "cross"),
     "random": ("#a58ca0", "dot", "x"),
 }
+
 POLICY_COLORS = {name: color for name, (color, _, _) in STYLES.items()}
+
 SPARE_COLORS = ("#cc79a7", "#e69f00", "#56b4e9", "#7f5a2b")  # of other names, in their order
+
 DASHES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}  # plotly's names: matplotlib's
+
 MARKERS = {"circle": "o", "square": "s", "diamond": "D", "star": "*", "cross": "P", "x": "X"}
+
 MARKERS |= {"triangle-up": "^", "triangle-down": "v", "hexagon": "h", "pentagon": "p"}
+
 GRID, THERE, PAPER = "#e9ebee", "#e4e7ea", "#ffffff"  # grid | a view that was in memory | page
+
 PALE = 0.3  # share of its colour that remains to what is not emphasised
+
 PIXEL = POINTS / NOTEBOOK_DPI  # points of print per pixel of a screen
+
 WIDTH, HEIGHT = 800, 400  # pixels, as all sizes below
+
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 44, 52  # margins
+
 TEXT, TITLE, LETTER = 12, 14, 7.5  # sizes of letters, and the width of one
+
 ROOM, MANY = 0.06, 40  # of an axis, beyond the data | points at which a curve loses its markers
+
 FULL, LOWER = 0.94, 0.7  # height of a first choice in its row, and what a last one would lack
+
 ROW, ROWS = (12, 26), 400  # height of a step's row, at least and at most; of all rows, if they can
+
 TICK = (0.0, 0.0, -0.3, 0.3, 0.0, 0.0)  # how far off its row a stroke goes on its way
+
 STILL_COLORS = 255  # of a stored still: flat areas and their edges need no more
 
 Trace = dict[str, Any]  # one of plotly's, or a part of one
+
 Series = Mapping[str, Sequence[float]]  # by policy
 
 

@@ -26,34 +26,57 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit import cli_rooms, demo, storage, weights
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, cameras, intrinsics, invert
+from vmemkit import weights
+from vmemkit.camera_files import read_realestate10k, read_transforms, write_transforms
+from vmemkit.cli_rooms import add_evaluate, add_train
 from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
+from vmemkit.core import (
+    Cameras,
+    Views,
+    cameras,
+    crop_to_aspect,
+    intrinsics,
+    invert,
+    load_depth,
+    load_image,
+    resize,
+    views,
+)
+from vmemkit.core.kernels import backend
+from vmemkit.demo import WALKS, check_data, demo, save_figure, save_walk_video
 from vmemkit.figures import contact_sheet
 from vmemkit.generate import FAST, PRESETS, preset, with_depth
 from vmemkit.memory import begin
 from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
-from vmemkit.trajectory import moves, read_realestate10k, read_transforms, write_transforms
-from vmemkit.views import Views, crop_to_aspect, load_depth, load_image, resize, views
+from vmemkit.storage import save, save_ply
+from vmemkit.trajectory import moves
 from vmemkit.walk import Step, walk
 from vmemkit.warp import Warp
 from vmemkit.weight_files import WEIGHTS
+from vmemkit.weights import FOLDERS, available, contents, find, fitting, read, require
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
+
 FOV = 65.0  # degrees: of a phone's main camera, if nobody says
+
 HEIGHT = 144  # pixels of a walk's images
+
 PUBLISHED_HEIGHT, PUBLISHED_STEP = 576, 64  # as the published networks were trained, and can halve
+
 SIZES = {"warp": (HEIGHT, 1), "rooms": (64, 16)}  # height and step; others: as published
+
 MOVES = "right 30, left 60, right 30"  # what a single picture can bear
+
 ASPECT_TOLERANCE = 0.02  # within which a depth map is taken to be one of the image's field of view
+
 NEEDS_DEPTH = (
     "a walk needs to know how far away things are: give --depth FILE, a 16-bit PNG (--depth-unit "
     "metres per step, 0.001 unless said) or a .npy in metres. Depth comes from a depth camera or a "
     "phone's depth sensor, from stereo matching (data/make_stereo_depth.py shows how), or from any "
     "monocular depth estimator that gives metres"
 )
+
 METRICS = {  # key of a row of metrics.json -> heading, decimals
     "coverage": ("coverage", 3),
     "coverage_of_oracle": ("of best", 3),
@@ -61,11 +84,13 @@ METRICS = {  # key of a row of metrics.json -> heading, decimals
     "return_ssim": ("SSIM", 3),
     "truth_psnr": ("truth dB", 1),
 }
+
 EXPLANATION = (
     "coverage: share of what the way back shows that the retrieved views had really seen (of best: "
     "relative to the best choice); return dB, SSIM: likeness to the first visit; truth dB: to the "
     "real scene. Higher is better."
 )
+
 DEPENDENCIES = (
     "torch",
     "numpy",
@@ -100,7 +125,7 @@ def run_demo(options: argparse.Namespace, console: Console) -> None:
     rows: list[dict[str, Any]] = []
     with _progress(console) as bar:
         task = bar.add_task("preparing", total=None)
-        for state in demo.demo(options.out, options.seed, options.walks):
+        for state in demo(options.out, options.seed, options.walks):
             label = f"{state.walk} · {state.policy or 'preparing'}"
             bar.update(task, description=label, completed=state.done, total=state.total)
             rows += [] if state.row is None else [state.row]
@@ -140,7 +165,7 @@ def run_weights(options: argparse.Namespace, console: Console) -> None:
     console.print(weights_table())
     console.print(
         "None is needed. `vmemkit weights get NAME` fetches one; `vmemkit weights check NAME` reads "
-        f"it. Files of your own go into a folder that {weights.FOLDERS} names.",
+        f"it. Files of your own go into a folder that {FOLDERS} names.",
         style="dim",
     )
 
@@ -158,9 +183,9 @@ def run_get(options: argparse.Namespace, console: Console) -> None:
 def run_check(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit weights check NAME|FILE`: what a file holds, and which entry of the table it fits."""
     asked = options.file
-    path = weights.require(asked) if asked in WEIGHTS else Path(asked)
-    state = weights.read(path)
-    held, fits = weights.contents(state), weights.fitting(state)
+    path = require(asked) if asked in WEIGHTS else Path(asked)
+    state = read(path)
+    held, fits = contents(state), fitting(state)
     dtypes = " and ".join(held.dtypes) or "no floating-point tensor"
     console.print(
         Text(f"{path}: {held.keys:,} keys, {held.parameters:,} parameters, {dtypes}"),
@@ -200,11 +225,11 @@ def diagnosis() -> dict[str, str]:
     except RuntimeError as error:
         found["video encoder"] = f"missing: {error}"
     try:
-        found["data"] = f"{demo.check_data()} (origins and licences: README.md there)"
+        found["data"] = f"{check_data()} (origins and licences: README.md there)"
     except ValueError as error:
         found["data"] = f"missing: {error}"
     try:
-        here = ", ".join(name for name in WEIGHTS if weights.available(name)) or "none"
+        here = ", ".join(name for name in WEIGHTS if available(name)) or "none"
         found["weights"] = f"{here} found, none needed: the warp generator has no weights"
     except ValueError as error:
         found["weights"] = f"not looked for: {error}"
@@ -220,7 +245,7 @@ def weights_table() -> Table:
     gates = {True: "yes", False: "no", None: "unknown"}
     for name, entry in WEIGHTS.items():
         terms = "; ".join(filter(None, (entry.licence, entry.limits)))
-        where = str(weights.find(name) or "no")
+        where = str(find(name) or "no")
         cells = (entry.what, entry.size_text, terms, gates[entry.gated], where)
         table.add_row(name, *map(Text, cells), end_section=True)
     return table
@@ -259,7 +284,7 @@ def _stages(options: argparse.Namespace) -> dict[str, Any]:
     `Warp` unless something else is asked for."""
     found: dict[str, Any] = {}
     if options.geometry == "cut3r":
-        found["reconstructor"] = cut3r(weights.require("cut3r", options.weights))
+        found["reconstructor"] = cut3r(require("cut3r", options.weights))
     if options.generator == "warp":
         return found | {"generator": Warp()}
     if options.generator == "rooms":
@@ -325,11 +350,11 @@ def _lens(options: argparse.Namespace, path: Cameras | None, aspect: float) -> F
 
 def _write_walk(out: Path, steps: list[Step]) -> None:
     memory, size = steps[-1].memory, steps[-1].views.image.shape[2:]
-    storage.save(memory, out / "memory")
-    storage.save_ply(memory.surfels, out / "surfels.ply")
+    save(memory, out / "memory")
+    save_ply(memory.surfels, out / "surfels.ply")
     write_transforms(out / "transforms.json", memory.views.cameras, (size[0], size[1]))
-    demo.save_walk_video(out / "walk.mp4", steps)
-    demo.save_figure(out / "contact_sheet.png", contact_sheet(steps))
+    save_walk_video(out / "walk.mp4", steps)
+    save_figure(out / "contact_sheet.png", contact_sheet(steps))
 
 
 # ---- words ---------------------------------------------------------------------------------------
@@ -345,12 +370,12 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="four walks with and without surfel memory, from data/")
     show.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
     show.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
-    names = ", ".join(demo.WALKS)
+    names = ", ".join(WALKS)
     show.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
     show.set_defaults(run=run_demo)
     _add_walk(commands.add_parser("walk", help="walk into an image of your own that has depth"))
-    cli_rooms.add_train(commands.add_parser("train", help="train the small generator"))
-    cli_rooms.add_evaluate(commands.add_parser("evaluate", help="judge the small generator"))
+    add_train(commands.add_parser("train", help="train the small generator"))
+    add_evaluate(commands.add_parser("evaluate", help="judge the small generator"))
     _add_weights(commands.add_parser("weights", help="published weight files: list, get, check"))
     doctor = commands.add_parser("doctor", help="versions, device, data and weights")
     doctor.set_defaults(run=run_doctor)

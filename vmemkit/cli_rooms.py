@@ -19,17 +19,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vmemkit import judge, rgbd
 from vmemkit.generation import Generator
-from vmemkit.judge import Filled, Verdict
-from vmemkit.rgbd import RgbdConfig, RgbdDiffusion
+from vmemkit.judge import GATE, Filled, Verdict, imagine, judge, passed, sheet, trials
+from vmemkit.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load
 from vmemkit.train import SMOKE, Run, TrainConfig, export, remembered
 from vmemkit.training_walks import Walks, recorded
 from vmemkit.warp import Warp, WarpConfig
 
 SAVE_EVERY = 300.0  # seconds
+
 REPORT_EVERY = 100  # steps
+
 SHEET = 6  # trials of a sample sheet
+
 COLUMNS = {  # number -> heading, decimals
     "depth_error": ("depth error", 3),
     "edges": ("edges", 2),
@@ -45,6 +47,7 @@ COLUMNS = {  # number -> heading, decimals
     "contrast_most": ("to", 2),
     "seconds": ("s / step", 2),
 }
+
 EXPLANATION = (
     "Where the context shows nothing: relative depth error; edge energy, contrast (1 = as much "
     "structure as the truth); Frechet distance of random-convolution features (not FID); dB. Where it "
@@ -129,10 +132,10 @@ def _begun(options: argparse.Namespace, folder: Path, device: str, console: Cons
 def _keep(run: Run, out: Path) -> None:
     """Checkpoint, weights and a sheet of samples."""
     run.save(out / "checkpoint")
-    export(run.average, out / rgbd.WEIGHTS)
-    asked = judge.trials(SHEET, run.config.size)
-    made = {"sample": judge.imagine(RgbdDiffusion(run.average), asked)}
-    judge.sheet(made, asked).savefig(out / "sheet.png")
+    export(run.average, out / WEIGHTS)
+    asked = trials(SHEET, run.config.size)
+    made = {"sample": imagine(RgbdDiffusion(run.average), asked)}
+    sheet(made, asked).savefig(out / "sheet.png")
 
 
 def _report_smoke(run: Run, console: Console) -> None:
@@ -174,24 +177,24 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> None:
     if options.count < 2 or options.houses < 1:
         raise ValueError("--count must be 2 or more, --houses 1 or more")
     rivals = generators(options.weights, options.steps, options.temperature)
-    asked = judge.trials(options.count, seed=options.seed)
+    asked = trials(options.count, seed=options.seed)
     verdicts = []
-    for verdict in judge.judge(rivals, asked, options.houses, options.seed):
+    for verdict in judge(rivals, asked, options.houses, options.seed):
         console.print(f"{verdict.name} is judged")
         verdicts.append(verdict)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     numbers = {verdict.name: verdict.numbers for verdict in verdicts}
-    gates = judge.passed(numbers["rooms"])
+    gates = passed(numbers["rooms"])
     asked_for = ("count", "houses", "seed", "steps", "temperature", "threads")
     about = {name: getattr(options, name) for name in asked_for}
     text = json.dumps({"settings": about, "numbers": numbers, "gate": gates}, indent=1)
     (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    judge.sheet({v.name: v.made for v in verdicts}, asked).savefig(out / "sheet.png")
+    sheet({v.name: v.made for v in verdicts}, asked).savefig(out / "sheet.png")
     console.print(table(verdicts))
     console.print(EXPLANATION, style="dim")
     for name, good in gates.items():
-        low, high = judge.GATE[name]
+        low, high = GATE[name]
         said = f"rooms: {name} {numbers['rooms'][name]:.2f}, wanted {low:g} to {high:g}"
         console.print(Text(said, style="green" if good else "red"))
     console.print(f"numbers and pictures are in {out}")
@@ -204,7 +207,7 @@ def generators(folder: str | None, steps: int, temperature: float) -> Mapping[st
         "push-pull": Filled("push_pull"),
         "layout": Filled("layout"),
         "warp": Warp(WarpConfig(fill="push_pull")),
-        "rooms": rgbd.load(folder, "cpu", steps=steps, temperature=temperature),
+        "rooms": load(folder, "cpu", steps=steps, temperature=temperature),
     }
 
 

@@ -17,11 +17,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmemkit.camera import Cameras, intrinsics, pixel_centres, rays
+from vmemkit.core import Cameras, intrinsics, pixel_centres, rays
 from vmemkit.sampling import Condition
 
 FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6  # cameras beyond do not count for the centre
+
 DEFAULT_FOV = 54.0  # degrees
+
 AT_CENTRE = 1e-5  # a first camera as near to the centre as this gives no scale
 
 

@@ -23,8 +23,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit import align
-from vmemkit.camera import Cameras, pixel_centres, project
+from vmemkit.align import clean, initialise, mismatch, optimise
+from vmemkit.core import (
+    Boxes,
+    Cameras,
+    PointMaps,
+    Surfels,
+    Views,
+    cat,
+    pixel_centres,
+    project,
+    rows_of,
+    runs_that,
+    showing,
+    splat,
+)
 from vmemkit.cut3r_input import Window, prepare, sampled, taken
 from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
 from vmemkit.memory import Memory
@@ -32,16 +45,15 @@ from vmemkit.nets.cut3r import CUT3RPrediction, Head
 from vmemkit.nets.cut3r_config import CUT3RConfig
 from vmemkit.reconstruction import Reconstruction, Report
 from vmemkit.registration import AlignConfig, Placed, Predictions, away, has_baseline, register
-from vmemkit.runs import Boxes, rows_of, runs_that, showing
-from vmemkit.splat import splat
-from vmemkit.structs import cat
-from vmemkit.surfels import PointMaps, Surfels
-from vmemkit.views import Views
 
 LAYER = 0.2  # of the nearest surfel's depth: how thick a noisy surface may be
+
 ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
+
 NO_OVERLAP, NO_BASELINE = "no overlap with the memory", "no baseline that tells the scale"
+
 NO_PNP = "PnP failed"
+
 ODD_SCALE, POOR_FIT = "implausible scale", "poor fit"
 
 
@@ -254,12 +266,12 @@ class Seeing:
             state = replace(state, placed=placed)
             return state, depth[mine], predictions.confidence[mine], reports
         counting = replace(how.optimiser, min_inliers=how.min_inliers)
-        aligned = align.initialise(predictions, poses, None, others, counting, found)
+        aligned = initialise(predictions, poses, None, others, counting, found)
         if how.align == "full":  # `released` would only refine focal lengths, which are known
             with torch.inference_mode(False), torch.enable_grad():
                 moving = (predictions, "full", int(begun), how.optimiser)
-                *_, (_, aligned) = align.optimise(aligned, *moving)
-        confidence = align.clean(aligned, predictions.confidence, how.optimiser)
+                *_, (_, aligned) = optimise(aligned, *moving)
+        confidence = clean(aligned, predictions.confidence, how.optimiser)
         scale = (aligned.depth / depth).flatten(1).median(dim=1).values
         columns = zip(scale[mine].tolist(), found.inliers[mine].tolist(), strict=True)
         reports = [self._by_pose(*each) for each in columns]
@@ -271,7 +283,7 @@ class Seeing:
         moved = float(placed.anchor_from_cam[:, :3, 3].norm(dim=-1).max())
         far = moved >= self.how.min_baseline * float(depth.median())
         agrees = far and has_baseline(placed.world_from_cam)
-        return agrees and align.mismatch(placed) <= self.how.max_mismatch
+        return agrees and mismatch(placed) <= self.how.max_mismatch
 
     def _by_pose(self, scale: float, inliers: float) -> Report:
         failed, unknown = inliers < self.how.min_inliers, math.isnan(scale)

@@ -17,11 +17,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit import weights
-from vmemkit.camera import Cameras
+from vmemkit.core import Cameras, image_bytes
 from vmemkit.nets.cut3r import CUT3R, PATCH
 from vmemkit.nets.cut3r_config import CUT3RConfig, check_model_string
-from vmemkit.views import image_bytes
+from vmemkit.weights import arguments, load_into, read, require
 
 EDGE = 0.05  # relative difference across which depth is not interpolated
 
@@ -61,8 +60,8 @@ def load(
     Errors: ValueError for missing weights, for a description of another network, for none where no
     `config` is given, and for weights that do not fit.
     """
-    path = weights.require("cut3r") if file is None else Path(file)
-    state, said = weights.read(path), weights.arguments(path).get("model")
+    path = require("cut3r") if file is None else Path(file)
+    state, said = read(path), arguments(path).get("model")
     if said is not None:
         if not isinstance(said, str):
             raise ValueError(f"{path} describes its network by a {type(said).__name__}, needs text")
@@ -74,7 +73,7 @@ def load(
         )
     with torch.device("meta"):
         network = CUT3R(config or CUT3RConfig())
-    weights.load_into(network, state, "CUT3R", torch.float32)
+    load_into(network, state, "CUT3R", torch.float32)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return network.to(device).eval().requires_grad_(False)
 

@@ -16,17 +16,25 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import Cameras, pixel_centres, pose, rays
+from vmemkit.core import Cameras, pixel_centres, pose, rays
 from vmemkit.fill import blend_seam, push_pull, require_known
 
 JUMP_COST = 0.2  # of a cut between two copied runs, in means of the column distance
+
 TURN_COST = 0.1  # of changing between copying and mirroring, likewise
+
 BORDER_COST = 2.5  # times: a cut at a gap's border cannot be faded over from both sides
+
 FULL_COLUMN = 0.8  # share of the tallest column; the corners of a 70 degree view have 0.82
+
 FADE = 6  # columns over which two copied runs are cross-faded, either side
+
 SIDES = 5  # cameras that surround a position: 72 degrees each
+
 MAX_SLOPE = 2.0  # height over distance: the cylinder ends 63 degrees above and below the horizon
+
 MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; the path costs the cube of it
+
 KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all that it came from is
 
 

@@ -24,32 +24,60 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit.camera import Cameras, cameras, intrinsics, intrinsics_from_pixels, look_at
+from vmemkit.core import (
+    Cameras,
+    Views,
+    cameras,
+    cat,
+    crop,
+    intrinsics,
+    intrinsics_from_pixels,
+    load_depth,
+    load_image,
+    look_at,
+    replacing,
+    resize,
+    save_video,
+    views,
+)
 from vmemkit.evaluate import Tour, capture_tour, score, single_tour
 from vmemkit.figures import comparison, contact_sheet
+from vmemkit.houses import rooms
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
-from vmemkit.scenes import Rooms, Scene, rooms
+from vmemkit.rooms import Rooms
+from vmemkit.scenes import Scene
 from vmemkit.scenes import panorama as photograph
 from vmemkit.storage import save_ply
-from vmemkit.structs import cat
 from vmemkit.trajectory import moves, orbit
-from vmemkit.views import Views, crop, load_depth, load_image, replacing, resize, save_video, views
 from vmemkit.walk import Step, walk
 
 DATA = Path(__file__).parents[1] / "data"
+
 PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
+
 ASPECT = 4 / 3  # width / height of all pictures
+
 HEIGHT = 90  # pixels
+
 FOV = 75.0  # degrees
+
 TURN = 15.0  # degrees between the views of the circle
+
 SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
+
 LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
+
 PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
+
 POLICIES = ("coverage", "temporal")
+
 PLAIN = {"coverage": "surfel memory", "temporal": "latest views"}  # for the overview
+
 MOMENTS = (0.215, 0.49, 0.85)  # of the path: those of the overview
+
 FPS, VIDEO_ROWS = 8.0, 192  # of videos
+
 DIGITS = 4  # of the metrics
 
 

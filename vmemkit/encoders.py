@@ -22,9 +22,13 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 VAE_SCALE = 0.18215  # makes latents of Stable Diffusion's VAE have about unit variance
+
 LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+
 CLIP_SIZE = 224  # pixels
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on
+
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 

@@ -20,16 +20,16 @@ from jaxtyping import Bool, Float, Int
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at
+from vmemkit.core import Cameras, PointMaps, Views, cameras, intrinsics, look_at
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
 from vmemkit.scenes import Scene
-from vmemkit.surfels import PointMaps
-from vmemkit.views import Views
 from vmemkit.walk import Step
 
 STRIDE = 0.35  # metres between the views of a tour
+
 AROUND = 30.0  # degrees between them when looking all round
+
 SWING = (15.0, 30.0, 45.0, 60.0, 30.0, 0.0)  # degrees: a look to the side and back
 
 

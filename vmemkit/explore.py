@@ -17,18 +17,30 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit import demo
-from vmemkit.camera import Cameras, cameras, intrinsics
+from vmemkit.camera_files import write_transforms
+from vmemkit.core import Cameras, Views, cameras, crop_to_aspect, intrinsics, resize, views
+from vmemkit.demo import (
+    ASPECT,
+    FOV,
+    PANORAMA,
+    check_data,
+    picture_size,
+    save_walk_video,
+    stereo_view,
+    turned,
+)
 from vmemkit.evaluate import capture_tour, single_tour
+from vmemkit.houses import rooms
 from vmemkit.memory import Memory, begin
-from vmemkit.scenes import Scene, panorama, rooms
-from vmemkit.trajectory import write_transforms
-from vmemkit.views import Views, crop_to_aspect, resize, views
+from vmemkit.scenes import Scene, panorama
 from vmemkit.walk import Step
 
 START = -1  # the node before the first step
+
 SLACK = 0.02  # of an aspect of 2 that still is a panorama's
+
 KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
+
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
 
 
@@ -154,25 +166,25 @@ def resumed(memory: Memory) -> Journey:
 def room(height: int, seed: int = 0) -> Beginning:
     """A made-up house, from one view."""
     house = rooms(seed)
-    tour = single_tour(house, seed, demo.FOV, demo.ASPECT)
+    tour = single_tour(house, seed, FOV, ASPECT)
     return _rendered(house, tour.given, height, "a made-up house, from one view")
 
 
 def captured_rooms(height: int, seed: int = 0) -> Beginning:
     """A made-up house, from six views a room."""
     house = rooms(seed)
-    given = capture_tour(house, seed, demo.FOV, demo.ASPECT).given
+    given = capture_tour(house, seed, FOV, ASPECT).given
     return _rendered(house, given, height, "a made-up house, from six views a room")
 
 
 def photographed_hall(height: int, seed: int = 0) -> Beginning:
     """A panorama, from four views around."""
-    return _around(panorama(demo.check_data() / demo.PANORAMA), height)
+    return _around(panorama(check_data() / PANORAMA), height)
 
 
 def stereo(height: int, seed: int = 0) -> Beginning:
     """A photograph with measured depth."""
-    given = resize(demo.stereo_view(), *demo.picture_size(height))
+    given = resize(stereo_view(), *picture_size(height))
     return Beginning(given, None, "a photograph with depth from a stereo camera")
 
 
@@ -189,7 +201,7 @@ def from_image(
     kind: str,
     height: int,
     depth: Float[Tensor, "h2 w2"] | None = None,
-    fov: float = demo.FOV,
+    fov: float = FOV,
 ) -> Beginning:
     """An image of one's own, as one of `KINDS`, cut to the examples' format of 4:3.
 
@@ -221,17 +233,17 @@ def from_image(
     else:
         depth = torch.full((1, h, w), WALL)
     camera = cameras(torch.eye(4)[None], intrinsics(fov, w / h))
-    cut = crop_to_aspect(views(image[None], camera, depth), demo.ASPECT)
-    return Beginning(resize(cut, *demo.picture_size(height)), None, f"your image, a {kind}")
+    cut = crop_to_aspect(views(image[None], camera, depth), ASPECT)
+    return Beginning(resize(cut, *picture_size(height)), None, f"your image, a {kind}")
 
 
 def _around(scene: Scene, height: int) -> Beginning:
-    given = scene.render(demo.turned(torch.arange(0.0, 360.0, 90.0)), *demo.picture_size(height))
+    given = scene.render(turned(torch.arange(0.0, 360.0, 90.0)), *picture_size(height))
     return Beginning(given, scene, "a photograph of all directions, from four views")
 
 
 def _rendered(scene: Scene, given: Cameras, height: int, about: str) -> Beginning:
-    return Beginning(scene.render(given, *demo.picture_size(height)), scene, about)
+    return Beginning(scene.render(given, *picture_size(height)), scene, about)
 
 
 # ---- what to keep --------------------------------------------------------------------------------
@@ -249,7 +261,7 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
         raise ValueError(f"{folder} is a file: give a folder to write to")
     folder.mkdir(parents=True, exist_ok=True)
     video, cameras_file = folder / "walk.mp4", folder / "transforms.json"
-    demo.save_walk_video(video, steps)
+    save_walk_video(video, steps)
     poses = torch.cat([step.targets.world_from_cam for step in steps])
     K = torch.cat([step.targets.K for step in steps])
     height, width = journey.memory.views.image.shape[2:]

@@ -21,25 +21,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, project
+from vmemkit.core import LUMA, Cameras, cameras, cat, intrinsics, look_at, project
 from vmemkit.depth_fit import DepthFit, FitConfig
 from vmemkit.memory import Memory, read
 from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
 from vmemkit.retrieval import Retrieval
-from vmemkit.structs import cat
 from vmemkit.walk import Step
 
 PAPER = 1.0  # grey level of plans
+
 INK, QUIET = "#22262b", "#6d747c"  # of texts
+
 DPI, POINTS = 150, 72  # per inch
+
 NOTEBOOK_DPI = 100  # the width of a notebook's page
+
 JPEG = {"quality": 64, "optimize": True, "progressive": True}  # of 100: no loss is to be seen
+
 PAGE = 8.0  # inches: 1200 pixels, the width of a page of documentation
+
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, round these
+
 HEADING, TITLE = 0.22, 0.3  # inches
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
 LENS = 35.0  # degrees: of the camera that takes plans, long so that rooms stay rectangles
+
 WEDGE = 0.05  # length of a camera in a plan, of the plan's extent
+
 EMPHASIS = 2.0  # how much larger a plan shows the cameras that its retrieval is about
 
 

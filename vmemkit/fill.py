@@ -18,30 +18,47 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import pixel_centres
+from vmemkit.core import pixel_centres
 
 SEAM_REACH = 0.06  # of the image width: how far a seam's colour step is spread into the filling
 
 RANSAC_TRIALS = 256  # finds a plane that holds 20 % of the samples with probability 0.9
+
 RANSAC_SAMPLES = 2048  # known pixels that take part in the fit: more only cost time
+
 LOCAL_SHARE = 1 / 8  # nearest samples a triple is drawn from: one surface, yet wide enough to tilt
+
 THIN_TRIANGLE = 1e-5  # twice the area, in images, of a triple that fixes no plane
+
 PLANES = 8  # a view of a furnished room shows 3 to 5 large planes
+
 PLANE_TOLERANCE = 0.005  # relative inverse depth: 1.5 cm at 3 m; more where the depth is noisy
+
 NOISE_TOLERANCE, MOST_TOLERANCE = 4.0, 0.03  # times the median roughness of the depth, but no more
+
 PLANE_SUPPORT = 0.015  # share of the known pixels below which a plane is clutter
 
 # prices of a surface at a pixel: relative depth errors and shares, so around 1
 NEAR_COST = 1.0  # price of a plane that misses the nearest known depth by 100 %
+
 STEP_COST = 1.5  # price of a step in depth by 100 %
+
 ROOM_COST = 1.0  # price of lying 100 % behind a wall
+
 HIDING = 0.05  # relative: a plane this far in front of known depth would hide it
+
 MOST_HIDDEN = 0.15  # share of the known pixels: a plane that hides more is furniture
+
 RARE_COST = 0.05  # price of a plane that explains little of the image
+
 SMOOTH_COST = 1.0  # price of leaving the planes for the smooth filling
+
 WILD_COST = 10.0  # price of a plane beyond its horizon: never, if there is another
+
 TEMPERATURE = 0.1  # of the choice while it is undecided, in the same units
+
 REACH_FACTOR = 1.4  # by which the reach shrinks each time: half in two
+
 DEPTH_RANGE = (0.5, 2.0)  # extrapolated depth stays within these multiples of the known extremes
 
 

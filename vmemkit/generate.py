@@ -20,43 +20,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vmemkit import rgbd, sampling, weights
-from vmemkit.camera import Cameras, check
 from vmemkit.conditioning import CameraScale, centred, conditions, scaled
+from vmemkit.core import Cameras, Views, cat, check, seed_from, stream
 from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
-from vmemkit.generation import (
-    IMAGINED,
-    SEEN,
-    Encodes,
-    Generation,
-    Generator,
-    check_images,
-    seed_from,
-    stream,
-)
+from vmemkit.generation import Encodes, Generation, Generator, check_images
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.rgbd import RgbdDiffusion
-from vmemkit.sampling import Condition, Denoise, Denoising, Levels, Network
-from vmemkit.structs import cat
-from vmemkit.views import Views
-
-__all__ = [  # with what all generators have in common
-    "FAST",
-    "IMAGINED",
-    "PRESETS",
-    "SEEN",
-    "DiffusionConfig",
-    "DiffusionGenerator",
-    "Encodes",
-    "Generation",
-    "Generator",
-    "Window",
-    "WithDepth",
-    "preset",
-    "seed_from",
-    "stream",
-    "with_depth",
-]
+from vmemkit.rgbd import RgbdDiffusion, load
+from vmemkit.sampling import (
+    Condition,
+    Denoise,
+    Denoising,
+    Levels,
+    Network,
+    denoised,
+    dpm_solver,
+    euler,
+    guided,
+    multiview_scale,
+    start,
+    temporal_scale,
+)
+from vmemkit.weights import load_into, read, require
 
 AT_ONCE = 4  # images that are sent to the codec or the image encoder together
 
@@ -221,9 +205,9 @@ class DiffusionGenerator:
         if config.guidance == "uniform":
             scale = torch.full((config.frames,), config.guidance_scale, device=self.device)
         elif config.guidance == "multiview":
-            scale = sampling.multiview_scale(*limits, cameras, given)
+            scale = multiview_scale(*limits, cameras, given)
         else:
-            scale = sampling.temporal_scale(*limits, cameras, given, self._times(k, m))
+            scale = temporal_scale(*limits, cameras, given, self._times(k, m))
         return Window(cameras, given, condition, unconditional, scale, slice(k, k + m))
 
     @torch.no_grad()
@@ -236,11 +220,11 @@ class DiffusionGenerator:
             return torch.randn(like.shape, generator=own).to(like.device)
 
         sigmas = config.levels.sigmas(config.steps, config.spacing)
-        x, denoise = sampling.start(noise(), sigmas), self.denoiser(window)
+        x, denoise = start(noise(), sigmas), self.denoiser(window)
         if config.sampler == "euler":
-            yield from sampling.euler(denoise, x, sigmas, noise)
+            yield from euler(denoise, x, sigmas, noise)
         else:
-            yield from sampling.dpm_solver(denoise, x, sigmas)
+            yield from dpm_solver(denoise, x, sigmas)
 
     def denoiser(self, window: Window) -> Denoise:
         """x [t c h w], sigma [] -> the clean x, by the network under guidance."""
@@ -250,15 +234,15 @@ class DiffusionGenerator:
         alone = None
         if config.interval != (0.0, math.inf):
             single = self._network(window.condition, window)
-            alone = lambda x, sigma: sampling.denoised(  # noqa: E731
+            alone = lambda x, sigma: denoised(  # noqa: E731
                 single, x, sigma, window.condition, levels
             )
 
         def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-            unconditional, conditional = sampling.denoised(network, x, sigma, both, levels).chunk(2)
+            unconditional, conditional = denoised(network, x, sigma, both, levels).chunk(2)
             return unconditional, conditional
 
-        return sampling.guided(pair, window.scale, config.interval, alone)
+        return guided(pair, window.scale, config.interval, alone)
 
     def with_config(self, **changes: object) -> DiffusionGenerator:
         """The same parts with other settings, such as guidance="temporal", steps=30."""
@@ -382,7 +366,9 @@ _SEVA = (
     UNetConfig(num_frames=21),
     DiffusionConfig(frames=21, context=20, camera_scale=CameraScale(offset=0.0)),
 )
+
 PRESETS = {"vmem": (UNetConfig(), DiffusionConfig()), "seva": _SEVA, "seva-1.0": _SEVA}
+
 # Less than a third of the work: on worlds with a known solution, 15 such steps come nearer to it than
 # the released 50 (tests/test_sampling.py). Not yet judged by pictures of the published weights.
 FAST = {"sampler": "dpm_solver", "spacing": "karras", "steps": 15}
@@ -408,16 +394,16 @@ def preset(
     if name == "rooms":
         if dtype not in (None, torch.float32):
             raise ValueError(f"rooms works in float32, got {dtype}")
-        return rgbd.load(folder, device, **changes)
+        return load(folder, device, **changes)
     if name not in PRESETS:
         raise ValueError(f"presets are rooms, {', '.join(PRESETS)}, got {name!r}")
     network, config = PRESETS[name]
-    files = {part: weights.require(part, folder) for part in (name, "vae", "clip")}
+    files = {part: require(part, folder) for part in (name, "vae", "clip")}
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
     with torch.device("meta"):
         unet = UNet(network)
-    weights.load_into(unet, weights.read(files[name]), f"{name} (read from {files[name]})")
+    load_into(unet, read(files[name]), f"{name} (read from {files[name]})")
     unet = in_precision(unet, dtype).to(device, memory_format=torch.channels_last)
     tower = load_clip(files["clip"], dtype)
     return DiffusionGenerator(

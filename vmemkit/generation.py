@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.camera import Cameras
-from vmemkit.structs import TensorStruct
-from vmemkit.views import Views
+from vmemkit.core import Cameras, TensorStruct, Views
 
 # Confidence of a pixel that goes back to a given view, and of one that was filled.
 SEEN, IMAGINED = 2.0, 1.0
@@ -69,16 +66,3 @@ def check_images(views: Views, side: int) -> None:
             f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
             f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
         )
-
-
-def stream(*numbers: int) -> torch.Generator:
-    """A random generator on the CPU, an independent one for every tuple of numbers. (torch itself
-    looks at the last 32 bits of a seed only, so that sums of numbers would meet.)"""
-    entropy = [len(numbers), *(number % 2**64 for number in numbers)]
-    state = np.random.SeedSequence(entropy).generate_state(1)
-    return torch.Generator().manual_seed(int(state[0]))
-
-
-def seed_from(rng: torch.Generator) -> int:
-    """One number, all that a generator takes from the `rng` it is given."""
-    return int(torch.randint(2**62, (1,), generator=rng, device=rng.device))

@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.camera import Cameras, invert, pixel_centres, rays
+from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
 from vmemkit.cut3r_input import Window
 from vmemkit.evaluate import Tour, coverage_ratios
-from vmemkit.generation import stream
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RPrediction, Head
 from vmemkit.nets.cut3r_config import CUT3RConfig
-from vmemkit.reconstruct import Reconstructor, reconstruct
+from vmemkit.reconstruction import Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene
 
 SURE = 5.0  # confidence: enough for PnP
+
 WALKING = RetrievalConfig(blind="nearest")  # as in `walk`
 
 

@@ -19,29 +19,49 @@ from vmemkit.finishes import PATTERNS, SHADOW, WHITE, Finish
 from vmemkit.rooms import VIEWER_RADIUS, Blocks, Rooms
 
 Color = tuple[float, float, float]
+
 Point = tuple[float, float, float]
+
 Box = tuple[Point, Point]  # least and greatest corner, metres, world
+
 Limits = tuple[float, float]
+
 Span = tuple[float, float, float, float, float, float]
 
 ROOM_SIDE, CEILING, WALL_THICKNESS = (3.8, 5.8), (2.5, 2.95), (0.15, 0.30)  # metres
+
 SHIFT = (-1.0, 1.0)  # of a room along z against the one before
+
 DOOR_WIDTH, DOOR_HEIGHT = (1.0, 1.3), (2.02, 2.15)
+
 DOOR_SLANT = 0.5  # z over x, at most, of the straight way from a room's middle to its doorway
+
 CASING_WIDTH, CASING_DEPTH = 0.09, 0.025  # of the frame round a doorway
+
 WALL_GAP = 0.03  # from furniture to the wall beside it
+
 OVERLAP = 5e-3  # of a doorway with its rooms, so that rays and viewers pass without a gap
+
 WAY = 0.8  # width of the way that stays free for a viewer from centre to doorway
+
 RUG_SIDE, RUG_HEIGHT = (1.5, 2.3), 0.012
+
 CORD, GLOBE, GLOBE_DROP = 0.01, 0.17, 0.37  # half widths, and from the ceiling to the lamp's middle
+
 PICTURES = 4  # per room, where there is space
+
 TRIES = 40  # random spots tried for each thing
+
 MAX_SEED = 2**63 - 1
 
 OAK, WALNUT = (0.66, 0.48, 0.31), (0.40, 0.26, 0.18)
+
 PINE, WHITEWASH = (0.78, 0.60, 0.40), (0.80, 0.77, 0.71)
+
 STONE, MORTAR, METAL = (0.83, 0.80, 0.75), (0.80, 0.76, 0.70), (0.72, 0.66, 0.52)
+
 LINEN, TREES, BULB = (0.92, 0.90, 0.86), (0.42, 0.55, 0.38), (1.0, 0.95, 0.84)
+
 SKY, POT, LEAF = (0.66, 0.80, 0.95), (0.62, 0.42, 0.33), (0.30, 0.45, 0.24)
 
 
@@ -65,13 +85,17 @@ PALETTES = (
     Palette((0.72, 0.67, 0.82), (0.44, 0.38, 0.60), (0.78, 0.72, 0.38), WHITEWASH),  # lilac
     Palette((0.88, 0.84, 0.74), (0.52, 0.52, 0.34), (0.62, 0.24, 0.22), WALNUT),  # cream
 )
+
 WALLS = (  # pattern, metres per repeat
     *(("plaster", 1.0), ("limewash", 1.0), ("stripes", 0.36), ("plaid", 0.5), ("dots", 0.26)),
     *(("lattice", 0.42), ("wainscot", 1.0), ("two_tone", 1.0), ("moulding", 1.0), ("brick", 1.0)),
     *(("tiles", 1.0), ("boards", 0.16)),
 )
+
 FLOORS = (("planks", 0.13), ("checker", 0.42), ("parquet", 0.36), ("carpet", 1.0), ("slabs", 0.6))
+
 GLOW = {"sky": 0.85, "bulb": 0.9}  # what shines by itself
+
 PAPERS = ("stripes", "plaid", "dots", "lattice")  # printed in quiet tones of the wall's colour
 
 
@@ -173,6 +197,7 @@ THINGS = {
         Part("picture", "second", (0.0, 1.0, 0.0, 1.0, 0.0, 1.0)),
     ), raised=1.25, clearance=0.15),
 }  # fmt: skip
+
 SUITES = (  # what may furnish a room, in the order of placing
     ("sofa", "bookshelf", "sideboard", "plant", "armchair"),
     ("bed", "wardrobe", "plant", "sideboard", "ball"),

@@ -22,27 +22,30 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import Cameras, intrinsics, look_at
+from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
 from vmemkit.evaluate import psnr
-from vmemkit.figures import LUMA, grid
+from vmemkit.figures import grid
 from vmemkit.fill import push_pull
-from vmemkit.generation import Generation, Generator, stream
+from vmemkit.generation import Generation, Generator
 from vmemkit.houses import rooms
 from vmemkit.layout import layout
 from vmemkit.memory import begin
 from vmemkit.reproject import completed, reproject, windows
 from vmemkit.rooms import EYE_HEIGHT, Rooms
-from vmemkit.structs import cat
 from vmemkit.train import TrainConfig
 from vmemkit.training_walks import walk_through
-from vmemkit.views import Views
 from vmemkit.walk import walk
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use
+
 LEAST, MOST = 0.25, 0.95  # share of a target that must be unseen for it to be a trial
+
 SAME = 0.05  # share of the depth
+
 TURN, FOV = 30.0, 70.0  # degrees: between views of a circle, and of its camera
+
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
+
 GATE = {  # what a generator must reach to be the default: from, to
     "depth_error": (0.0, 0.18),
     "edges_least": (0.6, 1.4),

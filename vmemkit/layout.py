@@ -17,22 +17,32 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmemkit.camera import Cameras, invert, pixel_centres, pose, rays, unproject
+from vmemkit.core import Cameras, TensorStruct, invert, pixel_centres, pose, rays, unproject
 from vmemkit.reproject import Windows, relative
-from vmemkit.structs import TensorStruct
 
 # Metres. What a room is taken to be where the context does not show it.
 EYE, EYES = 1.5, (1.0, 2.0)  # above the floor
+
 HEADROOM, HEADROOMS = 1.2, (0.7, 1.7)  # from the eye to the ceiling
+
 FAR_WALL, NEAREST_WALL = 2.5, 0.3
+
 BIN, BINS = 0.1, 80  # of the distances at which a wall is looked for
+
 LEAST_AREA = 0.3  # square metres that must be seen of a wall
+
 NEARBY = 2.0  # metres from the first target, beyond which surfaces count less and less
+
 ON_PLANE = 0.15  # how far a point may lie from a wall, floor or ceiling that it belongs to
+
 UPRIGHT = 0.8  # cosine from which a normal counts as along an axis
+
 HEIGHTS = 24  # bins of a wall's colour from floor to ceiling
+
 WHITE = 0.93  # of an unseen ceiling
+
 POINTS = 32  # rows and columns of a context view that are looked at, at most
+
 FEATURES = 7  # of `Layout.features`
 
 

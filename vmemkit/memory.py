@@ -18,17 +18,32 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import association
-from vmemkit.association import AssociationConfig
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, check
-from vmemkit.runs import RUN, Boxes, boxes_of
+from vmemkit.association import AssociationConfig, by_projection, by_radius, released_distance
+from vmemkit.core import (
+    CODES,
+    Boxes,
+    Cameras,
+    PointMaps,
+    Splat,
+    SplatConfig,
+    SurfelConfig,
+    Surfels,
+    TensorStruct,
+    Views,
+    boxes_of,
+    check,
+    check_rows,
+    finite,
+    plain,
+    seen_through,
+    splat,
+    surfels_from_points,
+    thin,
+)
+from vmemkit.core.kernels import RUN, backend
 from vmemkit.sightings import Marks, Sightings, last_seen, pack, unpack
 from vmemkit.spill import Spill
-from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.structs import Rows, TensorStruct, check_rows, plain
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, finite, surfels_from_points, thin
-from vmemkit.views import CODES, Views, seen_through
+from vmemkit.structs import Rows
 from vmemkit.voxels import Voxels
 
 SPARE = 8  # a full memory forgets an eighth of its budget more than it must
@@ -402,13 +417,13 @@ def _associate(
     if config.method == "projective":
         grid = (maps.depth.shape[0], maps.depth.shape[1])
         work = new, pixel, grid, camera, old, config, memory.boxes
-        return *association.by_projection(*work), None
-    distance, voxels = association.released_distance(new.radius, old.radius), memory._voxels
+        return *by_projection(*work), None
+    distance, voxels = released_distance(new.radius, old.radius), memory._voxels
     if backend(memory.device) != "numba":
         voxels = None
     elif voxels is None or not voxels.serves(distance):
         voxels = Voxels.of(old.position, distance)
-    return *association.by_radius(new, old, distance, config.normal_cosine, voxels), voxels
+    return *by_radius(new, old, distance, config.normal_cosine, voxels), voxels
 
 
 def _check(memory: Memory, views: Views, maps: PointMaps) -> None:

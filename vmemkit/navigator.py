@@ -15,11 +15,14 @@ import torch
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation, Slerp
 
-from vmemkit.camera import UP, Cameras, check
+from vmemkit.core import UP, Cameras, check
 
 STEP = 0.1  # world units of a key
+
 TURN = 4.0  # degrees of a key
+
 FRAMES = 4  # views generated per key
+
 KEYS = {"w": "forward", "s": "backward", "a": "left", "d": "right"}
 
 

@@ -27,9 +27,13 @@ MODES = {
     "vote weight": "how many target pixels it votes for: dark blue few, yellow {most}, grey none",
     "votes for": "the first chosen view that saw it; pale: seen by no chosen view; grey: no target sees it",
 }
+
 OF_RETRIEVAL = ("vote weight", "votes for")  # modes that are about a retrieval
+
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
+
 ASIDE = 0.72  # grey level of surfels that the question is not about
+
 DIM = 0.82  # how far what is not lit goes towards white
 
 

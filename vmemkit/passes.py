@@ -17,10 +17,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras, check, pose_distance
-from vmemkit.generate import Encodes, Generator, stream
-from vmemkit.structs import cat
-from vmemkit.views import CODES, Views
+from vmemkit.core import CODES, Cameras, Views, cat, check, pose_distance, stream
+from vmemkit.generation import Encodes, Generator
 
 FRAMES = 21  # of a window of Stable Virtual Camera
 

@@ -16,19 +16,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras
+from vmemkit.core import Cameras, Splat
 from vmemkit.memory import Memory, read
 from vmemkit.retrieval import Retrieval
 from vmemkit.sightings import surfels_of
-from vmemkit.splat import Splat
 
 PALE, DARK = 0.84, 0.13  # grey levels: seen by no chosen view | never seen
+
 # View colours: OKLCh hue and lightness advance by shares of their ranges that a search found to keep
 # views less than 30 apart the most distinct, to normal eyes and to simulated colour-blind ones
 # (Machado et al., 2009). OKLab: Ottosson, 2020.
 HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
+
 LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
+
 SHADE = 0.35  # share of a vote map's brightness that follows the surfels' own, to show their shapes
+
 MAP_ROWS = 96  # of what is rendered for a picture
 
 

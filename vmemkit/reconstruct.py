@@ -9,23 +9,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, SeesMemory, reconstruct
-from vmemkit.surfels import PointMaps
-from vmemkit.views import Views
+from vmemkit.core import PointMaps, Views
+from vmemkit.reconstruction import Reconstructor
 
 if TYPE_CHECKING:
     from vmemkit.cut3r import Cut3r
-
-__all__ = [
-    "Reconstruction",
-    "Reconstructor",
-    "Report",
-    "SeesMemory",
-    "cut3r",
-    "from_depth",
-    "oracle",
-    "reconstruct",
-]
 
 
 def from_depth(views: Views) -> PointMaps:
@@ -55,7 +43,10 @@ def cut3r(file: str | os.PathLike | None = None, **how: Any) -> Cut3r:
     Errors: ValueError for weights that are missing (with how to get them), damaged, or of another
     network than their own description and `config` say.
     """
-    from vmemkit import cut3r, cut3r_input  # and SciPy, which only this needs
+    from vmemkit import (
+        cut3r,  # and SciPy, which only this needs
+        cut3r_input,
+    )
 
     loading = {name: how.pop(name) for name in ("config", "device") if name in how}
     return cut3r.Cut3r(cut3r_input.load(file, **loading), **how)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from vmemkit.core import PointMaps, Views
 from vmemkit.memory import Memory
-from vmemkit.surfels import PointMaps
-from vmemkit.views import Views
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.camera import pose
-from vmemkit.structs import TensorStruct
+from vmemkit.core import TensorStruct, pose
 
 FOCALS = 21  # that PnP tries, from half to three times the longer side
+
 WEISZFELD = 10  # reweightings
+
 TINY = 1e-8
 
 

@@ -15,16 +15,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from vmemkit.camera import Cameras, project, unproject
+from vmemkit.core import Cameras, TensorStruct, Views, project, unproject
 from vmemkit.generation import IMAGINED, SEEN, Generation
-from vmemkit.structs import TensorStruct
-from vmemkit.views import Views
 
 NEAR = 0.05  # world units in front of a camera: nothing nearer is drawn
+
 SLACK = 0.04  # share of the depth within which surfaces are taken to be one
+
 ENOUGH = 0.25  # of a pixel that must be covered for it to be known
+
 FOCUS = 4.0  # exponent on the resolution: how far the sharper view outweighs the others
+
 CRACK, ONE_SURFACE = 2, 1.2  # pixels that cracks are wide; depth ratio within one surface
+
 DOUBT = 1e-3  # weight of an imagined pixel against a given one
 
 

@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.camera import (
+from vmemkit.core import (
     Cameras,
+    Splat,
+    SplatConfig,
     check,
     check_row,
     mean_pose,
@@ -35,7 +37,6 @@ from vmemkit.camera import (
 )
 from vmemkit.memory import Memory, read
 from vmemkit.sightings import sighting_counts, sightings_of
-from vmemkit.splat import Splat, SplatConfig
 from vmemkit.votes import (
     best_cover,
     count_votes,

@@ -19,30 +19,39 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
-from vmemkit import sampling, weights
-from vmemkit.camera import Cameras, check, unproject
+from vmemkit import sampling
 from vmemkit.conditioning import pluecker
-from vmemkit.generation import IMAGINED, SEEN, Generation, check_images, seed_from, stream
+from vmemkit.core import Cameras, TensorStruct, Views, cat, check, seed_from, stream, unproject
+from vmemkit.generation import IMAGINED, SEEN, Generation, check_images
 from vmemkit.layout import FEATURES, layout
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.reproject import Reprojection, Windows, completed, relative, reproject, windows
-from vmemkit.sampling import Denoise, LogLevels
-from vmemkit.structs import TensorStruct, cat
-from vmemkit.views import Views
+from vmemkit.sampling import Denoise, LogLevels, euler
+from vmemkit.weights import load_into, read
 
 DATA = Path(__file__).parents[1] / "data"
+
 WEIGHTS = "rooms.safetensors"
+
 FACTOR = 2  # image pixels per latent pixel, along a side
+
 LATENT = 4 * FACTOR**2  # channels: RGB-D by space to depth
+
 PATCH = 8  # image pixels of a context patch, along a side
+
 TOKEN = 4 * 4 + 3 + 2  # of a patch: RGB-D of its quarters, where it is, whether known and given
+
 COLOR_STD, DEPTH_MEAN, DEPTH_STD = 0.25, 2.5, 0.5  # about those of rooms; depth (metres) in its log
+
 DEPTH_LIMITS = (-4.0, 4.0)  # standard deviations
+
 # Brightness, two differences of colours, depth: what is almost uncorrelated in pictures.
 OPPONENT = ((1, 1, 1, 0), (1, 0, -1, 0), (1, -2, 1, 0), (0, 0, 0, 1))
+
 # Power of a picture less its layout, for each of these: of its mean (per pixel), the frequency (waves
 # per picture) from which it falls, and the exponent. A fit to 512 made-up windows.
 SPECTRUM = ((0.244, 0.027, 0.0042, 0.11), 0.75, 1.3)
+
 REACH = 3.0  # metres: the scale of coordinates that the network sees
 
 UNET = UNetConfig(
@@ -276,7 +285,7 @@ class RgbdDiffusion:
         noise = torch.randn(given.base.shape, generator=own).to(given.base.device)
         denoise = network(self.unet, given, config.levels, m)
         x = sampling.start(config.temperature * noise, sigmas)
-        for step in sampling.euler(denoise, x, sigmas):
+        for step in euler(denoise, x, sigmas):
             last = step.step + 1 == step.steps
             if last or (config.preview_every and step.step % config.preview_every == 0):
                 yield completed(seen, *decode(step.denoised))
@@ -301,7 +310,7 @@ def load(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with torch.device("meta"):
         unet = UNet(UNET)
-    weights.load_into(unet, weights.read(file), f"rooms (read from {file})", torch.float32)
+    load_into(unet, read(file), f"rooms (read from {file})", torch.float32)
     unet = unet.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     return RgbdDiffusion(unet, RgbdConfig(**changes))
 

@@ -22,16 +22,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras, pose_distance
-from vmemkit.structs import TensorStruct
+from vmemkit.core import Cameras, TensorStruct, pose_distance
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # x [t c h w], sigma [] on CPU -> clean x [t c h w]
+
 DenoisePair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (unconditional, conditional)
+
 Network = Callable[[Tensor, Tensor], Tensor]  # [n i h w], index of the noise level [1] -> [n c h w]
+
 Noise = Callable[[], Tensor]  # standard normal, in the shape of the sample
 
 CHURN = 1e-6  # added to each sigma by the released Euler sampler, with the noise that belongs to it
+
 FINEST, RHO = 19, 7.0  # index of the last level of the released 50 steps; of Karras et al., 2022
+
 CLOSE_DEGREES, CLOSE_DISTANCE = 10.0, 1e-5  # of a target that a context view as good as shows
 
 

@@ -22,33 +22,48 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
-from vmemkit.camera import UP, Cameras, cameras, intrinsics, look_at, project
-from vmemkit.figures import EMPHASIS, INK, LUMA, WEDGE, Picture, drawn_from, wedges
+from vmemkit.core import LUMA, UP, Cameras, cameras, cat, intrinsics, look_at, project
+from vmemkit.figures import EMPHASIS, INK, WEDGE, Picture, drawn_from, wedges
 from vmemkit.memory import Memory, read
 from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import Retrieval
 from vmemkit.sightings import surfels_of, views_of
-from vmemkit.structs import cat
 
 CAP = 200_000  # surfels that are drawn; of more, a sample
+
 SIZE = (720, 440)  # pixels: width, height of the canvas
+
 PAPER = "#ffffff"
+
 FIRM = {"width": "auto", "flex": "0 0 auto"}  # buttons that keep their words
+
 FOV, ELEVATION = 40.0, 55.0  # degrees: of the eye, vertical; how high it starts
+
 STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
+
 ENOUGH = 100_000  # surfels that make a quantile
+
 ALL_ROUND = 0.4  # length of the mean of viewing directions below which they look all round
+
 TINY = 0.5  # world units: the least extent of a scene
+
 FILL, FITS = 0.95, 4  # how much of the canvas the memory fills at first; rounds to find it
+
 FAINT = 0.6  # how far cameras that nobody asked about go towards white
+
 AWAY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
+
 STILL = 1e-5  # change of the eye's direction or target that is rounding, not a drag
+
 BEHIND = 0.3  # of the memory's extent: how far behind a camera one stands to look its way
+
 HAIR = 0.01  # degrees: field of view of the camera that looks along a click's ray
 
 EDGES = [0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1]  # of a camera's pyramid: eye, corners
+
 FACES = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [1, 2, 3], [1, 3, 4]]
+
 KEEP = object()  # stands for "as it was" where None has a meaning of its own
 
 

@@ -26,39 +26,34 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.camera import Cameras, pixel_centres, project, rays
-from vmemkit.houses import rooms
-from vmemkit.rooms import Rooms
-from vmemkit.trajectory import read_transforms, write_transforms
-from vmemkit.views import (
+from vmemkit.camera_files import read_transforms, write_transforms
+from vmemkit.core import (
     DEPTH_UNIT,
     MAX_PIXELS,
+    Cameras,
     Views,
     image_size,
+    in_image,
     load_depth,
     load_image,
+    pixel_centres,
+    project,
+    rays,
     save_depth,
     save_image,
 )
-from vmemkit.views import views as checked_views
-
-__all__ = [  # with the house, which has modules of its own for its length
-    "Capture",
-    "Panorama",
-    "Rooms",
-    "Scene",
-    "capture",
-    "load_capture",
-    "panorama",
-    "rooms",
-    "save_capture",
-]
+from vmemkit.core import views as checked_views
 
 CENTRE_TOLERANCE = 1e-3  # of the radius: a parallax of a thousandth of a radian
+
 MAX_SAMPLES = 8  # per pixel and axis of a panorama's view
+
 POSE_TOLERANCE = 1e-4  # of a pose's and of K's entries, for a camera to be a recorded one
+
 ASPECT_TOLERANCE = 0.01  # within which a depth map is one of the image's field of view
+
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
+
 LARGEST_STEP = 65535  # of a 16-bit depth image
 
 
@@ -120,7 +115,7 @@ class Panorama:
         Errors: ValueError for a camera away from the origin.
         """
         self._check_at_centre(cameras)
-        return _in_image(*project(cameras, points_world))
+        return in_image(*project(cameras, points_world))
 
     def _look(self, camera: Cameras, height: int, width: int) -> Float[Tensor, "1 3 h w"]:
         # How many pixels of the photograph a pixel covers in the middle of the view.
@@ -198,7 +193,7 @@ class Capture:
         recorded depth of its pixel; never where that is unknown. Errors: as `render`."""
         view = self._find(cameras)
         uv, depth = project(cameras, points_world)
-        inside = _in_image(uv, depth)
+        inside = in_image(uv, depth)
         height, width = self.views.image.shape[2:]
         at = torch.where(inside[..., None], uv, 0.0) * uv.new_tensor([width, height])
         column = at[..., 0].long().clamp(max=width - 1)
@@ -292,10 +287,6 @@ def save_capture(
 
 def _each(cameras: Cameras) -> list[Cameras]:
     return [cameras[i : i + 1] for i in range(len(cameras))]
-
-
-def _in_image(uv: Float[Tensor, "t n 2"], depth: Float[Tensor, "t n"]) -> Bool[Tensor, "t n"]:
-    return (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)
 
 
 def _numbers(cameras: Cameras) -> Float[Tensor, "t 25"]:

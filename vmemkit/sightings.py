@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import native
-from vmemkit.backends import backend
-from vmemkit.structs import TensorStruct
+from vmemkit.core import TensorStruct, kernels
+from vmemkit.core.kernels import backend, pairs
 
 WORD = 64  # surfels per row
+
 BATCH = 1 << 16  # rows that are unpacked at once: bounds the memory of a call to some 100 MB
 
 
@@ -90,11 +90,11 @@ def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor
     weight = weight.float()
     engine = backend(marks.device)
     if engine == "numba":
-        return native.votes(*marks.leaves().values(), weight, views)
+        return kernels.votes(*marks.leaves().values(), weight, views)
     if engine == "triton":
-        from vmemkit import kernels_triton
+        from vmemkit.core.kernels import cuda
 
-        return kernels_triton.votes(*marks.leaves().values(), weight, views)
+        return cuda.votes(*marks.leaves().values(), weight, views)
     asked = packed(weight != 0)
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     rows = _words(weight).double()
@@ -107,11 +107,11 @@ def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
     """How many views saw each of the `surfels` surfels that the marks are about."""
     engine = backend(marks.device)
     if engine == "numba":
-        return native.sighting_counts(marks.word, marks.bits, surfels)
+        return kernels.sighting_counts(marks.word, marks.bits, surfels)
     if engine == "triton":
-        from vmemkit import kernels_triton
+        from vmemkit.core.kernels import cuda
 
-        return kernels_triton.sighting_counts(marks.word, marks.bits, surfels)
+        return cuda.sighting_counts(marks.word, marks.bits, surfels)
     count = torch.zeros(-(-surfels // WORD), WORD, dtype=torch.int64, device=marks.device)
     for word, _, seen in _unpacked(marks, marks.bits):
         count.index_add_(0, word, seen.long())
@@ -128,7 +128,7 @@ def last_seen(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """64 flags to a word."""
     if backend(mask.device) == "numba":
-        return native.packed(mask)
+        return kernels.packed(mask)
     return (_words(mask).long() << torch.arange(WORD, device=mask.device)).sum(1)
 
 
@@ -150,7 +150,7 @@ def _unpacked(marks: Marks, bits: Tensor) -> Iterator[tuple[Tensor, Tensor, Bool
 def _pairs(marks: Marks, bits: Tensor) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
     """(surfel, view) of the set bits, which are those of the marks or some of them."""
     if backend(bits.device) == "numba":
-        return native.pairs(marks.word, marks.view, bits)
+        return pairs(marks.word, marks.view, bits)
     none = torch.zeros(0, dtype=torch.int64, device=bits.device)
     surfels, views = [none], [none]
     for word, view, flags in _unpacked(marks, bits):

@@ -24,18 +24,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vmemkit.association import AssociationConfig
-from vmemkit.camera import check
+from vmemkit.core import CODES, SurfelConfig, Surfels, Views, check, replacing, unflatten
 from vmemkit.memory import Memory, MemoryConfig, check_codes
 from vmemkit.spill import Spill
-from vmemkit.structs import unflatten
-from vmemkit.surfels import SurfelConfig, Surfels
-from vmemkit.views import CODES, Views, replacing
 
 FORMAT, VERSION = "vmemkit-memory", 1
+
 INDEX = "memory.json"
+
 TABLES = ("views", "surfels", "sightings", "ends")
+
 # The names that programs know as position, normal and colour; the radius is ours.
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
+
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 
 

@@ -26,18 +26,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import pixel_unshuffle
 
-from vmemkit import weights
-from vmemkit.camera import Cameras, pose_distance
-from vmemkit.generation import stream
+from vmemkit.core import Cameras, TensorStruct, pose_distance, stream
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.reproject import Windows, reproject
 from vmemkit.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
 from vmemkit.sampling import LogLevels, euler, start
-from vmemkit.structs import TensorStruct
 from vmemkit.training_walks import Walks, record
+from vmemkit.weights import load_into, read
 
 K = 4  # context views of a window, at most
+
 STEPS = 2  # random stream of a run: another than its walks'
+
 SHARD = 15_000_000  # bytes
 
 
@@ -321,7 +321,7 @@ class Run:
             raise ValueError(f"{folder} holds no training run to go on with: {error}") from error
         state: dict[str, Tensor] = {}
         for shard in sorted(folder.glob("state-*.safetensors")):
-            state |= weights.read(shard)
+            state |= read(shard)
         run._restore(state, folder)
         return run
 
@@ -349,7 +349,7 @@ class Run:
             part, _, rest = name.partition(".")
             parts.setdefault(part, {})[rest] = x
         for part, unet in (("now", self.unet), ("average", self.average)):
-            weights.load_into(unet, parts.pop(part, {}), f"the checkpoint in {folder}")
+            load_into(unet, parts.pop(part, {}), f"the checkpoint in {folder}")
         self.unet.to(self.device, memory_format=torch.channels_last)
         self.average.to(self.device, memory_format=torch.channels_last)
         self.optimizer = self._optimizer()  # loading has made new parameters

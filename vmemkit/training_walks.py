@@ -15,18 +15,29 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmemkit.camera import Cameras, intrinsics, look_at
-from vmemkit.generation import stream
+from vmemkit.core import (
+    Cameras,
+    TensorStruct,
+    Views,
+    cat,
+    crop_to_aspect,
+    intrinsics,
+    look_at,
+    resize,
+    stream,
+)
 from vmemkit.houses import rooms
 from vmemkit.rooms import Rooms
 from vmemkit.scenes import load_capture
-from vmemkit.structs import TensorStruct, cat
-from vmemkit.views import Views, crop_to_aspect, resize
 
 HOUSES = 1  # random stream of a run's houses and walks
+
 EYES = (1.35, 1.65)  # metres above the floor
+
 FOVS = (60.0, 80.0)  # degrees
+
 TURNS = (5.0, 45.0)  # degrees between views
+
 STRIDES = (0.1, 0.5)  # metres
 
 

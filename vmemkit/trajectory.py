@@ -18,32 +18,8 @@ import torch
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation, Slerp
 
-from vmemkit.camera import TRANSLATION_WEIGHT, UP, Cameras, check, look_at, pose_distance
-from vmemkit.camera_files import (
-    MAX_CAMERAS,
-    Transforms,
-    check_path,
-    read_realestate10k,
-    read_transforms,
-    write_realestate10k,
-    write_transforms,
-)
-from vmemkit.structs import cat
-
-__all__ = [  # with the files of trajectories, which have a module of their own for its length
-    "PRESETS",
-    "VERBS",
-    "Transforms",
-    "keyframes",
-    "moves",
-    "orbit",
-    "preset",
-    "read_realestate10k",
-    "read_transforms",
-    "there_and_back",
-    "write_realestate10k",
-    "write_transforms",
-]
+from vmemkit.camera_files import MAX_CAMERAS, check_path
+from vmemkit.core import TRANSLATION_WEIGHT, UP, Cameras, cat, check, look_at, pose_distance
 
 # A verb moves along an axis of the level frame (x right, y down, z ahead; y is gravity), turns about
 # one, or looks about one of the camera's own axes (x right, y down, z forward).
@@ -60,6 +36,7 @@ VERBS = {
     "look up": ("look", (1, 0, 0)),
     "look down": ("look", (-1, 0, 0)),
 }
+
 # A preset is a kind of path with its size, in SEVA's numbers: degrees of an orbit, a roll and the
 # angle in which the subject sees a lemniscate; radii of a spiral (right, down, ahead); the last field
 # of view of a zoom over the first; the axis of a move (right, down, ahead).
@@ -79,16 +56,25 @@ PRESETS = {
     "move right": ("move", (1, 0, 0)),
     "roll": ("roll", 360.0),
 }
+
 SUBJECT_DISTANCE = 10.0  # SEVA's demos look at a point 10 ahead
+
 MOVE_SHARE = 0.99 / SUBJECT_DISTANCE  # of the distance: SEVA moves by 0.99
+
 SPIRAL_TURNS, SPIRAL_RATE = 2, 0.5  # it goes ahead and back once while it turns twice
+
 # How far ahead of its centre SEVA's spiral looks: disparity is 1/4 of that at 0.9 times the near
 # bound, 1, and 3/4 of that at 5 times the far bound, 5.
 SPIRAL_FOCUS = 1 / (0.25 / (0.9 * 1) + 0.75 / (5 * 5))
+
 FOVS = (1.0, 170.0)  # degrees, of the last camera of a zoom; SEVA's sliders allow 5.4 to 162
+
 MAX_METRES = 1000.0  # of one move: beyond any walk, short of a slip of the keyboard
+
 MAX_DEGREES = 3600.0  # of one turn: ten times round
+
 MIN_STEP = 1e-3  # metres or degrees: no image shows less
+
 ELEVATION_SLACK = 1e-3  # degrees over straight up that are float32's
 
 

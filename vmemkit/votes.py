@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import native, sightings
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, pose_distance
+from vmemkit import sightings
+from vmemkit.core import Cameras, Splat, SurfelConfig, dot, footprint, kernels, pose_distance, root
+from vmemkit.core.kernels import backend, footprints, pixel_counts
 from vmemkit.memory import Memory
-from vmemkit.splat import Splat
-from vmemkit.surfels import SurfelConfig, dot, footprint, root
+from vmemkit.sightings import sightings_of
 
 SLANT = SurfelConfig.slant
+
 EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two or three
 
 
@@ -33,7 +33,7 @@ def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
     if seen.surfel.device.type == "cpu" and (most := int(seen.surfel.numpy().max())) >= surfels:
         raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
     if backend(memory.device) == "numba":
-        return native.pixel_counts(seen.surfel, surfels)
+        return pixel_counts(seen.surfel, surfels)
     ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
     count = torch.zeros(surfels + 1, device=ids.device)
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
@@ -61,7 +61,7 @@ def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
     # The first pixel of a view counts twice: the code sets the vote, then adds to it.
     none, place = len(ids), torch.arange(len(ids), device=ids.device)
     first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
-    surfel, view = sightings.sightings_of(memory.marks, first < none)
+    surfel, view = sightings_of(memory.marks, first < none)
     of_view = torch.full((len(memory),), none, device=ids.device)
     of_view.scatter_reduce_(0, view, first[surfel], "amin")
     return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
@@ -91,7 +91,7 @@ def _footprints(
     eye, forward, focal = cameras.position, cameras.forward, cameras.K[:, 1, 1]
     position, normal = memory.surfels.position, memory.surfels.normal
     if backend(memory.device) == "numba":
-        return native.footprints(position, normal, eye, forward, focal, surfel, camera, SLANT)
+        return footprints(position, normal, eye, forward, focal, surfel, camera, SLANT)
     sight = position[surfel] - eye[camera]
     depth = dot(sight, forward[camera]).clamp(min=1e-6)
     cosine = dot(sight, normal[surfel]) / root(dot(sight, sight)).clamp(min=1e-6)
@@ -177,7 +177,7 @@ def best_cover(
         for i in range(k):
             held = torch.zeros_like(distance, dtype=torch.bool)
             held[chosen[:i] + chosen[i + 1 :]] = True
-            gains = native.gains(*work, held) if compiled else _gains(*work, held)
+            gains = kernels.gains(*work, held) if compiled else _gains(*work, held)
             winner = ranked(gains, distance)[0]
             now = gains[chosen[i]] if i < len(chosen) else 0.0
             if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end

@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.backends import in_bands
+from vmemkit.core.kernels import in_bands
 from vmemkit.structs import Shared
 
 WIDTH = 2.5  # of a cell, in distances: more than two, so that no rounding loses a neighbour
+
 FEW = 1 << 12  # queries that one thread is done with before another has begun
 
 
@@ -59,7 +60,7 @@ class Voxels:
 
     def extended(self, points: Float[Tensor, "n 3"]) -> Voxels:
         """With all of `points`, of which it holds the first already."""
-        from vmemkit import kernels_tables
+        pass
 
         store, start = self._store, self._length
         # Refused: others have come in between, or one that was interrupted left it half done.
@@ -74,10 +75,10 @@ class Voxels:
         while start < len(points):
             if 2 * cells >= len(keys):
                 more = np.full(2 * len(keys), -1, np.int64), np.full(2 * len(keys), -1, np.int32)
-                kernels_tables.move_cells(keys, heads, *more)
+                tables.move_cells(keys, heads, *more)
                 keys, heads = more
             work = keys, heads, following, position, start, cells, store.cell
-            start, cells = kernels_tables.insert_points(*work)
+            start, cells = tables.insert_points(*work)
         store.table, store.cells, store.used = (keys, heads, following), cells, len(points)
         return Voxels(store, len(points))
 
@@ -90,12 +91,12 @@ class Voxels:
     ) -> Int[Tensor, " m"]:
         """Per query the nearest point within `distance` whose normal's cosine is above `cosine`, the
         first of equals; -1 = none. Both are positions and normals."""
-        from vmemkit import kernels_tables
+        from vmemkit.core.kernels import tables
 
         store, best = self._store, torch.empty(len(queries[0]), dtype=torch.int64)
         arrays = [x.contiguous().numpy() for x in (*queries, *points)]
         table = *store.table, self._length, store.cell
         limits = np.float32([distance, cosine])
         work = table, *arrays, limits, best.numpy()
-        in_bands(partial(kernels_tables.nearest_alike, *work), len(best), FEW)
+        in_bands(partial(tables.nearest_alike, *work), len(best), FEW)
         return best

@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 
-from vmemkit.backends import Backend, backend
-from vmemkit.camera import Cameras, check, check_row
-from vmemkit.generate import Encodes, Generation, Generator, stream
+from vmemkit.core import Cameras, PointMaps, Views, check, check_row, stream
+from vmemkit.core.kernels import Backend, backend
+from vmemkit.generation import Encodes, Generation, Generator
 from vmemkit.memory import Memory, write
-from vmemkit.reconstruct import Reconstruction, Reconstructor, Report, from_depth, reconstruct
+from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, reconstruct
 from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
-from vmemkit.surfels import PointMaps
-from vmemkit.views import Views
 from vmemkit.warp import Warp
 
 STAGES = ("retrieve", "generate", "reconstruct", "write")

@@ -16,14 +16,25 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d, normalize
 
-from vmemkit.camera import Cameras, project, unproject
+from vmemkit.core import (
+    Cameras,
+    PointMaps,
+    SplatConfig,
+    SurfelConfig,
+    Surfels,
+    TensorStruct,
+    Views,
+    cat,
+    footprint,
+    project,
+    seen_through,
+    splat,
+    surfels_from_points,
+    unproject,
+)
 from vmemkit.cylinder import cylinder_rays, fill_views, surrounding_cameras, to_cylinder
 from vmemkit.fill import exemplar, fill_depth, push_pull
 from vmemkit.generation import IMAGINED, SEEN, Generation
-from vmemkit.splat import SplatConfig, splat
-from vmemkit.structs import TensorStruct, cat
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, footprint, surfels_from_points
-from vmemkit.views import Views, seen_through
 
 NOWHERE = 2.0  # world units: depth where not even the context knows any
 

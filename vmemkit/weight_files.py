@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 HUB = "https://huggingface.co"
+
 STABILITY = "no commercial use, neither of the weights nor of what they generate"
 
 
@@ -67,6 +68,7 @@ _SEVA = WeightFile(
     gated=True,
     page=f"{HUB}/stabilityai/stable-virtual-camera",
 )
+
 _ENTRIES = (
     WeightFile(
         name="vmem",
@@ -142,4 +144,5 @@ _ENTRIES = (
         page=f"{HUB}/liguang0115/cut3r",
     ),
 )
+
 WEIGHTS: dict[str, WeightFile] = {entry.name: entry for entry in _ENTRIES}

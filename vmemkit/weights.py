@@ -28,13 +28,21 @@ from vmemkit.checkpoint_settings import HARMLESS, plain
 from vmemkit.weight_files import HUB, WEIGHTS, WeightFile
 
 FOLDERS, MIRRORS = "VMEMKIT_WEIGHTS", "VMEMKIT_MIRRORS"  # environment variables
+
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", re.ASCII)  # OWNER/NAME[/SUBFOLDER]
+
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+
 ZIP_MAGIC = b"PK\x03\x04"  # of the format that torch.save writes since 1.6, which can be mapped
+
 WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
+
 PARALLEL = "module."  # what data-parallel training leaves in names
+
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a refused pickle asked for
+
 SHOWN = 5  # mismatches that a message names
+
 # What the readers raise, between them, for files that are damaged, cut short or something else.
 UNREADABLE = (
     *(OSError, EOFError, RuntimeError, MemoryError, OverflowError, SafetensorError),

@@ -33,8 +33,11 @@ from vmemkit.nets.vit import (
 )
 
 Head = Literal["pose", "self", "other", "rgb"]
+
 PATCH = 16  # pixels, the side
+
 MEMORY_DEPTH = 2  # blocks that read the memory, and as many that write it
+
 TINY = 1e-8  # below this length a vector has no direction
 
 

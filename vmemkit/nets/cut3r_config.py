@@ -12,8 +12,10 @@ import math
 from dataclasses import dataclass
 
 RAY_HEADS = 16  # of the ray encoder, whatever the config says
+
 # The names by which a checkpoint calls its network, and what it says that only training needs.
 NETWORK, CONFIG, TRAINING_ONLY = "ARCroco3DStereo", "ARCroco3DStereoConfig", ("freeze",)
+
 # The published file calls the first layer by its training-time name; its parameters are the same.
 SYNONYMS = {"ManyAR_PatchEmbed": "PatchEmbedDust3R"}
 

@@ -16,15 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vmemkit.nets.layers import (
-    Downsample,
-    GroupNorm,
-    MultiviewTransformer,
-    ResBlock,
-    Upsample,
-)
+from vmemkit.nets.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
 
 MAX_PERIOD = 10_000  # of the time embedding's slowest wave
+
 # Where attention runs across all pixels of all frames, by the published names of these places.
 ACROSS = ("middle_ds8", "output_ds4", "output_ds2")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 BASE = 100.0  # of the rotary wave lengths ("RoPE100")
+
 EPS = 1e-6  # of every LayerNorm
 
 Turns = tuple[Tensor, Tensor]  # cosine and sine [n d] of what a position turns each channel by

@@ -8,14 +8,16 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from vmemkit import explore, storage
+from vmemkit import explore
 from vmemkit.demo import HEIGHT
-from vmemkit.explore import EXAMPLES, START, Beginning, Journey
-from vmemkit.generate import Generation, Generator
+from vmemkit.explore import EXAMPLES, START, Beginning, Journey, export, resumed
+from vmemkit.generation import Generation, Generator
 from vmemkit.palettes import OF_RETRIEVAL
-from vmemkit.reconstruct import Reconstructor, from_depth
+from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import Reconstructor
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
+from vmemkit.storage import load, save
 from vmemkit.trajectory import moves
 from vmemkit.walk import STAGES, Stage, stages, step_rng
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
@@ -23,6 +25,7 @@ from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels
 
 SCREEN, TRUTH, SCENE = 480, 240, (640, 400)  # pixels
+
 KEYS = {  # keys, and the verbs of `trajectory.VERBS` that they stand for
     "w": "forward",
     "ArrowUp": "forward",
@@ -35,13 +38,17 @@ KEYS = {  # keys, and the verbs of `trajectory.VERBS` that they stand for
     "r": "look up",
     "f": "look down",
 }
+
 UNDO, REDO = "u", "y"  # keys
+
 PAD = (  # how the buttons lie: name, verb
     (("⟲ turn left", "left"), ("▲ forward", "forward"), ("turn right ⟳", "right")),
     (("◀ strafe left", "strafe left"), ("▼ back", "back"), ("strafe right ▶", "strafe right")),
     (("look up", "look up"), ("look down", "look down"), ("rise", "up"), ("sink", "down")),
 )
+
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
+
 BUSY = "One step at a time: this one is not finished."
 
 
@@ -199,14 +206,14 @@ class Explorer(ipywidgets.VBox):
         folder = Path(self.folder.value).expanduser()
         try:
             if what == "save":
-                storage.save(self.value.memory, folder / "memory")
+                save(self.value.memory, folder / "memory")
                 said = f"saved {self.value.memory} in {folder / 'memory'}"
             elif what == "load":
-                loaded = explore.resumed(storage.load(folder / "memory"))
+                loaded = resumed(load(folder / "memory"))
                 self._open(Beginning(loaded.start.views[:1], None, "a memory from disk"), loaded)
                 said = f"loaded {self.value.memory}"
             else:
-                said = "wrote " + " and ".join(map(str, explore.export(self.value, folder)))
+                said = "wrote " + " and ".join(map(str, export(self.value, folder)))
         except (ValueError, OSError) as error:
             self.message.warn(str(error))
             return

@@ -9,18 +9,19 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from vmemkit import explore
+from vmemkit.core import load_depth, load_image
 from vmemkit.demo import FOV
-from vmemkit.explore import KINDS, Beginning, Journey
+from vmemkit.explore import KINDS, Beginning, Journey, from_image
 from vmemkit.palettes import MODES
 from vmemkit.retrieval import POLICIES
 from vmemkit.trajectory import VERBS
-from vmemkit.views import load_depth, load_image
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION
 
 METRES, DEGREES = 0.4, 20.0  # of a press, at first
+
 SOME = {"layout": ipywidgets.Layout(width="290px"), "style": DESCRIPTION}
+
 STRIP = 54  # pixels: height of a branch's pictures
 
 
@@ -48,7 +49,7 @@ class OwnImage(ipywidgets.HBox):
             image, depth = load_image(_stored(self.image.value[0], folder)), None
             if self.depth.value and self.kind.value == KINDS[0]:
                 depth = load_depth(_stored(self.depth.value[0], folder))
-        return explore.from_image(image, self.kind.value, height, depth, self.fov.value)
+        return from_image(image, self.kind.value, height, depth, self.fov.value)
 
 
 class Settings(ipywidgets.HBox):

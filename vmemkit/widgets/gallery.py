@@ -56,6 +56,7 @@ function render({ model, el }) {
 }
 export default { render };
 """
+
 GALLERY_CSS = """
 .vmemkit-gallery { display: flex; gap: 4px; overflow-x: auto; padding: 3px; }
 .vmemkit-gallery button { border: 3px solid; padding: 0; background: none; cursor: pointer;
@@ -64,6 +65,7 @@ GALLERY_CSS = """
 .vmemkit-gallery span { position: absolute; left: 0; bottom: 0; background: rgba(255,255,255,.85);
   color: #22262b; font: 11px/15px sans-serif; padding: 0 4px; }
 """
+
 SCREEN = """
 function render({ model, el }) {
   const box = document.createElement("div");
@@ -93,6 +95,7 @@ function render({ model, el }) {
 }
 export default { render };
 """
+
 SCREEN_CSS = """
 .vmemkit-screen { display: inline-block; border: 3px solid transparent; max-width: 100%; }
 .vmemkit-screen:focus { border-color: #339cff; outline: none; }

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.camera import Cameras, check
+from vmemkit.core import Cameras, check
 from vmemkit.memory import Memory
 from vmemkit.pictures import DARK, look, painted, seen_by, vote_map
 from vmemkit.retrieval import (
@@ -28,7 +28,9 @@ from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, share_labels, vote_table
 
 VARIANTS = ("this package", "the paper", "the released code")  # of surfel_votes
+
 PAPER = {"query": "mean", "vote": "frequency", "suppression": "hard"}
+
 # (control, verb for more, verb for less, limit, step of the slider, step of the buttons)
 MOVES = (
     ("ahead", "forward", "back", 3.0, 0.1, 0.3),
@@ -36,10 +38,15 @@ MOVES = (
     ("turn", "right", "left", 180.0, 5.0, 15.0),
     ("look", "look up", "look down", 60.0, 5.0, 15.0),
 )
+
 NOTHING = "none"
+
 SCREEN, SCENE = 400, (620, 400)  # pixels
+
 FADED = 0.85  # how far towards white goes what the clicked view did not see
+
 MAX_TARGETS, MAX_K = 4, 8
+
 TRUTH_ROWS = 24  # of the grid of points on which coverage is judged
 
 

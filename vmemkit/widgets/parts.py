@@ -20,9 +20,13 @@ from vmemkit.retrieval import Retrieval
 from vmemkit.scene3d import chip, css
 
 BARS = 12  # views with most votes, and all chosen ones, have a bar
+
 GAP = 2  # pixels between the pictures of a mosaic
+
 WHITE = 1.0
+
 BUTTON = ipywidgets.Layout(width="auto", min_width="44px")
+
 DESCRIPTION = {"description_width": "initial"}
 
 

@@ -8,10 +8,10 @@ from statistics import mean
 import ipywidgets
 import torch
 
-from vmemkit import charts
+from vmemkit.charts import POLICY_COLORS, coverage_curves
 from vmemkit.evaluate import Tour, coverage, psnr
 from vmemkit.figures import INK
-from vmemkit.generate import Generator
+from vmemkit.generation import Generator
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import Scene
@@ -20,7 +20,9 @@ from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import BUTTON, Message, Worker
 
 RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
+
 COVERAGE_ROWS = 24  # of the grid of points on which coverage is judged
+
 CHART = 520  # pixels: width of a chart
 
 
@@ -116,7 +118,7 @@ class PolicyRace(ipywidgets.VBox):
         self.progress.value = views
         last = [steps[-1].views.image[-1] for steps in self.value.values()]
         names = list(self.value)
-        colors = [charts.POLICY_COLORS.get(name, INK) for name in names]
+        colors = [POLICY_COLORS.get(name, INK) for name in names]
         self.latest.show(torch.stack(last), range(len(last)), names, names, colors)
         self._draw()
 
@@ -127,7 +129,7 @@ class PolicyRace(ipywidgets.VBox):
         ]
         for image, (values, y, x) in zip(self.charts, curves, strict=True):
             if any(values.values()):
-                image.value = charts.coverage_curves(values, y=y, x=x).still()._repr_jpeg_()
+                image.value = coverage_curves(values, y=y, x=x).still()._repr_jpeg_()
                 image.layout = {"width": f"{CHART}px"}
 
     def _ended(self, error: BaseException | None) -> None:

@@ -13,6 +13,7 @@ from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import DESCRIPTION, heading
 
 HEIGHT = 110  # pixels
+
 GREY = "rgb(150,150,150)"
 
 

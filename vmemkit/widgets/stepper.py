@@ -7,19 +7,22 @@ from collections.abc import Iterator
 import ipywidgets
 import torch
 
-from vmemkit.camera import Cameras, check
-from vmemkit.generate import Generator
+from vmemkit.core import Cameras, check
+from vmemkit.generation import Generator
 from vmemkit.memory import Memory
 from vmemkit.palettes import surfel_colors
 from vmemkit.pictures import DARK, look, painted, recalled, vote_map
-from vmemkit.reconstruct import Reconstructor, from_depth
+from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import Reconstructor
 from vmemkit.retrieval import RetrievalConfig
 from vmemkit.walk import STAGES, Stage, Step, stages, step_rng
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, mosaic, share_labels
 
 OLD = 0.4  # brightness of surfels that were there before
+
 SCREEN = 260  # pixels: width of a stage's pictures
+
 AHEAD = {  # what each stage will do, while it has not
     "retrieve": "read the memory from the targets, let the surfels vote, choose views",
     "generate": "make the targets' views from the chosen ones",

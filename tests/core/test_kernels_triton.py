@@ -17,16 +17,25 @@ import torch
 from core_helpers import Box, same, tables
 from test_splat import eyes, make_surfels, soup
 
-from vmemkit import backends
 from vmemkit.association import AssociationConfig, by_projection
-from vmemkit.backends import use
-from vmemkit.camera import Cameras, cameras, intrinsics, unproject
-from vmemkit.memory import Memory, PointMaps, begin, read, write
-from vmemkit.runs import RUN, Boxes, boxes_of
+from vmemkit.core import (
+    Boxes,
+    Cameras,
+    PointMaps,
+    Splat,
+    SplatConfig,
+    Surfels,
+    boxes_of,
+    cameras,
+    cat,
+    intrinsics,
+    splat,
+    unproject,
+)
+from vmemkit.core.kernels import RUN, switch, use
+from vmemkit.memory import Memory, begin, read, write
 from vmemkit.sightings import Sightings, pack, sighting_counts, votes
-from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.structs import Rows, cat
-from vmemkit.surfels import Surfels
+from vmemkit.structs import Rows
 from vmemkit.votes import count_votes, pixels_per_surfel
 
 pytest.importorskip("triton")
@@ -42,9 +51,9 @@ def place(monkeypatch) -> str:
         if not torch.cuda.is_available():
             pytest.skip("there is no GPU: this runs in the interpreter's process")
         return "cuda"
-    from vmemkit import kernels_triton
+    pass
 
-    monkeypatch.setitem(backends.NATIVE, "cpu", "triton")
+    monkeypatch.setitem(switch.NATIVE, "cpu", "triton")
     monkeypatch.setattr(kernels_triton, "BLOCK", 256)  # the interpreter's time goes by programs
     return "cpu"
 
@@ -88,7 +97,7 @@ def test_the_far_end_hides_what_is_beyond(place):
 
 
 def test_a_warp_of_lanes_draws_the_same_and_keeps_to_its_canvas(place, monkeypatch):
-    from vmemkit import kernels_triton
+    pass
 
     monkeypatch.setattr(kernels_triton, "BLOCK", 32)
     # The last lane's disc reaches far below the first canvas; the second camera looks away.
@@ -209,17 +218,17 @@ def test_votes_and_counts_add_up_as_the_references(place):
     marks, weight = marks.to(place), weight.to(place)
     with use("torch"):
         expected, counts = votes(marks, weight, 9), sighting_counts(marks, 700)
-    from vmemkit import kernels_triton
+    from vmemkit.core.kernels import cuda
 
     word, seer, bits = marks.leaves().values()
-    torch.testing.assert_close(kernels_triton.votes(word, seer, bits, weight, 9), expected)
-    assert torch.equal(kernels_triton.sighting_counts(word, bits, 700), counts)
+    torch.testing.assert_close(cuda.votes(word, seer, bits, weight, 9), expected)
+    assert torch.equal(cuda.sighting_counts(word, bits, 700), counts)
     # Nothing is read or written beyond what there is of the surfels.
-    assert torch.equal(kernels_triton.sighting_counts(word, bits, 650), counts[:650])
-    fewer = kernels_triton.votes(word, seer, bits, weight[:650], 9)
+    assert torch.equal(cuda.sighting_counts(word, bits, 650), counts[:650])
+    fewer = cuda.votes(word, seer, bits, weight[:650], 9)
     weight[650:] = 0
-    torch.testing.assert_close(fewer, kernels_triton.votes(word, seer, bits, weight, 9))
-    none = kernels_triton.votes(word[:0], seer[:0], bits[:0], weight, 9)
+    torch.testing.assert_close(fewer, cuda.votes(word, seer, bits, weight, 9))
+    none = cuda.votes(word[:0], seer[:0], bits[:0], weight, 9)
     assert none.tolist() == [0.0] * 9
 
 
@@ -281,7 +290,7 @@ def test_the_kernels_compile_for_a_gpu_without_fusing(monkeypatch, tmp_path):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from vmemkit import kernels_triton
+    pass
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     f, i, j, n = "*fp32", "*i64", "*i32", "i32"

@@ -21,7 +21,9 @@ from typing import Literal
 import torch
 
 Backend = Literal["torch", "numba", "triton"]
+
 NATIVE: dict[str, Backend] = {"cpu": "numba", "cuda": "triton"}  # what is fastest on a device
+
 MAX_THREADS = 8  # every thread of an association has a depth buffer of its own, to be merged
 
 _wanted: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("wanted", default=None)

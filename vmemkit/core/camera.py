@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vmemkit.structs import TensorStruct
+from vmemkit.core.structs import TensorStruct
 
 UP = (0.0, -1.0, 0.0)
+
 TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
 
 
@@ -211,3 +212,7 @@ def mean_pose(poses: Float[Tensor, "n 4 4"]) -> Float[Tensor, "4 4"]:
     U, _, Vh = torch.linalg.svd(poses[:, :3, :3].mean(0))
     flip = torch.diag(U.new_tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(U @ Vh)))]))
     return pose(U @ flip @ Vh, poses[:, :3, 3].mean(0))
+
+
+def in_image(uv: Float[Tensor, "t n 2"], depth: Float[Tensor, "t n"]) -> Bool[Tensor, "t n"]:
+    return (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)

@@ -16,18 +16,22 @@ import torch
 from torch import Tensor
 
 from vmemkit.association import AssociationConfig, by_radius, released_distance
-from vmemkit.camera import Cameras, pose_distance
-from vmemkit.memory import Ends, Memory, MemoryConfig, Sightings, write
-from vmemkit.retrieval import Retrieval, RetrievalConfig, released
-from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.surfels import (
+from vmemkit.core import (
+    Cameras,
     PointMaps,
+    Splat,
+    SplatConfig,
     SurfelConfig,
     Surfels,
+    Views,
     forward_normals,
+    pose_distance,
+    splat,
     surfels_from_points,
 )
-from vmemkit.views import Views
+from vmemkit.memory import Ends, Memory, MemoryConfig, write
+from vmemkit.retrieval import Retrieval, RetrievalConfig, released
+from vmemkit.sightings import Sightings
 
 STORED = np.load(Path(__file__).parent / "data" / "golden_memory.npz")
 FOCAL = float(STORED["loop_focal"])  # pixels of a 512 x 288 image

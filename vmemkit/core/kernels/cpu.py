@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.backends import bands, in_bands, in_parallel, threads
-from vmemkit.runs import RUN, Boxes
+from vmemkit.core.kernels.sizes import RUN
+from vmemkit.core.kernels.switch import bands, in_bands, in_parallel, threads
 
 Column = Int[Tensor, " r"]  # of marks
+
 Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
+
 FEW = 1 << 14  # surfels that one thread is done with before another has begun
+
 # A surfel in sight takes as long to draw as so many pixels. For less than so many pixels a further
 # thread gains little, and costs where torch's still spin.
 EFFORT, SHARE = 6, 1 << 18
@@ -31,24 +34,25 @@ def discs(
     K: Float[Tensor, "m 3 3"],
     size: tuple[int, int],
     limits: tuple[float, float, float],
-    boxes: Boxes | None,
+    boxes: tuple[Tensor, Tensor, Tensor] | None,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
     """Surfel, depth and cosine per pixel, as splat.splat's discs, of cameras of these poses and
-    intrinsics on a canvas of `size`; `limits` are scale, near and far.
+    intrinsics on a canvas of `size`; `limits` are scale, near and far;
+    `boxes` are low, high and largest radius of every run of surfels.
 
     Every thread draws a band of rows, of the runs that show there; few are for one thread.
     """
-    from vmemkit import kernels
+    from vmemkit.core.kernels import pixels
 
     m, n, (height, width), count = len(K), len(position), size, threads()
     numbers, (poses, intrinsics) = np.float32(limits), _arrays(pose, K)
-    known = () if boxes is None else _arrays(boxes.low, boxes.high, boxes.radius)
+    known = () if boxes is None else _arrays(*boxes)
 
     def showing(top: int, bottom: int) -> np.ndarray:
         inside = np.ones((m, -(-n // RUN)), bool)
         if known:
             edges = np.float32([0, top / height, 1, bottom / height])
-            kernels.showing(*known, poses, intrinsics, edges, numbers, inside)
+            pixels.showing(*known, poses, intrinsics, edges, numbers, inside)
         return inside
 
     in_sight = showing(0, height)
@@ -56,7 +60,7 @@ def discs(
     shares = bands(height, max(1, min(-(-count // m), int(effort / SHARE))))
     parts = [in_sight] if len(shares) == 1 else [showing(*share) for share in shares]
     shape, some = (m, height, width), min(m, count)  # cameras at a time: what they need is reused
-    keys = np.empty((some, height, width + kernels.LANES), np.int64)
+    keys = np.empty((some, height, width + pixels.LANES), np.int64)
     cosines = np.empty((some, max(n, 1)), np.float32)
     surfel = torch.empty(shape, dtype=torch.int64)
     depth, cosine = torch.empty(shape), torch.empty(shape)
@@ -71,17 +75,17 @@ def discs(
                 # All bands write the cosines, of a surfel in several of them several times the same.
                 buffers = keys[i - first, rows], cosines[i - first]
                 task = surfels, runs, *where, band, buffers, tuple(x[i, rows] for x in out)
-                work.append(partial(kernels.draw_discs, *task))
+                work.append(partial(pixels.draw_discs, *task))
         in_parallel(work)
     return surfel, depth, cosine
 
 
 def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
     """As votes.pixels_per_surfel."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     count = _zeros(surfels, np.float32)
-    kernels_tables.pixel_counts(*_arrays(surfel.flatten(), count))
+    tables.pixel_counts(*_arrays(surfel.flatten(), count))
     return count
 
 
@@ -98,12 +102,12 @@ def seen_again(
     """(old surfels of `runs` that the view sees, ascending; per new surfel the one that explains
     it, -1 = none), as association.by_projection. Discs are position, normal, radius; `limits` are
     scale, near, far, distance and cosine."""
-    from vmemkit import kernels
+    from vmemkit.core.kernels import pixels
 
     # The new surfels as planes of the grid; NaN, which is like nothing, where there are none.
     (height, width), n = grid, len(old[0])
-    planes = np.full((7, height, width + kernels.LANES), np.nan, np.float32)
-    kernels.lay_out(*_arrays(*new, pixel), width, planes)
+    planes = np.full((7, height, width + pixels.LANES), np.nan, np.float32)
+    pixels.lay_out(*_arrays(*new, pixel), width, planes)
     parts = threads() if len(runs) * RUN > FEW else 1
     keys = np.empty((parts, *planes.shape[1:]), np.int64)
     seen = np.zeros((len(runs), RUN), bool)
@@ -111,11 +115,11 @@ def seen_again(
     work = []
     for part in range(parts):  # each takes runs from all over, so that none has all the near ones
         shares = runs.numpy()[part::parts], *where, keys[part], seen[part::parts]
-        work.append(partial(kernels.see_again, surfels, *shares))
+        work.append(partial(pixels.see_again, surfels, *shares))
     in_parallel(work)
     hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
     place[runs.numpy()] = np.arange(len(runs))
-    kernels.explained(keys, place, seen, hit)
+    pixels.explained(keys, place, seen, hit)
     again = np.flatnonzero(seen)
     again += (runs.numpy() - np.arange(len(runs)))[again // RUN] * RUN
     return torch.from_numpy(again), torch.from_numpy(hit).flatten()[pixel]
@@ -130,13 +134,13 @@ def normals_and_radii(
     edge: float,
 ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
     """As surfels._normals_and_radii by central differences, of at least 3 x 3 pixels."""
-    from vmemkit import kernels
+    from vmemkit.core.kernels import pixels
 
     height, width = depth.shape
     out = torch.empty(points.shape), torch.empty(depth.shape), torch.empty(depth.shape).bool()
     numbers = np.float32([float(focal), slant, 1 - slant, edge])
     work = (*_arrays(points, depth, eye), numbers, *_arrays(*out))
-    in_bands(partial(kernels.normals_and_radii, *work), height, FEW // width)
+    in_bands(partial(pixels.normals_and_radii, *work), height, FEW // width)
     return out
 
 
@@ -150,52 +154,52 @@ def looks_through(
     through: Bool[Tensor, " n"],
 ) -> None:
     """As views.seen_through for one view: sets the flags of the points it looks through."""
-    from vmemkit import kernels
+    from vmemkit.core.kernels import pixels
 
     work = (*_arrays(points, rotation, eye, K, nearest), np.float32(1 - margin), through.numpy())
-    in_bands(partial(kernels.looks_through, *work), len(points), FEW)
+    in_bands(partial(pixels.looks_through, *work), len(points), FEW)
 
 
 def votes(
     word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
 ) -> Float[Tensor, " t"]:
     """As sightings.votes, by the marks' columns."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     total = _zeros(views, np.float64)
     _check_marks(word, len(weight))
     if len(view) and (last := view.numpy()[-1]) >= views:  # they are ordered by view
         raise ValueError(f"the marks name views up to {last}, of {views}")
-    kernels_tables.votes(*_arrays(word, view), _bits(bits), *_arrays(weight, total))
+    tables.votes(*_arrays(word, view), _bits(bits), *_arrays(weight, total))
     return total.float()
 
 
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """As sightings.packed."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     words = _zeros(-(-len(mask) // 64), np.int64)
-    kernels_tables.packed(mask.numpy(), _bits(words))
+    tables.packed(mask.numpy(), _bits(words))
     return words
 
 
 def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n"]:
     """As sightings.sighting_counts, by the marks' columns."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     count = _zeros(surfels, np.int64)
     _check_marks(word, surfels)
-    kernels_tables.counts(*_arrays(word), _bits(bits), count.numpy())
+    tables.counts(*_arrays(word), _bits(bits), count.numpy())
     return count
 
 
 def pairs(word: Column, view: Column, bits: Column) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
     """(surfel, view) of every set bit of the marks' columns."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     marks, none = (*_arrays(word, view), _bits(bits)), np.empty(0, np.int64)
-    surfel, seer = torch.empty(2, kernels_tables.marked(*marks, none, none), dtype=torch.int64)
-    kernels_tables.marked(*marks, surfel.numpy(), seer.numpy())
+    surfel, seer = torch.empty(2, tables.marked(*marks, none, none), dtype=torch.int64)
+    tables.marked(*marks, surfel.numpy(), seer.numpy())
     return surfel, seer
 
 
@@ -207,10 +211,10 @@ def gains(
     held: Bool[Tensor, " t"],
 ) -> Float[Tensor, " t"]:
     """As votes._gains."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     gain, best = _zeros(len(held), np.float32), torch.empty_like(pixels)
-    kernels_tables.gains(*_arrays(surfel, view, quality, pixels, held, best, gain))
+    tables.gains(*_arrays(surfel, view, quality, pixels, held, best, gain))
     return gain
 
 
@@ -225,11 +229,11 @@ def footprints(
     slant: float,
 ) -> Float[Tensor, " e"]:
     """As votes._footprints."""
-    from vmemkit import kernels_tables
+    from vmemkit.core.kernels import tables
 
     size = torch.empty(len(surfel))
     work = _arrays(position, normal, eye, forward, focal, surfel, view)
-    kernels_tables.footprints(*work, np.float32([slant, 1 - slant]), size.numpy())
+    tables.footprints(*work, np.float32([slant, 1 - slant]), size.numpy())
     return size
 
 

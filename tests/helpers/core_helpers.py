@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pixel_centres, rays
+from vmemkit.core import Cameras, Views, cameras, intrinsics, look_at, pixel_centres, rays
 from vmemkit.memory import Memory, MemoryConfig, begin
-from vmemkit.views import Views
 
 
 @dataclass(frozen=True)

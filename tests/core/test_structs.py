@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vmemkit.structs import CLAIMED, Rows, Shared, TensorStruct, cat, check_rows, unflatten
+from vmemkit.core import TensorStruct, cat, check_rows, unflatten
+from vmemkit.structs import CLAIMED, Rows, Shared
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -10,16 +10,31 @@ import pytest
 import torch
 from core_helpers import Box, same, tables
 
-from vmemkit import backends, native, surfels, voxels
+from vmemkit import voxels
 from vmemkit.association import AssociationConfig, by_projection
-from vmemkit.backends import backend, use
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at
+from vmemkit.core import (
+    Cameras,
+    PointMaps,
+    SplatConfig,
+    SurfelConfig,
+    Surfels,
+    boxes_of,
+    cameras,
+    dot,
+    intrinsics,
+    look_at,
+    root,
+    seen_through,
+    splat,
+    surfels,
+    surfels_from_points,
+    thin,
+)
+from vmemkit.core.kernels import backend, switch, use
+from vmemkit.core.kernels import cpu as native
+from vmemkit.core.kernels import switch as backends
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
-from vmemkit.runs import boxes_of
-from vmemkit.splat import SplatConfig, splat
-from vmemkit.surfels import PointMaps, SurfelConfig, Surfels, surfels_from_points, thin
-from vmemkit.views import seen_through
 
 pytest.importorskip("numba")
 BOX = Box()
@@ -199,16 +214,16 @@ def test_an_unknown_backend_is_refused(as_installed):
 
 def test_threads_are_bounded_by_torchs_and_by_eight(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert backends.threads() == 3
+    assert switch.threads() == 3
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
-    assert backends.threads() == 8
+    assert switch.threads() == 8
 
 
 def test_the_first_error_of_parallel_work_is_raised(monkeypatch):
     monkeypatch.setattr(backends, "threads", lambda: 2)
     done = []
     with pytest.raises(ZeroDivisionError):
-        backends.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
+        switch.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
 
 
 def test_importing_and_building_compiles_nothing():
@@ -224,10 +239,10 @@ assert "numba" not in sys.modules
 def test_the_sums_that_kernels_repeat_are_what_they_are_called():
     random = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 50, 3, generator=random)
-    assert torch.allclose(surfels.dot(a, b), (a * b).sum(-1), atol=1e-6)
+    assert torch.allclose(dot(a, b), (a * b).sum(-1), atol=1e-6)
     assert torch.allclose(surfels.cross(a, b), torch.linalg.cross(a, b), atol=1e-6)
     exact = a.abs().double().sqrt().float()
-    assert torch.equal(surfels.root(a.abs()), exact)
+    assert torch.equal(root(a.abs()), exact)
 
 
 @pytest.mark.usefixtures("with_threads")

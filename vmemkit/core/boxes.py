@@ -12,12 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras
-from vmemkit.structs import TensorStruct
-
-# Compiled into kernels: numba does not notice a change here until kernels.py changes, too.
-RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
-ROUNDING = 1e-5  # relative: more than float32 can be off by
+from vmemkit.core.camera import Cameras
+from vmemkit.core.kernels import ROUNDING, RUN
+from vmemkit.core.structs import TensorStruct
 
 
 @dataclass(frozen=True, repr=False)

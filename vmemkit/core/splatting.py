@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import native
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, check_row, turned
-from vmemkit.runs import Boxes
-from vmemkit.structs import TensorStruct, cat, plain
-from vmemkit.surfels import Surfels, root
+from vmemkit.core.boxes import Boxes
+from vmemkit.core.camera import Cameras, check_row, turned
+from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.structs import TensorStruct, cat, plain
+from vmemkit.core.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
+
 EMPTY = torch.iinfo(torch.int64).max
 
 
@@ -87,12 +87,13 @@ def splat(
     if engine != "torch" and accept is None and not config.polygon:
         limits = config.scale, config.near, config.far
         discs = surfels.position, surfels.normal, surfels.radius
-        if engine == "triton":
-            from vmemkit import kernels_triton
-
-            return Splat(*kernels_triton.discs(*discs, cameras, (height, width), limits, boxes))
         seen_by = cameras.world_from_cam, cameras.K, (height, width)
-        return Splat(*native.discs(*discs, *seen_by, limits, boxes))
+        bounds = None if boxes is None else (boxes.low, boxes.high, boxes.radius)
+        if engine == "triton":
+            from vmemkit.core.kernels import cuda
+
+            return Splat(*cuda.discs(*discs, *seen_by, limits, bounds))
+        return Splat(*cpu.discs(*discs, *seen_by, limits, bounds))
     hits = _polygon_hits if config.polygon else _disc_hits
     canvases = []
     for i in range(len(cameras)):
@@ -132,7 +133,7 @@ def _disc_hits(
         borders.append((low, high))
         middle.append(q[k] / q[2] * focal[k] + centre[k])
     low, high = (torch.stack(border, -1) for border in zip(*borders, strict=True))
-    boxes = _Boxes.of(low, high, drawn, height, width)
+    boxes = _PixelBoxes.of(low, high, drawn, height, width)
     inverse = 1 / focal
 
     def batches() -> Hits:
@@ -185,7 +186,7 @@ def _polygon_hits(
     corners = corners.gather(1, index[..., None].expand(-1, -1, 3))
     depth = torch.where(front, corners[..., 2], 0).sum(-1) / front.sum(-1).clamp(min=1)
     xy = corners[..., :2] / corners[..., 2:] * K.diagonal()[:2] + K[:2, 2] - 0.5
-    boxes = _Boxes.of(xy.amin(1), xy.amax(1), drawn, height, width)
+    boxes = _PixelBoxes.of(xy.amin(1), xy.amax(1), drawn, height, width)
 
     def batches() -> Hits:
         for s, row, column in boxes.fragments():
@@ -223,7 +224,7 @@ def _in_polygon(
 
 
 @dataclass(frozen=True)
-class _Boxes:
+class _PixelBoxes:
     """Pixel boxes of the drawn surfels, to be expanded into fragments."""
 
     surfel: Int[Tensor, " b"]
@@ -233,7 +234,7 @@ class _Boxes:
     area: Int[Tensor, " b"]
 
     @classmethod
-    def of(cls, low: Tensor, high: Tensor, drawn: Tensor, height: int, width: int) -> _Boxes:
+    def of(cls, low: Tensor, high: Tensor, drawn: Tensor, height: int, width: int) -> _PixelBoxes:
         """Boxes of the pixels with low <= (column, row) <= high, cut to the canvas."""
         limit = low.new_tensor([width, height])
         first = torch.minimum(low.nan_to_num(0).ceil().clamp(min=0), limit).long()

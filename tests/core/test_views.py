@@ -15,14 +15,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vmemkit import camera, views
+from vmemkit.core import (
+    cameras,
+    crop,
+    crop_to_aspect,
+    image_size,
+    intrinsics,
+    load_depth,
+    load_image,
+    pixel_centres,
+    project,
+    replacing,
+    resize,
+    save_depth,
+    save_image,
+    save_video,
+    unproject,
+    views,
+)
 
 
 def make_views(t=2, h=6, w=8, seed=0, K=None):
     rng = torch.Generator().manual_seed(seed)
-    return views.views(
+    return views(
         torch.rand(t, 3, h, w, generator=rng),
-        camera.cameras(torch.eye(4).expand(t, 4, 4), K),
+        cameras(torch.eye(4).expand(t, 4, 4), K),
         depth=torch.rand(t, h, w, generator=rng) + 0.5,
         confidence=torch.rand(t, h, w, generator=rng),
     )
@@ -37,8 +54,8 @@ def gradient(h=5, w=7):
 
 
 def test_views_are_float32_and_given_unless_told_otherwise():
-    made = views.views(
-        torch.zeros(2, 3, 4, 5, dtype=torch.float64), camera.cameras(torch.eye(4).expand(2, 4, 4))
+    made = views(
+        torch.zeros(2, 3, 4, 5, dtype=torch.float64), cameras(torch.eye(4).expand(2, 4, 4))
     )
     assert made.image.dtype == torch.float32
     assert made.given.tolist() == [True, True]
@@ -47,7 +64,7 @@ def test_views_are_float32_and_given_unless_told_otherwise():
 
 def test_rounding_errors_outside_the_range_are_clamped():
     image = torch.tensor([-1e-6, 0.5, 1 + 1e-6]).reshape(1, 3, 1, 1)
-    assert views.views(image, camera.cameras(torch.eye(4)[None])).image.flatten().tolist() == [
+    assert views(image, cameras(torch.eye(4)[None])).image.flatten().tolist() == [
         0,
         0.5,
         1,
@@ -58,19 +75,19 @@ def test_rounding_errors_outside_the_range_are_clamped():
 def test_an_image_that_is_not_within_zero_and_one_is_refused(value):
     image = torch.full((1, 3, 2, 2), value)
     with pytest.raises(ValueError, match="finite in"):
-        views.views(image, camera.cameras(torch.eye(4)[None]))
+        views(image, cameras(torch.eye(4)[None]))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf")])
 def test_depth_that_is_neither_positive_nor_nan_is_refused(value):
     depth = torch.full((1, 2, 2), value)
     with pytest.raises(ValueError, match="NaN where unknown"):
-        views.views(torch.zeros(1, 3, 2, 2), camera.cameras(torch.eye(4)[None]), depth)
+        views(torch.zeros(1, 3, 2, 2), cameras(torch.eye(4)[None]), depth)
 
 
 def test_unknown_depth_is_welcome():
     depth = torch.full((1, 2, 2), torch.nan)
-    made = views.views(torch.zeros(1, 3, 2, 2), camera.cameras(torch.eye(4)[None]), depth)
+    made = views(torch.zeros(1, 3, 2, 2), cameras(torch.eye(4)[None]), depth)
     assert made.depth.isnan().all()
 
 
@@ -78,19 +95,17 @@ def test_unknown_depth_is_welcome():
 def test_confidence_that_is_no_weight_is_refused(value):
     confidence = torch.full((1, 2, 2), value)
     with pytest.raises(ValueError, match="confidence"):
-        views.views(
-            torch.zeros(1, 3, 2, 2), camera.cameras(torch.eye(4)[None]), confidence=confidence
-        )
+        views(torch.zeros(1, 3, 2, 2), cameras(torch.eye(4)[None]), confidence=confidence)
 
 
 def test_images_and_cameras_must_be_equally_many():
     with pytest.raises(ValueError, match="3 images need 3 cameras"):
-        views.views(torch.zeros(3, 3, 2, 2), camera.cameras(torch.eye(4)[None]))
+        views(torch.zeros(3, 3, 2, 2), cameras(torch.eye(4)[None]))
 
 
 def test_images_without_pixels_are_refused():
     with pytest.raises(ValueError, match="at least one pixel"):
-        views.views(torch.zeros(1, 3, 0, 4), camera.cameras(torch.eye(4)[None]))
+        views(torch.zeros(1, 3, 0, 4), cameras(torch.eye(4)[None]))
 
 
 # --- resize and crop ------------------------------------------------------------------------------
@@ -98,70 +113,70 @@ def test_images_without_pixels_are_refused():
 
 def test_resizing_to_the_same_size_changes_nothing():
     old = make_views()
-    for name, leaf in views.resize(old, 6, 8).leaves().items():
+    for name, leaf in resize(old, 6, 8).leaves().items():
         torch.testing.assert_close(leaf, old.leaves()[name])
 
 
 def test_shrinking_keeps_the_mean_colour_of_a_checkerboard():
     board = (torch.arange(16)[:, None] + torch.arange(16)) % 2
-    made = views.views(board.float().expand(1, 3, 16, 16), camera.cameras(torch.eye(4)[None]))
-    small = views.resize(made, 4, 4).image[..., 1:3, 1:3]
+    made = views(board.float().expand(1, 3, 16, 16), cameras(torch.eye(4)[None]))
+    small = resize(made, 4, 4).image[..., 1:3, 1:3]
     torch.testing.assert_close(small, torch.full_like(small, 0.5), atol=0.02, rtol=0)
 
 
 def test_resized_depth_has_no_values_between_those_of_the_surfaces():
     depth = torch.full((1, 8, 8), 1.0)
     depth[..., 4:] = 9.0
-    made = views.views(torch.zeros(1, 3, 8, 8), camera.cameras(torch.eye(4)[None]), depth)
+    made = views(torch.zeros(1, 3, 8, 8), cameras(torch.eye(4)[None]), depth)
     for size in (3, 5, 16):
-        assert set(views.resize(made, size, size).depth.unique().tolist()) == {1.0, 9.0}
+        assert set(resize(made, size, size).depth.unique().tolist()) == {1.0, 9.0}
 
 
 def test_resizing_moves_no_point_of_a_plane_by_more_than_a_pixel():
-    K = camera.intrinsics(70.0, 1.5)
-    made = views.resize(make_views(1, 24, 36, K=K), 8, 12)
-    uv, _ = camera.project(made.cameras, camera.unproject(made.cameras, made.depth).flatten(1, 2))
-    torch.testing.assert_close(uv.reshape(8, 12, 2), camera.pixel_centres(8, 12))
+    K = intrinsics(70.0, 1.5)
+    made = resize(make_views(1, 24, 36, K=K), 8, 12)
+    uv, _ = project(made.cameras, unproject(made.cameras, made.depth).flatten(1, 2))
+    torch.testing.assert_close(uv.reshape(8, 12, 2), pixel_centres(8, 12))
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.data())
 def test_a_crop_sees_the_same_world_points_at_its_pixels(data):
     h, w = 7, 9
-    old = make_views(2, h, w, K=camera.intrinsics(60.0, w / h))
+    old = make_views(2, h, w, K=intrinsics(60.0, w / h))
     top = data.draw(st.integers(0, h - 1))
     left = data.draw(st.integers(0, w - 1))
     height = data.draw(st.integers(1, h - top))
     width = data.draw(st.integers(1, w - left))
-    new = views.crop(old, top, left, height, width)
-    whole = camera.unproject(old.cameras, old.depth)
+    new = crop(old, top, left, height, width)
+    whole = unproject(old.cameras, old.depth)
     part = whole[:, top : top + height, left : left + width]
-    torch.testing.assert_close(camera.unproject(new.cameras, new.depth), part)
+    torch.testing.assert_close(unproject(new.cameras, new.depth), part)
     torch.testing.assert_close(new.image, old.image[..., top : top + height, left : left + width])
 
 
 @pytest.mark.parametrize("rectangle", [(0, 0, 7, 8), (-1, 0, 2, 2), (0, 0, 0, 2), (5, 7, 2, 1)])
 def test_a_crop_that_leaves_the_image_is_refused(rectangle):
     with pytest.raises(ValueError, match="inside the image"):
-        views.crop(make_views(), *rectangle)
+        crop(make_views(), *rectangle)
 
 
 @pytest.mark.parametrize(
     ("aspect", "size"), [(1.0, (6, 6)), (2.0, (4, 8)), (0.5, (6, 3)), (1e-6, (6, 1)), (1e6, (1, 8))]
 )
 def test_cropping_to_an_aspect_takes_the_largest_rectangle(aspect, size):
-    assert views.crop_to_aspect(make_views(), aspect).image.shape[-2:] == size
+    assert crop_to_aspect(make_views(), aspect).image.shape[-2:] == size
 
 
 @pytest.mark.parametrize("aspect", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_aspect_that_is_none_is_refused(aspect):
     with pytest.raises(ValueError, match="aspect"):
-        views.crop_to_aspect(make_views(), aspect)
+        crop_to_aspect(make_views(), aspect)
 
 
 def test_resizing_to_nothing_is_refused():
     with pytest.raises(ValueError, match="pixels"):
-        views.resize(make_views(), 0, 4)
+        resize(make_views(), 0, 4)
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -169,15 +184,15 @@ def test_resizing_to_nothing_is_refused():
 
 def test_an_image_that_is_saved_and_loaded_is_within_half_a_grey_level(tmp_path):
     image = make_views().image[0]
-    views.save_image(tmp_path / "a.png", image)
-    torch.testing.assert_close(views.load_image(tmp_path / "a.png"), image, atol=0.5 / 255, rtol=0)
+    save_image(tmp_path / "a.png", image)
+    torch.testing.assert_close(load_image(tmp_path / "a.png"), image, atol=0.5 / 255, rtol=0)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
 def test_lossy_images_come_back_much_alike(tmp_path, suffix):
     image = torch.linspace(0, 1, 32).expand(3, 32, 32).contiguous()
-    views.save_image(tmp_path / f"a{suffix}", image)
-    torch.testing.assert_close(views.load_image(tmp_path / f"a{suffix}"), image, atol=0.05, rtol=0)
+    save_image(tmp_path / f"a{suffix}", image)
+    torch.testing.assert_close(load_image(tmp_path / f"a{suffix}"), image, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -197,8 +212,8 @@ def test_an_image_with_an_exif_orientation_is_turned_upright(tmp_path, orientati
     exif[0x0112] = orientation
     stored.save(tmp_path / "a.png", exif=exif)
     expected = torch.from_numpy(gradient()).permute(2, 0, 1) / 255
-    torch.testing.assert_close(views.load_image(tmp_path / "a.png"), expected)
-    assert views.image_size(tmp_path / "a.png") == (5, 7)
+    torch.testing.assert_close(load_image(tmp_path / "a.png"), expected)
+    assert image_size(tmp_path / "a.png") == (5, 7)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "YCbCr", "1", "LA", "RGBA", "I;16", "F"])
@@ -211,7 +226,7 @@ def test_every_usual_mode_becomes_three_channels_within_range(tmp_path, mode):
         image = Image.fromarray(np.asarray(image) / np.float32(255))
     suffix = "tif" if mode in ("CMYK", "YCbCr", "F") else "png"
     image.save(tmp_path / f"a.{suffix}")
-    loaded = views.load_image(tmp_path / f"a.{suffix}")
+    loaded = load_image(tmp_path / f"a.{suffix}")
     assert loaded.shape == (3, 5, 7)
     assert loaded.dtype == torch.float32
     assert 0 <= loaded.min() < loaded.max() <= 1
@@ -221,21 +236,21 @@ def test_sixteen_bit_grey_keeps_its_precision(tmp_path):
     values = np.array([[0, 1, 32768, 65535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     expected = torch.from_numpy(values.astype(np.float32)) / 65535
-    torch.testing.assert_close(views.load_image(tmp_path / "a.png"), expected.expand(3, 1, 4))
+    torch.testing.assert_close(load_image(tmp_path / "a.png"), expected.expand(3, 1, 4))
 
 
 def test_transparency_is_laid_on_white(tmp_path):
     pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]], dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = torch.tensor([[1.0, 0, 0], [1, 1, 1], [0.8, 0.8, 0.8]]).T[:, None]
-    torch.testing.assert_close(views.load_image(tmp_path / "a.png"), expected)
+    torch.testing.assert_close(load_image(tmp_path / "a.png"), expected)
 
 
 def test_a_transparent_palette_colour_is_white(tmp_path):
     image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
     image.putpalette([10, 20, 30, 0, 0, 0])
     image.save(tmp_path / "a.png", transparency=1)
-    loaded = views.load_image(tmp_path / "a.png")
+    loaded = load_image(tmp_path / "a.png")
     torch.testing.assert_close(loaded[:, 0, 1], torch.ones(3))
 
 
@@ -251,14 +266,14 @@ def test_an_enormous_image_is_refused_by_its_header_and_without_a_warning(tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match=r"bomb\.png.*pixels"):
-            views.load_image(tmp_path / "bomb.png")
+            load_image(tmp_path / "bomb.png")
 
 
 def test_the_limit_of_pixels_can_be_lowered_and_raised(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="34 pixels"):
-        views.load_image(tmp_path / "a.png", max_pixels=34)
-    assert views.load_image(tmp_path / "a.png", max_pixels=35).shape == (3, 5, 7)
+        load_image(tmp_path / "a.png", max_pixels=34)
+    assert load_image(tmp_path / "a.png", max_pixels=35).shape == (3, 5, 7)
 
 
 def truncated(kind):
@@ -282,10 +297,10 @@ BAD_IMAGES = {
 def test_a_file_that_is_no_whole_image_is_refused_by_name(tmp_path, name):
     (tmp_path / "bad.png").write_bytes(BAD_IMAGES[name])
     with pytest.raises(ValueError, match=r"bad\.png.*complete image"):
-        views.load_image(tmp_path / "bad.png")
+        load_image(tmp_path / "bad.png")
 
 
-@pytest.mark.parametrize("load", [views.load_image, views.load_depth, views.image_size])
+@pytest.mark.parametrize("load", [load_image, load_depth, image_size])
 @pytest.mark.parametrize("name", ["missing.png", ".", "a\0b.png", "x" * 300])
 def test_a_file_that_is_not_there_is_refused(tmp_path, load, name):
     with pytest.raises(ValueError, match="cannot read"):
@@ -308,7 +323,7 @@ def test_a_damaged_file_loads_or_is_refused_and_nothing_else(tmp_path_factory, d
     content = content[: data.draw(st.integers(0, len(content)))]
     path = tmp_path_factory.mktemp("damaged") / f"a.{kind.lower()}"
     path.write_bytes(content)
-    load = views.load_depth if kind.startswith("np") else views.load_image
+    load = load_depth if kind.startswith("np") else load_image
     try:
         assert load(path).isfinite().any()
     except ValueError as error:
@@ -325,29 +340,29 @@ def test_depth_that_is_saved_and_loaded_is_within_half_a_step(tmp_path_factory, 
     depth = (1 + torch.rand(4, 5, generator=rng) * 60000) * unit
     depth[0, 0] = torch.nan
     path = tmp_path_factory.mktemp("depth") / "d.png"
-    views.save_depth(path, depth, unit)
-    loaded = views.load_depth(path, unit)
+    save_depth(path, depth, unit)
+    loaded = load_depth(path, unit)
     torch.testing.assert_close(loaded, depth, atol=unit * 0.501, rtol=1e-6, equal_nan=True)
 
 
 def test_depth_images_are_in_millimetres_and_arrays_in_metres(tmp_path):
-    views.save_depth(tmp_path / "d.png", torch.tensor([[1.25]]))
+    save_depth(tmp_path / "d.png", torch.tensor([[1.25]]))
     np.save(tmp_path / "d.npy", np.array([[1.25]]))
     np.savez(tmp_path / "d.npz", np.array([[1.25]]))
     np.savez(tmp_path / "e.npz", depth=np.array([[1.25]]), other=np.zeros(3))
     for name in ("d.png", "d.npy", "d.npz", "e.npz"):
-        assert views.load_depth(tmp_path / name).item() == pytest.approx(1.25)
-    assert views.load_depth(tmp_path / "d.npy", unit=0.01).item() == pytest.approx(0.0125)
+        assert load_depth(tmp_path / name).item() == pytest.approx(1.25)
+    assert load_depth(tmp_path / "d.npy", unit=0.01).item() == pytest.approx(0.0125)
 
 
 def test_zero_negative_and_infinite_depth_is_unknown(tmp_path):
     np.save(tmp_path / "d.npy", np.array([[0.0, -1, np.inf, -np.inf, np.nan, 2]]))
-    assert views.load_depth(tmp_path / "d.npy").isnan().tolist() == [[True] * 5 + [False]]
+    assert load_depth(tmp_path / "d.npy").isnan().tolist() == [[True] * 5 + [False]]
 
 
 def test_depth_with_an_axis_of_one_channel_is_taken(tmp_path):
     np.save(tmp_path / "d.npy", np.ones((4, 5, 1), dtype=np.float16))
-    assert views.load_depth(tmp_path / "d.npy").shape == (4, 5)
+    assert load_depth(tmp_path / "d.npy").shape == (4, 5)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +381,7 @@ def test_depth_with_an_axis_of_one_channel_is_taken(tmp_path):
 def test_an_array_that_is_no_depth_is_refused(tmp_path, array):
     np.save(tmp_path / "d.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=r"d\.npy"):
-        views.load_depth(tmp_path / "d.npy")
+        load_depth(tmp_path / "d.npy")
 
 
 def test_an_array_too_large_is_refused_by_its_header(tmp_path):
@@ -379,34 +394,34 @@ def test_an_array_too_large_is_refused_by_its_header(tmp_path):
         archive.writestr("depth.npy", header.getvalue() + b"\0" * 64)
     for name in ("d.npy", "d.npz"):
         with pytest.raises(ValueError, match="cannot read"):
-            views.load_depth(tmp_path / name)
+            load_depth(tmp_path / name)
 
 
 def test_a_compressed_bomb_is_refused_before_it_is_unpacked(tmp_path):
     np.savez_compressed(tmp_path / "d.npz", depth=np.ones((1000, 1000)))
     with pytest.raises(ValueError, match="more than 10000 pixels"):
-        views.load_depth(tmp_path / "d.npz", max_pixels=10_000)
+        load_depth(tmp_path / "d.npz", max_pixels=10_000)
 
 
 def test_an_archive_of_several_arrays_must_name_its_depth(tmp_path):
     np.savez(tmp_path / "d.npz", a=np.ones((2, 2)), b=np.ones((2, 2)))
     with pytest.raises(ValueError, match="name the array `depth`"):
-        views.load_depth(tmp_path / "d.npz")
+        load_depth(tmp_path / "d.npz")
 
 
 def test_a_colour_image_is_no_depth(tmp_path):
     Image.fromarray(gradient()).save(tmp_path / "d.png")
     with pytest.raises(ValueError, match="one channel of 16 bits"):
-        views.load_depth(tmp_path / "d.png")
+        load_depth(tmp_path / "d.png")
 
 
 @pytest.mark.parametrize("unit", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_unit_that_is_none_is_refused(tmp_path, unit):
     np.save(tmp_path / "d.npy", np.ones((2, 2)))
     with pytest.raises(ValueError, match="unit"):
-        views.load_depth(tmp_path / "d.npy", unit)
+        load_depth(tmp_path / "d.npy", unit)
     with pytest.raises(ValueError, match="unit"):
-        views.save_depth(tmp_path / "d.png", torch.ones(2, 2), unit)
+        save_depth(tmp_path / "d.png", torch.ones(2, 2), unit)
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -415,14 +430,14 @@ def test_a_unit_that_is_none_is_refused(tmp_path, unit):
 @pytest.mark.parametrize("depth", [66.0, float("inf"), 0.0, -1.0, 0.0001])
 def test_depth_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, depth):
     with pytest.raises(ValueError, match="fit"):
-        views.save_depth(tmp_path / "d.png", torch.tensor([[1.0, depth]]))
+        save_depth(tmp_path / "d.png", torch.tensor([[1.0, depth]]))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a.exr", "a", "nowhere/a.png"])
 def test_an_image_with_no_place_or_format_is_refused_and_nothing_is_written(tmp_path, name):
     with pytest.raises(ValueError, match="cannot"):
-        views.save_image(tmp_path / name, torch.zeros(3, 2, 2))
+        save_image(tmp_path / name, torch.zeros(3, 2, 2))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -431,7 +446,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_text("old")
 
     def fail_half_way():
-        with views.replacing(path) as draft:
+        with replacing(path) as draft:
             draft.write_text("new")
             raise RuntimeError("half way")
 
@@ -442,9 +457,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_write_replaces_the_old_file(tmp_path):
-    views.save_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
-    views.save_image(tmp_path / "a.png", torch.ones(3, 2, 2))
-    assert views.load_image(tmp_path / "a.png").min() == 1
+    save_image(tmp_path / "a.png", torch.zeros(3, 2, 2))
+    save_image(tmp_path / "a.png", torch.ones(3, 2, 2))
+    assert load_image(tmp_path / "a.png").min() == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -460,7 +475,7 @@ def decoded(path, height, width):
 def test_a_video_has_even_sizes_its_colours_and_every_frame(tmp_path):
     colours = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2], [0.2, 0.2, 0.7]])
     images = colours[:, :, None, None].expand(3, 3, 33, 47)
-    views.save_video(tmp_path / "a.mp4", images, fps=10.0)
+    save_video(tmp_path / "a.mp4", images, fps=10.0)
     stream, frames = decoded(tmp_path / "a.mp4", 34, 48)
     assert "h264" in stream
     assert "yuv420p(tv, bt709" in stream
@@ -473,17 +488,17 @@ def test_a_video_has_even_sizes_its_colours_and_every_frame(tmp_path):
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), 1e9])
 def test_a_video_at_no_frame_rate_is_refused_and_nothing_is_written(tmp_path, fps):
     with pytest.raises(ValueError, match="fps"):
-        views.save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), fps)
+        save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), fps)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_whose_encoder_fails_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(views, "VIDEO_CRF", "no number")
     with pytest.raises(OSError, match=r"encoder failed|pipe"):
-        views.save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), 10.0)
+        save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), 10.0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_video_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
-        views.save_video(tmp_path / "a.mp4", torch.zeros(0, 3, 4, 4), 10.0)
+        save_video(tmp_path / "a.mp4", torch.zeros(0, 3, 4, 4), 10.0)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.camera import (
+from vmemkit.core import (
     UP,
     Cameras,
     cameras,

@@ -7,10 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.camera import cameras, intrinsics, look_at
-from vmemkit.runs import RUN, boxes_of, rows_of, runs_that, showing, touching
-from vmemkit.splat import splat
-from vmemkit.surfels import Surfels
+from vmemkit.core import (
+    Surfels,
+    boxes_of,
+    cameras,
+    intrinsics,
+    look_at,
+    rows_of,
+    runs_that,
+    showing,
+    splat,
+    touching,
+)
+from vmemkit.core.kernels import RUN
 
 
 def scattered(runs: int, seed: int, radius: float) -> Surfels:

@@ -16,10 +16,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import native
-from vmemkit.backends import backend
-from vmemkit.camera import Cameras, unproject
-from vmemkit.structs import TensorStruct
+from vmemkit.core.camera import Cameras, unproject
+from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.structs import TensorStruct
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,7 +90,7 @@ def surfels_from_points(
     focal = 0.5 * (camera.K[0, 0] * w + camera.K[1, 1] * h)
     if config.scheme == "central" and backend(maps.device) == "numba" and min(h, w) > 2:
         lens = camera.position, focal, config.slant, config.edge
-        normal, radius, smooth = native.normals_and_radii(maps.points, maps.depth, *lens)
+        normal, radius, smooth = cpu.normals_and_radii(maps.points, maps.depth, *lens)
     else:
         normal, radius, smooth = _normals_and_radii(maps, camera, focal, config)
     keep = _trusted(maps, config) & smooth

@@ -11,12 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from vmemkit import backends
-from vmemkit import splat as module
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pose, unproject
-from vmemkit.splat import Splat, SplatConfig, splat
-from vmemkit.structs import cat
-from vmemkit.surfels import Surfels
+from vmemkit.core import (
+    Cameras,
+    Splat,
+    SplatConfig,
+    Surfels,
+    cameras,
+    cat,
+    intrinsics,
+    kernels,
+    look_at,
+    pose,
+    splat,
+    unproject,
+)
+from vmemkit.core import splatting as module
+from vmemkit.core.kernels import use
 
 PLAIN = SplatConfig(scale=1.0)
 HEIGHT, WIDTH = 15, 20
@@ -312,31 +322,31 @@ def test_polygons_far_off_the_canvas_or_behind_it_are_not_drawn():
     assert (splat(one, back, HEIGHT, WIDTH, config).surfel == -1).all()
 
 
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 @pytest.mark.parametrize("n", [3, 20_000])
 def test_no_cameras_are_refused(backend, n):
     discs = make_surfels([0.0, 0.0, 2.0], [0.0, 0.0, 1.0], 0.1)[torch.zeros(n).long()]
     with (
-        backends.use(backend),
+        use(backend),
         pytest.raises(ValueError, match=r"one or more cameras .* \[0, 4, 4"),
     ):
         splat(discs, straight()[:0], 8, 8)
 
 
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 @pytest.mark.usefixtures("as_installed")
 def test_cameras_that_are_no_row_of_cameras_are_refused(backend):
     many = eyes(3, 0)
     for bad in (many[0], Cameras(many.world_from_cam, many.K[:1]), many[None]):
-        with backends.use(backend), pytest.raises(ValueError, match="one or more cameras"):
+        with use(backend), pytest.raises(ValueError, match="one or more cameras"):
             splat(soup(9, 0), bad, 8, 8)
 
 
-@pytest.mark.parametrize("backend", ["torch", backends.backend("cpu")])
+@pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
 def test_cameras_may_come_as_doubles_and_all_with_gradients(backend):
     many, discs = eyes(3, 0), soup(40, 1)
     other = many.map(lambda x: x.double().requires_grad_())
-    with backends.use(backend):
+    with use(backend):
         seen = splat(discs.map(lambda x: x.clone().requires_grad_()), other, HEIGHT, WIDTH)
         assert torch.equal(seen.surfel, splat(discs, many, HEIGHT, WIDTH).surfel)
 

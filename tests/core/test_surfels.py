@@ -10,17 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from vmemkit.camera import Cameras, cameras, intrinsics, look_at, pixel_centres, rays, unproject
-from vmemkit.surfels import (
+from vmemkit.core import (
+    Cameras,
     PointMaps,
     SurfelConfig,
     Surfels,
+    cameras,
     central_normals,
     footprint,
     forward_normals,
+    intrinsics,
+    look_at,
+    pixel_centres,
+    rays,
     surfels_from_points,
     thin,
     turned_away,
+    unproject,
 )
 
 EVERYTHING = SurfelConfig(depth_quantile=1.0)  # the quantile would drop the deepest pixel

@@ -20,14 +20,18 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.camera import Cameras
-from vmemkit.runs import ROUNDING, RUN, Boxes
+from vmemkit.core.kernels.sizes import ROUNDING, RUN
 
 Column = Int[Tensor, " r"]  # of marks
+
 Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
+
 BLOCK = 32  # surfels, pixels, marks of a program: one for each lane of a warp; RUN is a multiple
+
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
+
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
+
 # Whole numbers that change from call to call: compiled once for all of them.
 CHANGING = ("total", "boxed", "height", "width", "pixels", "rows", "known")
 
@@ -42,10 +46,11 @@ def discs(
     position: Float[Tensor, "n 3"],
     normal: Float[Tensor, "n 3"],
     radius: Float[Tensor, " n"],
-    cameras: Cameras,
+    pose: Float[Tensor, "m 4 4"],
+    K: Float[Tensor, "m 3 3"],
     size: tuple[int, int],
     limits: tuple[float, float, float],
-    boxes: Boxes | None,
+    boxes: tuple[Tensor, Tensor, Tensor] | None,
     surface: Surface | None = None,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
     """Surfel, depth and cosine per pixel of canvases of `size`, as splat.splat's discs; `limits` are
@@ -55,11 +60,10 @@ def discs(
     normal and radius of new surfels, which of them is at each pixel of the one camera's canvas
     (-1 = none), and how far off and how like it a disc must be.
     """
-    m, (height, width) = len(cameras), size
+    m, (height, width) = len(K), size
     surfels = position.contiguous(), normal.contiguous(), radius.contiguous()
-    lens = cameras.world_from_cam.contiguous(), cameras.K.contiguous()
-    held = None if boxes is None else (boxes.low, boxes.high, boxes.radius)
-    boxed = 0 if boxes is None else len(boxes)
+    lens = pose.contiguous(), K.contiguous()
+    boxed = 0 if boxes is None else len(boxes[0])
     if surface is not None:
         surface = *(x.contiguous() for x in surface[:4]), *surface[4:]
     keys = torch.full((m, height, width), EMPTY.value, device=position.device)
@@ -67,7 +71,7 @@ def discs(
     depth, cosine = (torch.empty_like(keys, dtype=torch.float32) for _ in range(2))
     options = _options(warps=1)
     with torch.cuda.device_of(position):
-        work = surfels, len(position), lens, height, width, limits, held, boxed, surface, keys
+        work = surfels, len(position), lens, height, width, limits, boxes, boxed, surface, keys
         draw_discs[triton.cdiv(len(position), BLOCK), m](*work, **options)
         work = keys, height * width, surfels, lens, surfel, depth, cosine
         read_keys[triton.cdiv(height * width, BLOCK), m](*work, **options)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vmemkit.generate import SEEN, Generation
+from vmemkit.generation import SEEN, Generation
 from vmemkit.pictures import view_colors
 
 H, W = 24, 32

@@ -16,21 +16,31 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from vmemkit.kernels_lanes import lower
-from vmemkit.runs import ROUNDING, RUN
+from vmemkit.core.kernels.lanes import lower
+from vmemkit.core.kernels.sizes import ROUNDING, RUN
 
 F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
+
 SLACK = F32(ROUNDING)
+
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
+
 TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
+
 LANES = 8  # pixels that are drawn at once; rows of buffers are that much longer than needed
+
 SIDE = LANES  # columns and rows of boxes whose pixels are all drawn at once
+
 # Column and row of the pixels of such boxes, which are drawn SIDE / 2 or SIDE wide.
 COLUMNS = np.float32([np.arange(SIDE * SIDE) % width for width in (SIDE // 2, SIDE)])
+
 LINES = np.float32([np.arange(SIDE * SIDE) // width for width in (SIDE // 2, SIDE)])
+
 lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
+
 # A pixel's key holds depth and surfel, so that the least is the nearest; of equals, the oldest.
 LOWER = np.int64(0xFFFFFFFF)
+
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
 
 

@@ -1,0 +1,166 @@
+"""Views: images with their cameras, and where known their depth; their files, sizes and crops.
+
+In: image, depth and array files, or tensors. Out: `Views` and tensors in the conventions of
+camera.py, or files. What comes in is checked here, once, so that no later stage has to: images are
+finite in [0, 1], upright and of bounded size; depth is positive or NaN. What goes out is written
+beside its place and then moved there, so that a failed or interrupted write loses nothing.
+Because K belongs to a 1 x 1 image, resizing leaves cameras alone and only cropping changes them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+from vmemkit.core.camera import Cameras, check, turned
+from vmemkit.core.image_files import check_size, images_in_range
+from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.structs import TensorStruct
+
+CODES = {"latent": 4, "embedding": 2}  # columns that only save a generator work, and their axes
+
+
+@dataclass(frozen=True, repr=False)
+class Views(TensorStruct):
+    """Images with cameras. `given` is True where a view was given by the user, not generated."""
+
+    cameras: Cameras  # (t,)
+    image: Float[Tensor, "t 3 h w"]  # in [0, 1]
+    given: Bool[Tensor, " t"]
+    depth: Float[Tensor, "t h w"] | None = None  # planar, world units; > 0; NaN where unknown
+    confidence: Float[Tensor, "t h w"] | None = None  # >= 1 is trusted
+    # What a generator made of the images, kept so that no image is encoded twice; NaN where missing.
+    latent: Float[Tensor, "t c hl wl"] | None = None
+    embedding: Float[Tensor, "t d"] | None = None
+
+
+def views(
+    image: Float[Tensor, "t 3 h w"],
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"] | None = None,
+    confidence: Float[Tensor, "t h w"] | None = None,
+    given: bool | Bool[Tensor, " t"] = True,
+) -> Views:
+    """Checked views of `cameras` (t,), as float32.
+
+    Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
+    NaN, confidence that is negative or not finite, cameras that `camera.check` refuses, and sizes
+    that do not agree.
+    """
+    image = images_in_range(image)
+    t, _, h, w = image.shape
+    if check(cameras).world_from_cam.shape[:-2] != (t,):
+        got = list(cameras.world_from_cam.shape[:-2])
+        raise ValueError(f"{t} images need {t} cameras (one axis), got cameras of shape {got}")
+    for name, plane in (("depth", depth), ("confidence", confidence)):
+        if plane is not None and plane.shape != (t, h, w):
+            raise ValueError(f"{name} must be [t h w] = {[t, h, w]}, got {list(plane.shape)}")
+    if depth is not None and not bool(((depth > 0) & depth.isfinite() | depth.isnan()).all()):
+        raise ValueError("depth must be positive, or NaN where unknown: set other values to NaN")
+    if confidence is not None and not bool((confidence.isfinite() & (confidence >= 0)).all()):
+        raise ValueError("confidence must be finite and not negative: use 0 for no trust")
+    flags = torch.as_tensor(given, dtype=torch.bool, device=image.device)
+    if flags.shape not in ((), (t,)):
+        raise ValueError(f"given must be one bool or [t] = [{t}] bools, got {list(flags.shape)}")
+    return Views(
+        cameras=cameras,
+        image=image,
+        given=flags.expand(t),
+        depth=None if depth is None else depth.float(),
+        confidence=None if confidence is None else confidence.float(),
+    )
+
+
+def resize(views: Views, height: int, width: int) -> Views:
+    """The views at another resolution; K stays, since it is for a 1 x 1 image.
+
+    Images are filtered against aliasing. Depth and confidence take the nearest pixel, because a
+    mean across an edge would be a point in mid-air.
+    """
+    check_size(height, width)
+
+    def nearest(plane: Float[Tensor, "t h w"]) -> Float[Tensor, "t h2 w2"]:
+        # "exact" is the variant that agrees with pixel centres at + 0.5
+        return functional.interpolate(plane[None], (height, width), mode="nearest-exact")[0]
+
+    return views.replace(
+        image=functional.interpolate(
+            views.image, (height, width), mode="bilinear", antialias=True, align_corners=False
+        ).clamp(0, 1),
+        depth=None if views.depth is None else nearest(views.depth),
+        confidence=None if views.confidence is None else nearest(views.confidence),
+        latent=None,  # of other images than these
+        embedding=None,
+    )
+
+
+def crop(views: Views, top: int, left: int, height: int, width: int) -> Views:
+    """A rectangle of every view, in pixels, with K changed to match.
+
+    Errors: ValueError for a rectangle that is empty or reaches over the border.
+    """
+    h, w = views.image.shape[-2:]
+    if not (0 <= top < top + height <= h and 0 <= left < left + width <= w):
+        raise ValueError(
+            f"crop needs a rectangle inside the image of {h} x {w} pixels (height x width), got "
+            f"{height} x {width} at row {top}, column {left}"
+        )
+    crop_from_image = views.cameras.K.new_tensor(
+        [[w / width, 0, -left / width], [0, h / height, -top / height], [0, 0, 1]]
+    )
+
+    def cut(tensor: Shaped[Tensor, "*b h w"]) -> Shaped[Tensor, "*b h2 w2"]:
+        return tensor[..., top : top + height, left : left + width]
+
+    return views.replace(
+        cameras=views.cameras.replace(K=crop_from_image @ views.cameras.K),
+        image=cut(views.image),
+        depth=None if views.depth is None else cut(views.depth),
+        confidence=None if views.confidence is None else cut(views.confidence),
+        latent=None,  # of other images than these
+        embedding=None,
+    )
+
+
+def crop_to_aspect(views: Views, aspect: float) -> Views:
+    """The largest central crop whose width / height is `aspect`, to the pixel."""
+    if not (math.isfinite(aspect) and aspect > 0):
+        raise ValueError(f"aspect is width / height, positive and finite, got {aspect}")
+    h, w = views.image.shape[-2:]
+    height = min(h, max(1, round(w / aspect)))
+    width = min(w, max(1, round(h * aspect)))
+    return crop(views, (h - height) // 2, (w - width) // 2, height, width)
+
+
+def seen_through(
+    views: Views, points_world: Float[Tensor, "n 3"], margin: float
+) -> Bool[Tensor, " n"]:
+    """Whether some view looks through each point: it sees a surface that is farther away than the
+    point by more than the share `margin` of its own distance. Errors: ValueError without depth."""
+    if views.depth is None:
+        raise ValueError("what views see through is known from their depth, and these have none")
+    # The nearest surface within a pixel, so that silhouettes are not looked past; unknown hides all.
+    inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
+    nearest = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, None]
+    through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
+    (h, w), cameras = nearest.shape[-2:], views.cameras
+    for i in range(len(views)):
+        lens = cameras.rotation[i], cameras.position[i], cameras.K[i]
+        if backend(points_world.device) == "numba":
+            cpu.looks_through(points_world, *lens, nearest[i, 0, 0], margin, through)
+            continue
+        rotation, eye, K = lens
+        x, y, depth = turned(points_world - eye, rotation)
+        u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]
+        inside = (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+        row, column = ((torch.where(inside, z, 0) * n).long() for z, n in ((v, h), (u, w)))
+        through |= inside & (nearest[i, 0, 0][row, column] * depth < 1 - margin)
+    return through
+
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
