@@ -25,8 +25,7 @@ from vmemkit.evaluate import capture_tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Simulated, Verdict, judge
 from vmemkit.houses import rooms
 from vmemkit.memory import begin, write
-from vmemkit.nets.cut3r import CUT3R
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.reconstruct import oracle
 from vmemkit.registration import AlignConfig
 

@@ -12,17 +12,17 @@ import torch
 from generator_helpers import small
 from golden_helpers import seeing_ahead
 
-from vmemkit import cli, demo, weights
+from vmemkit import cli, demo
 from vmemkit.camera_files import read_transforms, write_realestate10k, write_transforms
 from vmemkit.cli import METRICS, main, metrics_table
 from vmemkit.core import cameras, save_depth, save_image
 from vmemkit.cut3r import Cut3r
 from vmemkit.demo import demo
 from vmemkit.generate import FAST
+from vmemkit.nets.weights import FOLDERS, WEIGHTS, hub
+from vmemkit.nets.weights import hub as weights
 from vmemkit.storage import load
 from vmemkit.trajectory import orbit
-from vmemkit.weight_files import WEIGHTS
-from vmemkit.weights import FOLDERS, MIRRORS
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
 
@@ -265,7 +265,7 @@ def test_the_doctor_says_what_is_missing(monkeypatch, tmp_path, said):
 def weight_folder(tmp_path, monkeypatch):
     """A folder that VMEMKIT_WEIGHTS names, on a machine without other weights."""
     monkeypatch.setenv(FOLDERS, str(tmp_path / "weights"))
-    monkeypatch.delenv(MIRRORS, raising=False)
+    monkeypatch.delenv(hub.MIRRORS, raising=False)
     monkeypatch.setattr(weights, "_in_cache", lambda *_: None)
     (tmp_path / "weights").mkdir()
     return tmp_path / "weights"
@@ -281,7 +281,7 @@ def test_the_doctor_names_the_weights_that_are_here_in_one_line(weight_folder, c
 
 
 def test_the_doctor_survives_malformed_mirrors(weight_folder, monkeypatch, said):
-    monkeypatch.setenv(MIRRORS, "vae")
+    monkeypatch.setenv(hub.MIRRORS, "vae")
     assert main(["doctor"]) == 0
     assert "not looked for: VMEMKIT_MIRRORS needs the form" in said()
 

@@ -11,10 +11,10 @@ import torch
 from golden_helpers import TINY_CUT3R, error, part, seeded, shapes, tiny_cut3r
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit.nets.cut3r import CUT3R, points_and_confidence, state_positions
-from vmemkit.nets.cut3r_config import CUT3RConfig, check_model_string
-from vmemkit.nets.dpt import DPT
-from vmemkit.nets.vit import rotate, turns
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig, check_model_string
+from vmemkit.nets.cut3r.cut3r import points_and_confidence, state_positions
+from vmemkit.nets.cut3r.dpt import DPT
+from vmemkit.nets.cut3r.vit import rotate, turns
 
 CPU = torch.device("cpu")
 ALL = ("pose", "self", "other", "rgb")

@@ -18,7 +18,7 @@ from vmemkit.cut3r import NO_BASELINE, NO_OVERLAP, NO_PNP, ODD_SCALE, POOR_FIT, 
 from vmemkit.cut3r_input import load, prepare, sampled, taken
 from vmemkit.geometry import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3RConfig
 from vmemkit.reconstruct import cut3r
 from vmemkit.reconstruction import Reconstruction, Report, reconstruct
 from vmemkit.registration import AlignConfig

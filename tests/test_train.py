@@ -9,12 +9,12 @@ import torch
 from vmemkit import houses, train
 from vmemkit.core import cat, stream
 from vmemkit.nets.unet import UNet
+from vmemkit.nets.weights import read
 from vmemkit.rgbd import UNET
 from vmemkit.sampling import LogLevels
 from vmemkit.scenes import save_capture
 from vmemkit.train import SMOKE, Run, TrainConfig, export, loss, remembered, sample
 from vmemkit.training_walks import record, recorded, walk_through
-from vmemkit.weights import read
 
 TINY = TrainConfig(
     size=32,

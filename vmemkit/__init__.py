@@ -66,6 +66,7 @@ _LAZY = (
     "judge",
     "layout",
     "navigator",
+    "nets",
     "passes",
     "reconstruct",
     "registration",
@@ -76,7 +77,6 @@ _LAZY = (
     "train",
     "training_walks",
     "trajectory",
-    "weights",
 )
 
 

@@ -26,7 +26,6 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit import weights
 from vmemkit.camera_files import read_realestate10k, read_transforms, write_transforms
 from vmemkit.cli_rooms import add_evaluate, add_train
 from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
@@ -47,14 +46,14 @@ from vmemkit.demo import WALKS, check_data, demo, save_figure, save_walk_video
 from vmemkit.figures import contact_sheet
 from vmemkit.generate import FAST, PRESETS, preset, with_depth
 from vmemkit.memory import begin
+from vmemkit.nets import weights
+from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, contents, find, fitting, read, require
 from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
 from vmemkit.storage import save, save_ply
 from vmemkit.trajectory import moves
 from vmemkit.walk import Step, walk
 from vmemkit.warp import Warp
-from vmemkit.weight_files import WEIGHTS
-from vmemkit.weights import FOLDERS, available, contents, find, fitting, read, require
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 

@@ -41,8 +41,7 @@ from vmemkit.core import (
 from vmemkit.cut3r_input import Window, prepare, sampled, taken
 from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
 from vmemkit.memory import Memory
-from vmemkit.nets.cut3r import CUT3RPrediction, Head
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import Reconstruction, Report
 from vmemkit.registration import AlignConfig, Placed, Predictions, away, has_baseline, register
 

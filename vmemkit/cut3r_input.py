@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import Cameras, image_bytes
-from vmemkit.nets.cut3r import CUT3R, PATCH
-from vmemkit.nets.cut3r_config import CUT3RConfig, check_model_string
-from vmemkit.weights import arguments, load_into, read, require
+from vmemkit.nets.cut3r import CUT3R, PATCH, CUT3RConfig, check_model_string
+from vmemkit.nets.weights import arguments, load_into, read, require
 
 EDGE = 0.05  # relative difference across which depth is not interpolated
 

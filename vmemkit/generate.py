@@ -25,6 +25,7 @@ from vmemkit.core import Cameras, Views, cat, check, seed_from, stream
 from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
 from vmemkit.generation import Encodes, Generation, Generator, check_images
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.nets.weights import load_into, read, require
 from vmemkit.rgbd import RgbdDiffusion, load
 from vmemkit.sampling import (
     Condition,
@@ -40,7 +41,6 @@ from vmemkit.sampling import (
     start,
     temporal_scale,
 )
-from vmemkit.weights import load_into, read, require
 
 AT_ONCE = 4  # images that are sent to the codec or the image encoder together
 

@@ -20,8 +20,7 @@ from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
 from vmemkit.cut3r_input import Window
 from vmemkit.evaluate import Tour, coverage_ratios
 from vmemkit.memory import MemoryConfig, begin, write
-from vmemkit.nets.cut3r import CUT3RPrediction, Head
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene

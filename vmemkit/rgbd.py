@@ -25,9 +25,9 @@ from vmemkit.core import Cameras, TensorStruct, Views, cat, check, seed_from, st
 from vmemkit.generation import IMAGINED, SEEN, Generation, check_images
 from vmemkit.layout import FEATURES, layout
 from vmemkit.nets.unet import UNet, UNetConfig
+from vmemkit.nets.weights import load_into, read
 from vmemkit.reproject import Reprojection, Windows, completed, relative, reproject, windows
 from vmemkit.sampling import Denoise, LogLevels, euler
-from vmemkit.weights import load_into, read
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vmemkit.nets.cut3r import CUT3R
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.nets.unet import UNet, UNetConfig
 
 DATA = Path(__file__).parent / "data"

@@ -1,1 +1,5 @@
-"""Published networks, under their published parameter names: layers, the multi-view UNet."""
+"""Networks of the published models, and the files that hold their weights.
+
+`unet/` is the multi-view UNet of SEVA and VMem, `cut3r/` the geometry network, `weights/` finds,
+downloads and loads checkpoints. Parameters keep their published names; constructors only build.
+"""

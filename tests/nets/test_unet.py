@@ -12,8 +12,9 @@ import torch
 from golden_helpers import TINY, TOPOLOGY, error, golden, normal, part, seeded, shapes, tiny_unet
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit.nets.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
-from vmemkit.nets.unet import UNet, UNetConfig, in_precision, timestep_embedding
+from vmemkit.nets.unet import UNet, UNetConfig, in_precision
+from vmemkit.nets.unet.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
+from vmemkit.nets.unet.unet import timestep_embedding
 
 FRAMES = 4
 INPUTS = ("x", "t", "y", "dense_y")

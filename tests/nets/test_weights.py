@@ -16,10 +16,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from vmemkit import weights
+from vmemkit.nets import weights
 from vmemkit.nets.unet import UNet, UNetConfig
-from vmemkit.weight_files import HUB, WEIGHTS
-from vmemkit.weights import PICKLES, REPOSITORY, Contents, arguments, fitting, load_into, read
+from vmemkit.nets.weights import (
+    WEIGHTS,
+    arguments,
+    catalogue,
+    checkpoints,
+    fitting,
+    hub,
+    load_into,
+    read,
+)
 
 NAMES = list(WEIGHTS)
 MAPS = Path("/proc/self/maps")
@@ -34,12 +42,12 @@ def test_an_entry_says_all_that_one_must_know_before_fetching_it(name):
     assert entry.name == name
     assert entry.files
     assert entry.repositories
-    assert all(REPOSITORY.fullmatch(repository) for repository in entry.repositories)
+    assert all(hub.REPOSITORY.fullmatch(repository) for repository in entry.repositories)
     assert entry.licence in entry.terms
     assert entry.limits in entry.terms
-    assert entry.page.startswith(HUB)
+    assert entry.page.startswith(catalogue.HUB)
     assert ("hf auth login" in entry.terms) is (entry.gated is True)
-    assert Path(entry.file).suffix in (".safetensors", *PICKLES)
+    assert Path(entry.file).suffix in (".safetensors", *checkpoints.PICKLES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,7 +126,7 @@ def same(got: dict, wanted: dict) -> bool:
     return got.keys() == wanted.keys() and all(torch.equal(got[k], wanted[k]) for k in got)
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", *PICKLES, ".PTH"])
+@pytest.mark.parametrize("suffix", [".safetensors", *checkpoints.PICKLES, ".PTH"])
 def test_what_was_saved_is_read(tmp_path, suffix):
     assert same(read(saved(tmp_path / f"x{suffix}", state())), state())
 
@@ -301,7 +309,7 @@ def test_other_things_than_dense_tensors_by_name_are_refused(tmp_path, content, 
 def test_contents_are_counted_over_floating_point_tensors_and_shared_ones_once():
     shared = torch.ones(4, 2)
     held = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
-    assert weights.contents(held) == Contents(3, 11, ("float16", "float32"))
+    assert weights.contents(held) == checkpoints.Contents(3, 11, ("float16", "float32"))
 
 
 def test_a_file_fits_the_entries_whose_numbers_it_has(monkeypatch):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vmemkit.weight_files import WEIGHTS
-from vmemkit.weights import FOLDERS, MIRRORS, available, find, get, repositories, require
+from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, find, require
+from vmemkit.nets.weights.hub import MIRRORS, get, repositories
 
 errors = pytest.importorskip("huggingface_hub.errors")
 COMMIT = "a" * 40

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vmemkit.nets.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
+from vmemkit.nets.unet.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
 
 MAX_PERIOD = 10_000  # of the time embedding's slowest wave
 

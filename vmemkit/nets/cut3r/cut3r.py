@@ -20,9 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vmemkit.nets.cut3r_config import RAY_HEADS, CUT3RConfig, check_config
-from vmemkit.nets.dpt import DPT
-from vmemkit.nets.vit import (
+from vmemkit.nets.cut3r.config import RAY_HEADS, CUT3RConfig, check_config
+from vmemkit.nets.cut3r.dpt import DPT
+from vmemkit.nets.cut3r.vit import (
     DecoderBlock,
     EncoderBlock,
     LayerNorm,

@@ -1,0 +1,10 @@
+"""CUT3R: a recurrent transformer that estimates geometry, one image at a time.
+
+In: an image and the state left by the images before. Out: a point map with confidence, a pose, and
+the next state. Source: Wang et al., CVPR 2025; names and shapes as in the published weights.
+"""
+
+from vmemkit.nets.cut3r.config import CUT3RConfig, check_model_string
+from vmemkit.nets.cut3r.cut3r import CUT3R, PATCH, CUT3RPrediction, Head
+
+__all__ = ["CUT3R", "CUT3RConfig", "CUT3RPrediction", "Head", "PATCH", "check_model_string"]
