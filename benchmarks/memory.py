@@ -25,7 +25,6 @@ import matplotlib.pyplot as plt
 import psutil
 import torch
 
-from vmemkit.association import AssociationConfig
 from vmemkit.core import (
     Cameras,
     SurfelConfig,
@@ -39,10 +38,18 @@ from vmemkit.core import (
 from vmemkit.core.kernels import backend, use
 from vmemkit.evaluate import capture_tour
 from vmemkit.houses import rooms
-from vmemkit.memory import Ends, Memory, MemoryConfig, begin, read, write
+from vmemkit.memory import (
+    AssociationConfig,
+    Ends,
+    Memory,
+    MemoryConfig,
+    Sightings,
+    Spill,
+    begin,
+    read,
+    write,
+)
 from vmemkit.reconstruct import from_depth
-from vmemkit.sightings import Sightings
-from vmemkit.spill import Spill
 from vmemkit.votes import count_votes, pixels_per_surfel
 from vmemkit.widgets import RetrievalInspector
 

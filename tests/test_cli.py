@@ -19,9 +19,9 @@ from vmemkit.core import cameras, save_depth, save_image
 from vmemkit.cut3r import Cut3r
 from vmemkit.demo import demo
 from vmemkit.generate import FAST
+from vmemkit.memory import load
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, hub
 from vmemkit.nets.weights import hub as weights
-from vmemkit.storage import load
 from vmemkit.trajectory import orbit
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}

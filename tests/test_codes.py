@@ -6,8 +6,7 @@ from core_helpers import same, tables
 from safetensors.torch import load_file, save_file
 
 from vmemkit.core import PointMaps
-from vmemkit.memory import Memory, begin, write
-from vmemkit.storage import load, save
+from vmemkit.memory import Memory, begin, load, save, write
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from vmemkit.core import (
     splat,
 )
 from vmemkit.core.kernels import use
-from vmemkit.memory import Ends, Memory
-from vmemkit.sightings import Sightings
+from vmemkit.memory import Ends, Memory, Sightings
 from vmemkit.votes import (
     best_cover,
     count_votes,

@@ -11,10 +11,8 @@ from types import ModuleType
 from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
 from vmemkit.generate import DiffusionGenerator, with_depth
 from vmemkit.generation import Generation, Generator
-from vmemkit.memory import Memory, MemoryConfig, begin, forget, read, write
+from vmemkit.memory import Memory, MemoryConfig, Spill, begin, forget, load, read, save, write
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
-from vmemkit.spill import Spill
-from vmemkit.storage import load, save
 from vmemkit.walk import Stage, Step, stages, step, walk, walks
 from vmemkit.warp import Warp, WarpConfig
 
@@ -65,6 +63,7 @@ _LAZY = (
     "geometry",
     "judge",
     "layout",
+    "memory",
     "navigator",
     "nets",
     "passes",

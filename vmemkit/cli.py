@@ -45,12 +45,11 @@ from vmemkit.core.kernels import backend
 from vmemkit.demo import WALKS, check_data, demo, save_figure, save_walk_video
 from vmemkit.figures import contact_sheet
 from vmemkit.generate import FAST, PRESETS, preset, with_depth
-from vmemkit.memory import begin
+from vmemkit.memory import begin, save, save_ply
 from vmemkit.nets import weights
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, contents, find, fitting, read, require
 from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
-from vmemkit.storage import save, save_ply
 from vmemkit.trajectory import moves
 from vmemkit.walk import Step, walk
 from vmemkit.warp import Warp

@@ -43,12 +43,11 @@ from vmemkit.core import (
 from vmemkit.evaluate import Tour, capture_tour, score, single_tour
 from vmemkit.figures import comparison, contact_sheet
 from vmemkit.houses import rooms
-from vmemkit.memory import begin
+from vmemkit.memory import begin, save_ply
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
 from vmemkit.rooms import Rooms
 from vmemkit.scenes import Scene
 from vmemkit.scenes import panorama as photograph
-from vmemkit.storage import save_ply
 from vmemkit.trajectory import moves, orbit
 from vmemkit.walk import Step, walk
 

@@ -12,10 +12,9 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps
 from torch import Tensor
 
-from vmemkit.memory import Memory
+from vmemkit.memory import Memory, last_seen, sighting_counts
 from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.retrieval import Retrieval
-from vmemkit.sightings import last_seen, sighting_counts
 from vmemkit.votes import pixels_per_surfel
 
 # What each mode says, for legends.

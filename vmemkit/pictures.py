@@ -17,9 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core import Cameras, Splat
-from vmemkit.memory import Memory, read
+from vmemkit.memory import Memory, read, surfels_of
 from vmemkit.retrieval import Retrieval
-from vmemkit.sightings import surfels_of
 
 PALE, DARK = 0.84, 0.13  # grey levels: seen by no chosen view | never seen
 

@@ -35,8 +35,7 @@ from vmemkit.core import (
     rays,
     unproject,
 )
-from vmemkit.memory import Memory, read
-from vmemkit.sightings import sighting_counts, sightings_of
+from vmemkit.memory import Memory, read, sighting_counts, sightings_of
 from vmemkit.votes import (
     best_cover,
     count_votes,

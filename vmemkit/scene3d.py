@@ -24,11 +24,10 @@ from torch import Tensor
 from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
 from vmemkit.core import LUMA, UP, Cameras, cameras, cat, intrinsics, look_at, project
 from vmemkit.figures import EMPHASIS, INK, WEDGE, Picture, drawn_from, wedges
-from vmemkit.memory import Memory, read
+from vmemkit.memory import Memory, read, surfels_of, views_of
 from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
 from vmemkit.pictures import view_colors
 from vmemkit.retrieval import Retrieval
-from vmemkit.sightings import surfels_of, views_of
 
 CAP = 200_000  # surfels that are drawn; of more, a sample
 

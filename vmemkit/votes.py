@@ -11,11 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit import sightings
 from vmemkit.core import Cameras, Splat, SurfelConfig, dot, footprint, kernels, pose_distance, root
 from vmemkit.core.kernels import backend, footprints, pixel_counts
-from vmemkit.memory import Memory
-from vmemkit.sightings import sightings_of
+from vmemkit.memory import Memory, sightings_of, weight_by_view
 
 SLANT = SurfelConfig.slant
 
@@ -49,7 +47,7 @@ def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " 
             f"votes need a weight for each of {len(memory.surfels)} surfels, got "
             f"{list(weight.shape)}"
         )
-    return sightings.votes(memory.marks, weight, len(memory))
+    return weight_by_view(memory.marks, weight, len(memory))
 
 
 def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:

@@ -10,8 +10,6 @@ import pytest
 import torch
 from core_helpers import Box, same, tables
 
-from vmemkit import voxels
-from vmemkit.association import AssociationConfig, by_projection
 from vmemkit.core import (
     Cameras,
     PointMaps,
@@ -33,7 +31,15 @@ from vmemkit.core import (
 from vmemkit.core.kernels import backend, switch, use
 from vmemkit.core.kernels import cpu as native
 from vmemkit.core.kernels import switch as backends
-from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.memory import (
+    AssociationConfig,
+    Memory,
+    MemoryConfig,
+    begin,
+    by_projection,
+    voxels,
+    write,
+)
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
 
 pytest.importorskip("numba")

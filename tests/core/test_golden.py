@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vmemkit.association import AssociationConfig, by_radius, released_distance
 from vmemkit.core import (
     Cameras,
     PointMaps,
@@ -29,9 +28,9 @@ from vmemkit.core import (
     splat,
     surfels_from_points,
 )
-from vmemkit.memory import Ends, Memory, MemoryConfig, write
+from vmemkit.memory import AssociationConfig, Ends, Memory, MemoryConfig, Sightings, write
+from vmemkit.memory.association import by_radius, released_distance
 from vmemkit.retrieval import Retrieval, RetrievalConfig, released
-from vmemkit.sightings import Sightings
 
 STORED = np.load(Path(__file__).parent / "data" / "golden_memory.npz")
 FOCAL = float(STORED["loop_focal"])  # pixels of a 512 x 288 image

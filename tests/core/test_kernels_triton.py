@@ -17,7 +17,6 @@ import torch
 from core_helpers import Box, same, tables
 from test_splat import eyes, make_surfels, soup
 
-from vmemkit.association import AssociationConfig, by_projection
 from vmemkit.core import (
     Boxes,
     Cameras,
@@ -33,9 +32,19 @@ from vmemkit.core import (
     unproject,
 )
 from vmemkit.core.kernels import RUN, switch, use
-from vmemkit.memory import Memory, begin, read, write
-from vmemkit.sightings import Sightings, pack, sighting_counts, votes
-from vmemkit.structs import Rows
+from vmemkit.memory import (
+    AssociationConfig,
+    Memory,
+    Sightings,
+    begin,
+    by_projection,
+    read,
+    sighting_counts,
+    weight_by_view,
+    write,
+)
+from vmemkit.memory.rows import Rows
+from vmemkit.memory.sightings import pack
 from vmemkit.votes import count_votes, pixels_per_surfel
 
 pytest.importorskip("triton")
@@ -217,7 +226,7 @@ def test_votes_and_counts_add_up_as_the_references(place):
     marks, weight = pack(Sightings(surfel.int(), view.int())), torch.rand(700, generator=rng)
     marks, weight = marks.to(place), weight.to(place)
     with use("torch"):
-        expected, counts = votes(marks, weight, 9), sighting_counts(marks, 700)
+        expected, counts = weight_by_view(marks, weight, 9), sighting_counts(marks, 700)
     from vmemkit.core.kernels import cuda
 
     word, seer, bits = marks.leaves().values()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vmemkit.core import TensorStruct, cat, check_rows, unflatten
-from vmemkit.structs import CLAIMED, Rows, Shared
+from vmemkit.memory.rows import CLAIMED, Rows, Shared
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

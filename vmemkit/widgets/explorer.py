@@ -12,12 +12,12 @@ from vmemkit import explore
 from vmemkit.demo import HEIGHT
 from vmemkit.explore import EXAMPLES, START, Beginning, Journey, export, resumed
 from vmemkit.generation import Generation, Generator
+from vmemkit.memory import load, save
 from vmemkit.palettes import OF_RETRIEVAL
 from vmemkit.reconstruct import from_depth
 from vmemkit.reconstruction import Reconstructor
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
-from vmemkit.storage import load, save
 from vmemkit.trajectory import moves
 from vmemkit.walk import STAGES, Stage, stages, step_rng
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings

@@ -7,19 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import sightings as module
 from vmemkit.core.kernels import backend, use
-from vmemkit.sightings import (
-    Marks,
+from vmemkit.memory import (
     Sightings,
-    pack,
     sighting_counts,
     sightings_of,
     surfels_of,
-    unpack,
     views_of,
-    votes,
+    weight_by_view,
 )
+from vmemkit.memory import sightings as module
+from vmemkit.memory.sightings import Marks, pack, unpack
 
 BACKENDS = sorted({"torch", backend("cpu")})
 SURFELS, VIEWS = 300, 9
@@ -72,7 +70,9 @@ def test_votes_are_the_sums_of_the_weights_that_a_view_saw(pairs, seed):
     expected.index_add_(0, plain.view.long(), weight[plain.surfel.long()].double())
     for name in BACKENDS:
         with use(name):
-            assert torch.allclose(votes(pack(plain), weight, VIEWS), expected.float(), rtol=1e-6)
+            assert torch.allclose(
+                weight_by_view(pack(plain), weight, VIEWS), expected.float(), rtol=1e-6
+            )
 
 
 @settings(max_examples=40, deadline=None)
@@ -110,7 +110,7 @@ def test_the_highest_bit_of_a_word_is_a_surfel_like_any_other():
     assert unpack(marks).surfel.tolist() == [63, 127]
     weight = torch.zeros(128)
     weight[127] = 2.0
-    assert votes(marks, weight, 1).tolist() == [2.0]
+    assert weight_by_view(marks, weight, 1).tolist() == [2.0]
 
 
 def test_a_memory_of_large_numbers_is_packed_without_overflow():
@@ -128,9 +128,9 @@ def test_neighbours_share_a_row():
 def test_batches_do_not_show(monkeypatch):
     pairs = {(view, surfel) for view in range(6) for surfel in range(view, SURFELS, view + 2)}
     marks, weight = pack(of(pairs)), torch.rand(SURFELS)
-    whole = votes(marks, weight, 6), sighting_counts(marks, SURFELS), unpack(marks)
+    whole = weight_by_view(marks, weight, 6), sighting_counts(marks, SURFELS), unpack(marks)
     monkeypatch.setattr(module, "BATCH", 3)
-    assert torch.equal(votes(marks, weight, 6), whole[0])
+    assert torch.equal(weight_by_view(marks, weight, 6), whole[0])
     assert torch.equal(sighting_counts(marks, SURFELS), whole[1])
     assert same(unpack(marks), whole[2])
 
@@ -140,7 +140,7 @@ def test_no_sightings_are_no_rows():
     marks = pack(Sightings(none, none))
     assert isinstance(marks, Marks)
     assert len(marks) == 0 == len(unpack(marks))
-    assert votes(marks, torch.ones(5), 3).tolist() == [0, 0, 0]
+    assert weight_by_view(marks, torch.ones(5), 3).tolist() == [0, 0, 0]
     assert sighting_counts(marks, 5).tolist() == [0] * 5
 
 
@@ -151,7 +151,7 @@ def test_kernels_do_not_write_beyond_what_they_are_given():
         with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
             sighting_counts(marks, 100)
         with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
-            votes(marks, torch.ones(100), 1)
+            weight_by_view(marks, torch.ones(100), 1)
         with pytest.raises(ValueError, match="views up to 0, of 0"):
-            votes(marks, torch.ones(200), 0)
+            weight_by_view(marks, torch.ones(200), 0)
         assert sighting_counts(marks, 195).tolist() == [1] * 195

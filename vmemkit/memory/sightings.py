@@ -85,7 +85,7 @@ def views_of(marks: Marks, surfel: int) -> Int[Tensor, " v"]:
     return marks.view[seen].long()
 
 
-def votes(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor, " t"]:
+def weight_by_view(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
     weight = weight.float()
     engine = backend(marks.device)

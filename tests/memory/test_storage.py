@@ -14,11 +14,18 @@ import torch
 from core_helpers import same, tables
 from safetensors.torch import load_file, save_file
 
-from vmemkit import storage
-from vmemkit.association import AssociationConfig
 from vmemkit.core import PointMaps, SurfelConfig
-from vmemkit.memory import Memory, MemoryConfig, begin, write
-from vmemkit.storage import load, save, save_ply
+from vmemkit.memory import (
+    AssociationConfig,
+    Memory,
+    MemoryConfig,
+    begin,
+    load,
+    save,
+    save_ply,
+    storage,
+    write,
+)
 
 
 @pytest.fixture(scope="module")

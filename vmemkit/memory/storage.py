@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vmemkit.association import AssociationConfig
 from vmemkit.core import CODES, SurfelConfig, Surfels, Views, check, replacing, unflatten
-from vmemkit.memory import Memory, MemoryConfig, check_codes
-from vmemkit.spill import Spill
+from vmemkit.memory.association import AssociationConfig
+from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
+from vmemkit.memory.spill import Spill
 
 FORMAT, VERSION = "vmemkit-memory", 1
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.association import _nearest_of_all
 from vmemkit.core import Surfels
-from vmemkit.voxels import Voxels
+from vmemkit.memory.association import _nearest_of_all
+from vmemkit.memory.voxels import Voxels
 
 kernels_tables = pytest.importorskip("vmemkit.kernels_tables")
 

@@ -37,7 +37,7 @@ from vmemkit.core import (
     turned,
 )
 from vmemkit.core.kernels import RUN, backend, seen_again
-from vmemkit.voxels import Voxels
+from vmemkit.memory.voxels import Voxels
 
 PAIRS = 1 << 22  # distances per batch in the radius search: bounds its memory to 100 MB
 
@@ -116,7 +116,7 @@ def by_projection(
         from vmemkit.core.kernels import cuda
 
         surface = new.position, new.normal, new.radius, at_pixel, *tolerances
-        seen_by = camera, grid, limits, None, surface
+        seen_by = camera.world_from_cam, camera.K, grid, limits, None, surface
         hit = cuda.discs(old.position, old.normal, old.radius, *seen_by)[0]
     else:
         hit = splat(old, camera, height, width, accept=accept).surfel

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from vmemkit import association
-from vmemkit.association import AssociationConfig, by_projection, by_radius, released_distance
 from vmemkit.core import (
     Cameras,
     PointMaps,
@@ -23,7 +21,8 @@ from vmemkit.core import (
     look_at,
     surfels_from_points,
 )
-from vmemkit.memory import MemoryConfig, begin, write
+from vmemkit.memory import AssociationConfig, MemoryConfig, association, begin, by_projection, write
+from vmemkit.memory.association import by_radius, released_distance
 
 GRID = (24, 32)
 CONFIG = AssociationConfig()

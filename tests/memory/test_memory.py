@@ -12,14 +12,23 @@ from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import memory as module
-from vmemkit.association import AssociationConfig
 from vmemkit.core import Boxes, Cameras, PointMaps, SurfelConfig, Views, boxes_of, kernels, splat
 from vmemkit.core.kernels import use
-from vmemkit.memory import Ends, Memory, MemoryConfig, begin, forget, read, write
-from vmemkit.sightings import Sightings
-from vmemkit.spill import Spill
-from vmemkit.storage import load, save
+from vmemkit.memory import (
+    AssociationConfig,
+    Ends,
+    Memory,
+    MemoryConfig,
+    Sightings,
+    Spill,
+    begin,
+    forget,
+    load,
+    read,
+    save,
+    write,
+)
+from vmemkit.memory import memory as module
 
 BOX = Box()
 CONFIGS = {

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Append-only rows: storage that longer and shorter values share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vmemkit.core import S, unflatten
-from vmemkit.spill import Spill, SpillFiles
+from vmemkit.memory.spill import Spill, SpillFiles
 
 CLAIMED = -1  # rows used, of storage that is being written to
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vmemkit.core import TensorStruct, cat
-from vmemkit.spill import Spill
-from vmemkit.structs import Rows
+from vmemkit.memory import Spill
+from vmemkit.memory.rows import Rows
 
 SHARE = 4  # a quarter of a budget is for the rows: see Spill
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vmemkit.core.kernels import in_bands
-from vmemkit.structs import Shared
+from vmemkit.memory.rows import Shared
 
 WIDTH = 2.5  # of a cell, in distances: more than two, so that no rounding loses a neighbour
 
