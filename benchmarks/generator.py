@@ -31,13 +31,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit import sampling
 from vmemkit.core import Cameras, Views, cameras, cat, intrinsics
-from vmemkit.encoders import VaeCodec
-from vmemkit.generate import FAST, DiffusionConfig, DiffusionGenerator, Window
-from vmemkit.generation import Generation
+from vmemkit.generation import FAST, Generation, diffusion
+from vmemkit.generation.diffusion import (
+    DiffusionConfig,
+    DiffusionGenerator,
+    Levels,
+    VaeCodec,
+    Window,
+    euler,
+    guided,
+)
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.sampling import Levels, euler, guided
 from vmemkit.trajectory import orbit
 
 FRAMES, CONTEXT = 8, 4  # of a window
@@ -169,7 +174,7 @@ def reference_window(
 
     def run() -> Tensor:
         denoise = guided(pair, window.scale)
-        *_, state = euler(denoise, sampling.start(noise, sigmas), sigmas)
+        *_, state = euler(denoise, diffusion.start(noise, sigmas), sigmas)
         return codec.decode(state.x)
 
     return run

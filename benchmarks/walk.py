@@ -18,12 +18,10 @@ import torch
 from vmemkit.core import SurfelConfig
 from vmemkit.core.kernels import backend, use
 from vmemkit.evaluate import capture_tour
-from vmemkit.generate import preset
-from vmemkit.generation import Generator
+from vmemkit.generation import Generator, Warp, preset
 from vmemkit.houses import rooms
 from vmemkit.memory import MemoryConfig, begin
 from vmemkit.walk import STAGES, walk
-from vmemkit.warp import Warp
 
 GIVEN, M = 8, 4  # views in the memory at first; views of a step
 

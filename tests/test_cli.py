@@ -18,7 +18,7 @@ from vmemkit.cli import METRICS, main, metrics_table
 from vmemkit.core import cameras, save_depth, save_image
 from vmemkit.cut3r import Cut3r
 from vmemkit.demo import demo
-from vmemkit.generate import FAST
+from vmemkit.generation import FAST
 from vmemkit.memory import load
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, hub
 from vmemkit.nets.weights import hub as weights

@@ -9,7 +9,8 @@ from generator_helpers import small
 
 from vmemkit.cli import main
 from vmemkit.core import stream
-from vmemkit.generation import IMAGINED, SEEN, Generation
+from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
+from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
 from vmemkit.houses import rooms
 from vmemkit.judge import (
     GATE,
@@ -31,8 +32,6 @@ from vmemkit.judge import (
     sheet,
     trials,
 )
-from vmemkit.reproject import reproject, windows
-from vmemkit.rgbd import UNET, WEIGHTS, load
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +207,7 @@ def test_train_saves_goes_on_and_says_so(tmp_path, capsys):
     assert "2 of 2 steps" in said
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"checkpoint", WEIGHTS, "sheet.png"}
     assert Run.resume(tmp_path / "a" / "checkpoint").step == 2
-    assert load(tmp_path / "a", "cpu").unet.config == UNET
+    assert load_rgbd(tmp_path / "a", "cpu").unet.config == UNET
 
 
 @pytest.mark.parametrize(

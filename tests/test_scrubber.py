@@ -5,8 +5,7 @@ import torch
 from golden_helpers import normal
 from widget_helpers import ids, picture
 
-from vmemkit.encoders import PixelCodec
-from vmemkit.sampling import Levels, dpm_solver, ideal, start
+from vmemkit.generation.diffusion import Levels, PixelCodec, dpm_solver, ideal, start
 from vmemkit.widgets.scrubber import SamplingScrubber
 
 CODEC = PixelCodec(2)

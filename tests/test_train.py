@@ -8,10 +8,10 @@ import torch
 
 from vmemkit import houses, train
 from vmemkit.core import cat, stream
+from vmemkit.generation.diffusion import LogLevels
+from vmemkit.generation.rgbd import UNET
 from vmemkit.nets.unet import UNet
 from vmemkit.nets.weights import read
-from vmemkit.rgbd import UNET
-from vmemkit.sampling import LogLevels
 from vmemkit.scenes import save_capture
 from vmemkit.train import SMOKE, Run, TrainConfig, export, loss, remembered, sample
 from vmemkit.training_walks import record, recorded, walk_through

@@ -9,12 +9,11 @@ from importlib import import_module
 from types import ModuleType
 
 from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
-from vmemkit.generate import DiffusionGenerator, with_depth
-from vmemkit.generation import Generation, Generator
+from vmemkit.generation import Generation, Generator, Warp, WarpConfig, with_depth
+from vmemkit.generation.diffusion import DiffusionGenerator
 from vmemkit.memory import Memory, MemoryConfig, Spill, begin, forget, load, read, save, write
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 from vmemkit.walk import Stage, Step, stages, step, walk, walks
-from vmemkit.warp import Warp, WarpConfig
 
 __version__ = "0.1.0"
 
@@ -60,18 +59,15 @@ _LAZY = (
     "evaluate",
     "explore",
     "figures",
+    "generation",
     "geometry",
     "judge",
-    "layout",
     "memory",
     "navigator",
     "nets",
-    "passes",
     "reconstruct",
     "registration",
-    "reproject",
     "retrieval",
-    "rgbd",
     "scenes",
     "train",
     "training_walks",

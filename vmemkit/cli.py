@@ -28,7 +28,6 @@ from torch.nn.functional import interpolate
 
 from vmemkit.camera_files import read_realestate10k, read_transforms, write_transforms
 from vmemkit.cli_rooms import add_evaluate, add_train
-from vmemkit.conditioning import DEFAULT_FOV, default_intrinsics
 from vmemkit.core import (
     Cameras,
     Views,
@@ -44,7 +43,8 @@ from vmemkit.core import (
 from vmemkit.core.kernels import backend
 from vmemkit.demo import WALKS, check_data, demo, save_figure, save_walk_video
 from vmemkit.figures import contact_sheet
-from vmemkit.generate import FAST, PRESETS, preset, with_depth
+from vmemkit.generation import FAST, PRESETS, Warp, preset, with_depth
+from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
 from vmemkit.memory import begin, save, save_ply
 from vmemkit.nets import weights
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, contents, find, fitting, read, require
@@ -52,7 +52,6 @@ from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
 from vmemkit.trajectory import moves
 from vmemkit.walk import Step, walk
-from vmemkit.warp import Warp
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 

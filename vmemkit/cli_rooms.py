@@ -19,12 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vmemkit.generation import Generator
+from vmemkit.generation import Generator, Warp, WarpConfig
+from vmemkit.generation.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load_rgbd
 from vmemkit.judge import GATE, Filled, Verdict, imagine, judge, passed, sheet, trials
-from vmemkit.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load
 from vmemkit.train import SMOKE, Run, TrainConfig, export, remembered
 from vmemkit.training_walks import Walks, recorded
-from vmemkit.warp import Warp, WarpConfig
 
 SAVE_EVERY = 300.0  # seconds
 
@@ -207,7 +206,7 @@ def generators(folder: str | None, steps: int, temperature: float) -> Mapping[st
         "push-pull": Filled("push_pull"),
         "layout": Filled("layout"),
         "warp": Warp(WarpConfig(fill="push_pull")),
-        "rooms": load(folder, "cpu", steps=steps, temperature=temperature),
+        "rooms": load_rgbd(folder, "cpu", steps=steps, temperature=temperature),
     }
 
 

@@ -25,12 +25,10 @@ from torch.nn import functional
 from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
 from vmemkit.evaluate import psnr
 from vmemkit.figures import grid
-from vmemkit.fill import push_pull
-from vmemkit.generation import Generation, Generator
+from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
+from vmemkit.generation.rgbd import layout
 from vmemkit.houses import rooms
-from vmemkit.layout import layout
 from vmemkit.memory import begin
-from vmemkit.reproject import completed, reproject, windows
 from vmemkit.rooms import EYE_HEIGHT, Rooms
 from vmemkit.train import TrainConfig
 from vmemkit.training_walks import walk_through

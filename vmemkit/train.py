@@ -27,11 +27,11 @@ from torch.nn import functional
 from torch.nn.functional import pixel_unshuffle
 
 from vmemkit.core import Cameras, TensorStruct, pose_distance, stream
+from vmemkit.generation import Windows, reproject
+from vmemkit.generation.diffusion import LogLevels, euler, start
+from vmemkit.generation.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
-from vmemkit.reproject import Windows, reproject
-from vmemkit.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
-from vmemkit.sampling import LogLevels, euler, start
 from vmemkit.training_walks import Walks, record
 
 K = 4  # context views of a window, at most

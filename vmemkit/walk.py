@@ -17,12 +17,11 @@ import torch
 
 from vmemkit.core import Cameras, PointMaps, Views, check, check_row, stream
 from vmemkit.core.kernels import Backend, backend
-from vmemkit.generation import Encodes, Generation, Generator
+from vmemkit.generation import Encodes, Generation, Generator, Warp
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruct import from_depth
 from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, reconstruct
 from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
-from vmemkit.warp import Warp
 
 STAGES = ("retrieve", "generate", "reconstruct", "write")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from golden_helpers import seeded
 
-from vmemkit.encoders import PixelCodec
-from vmemkit.generate import DiffusionConfig, DiffusionGenerator
+from vmemkit.generation.diffusion import DiffusionConfig, DiffusionGenerator, PixelCodec
 from vmemkit.nets.unet import UNet, UNetConfig
 
 FACTOR = 4

@@ -8,7 +8,7 @@ import ipywidgets
 import torch
 from torch import Tensor
 
-from vmemkit.sampling import Denoising
+from vmemkit.generation.diffusion import Denoising
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import DESCRIPTION, heading
 

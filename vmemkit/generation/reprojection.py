@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from vmemkit.core import Cameras, TensorStruct, Views, project, unproject
-from vmemkit.generation import IMAGINED, SEEN, Generation
+from vmemkit.generation.generator import IMAGINED, SEEN, Generation
 
 NEAR = 0.05  # world units in front of a camera: nothing nearer is drawn
 

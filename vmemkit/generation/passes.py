@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vmemkit.core import CODES, Cameras, Views, cat, check, pose_distance, stream
-from vmemkit.generation import Encodes, Generator
+from vmemkit.generation.generator import Encodes, Generator
 
 FRAMES = 21  # of a window of Stable Virtual Camera
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import Cameras, pixel_centres, pose, rays
-from vmemkit.fill import blend_seam, push_pull, require_known
+from vmemkit.generation.warp.holes import blend_seam, push_pull, require_known
 
 JUMP_COST = 0.2  # of a cut between two copied runs, in means of the column distance
 

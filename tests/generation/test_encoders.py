@@ -8,15 +8,14 @@ import torch
 from golden_helpers import error, normal, shapes
 from torch.nn.functional import interpolate
 
-from vmemkit.encoders import (
+from vmemkit.generation.diffusion import PixelCodec, VaeCodec
+from vmemkit.generation.diffusion.codecs import (
     CLIP_MEAN,
     CLIP_STD,
     VAE_SCALE,
     ClipTower,
     Codec,
     ImageEncoder,
-    PixelCodec,
-    VaeCodec,
     load_clip,
     load_vae,
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmemkit.core import Cameras, intrinsics, pixel_centres, rays
-from vmemkit.sampling import Condition
+from vmemkit.generation.diffusion.sampling import Condition
 
 FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6  # cameras beyond do not count for the centre
 

@@ -5,10 +5,10 @@ import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, look_at, pose, project, unproject
 from vmemkit.evaluate import psnr
-from vmemkit.generation import IMAGINED, SEEN
+from vmemkit.generation import IMAGINED, SEEN, Warp, WarpConfig, warp
+from vmemkit.generation.warp.forward_warp import context_discs
 from vmemkit.houses import rooms
 from vmemkit.trajectory import moves
-from vmemkit.warp import Warp, WarpConfig, context_discs, warp
 
 H, W = 48, 64
 

@@ -5,10 +5,10 @@ import torch
 from generator_helpers import small
 
 from vmemkit.evaluate import psnr, single_tour
+from vmemkit.generation import Warp, assembled, two_passes
+from vmemkit.generation.passes import anchor_places
 from vmemkit.houses import rooms
-from vmemkit.passes import anchor_places, assembled, two_passes
 from vmemkit.trajectory import preset
-from vmemkit.warp import Warp
 
 H, W = 24, 32
 

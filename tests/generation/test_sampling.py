@@ -7,19 +7,13 @@ import pytest
 import torch
 from golden_helpers import error, normal, part, tiny_unet
 
-from vmemkit.conditioning import conditions
 from vmemkit.core import Cameras, cat
-from vmemkit.sampling import (
-    CHURN,
+from vmemkit.generation.diffusion import Levels, dpm_solver, euler, guided, ideal, sampling, start
+from vmemkit.generation.diffusion.conditioning import conditions
+from vmemkit.generation.diffusion.sampling import (
     Condition,
-    Levels,
     denoised,
-    dpm_solver,
-    euler,
-    guided,
-    ideal,
     multiview_scale,
-    start,
     temporal_scale,
 )
 
@@ -55,7 +49,7 @@ def test_the_table_and_its_nearest_entries_are_the_released_ones_exactly():
     assert torch.equal(LEVELS.snap(want["sigmas_50"][:-1])[0].flip(0), want["timesteps_50"])
     kept = 1 / (1 + (LEVELS.table.double() / math.exp(2.4)) ** 2)
     assert error(kept, want["alphas_cumprod_f64"]) < 1e-6
-    raised = want["sigmas_50"][:-1] + CHURN
+    raised = want["sigmas_50"][:-1] + sampling.CHURN
     assert torch.equal(raised, want["sigma_hat_50"])
     churn = (raised**2 - want["sigmas_50"][:-1] ** 2).sqrt()
     assert error(churn, want["eps_std_50"]) < 1e-6  # processors round roots differently

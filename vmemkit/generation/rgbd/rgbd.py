@@ -19,17 +19,24 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
-from vmemkit import sampling
-from vmemkit.conditioning import pluecker
 from vmemkit.core import Cameras, TensorStruct, Views, cat, check, seed_from, stream, unproject
-from vmemkit.generation import IMAGINED, SEEN, Generation, check_images
-from vmemkit.layout import FEATURES, layout
+from vmemkit.generation.diffusion import sampling
+from vmemkit.generation.diffusion.conditioning import pluecker
+from vmemkit.generation.diffusion.sampling import Denoise, LogLevels
+from vmemkit.generation.generator import IMAGINED, SEEN, Generation, check_images
+from vmemkit.generation.reprojection import (
+    Reprojection,
+    Windows,
+    completed,
+    relative,
+    reproject,
+    windows,
+)
+from vmemkit.generation.rgbd.room_box import FEATURES, layout
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
-from vmemkit.reproject import Reprojection, Windows, completed, relative, reproject, windows
-from vmemkit.sampling import Denoise, LogLevels, euler
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[3] / "data"
 
 WEIGHTS = "rooms.safetensors"
 
@@ -285,13 +292,13 @@ class RgbdDiffusion:
         noise = torch.randn(given.base.shape, generator=own).to(given.base.device)
         denoise = network(self.unet, given, config.levels, m)
         x = sampling.start(config.temperature * noise, sigmas)
-        for step in euler(denoise, x, sigmas):
+        for step in sampling.euler(denoise, x, sigmas):
             last = step.step + 1 == step.steps
             if last or (config.preview_every and step.step % config.preview_every == 0):
                 yield completed(seen, *decode(step.denoised))
 
 
-def load(
+def load_rgbd(
     folder: str | Path | None = None,
     device: torch.device | str | None = None,
     **changes: object,

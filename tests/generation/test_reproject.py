@@ -8,8 +8,8 @@ from core_helpers import turned
 
 from vmemkit import houses
 from vmemkit.core import Cameras, Views, cat, intrinsics
-from vmemkit.layout import _room, layout
-from vmemkit.reproject import reproject, windows
+from vmemkit.generation import reproject, windows
+from vmemkit.generation.rgbd import layout, room_box
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_room_seen_all_round_is_measured_within_centimetres(seed):
     eye = house.centres[0]
     views = house.render(turned(eye, *range(0, 360, 60)), 64, 64)
     targets = turned(eye, 0.0)
-    frame, distance, seen, _ = _room(windows(views), targets[None])
+    frame, distance, seen, _ = room_box._room(windows(views), targets[None])
     torch.testing.assert_close(frame[0, :3, :3], torch.eye(3), atol=0.02, rtol=0)
     assert seen.all()
     wanted = boxes(house, 0, eye, -float(eye[1]))

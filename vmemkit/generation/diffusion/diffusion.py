@@ -13,34 +13,19 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vmemkit.conditioning import CameraScale, centred, conditions, scaled
 from vmemkit.core import Cameras, Views, cat, check, seed_from, stream
-from vmemkit.encoders import Codec, ImageEncoder, load_clip, load_vae
-from vmemkit.generation import Encodes, Generation, Generator, check_images
-from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.nets.weights import load_into, read, require
-from vmemkit.rgbd import RgbdDiffusion, load
-from vmemkit.sampling import (
-    Condition,
-    Denoise,
-    Denoising,
-    Levels,
-    Network,
-    denoised,
-    dpm_solver,
-    euler,
-    guided,
-    multiview_scale,
-    start,
-    temporal_scale,
-)
+from vmemkit.generation.diffusion import sampling
+from vmemkit.generation.diffusion.codecs import Codec, ImageEncoder
+from vmemkit.generation.diffusion.conditioning import CameraScale, centred, conditions, scaled
+from vmemkit.generation.diffusion.sampling import Condition, Denoise, Denoising, Levels, Network
+from vmemkit.generation.generator import Generation, check_images
+from vmemkit.nets.unet import UNet
 
 AT_ONCE = 4  # images that are sent to the codec or the image encoder together
 
@@ -205,9 +190,9 @@ class DiffusionGenerator:
         if config.guidance == "uniform":
             scale = torch.full((config.frames,), config.guidance_scale, device=self.device)
         elif config.guidance == "multiview":
-            scale = multiview_scale(*limits, cameras, given)
+            scale = sampling.multiview_scale(*limits, cameras, given)
         else:
-            scale = temporal_scale(*limits, cameras, given, self._times(k, m))
+            scale = sampling.temporal_scale(*limits, cameras, given, self._times(k, m))
         return Window(cameras, given, condition, unconditional, scale, slice(k, k + m))
 
     @torch.no_grad()
@@ -220,11 +205,11 @@ class DiffusionGenerator:
             return torch.randn(like.shape, generator=own).to(like.device)
 
         sigmas = config.levels.sigmas(config.steps, config.spacing)
-        x, denoise = start(noise(), sigmas), self.denoiser(window)
+        x, denoise = sampling.start(noise(), sigmas), self.denoiser(window)
         if config.sampler == "euler":
-            yield from euler(denoise, x, sigmas, noise)
+            yield from sampling.euler(denoise, x, sigmas, noise)
         else:
-            yield from dpm_solver(denoise, x, sigmas)
+            yield from sampling.dpm_solver(denoise, x, sigmas)
 
     def denoiser(self, window: Window) -> Denoise:
         """x [t c h w], sigma [] -> the clean x, by the network under guidance."""
@@ -234,15 +219,15 @@ class DiffusionGenerator:
         alone = None
         if config.interval != (0.0, math.inf):
             single = self._network(window.condition, window)
-            alone = lambda x, sigma: denoised(  # noqa: E731
+            alone = lambda x, sigma: sampling.denoised(  # noqa: E731
                 single, x, sigma, window.condition, levels
             )
 
         def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-            unconditional, conditional = denoised(network, x, sigma, both, levels).chunk(2)
+            unconditional, conditional = sampling.denoised(network, x, sigma, both, levels).chunk(2)
             return unconditional, conditional
 
-        return guided(pair, window.scale, config.interval, alone)
+        return sampling.guided(pair, window.scale, config.interval, alone)
 
     def with_config(self, **changes: object) -> DiffusionGenerator:
         """The same parts with other settings, such as guidance="temporal", steps=30."""
@@ -326,86 +311,3 @@ class DiffusionGenerator:
             code = code.clone()
             code[missing] = make(views.image[missing])
         return code
-
-
-# ---- together with other generators --------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WithDepth:
-    """The images of one generator with the depth and confidence of another."""
-
-    images: Generator
-    depth: Generator
-
-    def __call__(
-        self, context: Views, targets: Cameras, rng: torch.Generator
-    ) -> Iterator[Generation]:
-        seed = seed_from(rng)
-        *_, guess = self.depth(context, targets, stream(seed, 0))
-        for state in self.images(context, targets, stream(seed, 1)):
-            yield state.replace(depth=guess.depth, confidence=guess.confidence)
-
-    def encode(self, views: Views) -> Views:
-        return self.images.encode(views) if isinstance(self.images, Encodes) else views
-
-
-def with_depth(images: Generator, depth: Generator) -> WithDepth:
-    """A generator that paints with `images` and takes geometry from `depth`, such as `Warp()`.
-
-    For walks without a reconstructor. Where the context shows the target, the geometry is right and
-    so is the memory; what was imagined is remembered where `depth` guesses it to be.
-    """
-    return WithDepth(images, depth)
-
-
-# ---- published weights ---------------------------------------------------------------------------
-
-# Name (of an entry of `weights.WEIGHTS`, too) -> network, and how it samples.
-_SEVA = (
-    UNetConfig(num_frames=21),
-    DiffusionConfig(frames=21, context=20, camera_scale=CameraScale(offset=0.0)),
-)
-
-PRESETS = {"vmem": (UNetConfig(), DiffusionConfig()), "seva": _SEVA, "seva-1.0": _SEVA}
-
-# Less than a third of the work: on worlds with a known solution, 15 such steps come nearer to it than
-# the released 50 (tests/test_sampling.py). Not yet judged by pictures of the published weights.
-FAST = {"sampler": "dpm_solver", "spacing": "karras", "steps": 15}
-
-
-def preset(
-    name: str,
-    folder: str | Path | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-    **changes: object,
-) -> DiffusionGenerator | RgbdDiffusion:
-    """A published generator: "vmem" (4 + 4 frames of 576 x 576), "seva" or "seva-1.0" (21 frames); or
-    the small one that ships with the project, "rooms" (`rgbd`; 64 x 64 with depth, experimental).
-
-    folder: where the weight files are, if not where `weights.find` looks. device: a GPU if there is
-    one. dtype of the network: bfloat16 on a GPU, float32 on a CPU; the VAE and norms stay float32.
-    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`); for rooms
-    of `RgbdConfig`.
-    Errors: ValueError for an unknown name, and for weights that are missing (it says how to get
-    them), broken, or another network's.
-    """
-    if name == "rooms":
-        if dtype not in (None, torch.float32):
-            raise ValueError(f"rooms works in float32, got {dtype}")
-        return load(folder, device, **changes)
-    if name not in PRESETS:
-        raise ValueError(f"presets are rooms, {', '.join(PRESETS)}, got {name!r}")
-    network, config = PRESETS[name]
-    files = {part: require(part, folder) for part in (name, "vae", "clip")}
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    with torch.device("meta"):
-        unet = UNet(network)
-    load_into(unet, read(files[name]), f"{name} (read from {files[name]})")
-    unet = in_precision(unet, dtype).to(device, memory_format=torch.channels_last)
-    tower = load_clip(files["clip"], dtype)
-    return DiffusionGenerator(
-        unet.eval().requires_grad_(False), load_vae(files["vae"]), tower, replace(config, **changes)
-    )

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, pixel_centres, rays
-from vmemkit.fill import DEPTH_RANGE, blend_seam, exemplar, fill_depth, push_pull
+from vmemkit.generation import push_pull
+from vmemkit.generation.warp.holes import DEPTH_RANGE, blend_seam, exemplar, fill_depth
 
 SIZES = st.integers(1, 37)
 

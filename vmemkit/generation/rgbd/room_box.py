@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmemkit.core import Cameras, TensorStruct, invert, pixel_centres, pose, rays, unproject
-from vmemkit.reproject import Windows, relative
+from vmemkit.generation.reprojection import Windows, relative
 
 # Metres. What a room is taken to be where the context does not show it.
 EYE, EYES = 1.5, (1.0, 2.0)  # above the floor

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, pixel_centres, pose, rays
-from vmemkit.cylinder import (
+from vmemkit.generation.warp.cylinder import (
     copy_columns,
     cylinder_rays,
     fill_views,

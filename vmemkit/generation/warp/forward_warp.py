@@ -32,9 +32,14 @@ from vmemkit.core import (
     surfels_from_points,
     unproject,
 )
-from vmemkit.cylinder import cylinder_rays, fill_views, surrounding_cameras, to_cylinder
-from vmemkit.fill import exemplar, fill_depth, push_pull
-from vmemkit.generation import IMAGINED, SEEN, Generation
+from vmemkit.generation.generator import IMAGINED, SEEN, Generation
+from vmemkit.generation.warp.cylinder import (
+    cylinder_rays,
+    fill_views,
+    surrounding_cameras,
+    to_cylinder,
+)
+from vmemkit.generation.warp.holes import exemplar, fill_depth, push_pull
 
 NOWHERE = 2.0  # world units: depth where not even the context knows any
 

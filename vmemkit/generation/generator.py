@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, TensorStruct, Views
+from vmemkit.core import Cameras, TensorStruct, Views, seed_from, stream
 
 # Confidence of a pixel that goes back to a given view, and of one that was filled.
 SEEN, IMAGINED = 2.0, 1.0
@@ -66,3 +66,34 @@ def check_images(views: Views, side: int) -> None:
             f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
             f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
         )
+
+
+# ---- together with other generators --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WithDepth:
+    """The images of one generator with the depth and confidence of another."""
+
+    images: Generator
+    depth: Generator
+
+    def __call__(
+        self, context: Views, targets: Cameras, rng: torch.Generator
+    ) -> Iterator[Generation]:
+        seed = seed_from(rng)
+        *_, guess = self.depth(context, targets, stream(seed, 0))
+        for state in self.images(context, targets, stream(seed, 1)):
+            yield state.replace(depth=guess.depth, confidence=guess.confidence)
+
+    def encode(self, views: Views) -> Views:
+        return self.images.encode(views) if isinstance(self.images, Encodes) else views
+
+
+def with_depth(images: Generator, depth: Generator) -> WithDepth:
+    """A generator that paints with `images` and takes geometry from `depth`, such as `Warp()`.
+
+    For walks without a reconstructor. Where the context shows the target, the geometry is right and
+    so is the memory; what was imagined is remembered where `depth` guesses it to be.
+    """
+    return WithDepth(images, depth)

@@ -13,16 +13,21 @@ from golden_helpers import error, seeded, shapes
 
 import vmemkit as vm
 from vmemkit.core import crop, resize, stream
-from vmemkit.encoders import PixelCodec
 from vmemkit.evaluate import single_tour
-from vmemkit.generate import FAST, PRESETS, DiffusionConfig, DiffusionGenerator, preset, with_depth
+from vmemkit.generation import FAST, PRESETS, Warp, WarpConfig, preset, with_depth
+from vmemkit.generation.diffusion import (
+    DiffusionConfig,
+    DiffusionGenerator,
+    Levels,
+    PixelCodec,
+    euler,
+    start,
+)
 from vmemkit.houses import rooms
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.nets.weights import WEIGHTS, load_into, read
 from vmemkit.nets.weights import hub as weights
 from vmemkit.reconstruct import oracle
-from vmemkit.sampling import Levels, euler, start
-from vmemkit.warp import Warp, WarpConfig
 
 H, W = 24, 32
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from golden_helpers import error, part
 
-from vmemkit.conditioning import (
+from vmemkit.core import Cameras, cameras, intrinsics, mean_pose, pose_distance
+from vmemkit.generation.diffusion import default_intrinsics
+from vmemkit.generation.diffusion.conditioning import (
     CameraScale,
     centred,
     conditions,
-    default_intrinsics,
     pluecker,
     scaled,
 )
-from vmemkit.core import Cameras, cameras, intrinsics, mean_pose, pose_distance
 from vmemkit.trajectory import preset
 
 NO_OFFSET = CameraScale(offset=0.0)

@@ -7,16 +7,10 @@ import torch
 from core_helpers import turned
 from golden_helpers import seeded
 
-from vmemkit import sampling
 from vmemkit.core import cat, seed_from, stream
-from vmemkit.generate import preset
-from vmemkit.generation import IMAGINED, SEEN
-from vmemkit.houses import rooms
-from vmemkit.memory import begin
-from vmemkit.nets.unet import UNet
-from vmemkit.reproject import reproject, windows
-from vmemkit.rgbd import (
-    DATA,
+from vmemkit.generation import IMAGINED, SEEN, diffusion, preset, reproject, windows
+from vmemkit.generation.diffusion import LogLevels
+from vmemkit.generation.rgbd import (
     UNET,
     WEIGHTS,
     RgbdConfig,
@@ -26,9 +20,12 @@ from vmemkit.rgbd import (
     encode,
     linear_error,
     network,
+    rgbd,
     wiener,
 )
-from vmemkit.sampling import LogLevels
+from vmemkit.houses import rooms
+from vmemkit.memory import begin
+from vmemkit.nets.unet import UNet
 from vmemkit.train import export
 from vmemkit.walk import walk
 
@@ -266,7 +263,7 @@ def test_half_precision_is_near_to_single(model, seen, targets):
 
 
 def test_the_shipped_weights_are_small_whole_and_make_the_same_view_twice():
-    file = DATA / WEIGHTS
+    file = rgbd.DATA / WEIGHTS
     assert file.stat().st_size < 15_000_000
     model = preset("rooms", device="cpu", steps=4)
     house = rooms(7)
@@ -285,7 +282,7 @@ def test_one_step_of_the_shipped_weights_is_nearer_to_the_truth_than_the_base():
         views = house.render(all_round(house), 64, 64)
         given, seen = cues(windows(views[:2]), views.cameras[None, 2:])
         noise = torch.randn(given.base.shape, generator=stream(0))
-        noise = sampling.start(noise, torch.tensor([80.0]))
+        noise = diffusion.start(noise, torch.tensor([80.0]))
         with torch.no_grad():
             guess = network(model.unet, given, LogLevels(), 2)(noise, torch.tensor(80.0))
         clean, unseen = encode(views.image[2:], views.depth[2:]), 1 - given.known
