@@ -43,7 +43,7 @@ from vmemkit.generation.diffusion import (
     guided,
 )
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
-from vmemkit.trajectory import orbit
+from vmemkit.scenes import orbit
 
 FRAMES, CONTEXT = 8, 4  # of a window
 SMALL = UNetConfig(model_channels=64, context_dim=128)

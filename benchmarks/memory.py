@@ -36,8 +36,6 @@ from vmemkit.core import (
     surfels_from_points,
 )
 from vmemkit.core.kernels import backend, use
-from vmemkit.evaluate import capture_tour
-from vmemkit.houses import rooms
 from vmemkit.memory import (
     AssociationConfig,
     Ends,
@@ -50,6 +48,7 @@ from vmemkit.memory import (
     write,
 )
 from vmemkit.reconstruct import from_depth
+from vmemkit.scenes import capture_tour, rooms
 from vmemkit.votes import count_votes, pixels_per_surfel
 from vmemkit.widgets import RetrievalInspector
 

@@ -10,10 +10,10 @@ import json
 from statistics import mean
 
 from vmemkit.core import SurfelConfig
-from vmemkit.evaluate import capture_tour, race
-from vmemkit.houses import rooms
+from vmemkit.evaluate import race
 from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, RetrievalConfig
+from vmemkit.scenes import capture_tour, rooms
 
 
 def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple[int, int]) -> list:

@@ -17,10 +17,9 @@ import torch
 
 from vmemkit.core import SurfelConfig
 from vmemkit.core.kernels import backend, use
-from vmemkit.evaluate import capture_tour
 from vmemkit.generation import Generator, Warp, preset
-from vmemkit.houses import rooms
 from vmemkit.memory import MemoryConfig, begin
+from vmemkit.scenes import capture_tour, rooms
 from vmemkit.walk import STAGES, walk
 
 GIVEN, M = 8, 4  # views in the memory at first; views of a step

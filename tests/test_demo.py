@@ -8,18 +8,9 @@ import torch
 
 from vmemkit import demo, walk
 from vmemkit.core import load_depth, pose_distance
-from vmemkit.demo import (
-    DATA,
-    LIFT,
-    LOOKS_DOWN,
-    PART,
-    POLICIES,
-    WALKS,
-    demo,
-    save_walk_video,
-    stereo_view,
-)
+from vmemkit.demo import LIFT, POLICIES, WALKS, demo, save_walk_video
 from vmemkit.memory import begin
+from vmemkit.scenes import examples, stereo_view
 
 KEYS = [
     "walk",
@@ -98,15 +89,15 @@ def test_the_stereo_view_is_sound_everywhere_it_is_shown():
     assert (
         1.0 <= float(view.depth.nan_to_num(2).min()) <= float(view.depth.nan_to_num(2).max()) <= 5
     )
-    assert view.cameras.K[0, 0, 0] == pytest.approx(451.0344 / PART[3], rel=1e-4)
+    assert view.cameras.K[0, 0, 0] == pytest.approx(451.0344 / examples.PART[3], rel=1e-4)
     tilt = math.degrees(math.asin(float(view.cameras.forward[0, 1])))
-    assert tilt == pytest.approx(LOOKS_DOWN, abs=1e-3)
+    assert tilt == pytest.approx(examples.LOOKS_DOWN, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["bedroom_chair", "cycles"])
 def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repeat(name):
-    calibration = json.loads((DATA / "oakd_calibration.json").read_text())
-    depth = load_depth(DATA / f"{name}_depth.png")
+    calibration = json.loads((examples.DATA / "oakd_calibration.json").read_text())
+    depth = load_depth(examples.DATA / f"{name}_depth.png")
     nearest, farthest = calibration["depth_range"]
     known = depth.isfinite()
     assert known.float().mean() > 0.8
@@ -187,8 +178,8 @@ def test_without_the_repositorys_data_it_says_where_to_get_it(tmp_path, monkeypa
 
 
 def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
-    text = (DATA / "README.md").read_text()
-    for path in DATA.glob("*.*g"):  # jpg and png
+    text = (examples.DATA / "README.md").read_text()
+    for path in examples.DATA.glob("*.*g"):  # jpg and png
         either = path.name.replace("_left", "_{left,right}").replace("_right", "_{left,right}")
         assert path.name in text or either in text, path.name
     assert all(words in text for words in ("CC0", "CC BY 4.0", "Nicolas Burrus", "Poly Haven"))

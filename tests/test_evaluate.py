@@ -7,10 +7,9 @@ import torch
 
 import vmemkit as vm
 from vmemkit.core import cat, pose_distance
-from vmemkit.evaluate import Tour, capture_tour, coverage, psnr, race, score, single_tour, ssim
-from vmemkit.houses import rooms
+from vmemkit.evaluate import coverage, psnr, race, score, ssim
 from vmemkit.retrieval import POLICIES, RetrievalConfig
-from vmemkit.trajectory import moves, there_and_back
+from vmemkit.scenes import Tour, capture_tour, moves, rooms, single_tour, there_and_back
 
 
 @pytest.mark.parametrize("tour_of", [single_tour, capture_tour])

@@ -7,8 +7,8 @@ import torch
 
 import vmemkit as vm
 from vmemkit import explore
-from vmemkit.explore import EXAMPLES, START, WALL, export, from_image, resumed
-from vmemkit.trajectory import moves
+from vmemkit.explore import START, export, resumed
+from vmemkit.scenes import EXAMPLES, examples, from_image, moves
 
 HEIGHT = 24
 
@@ -100,7 +100,7 @@ def test_a_photo_hung_on_a_wall_is_cut_to_format_and_stands_upright_ahead():
     image = torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
     given = from_image(image, "photo on a wall", HEIGHT).given
     assert given.image.shape == (1, 3, HEIGHT, 32)
-    assert torch.all(given.depth == WALL)
+    assert torch.all(given.depth == examples.WALL)
     # the cut takes from the height, so the field of view across stays
     assert given.cameras.K[0, 0, 0] == pytest.approx(
         0.5 / torch.tan(torch.tensor(75 / 2).deg2rad())

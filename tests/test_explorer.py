@@ -14,10 +14,11 @@ from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 import vmemkit as vm
 from vmemkit.charts import POLICY_COLORS
 from vmemkit.core import Cameras
-from vmemkit.evaluate import Tour, coverage, psnr
-from vmemkit.explore import EXAMPLES, START, WALL, Beginning
+from vmemkit.evaluate import coverage, psnr
+from vmemkit.explore import START
 from vmemkit.reconstruct import from_depth
-from vmemkit.trajectory import moves
+from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
+from vmemkit.scenes.examples import WALL
 from vmemkit.walk import step_rng
 from vmemkit.widgets.explorer import BUSY, Explorer
 from vmemkit.widgets.gallery import data_uri

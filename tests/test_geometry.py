@@ -8,11 +8,10 @@ import torch
 from vmemkit.core import cat, unproject
 from vmemkit.cut3r import Cut3r
 from vmemkit.cut3r_input import prepare
-from vmemkit.evaluate import Tour, single_tour
 from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
-from vmemkit.houses import rooms
 from vmemkit.reconstruct import oracle
 from vmemkit.registration import AlignConfig
+from vmemkit.scenes import Tour, rooms, single_tour
 
 SIZE = (48, 64)
 

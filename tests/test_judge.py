@@ -11,7 +11,6 @@ from vmemkit.cli import main
 from vmemkit.core import stream
 from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
 from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
-from vmemkit.houses import rooms
 from vmemkit.judge import (
     GATE,
     LEAST,
@@ -32,6 +31,7 @@ from vmemkit.judge import (
     sheet,
     trials,
 )
+from vmemkit.scenes import rooms
 
 
 @pytest.fixture(scope="module")

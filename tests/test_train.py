@@ -6,15 +6,15 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from vmemkit import houses, train
+from vmemkit import scenes, train
 from vmemkit.core import cat, stream
 from vmemkit.generation.diffusion import LogLevels
 from vmemkit.generation.rgbd import UNET
 from vmemkit.nets.unet import UNet
 from vmemkit.nets.weights import read
-from vmemkit.scenes import save_capture
+from vmemkit.scenes import save_capture, walk_through
 from vmemkit.train import SMOKE, Run, TrainConfig, export, loss, remembered, sample
-from vmemkit.training_walks import record, recorded, walk_through
+from vmemkit.training_walks import record, recorded
 
 TINY = TrainConfig(
     size=32,
@@ -37,7 +37,7 @@ def walks():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_walks_stay_in_the_open_and_move_as_people_do(seed):
-    house = houses.rooms(seed, 3)
+    house = scenes.rooms(seed, 3)
     cameras = walk_through(house, stream(seed), 60)
     assert house.free(cameras.position).all()
     strides = cameras.position.diff(dim=0).norm(dim=1)
@@ -54,7 +54,7 @@ def test_walks_stay_in_the_open_and_move_as_people_do(seed):
 def test_walks_go_through_doorways():
     rooms = []
     for seed in range(6):
-        house = houses.rooms(seed)
+        house = scenes.rooms(seed)
         rooms.append(house.room_of(walk_through(house, stream(seed), 60).position).unique())
     assert sum(len(found[found >= 0]) > 1 for found in rooms) >= 3
 
@@ -68,7 +68,7 @@ def test_a_walk_is_its_number(walks):
 
 
 def test_recordings_are_cut_into_walks(tmp_path, walks):
-    views = houses.rooms(0).render(walk_through(houses.rooms(0), stream(0), 10, 4 / 3), 24, 32)
+    views = scenes.rooms(0).render(walk_through(scenes.rooms(0), stream(0), 10, 4 / 3), 24, 32)
     save_capture(views, tmp_path / "tape")
     found = recorded([tmp_path / "tape"], 4, 16)
     assert found.image.shape == (4, 4, 3, 16, 16)  # frames 0-3, 2-5, 4-7, 6-9

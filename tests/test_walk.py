@@ -6,11 +6,9 @@ import torch
 import vmemkit as vm
 from vmemkit.core import Cameras
 from vmemkit.core.kernels import backend, use
-from vmemkit.evaluate import single_tour
 from vmemkit.generation import Generation
-from vmemkit.houses import rooms
 from vmemkit.reconstruct import from_depth, oracle
-from vmemkit.trajectory import moves
+from vmemkit.scenes import moves, rooms, single_tour
 
 H, W = 36, 48
 

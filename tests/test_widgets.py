@@ -11,7 +11,7 @@ import vmemkit as vm
 from vmemkit.evaluate import coverage
 from vmemkit.pictures import seen_by
 from vmemkit.scene3d import chip
-from vmemkit.trajectory import moves
+from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
 from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS, RetrievalInspector
 from vmemkit.widgets.parts import Message, Worker, mosaic, vote_table

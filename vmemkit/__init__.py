@@ -63,7 +63,6 @@ _LAZY = (
     "geometry",
     "judge",
     "memory",
-    "navigator",
     "nets",
     "reconstruct",
     "registration",
@@ -71,7 +70,6 @@ _LAZY = (
     "scenes",
     "train",
     "training_walks",
-    "trajectory",
 )
 
 

@@ -26,7 +26,6 @@ from rich.text import Text
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit.camera_files import read_realestate10k, read_transforms, write_transforms
 from vmemkit.cli_rooms import add_evaluate, add_train
 from vmemkit.core import (
     Cameras,
@@ -41,7 +40,7 @@ from vmemkit.core import (
     views,
 )
 from vmemkit.core.kernels import backend
-from vmemkit.demo import WALKS, check_data, demo, save_figure, save_walk_video
+from vmemkit.demo import WALKS, demo, save_figure, save_walk_video
 from vmemkit.figures import contact_sheet
 from vmemkit.generation import FAST, PRESETS, Warp, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
@@ -50,7 +49,7 @@ from vmemkit.nets import weights
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, contents, find, fitting, read, require
 from vmemkit.reconstruct import cut3r
 from vmemkit.retrieval import POLICIES
-from vmemkit.trajectory import moves
+from vmemkit.scenes import check_data, moves, read_realestate10k, read_transforms, write_transforms
 from vmemkit.walk import Step, walk
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C

@@ -24,50 +24,36 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit.core import (
-    Cameras,
-    Views,
-    cameras,
-    cat,
-    crop,
-    intrinsics,
-    intrinsics_from_pixels,
-    load_depth,
-    load_image,
-    look_at,
-    replacing,
-    resize,
-    save_video,
-    views,
-)
-from vmemkit.evaluate import Tour, capture_tour, score, single_tour
+from vmemkit.core import Views, cat, replacing, resize, save_video
+from vmemkit.evaluate import score
 from vmemkit.figures import comparison, contact_sheet
-from vmemkit.houses import rooms
 from vmemkit.memory import begin, save_ply
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
-from vmemkit.rooms import Rooms
-from vmemkit.scenes import Scene
+from vmemkit.scenes import (
+    ASPECT,
+    FOV,
+    HEIGHT,
+    PANORAMA,
+    STEREO,
+    Rooms,
+    Scene,
+    Tour,
+    capture_tour,
+    check_data,
+    moves,
+    orbit,
+    picture_size,
+    rooms,
+    single_tour,
+    stereo_view,
+    turned,
+)
 from vmemkit.scenes import panorama as photograph
-from vmemkit.trajectory import moves, orbit
 from vmemkit.walk import Step, walk
-
-DATA = Path(__file__).parents[1] / "data"
-
-PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
-
-ASPECT = 4 / 3  # width / height of all pictures
-
-HEIGHT = 90  # pixels
-
-FOV = 75.0  # degrees
 
 TURN = 15.0  # degrees between the views of the circle
 
 SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
-
-LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
-
-PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
 
 POLICIES = ("coverage", "temporal")
 
@@ -127,16 +113,6 @@ def demo(
         raise ValueError(f"need images of at least 16 rows for anything to be seen, got {height}")
     check_data()
     return _demo(out, seed, walks, policies, height)
-
-
-def check_data() -> Path:
-    """The folder of the photographs. Errors: ValueError where there is none."""
-    if not (DATA / PANORAMA).is_file():
-        raise ValueError(
-            f"the demonstration's photographs are not in {DATA}: they come with the repository, so "
-            "clone it and install it from there with `pip install -e .`"
-        )
-    return DATA
 
 
 def _check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
@@ -230,35 +206,10 @@ WALKS: dict[str, Callable[[int, int], Job]] = {
 }
 
 
-def stereo_view(name: str = STEREO) -> Views:
-    """The left image (1,) of a stereo pair of data/, its depth and its camera, where depth is sound."""
-    folder = check_data()
-    calibration = json.loads((folder / "oakd_calibration.json").read_text())
-    fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
-    K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
-    level = cameras(torch.eye(4), K)
-    camera = moves(level, f"look down {LOOKS_DOWN}", turn=LOOKS_DOWN)
-    image = load_image(folder / f"{name}_left.png")
-    depth = load_depth(folder / f"{name}_depth.png")
-    return crop(views(image[None], camera, depth[None]), *PART)
-
-
 def _in_house(name: str, about: str, house: Rooms, tour: Tour, height: int) -> Job:
     size = picture_size(height)
     given = house.render(tour.given, *size, samples=2)
     return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
-
-
-def turned(headings: Float[Tensor, " n"]) -> Cameras:
-    """Level cameras at the origin, turned right from the photograph's middle, degrees."""
-    yaw = torch.deg2rad(headings)
-    ahead = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], -1)
-    return cameras(look_at(torch.zeros_like(ahead), ahead), intrinsics(FOV, ASPECT))
-
-
-def picture_size(height: int) -> tuple[int, int]:
-    """Height and width of pictures, pixels."""
-    return height, round(height * ASPECT)
 
 
 # ---- what is written -----------------------------------------------------------------------------

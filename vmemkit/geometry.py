@@ -18,12 +18,12 @@ from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
 from vmemkit.cut3r_input import Window
-from vmemkit.evaluate import Tour, coverage_ratios
+from vmemkit.evaluate import coverage_ratios
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
-from vmemkit.scenes import Scene
+from vmemkit.scenes import Scene, Tour
 
 SURE = 5.0  # confidence: enough for PnP
 

@@ -27,11 +27,9 @@ from vmemkit.evaluate import psnr
 from vmemkit.figures import grid
 from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
 from vmemkit.generation.rgbd import layout
-from vmemkit.houses import rooms
 from vmemkit.memory import begin
-from vmemkit.rooms import EYE_HEIGHT, Rooms
+from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
 from vmemkit.train import TrainConfig
-from vmemkit.training_walks import walk_through
 from vmemkit.walk import walk
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use

@@ -13,7 +13,7 @@ from vmemkit.generation.diffusion.conditioning import (
     pluecker,
     scaled,
 )
-from vmemkit.trajectory import preset
+from vmemkit.scenes import preset_path
 
 NO_OFFSET = CameraScale(offset=0.0)
 
@@ -25,7 +25,7 @@ def in_our_axes(opengl: torch.Tensor) -> torch.Tensor:
 
 def ring(n: int = 5) -> Cameras:
     start = cameras(torch.eye(4), intrinsics(60.0, 4 / 3))
-    return preset(start, "orbit", n, distance=2.0)
+    return preset_path(start, "orbit", n, distance=2.0)
 
 
 # ---- the released numbers ------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from golden_helpers import error, seeded, shapes
 
 import vmemkit as vm
 from vmemkit.core import crop, resize, stream
-from vmemkit.evaluate import single_tour
 from vmemkit.generation import FAST, PRESETS, Warp, WarpConfig, preset, with_depth
 from vmemkit.generation.diffusion import (
     DiffusionConfig,
@@ -23,11 +22,11 @@ from vmemkit.generation.diffusion import (
     euler,
     start,
 )
-from vmemkit.houses import rooms
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.nets.weights import WEIGHTS, load_into, read
 from vmemkit.nets.weights import hub as weights
 from vmemkit.reconstruct import oracle
+from vmemkit.scenes import rooms, single_tour
 
 H, W = 24, 32
 

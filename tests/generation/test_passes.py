@@ -4,11 +4,10 @@ import pytest
 import torch
 from generator_helpers import small
 
-from vmemkit.evaluate import psnr, single_tour
+from vmemkit.evaluate import psnr
 from vmemkit.generation import Warp, assembled, two_passes
 from vmemkit.generation.passes import anchor_places
-from vmemkit.houses import rooms
-from vmemkit.trajectory import preset
+from vmemkit.scenes import preset_path, rooms, single_tour
 
 H, W = 24, 32
 
@@ -25,7 +24,7 @@ def given(house):
 
 @pytest.fixture(scope="module")
 def path(given):
-    return preset(given.cameras[0], "orbit", 24, distance=1.5)
+    return preset_path(given.cameras[0], "orbit", 24, distance=1.5)
 
 
 def generator():
@@ -71,7 +70,7 @@ def test_several_given_views_lead_the_anchors(house, path):
 
 
 def test_anchors_that_do_not_fit_one_window_lean_on_the_ones_before(given):
-    path = preset(given.cameras[0], "orbit", 60, distance=1.5)
+    path = preset_path(given.cameras[0], "orbit", 60, distance=1.5)
     windows = [w for w in two_passes(given, path, generator(), frames=8) if w.number == 1]
     assert [len(w.context) for w in windows] == [1, 4, 4]
     assert [len(w.index) for w in windows] == [4, 4, 3]
@@ -105,7 +104,7 @@ def test_the_second_pass_may_have_a_generator_of_its_own(given, path):
 def test_codes_of_the_given_views_do_no_harm(given, path):
     """Left by another generator: warp has none, and this one has no embeddings."""
     coded = given.replace(latent=torch.zeros(1, 4, 3, 4), embedding=torch.zeros(1, 16))
-    long = preset(given.cameras[0], "orbit", 40, distance=1.5)
+    long = preset_path(given.cameras[0], "orbit", 40, distance=1.5)
     for made in (Warp(), generator()):
         assert len(assembled(list(two_passes(coded, long, made, frames=8)))) == 40
 

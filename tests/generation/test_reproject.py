@@ -6,7 +6,7 @@ import pytest
 import torch
 from core_helpers import turned
 
-from vmemkit import houses
+from vmemkit import scenes
 from vmemkit.core import Cameras, Views, cat, intrinsics
 from vmemkit.generation import reproject, windows
 from vmemkit.generation.rgbd import layout, room_box
@@ -14,7 +14,7 @@ from vmemkit.generation.rgbd import layout, room_box
 
 @pytest.fixture(scope="module")
 def house():
-    return houses.rooms(3)
+    return scenes.rooms(3)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def boxes(house, room, eye, height):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_room_seen_all_round_is_measured_within_centimetres(seed):
-    house = houses.rooms(seed)
+    house = scenes.rooms(seed)
     eye = house.centres[0]
     views = house.render(turned(eye, *range(0, 360, 60)), 64, 64)
     targets = turned(eye, 0.0)

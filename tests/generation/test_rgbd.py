@@ -23,9 +23,9 @@ from vmemkit.generation.rgbd import (
     rgbd,
     wiener,
 )
-from vmemkit.houses import rooms
 from vmemkit.memory import begin
 from vmemkit.nets.unet import UNet
+from vmemkit.scenes import rooms
 from vmemkit.train import export
 from vmemkit.walk import walk
 

@@ -7,8 +7,7 @@ from vmemkit.core import Cameras, cameras, intrinsics, look_at, pose, project, u
 from vmemkit.evaluate import psnr
 from vmemkit.generation import IMAGINED, SEEN, Warp, WarpConfig, warp
 from vmemkit.generation.warp.forward_warp import context_discs
-from vmemkit.houses import rooms
-from vmemkit.trajectory import moves
+from vmemkit.scenes import moves, rooms
 
 H, W = 48, 64
 

@@ -9,8 +9,7 @@ import ipywidgets
 import torch
 
 from vmemkit import explore
-from vmemkit.demo import HEIGHT
-from vmemkit.explore import EXAMPLES, START, Beginning, Journey, export, resumed
+from vmemkit.explore import START, Journey, export, resumed
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
 from vmemkit.palettes import OF_RETRIEVAL
@@ -18,7 +17,7 @@ from vmemkit.reconstruct import from_depth
 from vmemkit.reconstruction import Reconstructor
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
-from vmemkit.trajectory import moves
+from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves
 from vmemkit.walk import STAGES, Stage, stages, step_rng
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen

@@ -10,11 +10,10 @@ import ipywidgets
 import torch
 
 from vmemkit.core import load_depth, load_image
-from vmemkit.demo import FOV
-from vmemkit.explore import KINDS, Beginning, Journey, from_image
+from vmemkit.explore import Journey
 from vmemkit.palettes import MODES
 from vmemkit.retrieval import POLICIES
-from vmemkit.trajectory import VERBS
+from vmemkit.scenes import FOV, KINDS, VERBS, Beginning, from_image
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION
 

@@ -23,7 +23,7 @@ from vmemkit.retrieval import (
     true_visibility,
 )
 from vmemkit.scene3d import Scene3D, chip
-from vmemkit.trajectory import moves
+from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, share_labels, vote_table
 

@@ -9,12 +9,12 @@ import ipywidgets
 import torch
 
 from vmemkit.charts import POLICY_COLORS, coverage_curves
-from vmemkit.evaluate import Tour, coverage, psnr
+from vmemkit.evaluate import coverage, psnr
 from vmemkit.figures import INK
 from vmemkit.generation import Generator
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES
-from vmemkit.scenes import Scene
+from vmemkit.scenes import Scene, Tour
 from vmemkit.walk import Step, walk
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import BUTTON, Message, Worker

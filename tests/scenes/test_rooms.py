@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, look_at, project, unproject
-from vmemkit.finishes import PATTERNS, Finish, Surface, paint, pulse
-from vmemkit.houses import PAPERS, rooms
-from vmemkit.rooms import VIEWER_RADIUS, Rooms
+from vmemkit.scenes import Rooms, rooms
+from vmemkit.scenes.house import design, finishes
+from vmemkit.scenes.house.finishes import Finish, Surface
+from vmemkit.scenes.house.ray_casting import VIEWER_RADIUS
 
 HOUSE = rooms(seed=1)
 K = intrinsics(75.0, 4 / 3)
@@ -227,7 +228,7 @@ def test_sizes_that_are_no_images_are_refused(size):
 def surface(pattern: str, uv: torch.Tensor, pixel: float) -> Surface:
     n = len(uv)
     finish = Finish(
-        pattern=torch.full((n,), list(PATTERNS).index(pattern)),
+        pattern=torch.full((n,), list(finishes.PATTERNS).index(pattern)),
         colors=torch.tensor([[0.8, 0.3, 0.2], [0.2, 0.5, 0.9], [0.1, 0.9, 0.4]]).expand(n, 3, 3),
         scale=torch.full((n,), 0.3),
         seed=torch.full((n,), 7),
@@ -236,19 +237,19 @@ def surface(pattern: str, uv: torch.Tensor, pixel: float) -> Surface:
     return Surface(uv, torch.full((n, 2), 2.5), torch.full((n, 2), pixel), finish)
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", finishes.PATTERNS)
 @pytest.mark.parametrize("pixel", [0.0, 0.01, 3.0])
 def test_every_finish_paints_colors(pattern, pixel):
     uv = 2.5 * torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
-    color = paint(surface(pattern, uv, pixel))
+    color = finishes.paint(surface(pattern, uv, pixel))
     assert color.shape == (500, 3)
     assert ((color >= 0) & (color <= 1)).all()
 
 
-@pytest.mark.parametrize("pattern", [*PAPERS, "brick", "planks", "checker", "parquet"])
+@pytest.mark.parametrize("pattern", [*design.PAPERS, "brick", "planks", "checker", "parquet"])
 def test_a_pattern_far_away_fades_to_its_mean(pattern):
     uv = 2.5 * torch.rand(2000, 2, generator=torch.Generator().manual_seed(0))
-    near, far = (paint(surface(pattern, uv, pixel)) for pixel in (1e-4, 3.0))
+    near, far = (finishes.paint(surface(pattern, uv, pixel)) for pixel in (1e-4, 3.0))
     assert (far.std(0) < 0.03).all()
     assert torch.allclose(far.mean(0), near.mean(0), atol=0.05)
 
@@ -258,5 +259,5 @@ def test_a_pattern_far_away_fades_to_its_mean(pattern):
 def test_a_pulse_is_the_share_of_its_interval_that_is_on(x, duty, width):
     samples = x - width / 2 + width * (torch.arange(20000) + 0.5) / 20000
     share = float((samples % 1 < duty).float().mean())
-    got = pulse(torch.tensor([x]), duty, torch.tensor([width]))
+    got = finishes.pulse(torch.tensor([x]), duty, torch.tensor([width]))
     assert float(got) == pytest.approx(share, abs=1e-3)

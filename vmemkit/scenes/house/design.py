@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vmemkit.finishes import PATTERNS, SHADOW, WHITE, Finish
-from vmemkit.rooms import VIEWER_RADIUS, Blocks, Rooms
+from vmemkit.scenes.house.finishes import PATTERNS, SHADOW, WHITE, Finish
+from vmemkit.scenes.house.ray_casting import VIEWER_RADIUS, Blocks, Rooms
 
 Color = tuple[float, float, float]
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit import core, trajectory
+from vmemkit import core, scenes
 from vmemkit.core import UP, Cameras, check, intrinsics, look_at, pose_distance, project
-from vmemkit.trajectory import PRESETS, keyframes, moves, preset, there_and_back
+from vmemkit.scenes import keyframes, moves, preset_path, there_and_back, trajectory
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -178,7 +178,7 @@ def test_up_must_be_a_direction(up):
 def test_an_orbit_keeps_its_distance_and_looks_at_its_centre(yaw, pitch, distance, degrees, n):
     first = start(yaw, pitch, (1.0, -2.0, 0.5))
     centre = first.position + distance * first.forward
-    path = trajectory.orbit(first, distance, degrees, n)
+    path = scenes.orbit(first, distance, degrees, n)
     assert len(path) == n
     gone = centre - path.position
     torch.testing.assert_close(gone.norm(dim=1), torch.full((n,), distance), atol=1e-4, rtol=1e-5)
@@ -187,7 +187,7 @@ def test_an_orbit_keeps_its_distance_and_looks_at_its_centre(yaw, pitch, distanc
 
 
 def test_a_full_orbit_returns_and_a_positive_one_goes_right():
-    path = trajectory.orbit(start(), 2.0, 360.0, 36)
+    path = scenes.orbit(start(), 2.0, 360.0, 36)
     torch.testing.assert_close(path[-1].world_from_cam, torch.eye(4), **CLOSE)
     assert path[0].position[0] > 0
 
@@ -198,7 +198,7 @@ def test_a_full_orbit_returns_and_a_positive_one_goes_right():
 )  # fmt: skip
 def test_an_orbit_that_is_none_is_refused(distance, degrees, n):
     with pytest.raises(ValueError, match="orbit needs"):
-        trajectory.orbit(start(), distance, degrees, n)
+        scenes.orbit(start(), distance, degrees, n)
 
 
 # --- presets --------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ RELEASED = {
     "lemniscate": (1, (-4.0, -2.0, 0.0), (0.3651, 0.1826, 0.9129)),
     "spiral": (1, (-0.71493, 0.43301, 0.28526), (0.2294, -0.1390, 0.9634)),
 }
-presets = st.sampled_from(list(PRESETS))
+presets = st.sampled_from(list(trajectory.PRESETS))
 
 
 def lens_start(yaw=0.0, pitch=0.0, position=(0.0, 0.0, 0.0)):
@@ -230,7 +230,7 @@ def fov(cameras):
 @given(presets, st.integers(1, 9), yaws, pitches)
 def test_a_preset_is_n_rigid_cameras_with_the_axis_and_the_pixels_of_the_start(name, n, yaw, pitch):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = check(preset(first, name, n, 3.0))
+    path = check(preset_path(first, name, n, 3.0))
     assert len(path) == n
     assert path.world_from_cam.dtype == path.K.dtype == torch.float32
     torch.testing.assert_close(path.K[:, :2, 2], first.K[:2, 2].expand(n, 2))
@@ -240,7 +240,7 @@ def test_a_preset_is_n_rigid_cameras_with_the_axis_and_the_pixels_of_the_start(n
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_preset_is_where_the_released_formulas_put_it(name):
     at, position, forward = RELEASED[name]
-    path = preset(start(), name, 12, 3.28734458 if name == "spiral" else 10.0)
+    path = preset_path(start(), name, 12, 3.28734458 if name == "spiral" else 10.0)
     torch.testing.assert_close(path[at].position, torch.tensor(position), atol=2e-5, rtol=0)
     torch.testing.assert_close(path[at].forward, torch.tensor(forward), atol=1e-4, rtol=0)
 
@@ -249,7 +249,7 @@ def test_a_preset_is_where_the_released_formulas_put_it(name):
 @given(st.sampled_from(LOOPS), st.integers(1, 40), yaws, pitches)
 def test_a_loop_ends_at_the_start(name, n, yaw, pitch):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    last = preset(first, name, n, 2.0)[-1]
+    last = preset_path(first, name, n, 2.0)[-1]
     torch.testing.assert_close(last.world_from_cam, first.world_from_cam, atol=2e-6, rtol=0)
 
 
@@ -257,7 +257,7 @@ def test_a_loop_ends_at_the_start(name, n, yaw, pitch):
 @given(st.sampled_from(["orbit", "spiral", "lemniscate"]), yaws, pitches, st.floats(0.1, 50))
 def test_a_path_around_the_subject_keeps_it_where_it_was_in_the_image(name, yaw, pitch, distance):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = preset(first, name, 12, distance)
+    path = preset_path(first, name, 12, distance)
     uv, depth = project(path, first.position + distance * first.forward[None])
     torch.testing.assert_close(uv[:, 0], first.K[:2, 2].expand(12, 2), atol=1e-4, rtol=0)
     assert (depth > 0).all()
@@ -267,14 +267,14 @@ def test_a_path_around_the_subject_keeps_it_where_it_was_in_the_image(name, yaw,
 @given(yaws, pitches)
 def test_a_preset_orbit_is_the_orbit_all_round(yaw, pitch):
     first = lens_start(yaw, pitch)
-    path, orbit = preset(first, "orbit", 7), trajectory.orbit(first, 10.0, 360.0, 7)
+    path, orbit = preset_path(first, "orbit", 7), scenes.orbit(first, 10.0, 360.0, 7)
     assert torch.equal(path.world_from_cam, orbit.world_from_cam)
 
 
 def test_a_spiral_turns_twice_on_its_radii_while_it_goes_ahead_and_back_once():
     distance = 2.0
     scale = distance / math.hypot(3.2490975, 0.5)
-    at = preset(start(), "spiral", 16, distance).position  # steps of 45 degrees
+    at = preset_path(start(), "spiral", 16, distance).position  # steps of 45 degrees
     down = 0.5 * scale * torch.sin(torch.arange(1, 17) * math.pi / 4)
     torch.testing.assert_close(at[:, 1], down, **CLOSE)
     across = (at[3] - at[7]).norm()  # half a turn apart, and from half ahead to level
@@ -289,12 +289,12 @@ def test_a_spiral_turns_twice_on_its_radii_while_it_goes_ahead_and_back_once():
 @given(yaws, pitches, st.integers(1, 20))
 def test_a_lemniscate_crosses_its_start_halfway(yaw, pitch, half):
     first = start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = preset(first, "lemniscate", 2 * half, 2.0)
+    path = preset_path(first, "lemniscate", 2 * half, 2.0)
     torch.testing.assert_close(path[half - 1].world_from_cam, first.world_from_cam, **CLOSE)
 
 
 def test_a_lemniscate_is_bernoullis_and_spans_sixty_degrees():
-    x, y, z = preset(start(), "lemniscate", 40, 3.0).position.double().unbind(1)
+    x, y, z = preset_path(start(), "lemniscate", 40, 3.0).position.double().unbind(1)
     a = 3 * math.tan(math.radians(30))
     law = (x**2 + y**2) ** 2 - a**2 * (x**2 - y**2)
     torch.testing.assert_close(law, torch.zeros_like(law), atol=1e-5, rtol=0)
@@ -306,7 +306,7 @@ def test_a_lemniscate_is_bernoullis_and_spans_sixty_degrees():
 
 def test_a_roll_is_clockwise_about_the_axis():
     first = lens_start(0.4, -0.3, (1.0, 2.0, 3.0))
-    path = preset(first, "roll", 4)
+    path = preset_path(first, "roll", 4)
     torch.testing.assert_close(path.position, first.position.expand(4, 3))
     torch.testing.assert_close(path.forward, first.forward.expand(4, 3), **CLOSE)
     right, down, _ = first.rotation.unbind(1)
@@ -329,7 +329,7 @@ def test_a_roll_is_clockwise_about_the_axis():
 )
 def test_a_preset_move_goes_along_its_axis_in_equal_steps_and_does_not_turn(name, axis):
     first = start(pitch=-math.asin(0.6), position=(1.0, 2.0, 3.0))  # looks down
-    path = preset(first, name, 5, 20.0)
+    path = preset_path(first, name, 5, 20.0)
     gone = torch.arange(1, 6)[:, None] / 5 * 1.98 * torch.tensor(axis)
     torch.testing.assert_close(path.position, first.position + gone, **CLOSE)
     torch.testing.assert_close(path.rotation, first.rotation.expand(5, 3, 3))
@@ -338,7 +338,7 @@ def test_a_preset_move_goes_along_its_axis_in_equal_steps_and_does_not_turn(name
 @pytest.mark.parametrize("name", ["zoom in", "zoom out"])
 def test_a_zoom_stays_and_changes_the_view_in_equal_steps(name):
     first = lens_start(0.4, -0.3, (1.0, 2.0, 3.0))
-    path = preset(first, name, 6)
+    path = preset_path(first, name, 6)
     torch.testing.assert_close(path.world_from_cam, first.world_from_cam.expand(6, 4, 4))
     last = 60.0 * {"zoom in": 0.28, "zoom out": 1.5}[name]  # SEVA's
     torch.testing.assert_close(fov(path), torch.linspace(60, last, 7).double()[1:], **CLOSE)
@@ -347,7 +347,7 @@ def test_a_zoom_stays_and_changes_the_view_in_equal_steps(name):
 def test_a_zoom_of_an_upright_image_is_counted_along_its_height():
     K = intrinsics(60.0)
     K[0, 0] *= 1.5  # 2 : 3, 60 degrees high
-    last = preset(core.cameras(torch.eye(4), K), "zoom in", 3, zoom_factor=0.5)[-1]
+    last = preset_path(core.cameras(torch.eye(4), K), "zoom in", 3, zoom_factor=0.5)[-1]
     focal = 0.5 / math.tan(math.radians(15))
     torch.testing.assert_close(last.K.diagonal(), torch.tensor([1.5 * focal, focal, 1.0]))
 
@@ -360,7 +360,7 @@ def test_a_zoom_of_an_upright_image_is_counted_along_its_height():
 )  # fmt: skip
 def test_a_dolly_zoom_keeps_the_size_of_the_subject(zoom, distance, yaw, pitch):
     first = lens_start(yaw, pitch)
-    path = preset(first, zoom[0], 7, distance, zoom[1])
+    path = preset_path(first, zoom[0], 7, distance, zoom[1])
     side = torch.tensor([[0.0, 0, 1], [0.3, 0, 1], [0, -0.3, 1], [-0.2, 0.4, 1]]) * distance
     subject = side @ first.rotation.mT  # a square sign of its own size, facing the start
     before, after = project(first, subject)[0], project(path, subject)[0]
@@ -370,15 +370,15 @@ def test_a_dolly_zoom_keeps_the_size_of_the_subject(zoom, distance, yaw, pitch):
 
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_a_dolly_zoom_has_the_lens_of_the_zoom(way):
-    dolly, zoom = (preset(lens_start(), f"{kind} {way}", 5) for kind in ("dolly zoom", "zoom"))
+    dolly, zoom = (preset_path(lens_start(), f"{kind} {way}", 5) for kind in ("dolly zoom", "zoom"))
     torch.testing.assert_close(dolly.K, zoom.K)
 
 
 def test_a_dolly_zoom_from_ninety_degrees_to_sixty_backs_off_to_the_root_of_three():
     first = core.cameras(torch.eye(4), intrinsics(90.0))
-    there = preset(first, "dolly zoom in", 3, 2.0, zoom_factor=2 / 3)
+    there = preset_path(first, "dolly zoom in", 3, 2.0, zoom_factor=2 / 3)
     assert float(there.position[-1, 2]) == pytest.approx(2 - 2 * math.sqrt(3), rel=1e-5)
-    back = preset(there[-1], "dolly zoom out", 3, 2 * math.sqrt(3), zoom_factor=1.5)[-1]
+    back = preset_path(there[-1], "dolly zoom out", 3, 2 * math.sqrt(3), zoom_factor=1.5)[-1]
     torch.testing.assert_close(back.position, torch.zeros(3), **CLOSE)
     torch.testing.assert_close(back.K, first.K, **CLOSE)
 
@@ -389,29 +389,29 @@ def test_a_turned_start_and_up_give_the_turned_preset(name, yaw, pitch, seed):
     world_b_from_a = random_poses(1, seed, spread=2.0)[0]
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
     up = tuple((world_b_from_a[:3, :3] @ torch.tensor(UP)).tolist())
-    path = preset(first, name, 6, 2.0)
+    path = preset_path(first, name, 6, 2.0)
     moved = core.cameras(world_b_from_a @ first.world_from_cam, first.K)
-    turned = preset(moved, name, 6, 2.0, up=up)
+    turned = preset_path(moved, name, 6, 2.0, up=up)
     torch.testing.assert_close(
         turned.world_from_cam, world_b_from_a @ path.world_from_cam, atol=5e-5, rtol=0
     )
     torch.testing.assert_close(turned.K, path.K)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", trajectory.PRESETS)
 def test_a_preset_is_in_proportion_to_its_distance(name):
     first = lens_start(0.5, -0.4)
-    near, far = (preset(first, name, 6, distance) for distance in (1.5, 4.5))
+    near, far = (preset_path(first, name, 6, distance) for distance in (1.5, 4.5))
     torch.testing.assert_close(far.position, 3 * near.position, **CLOSE)
     torch.testing.assert_close(far.rotation, near.rotation, **CLOSE)
     torch.testing.assert_close(far.K, near.K)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", trajectory.PRESETS)
 def test_a_preset_is_the_same_each_time_and_leaves_its_start_alone(name):
     first = lens_start(0.5, -0.4)
     pose, K = first.world_from_cam.clone(), first.K.clone()
-    once, again = (preset(first, name, 6) for _ in range(2))
+    once, again = (preset_path(first, name, 6) for _ in range(2))
     assert torch.equal(once.world_from_cam, again.world_from_cam)
     assert torch.equal(once.K, again.K)
     assert torch.equal(first.world_from_cam, pose)
@@ -420,8 +420,8 @@ def test_a_preset_is_the_same_each_time_and_leaves_its_start_alone(name):
 
 @pytest.mark.parametrize("name", ["", "Orbit", "zoom", "zoom-in", "dolly"])
 def test_an_unknown_preset_is_refused_with_the_names_there_are(name):
-    with pytest.raises(ValueError, match=", ".join(PRESETS)):
-        preset(start(), name, 5)
+    with pytest.raises(ValueError, match=", ".join(trajectory.PRESETS)):
+        preset_path(start(), name, 5)
 
 
 @pytest.mark.parametrize("name", ["orbit", "spiral", "dolly zoom in", "move up", "roll"])
@@ -440,7 +440,7 @@ def test_an_unknown_preset_is_refused_with_the_names_there_are(name):
 )
 def test_a_preset_that_is_none_is_refused(name, n, distance):
     with pytest.raises(ValueError, match="preset needs"):
-        preset(start(), name, n, distance)
+        preset_path(start(), name, n, distance)
 
 
 @pytest.mark.parametrize(
@@ -451,30 +451,30 @@ def test_a_preset_that_is_none_is_refused(name, n, distance):
 def test_a_zoom_that_no_lens_does_is_refused_with_those_that_it_does(name, factor):
     for kind in ("zoom", "dolly zoom"):
         with pytest.raises(ValueError, match=r"60\.0 degrees needs a zoom_factor"):
-            preset(lens_start(), f"{kind} {name}", 5, zoom_factor=factor)
+            preset_path(lens_start(), f"{kind} {name}", 5, zoom_factor=factor)
 
 
 def test_a_wide_view_cannot_zoom_out_as_far_as_the_released_one():
     wide = core.cameras(torch.eye(4), intrinsics(120.0))
     with pytest.raises(ValueError, match=r"zoom_factor of 1 to 1\.42"):
-        preset(wide, "zoom out", 5)
-    assert float(fov(preset(wide, "zoom out", 5, zoom_factor=1.4))[-1]) == pytest.approx(168)
+        preset_path(wide, "zoom out", 5)
+    assert float(fov(preset_path(wide, "zoom out", 5, zoom_factor=1.4))[-1]) == pytest.approx(168)
 
 
 def test_only_zooms_take_a_zoom_factor():
     with pytest.raises(ValueError, match="omit it"):
-        preset(start(), "roll", 5, zoom_factor=0.5)
+        preset_path(start(), "roll", 5, zoom_factor=0.5)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", trajectory.PRESETS)
 def test_every_preset_checks_its_start_and_its_up(name):
     nowhere = Cameras(torch.full((4, 4), math.nan), intrinsics(60.0))
     with pytest.raises(ValueError, match="finite"):
-        preset(nowhere, name, 5)
+        preset_path(nowhere, name, 5)
     with pytest.raises(ValueError, match="take one"):
-        preset(core.cameras(random_poses(2, 0)), name, 5)
+        preset_path(core.cameras(random_poses(2, 0)), name, 5)
     with pytest.raises(ValueError, match="up must be"):
-        preset(start(), name, 5, up=(0, math.inf, 0))
+        preset_path(start(), name, 5, up=(0, math.inf, 0))
 
 
 # --- there and back -------------------------------------------------------------------------------
@@ -515,7 +515,7 @@ def test_keyframes_begin_and_end_exactly_and_stay_rigid(t, n, seed):
 @several
 @given(st.integers(2, 5), st.integers(1, 6), st.integers(0, 100))
 def test_keyframes_that_are_equally_far_apart_are_all_met(t, steps, seed):
-    keys = trajectory.orbit(start(0.3, 0.2), 2.0, 20.0 * t, t)
+    keys = scenes.orbit(start(0.3, 0.2), 2.0, 20.0 * t, t)
     path = keyframes(keys, steps * (t - 1) + 1)
     torch.testing.assert_close(path[::steps].world_from_cam, keys.world_from_cam, **CLOSE)
 

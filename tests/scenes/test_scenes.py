@@ -27,8 +27,7 @@ from vmemkit.core import (
     views,
 )
 from vmemkit.core import rays as pixel_rays
-from vmemkit.houses import rooms
-from vmemkit.scenes import capture, load_capture, panorama, save_capture
+from vmemkit.scenes import capture, load_capture, panorama, rooms, save_capture
 
 
 def color_of(direction: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ import torch
 from golden_helpers import part
 
 from vmemkit.core import cameras, check
-from vmemkit.navigator import FRAMES, between, moved, navigate
-from vmemkit.trajectory import moves
+from vmemkit.scenes import moves, navigate
+from vmemkit.scenes.trajectory import FRAMES, between, moved
 
 FLIP = np.diag(
     [1.0, -1.0, -1.0, 1.0]

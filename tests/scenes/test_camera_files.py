@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vmemkit import core
-from vmemkit.camera_files import (
+from vmemkit.core import intrinsics, pose, project
+from vmemkit.scenes import (
     read_realestate10k,
     read_transforms,
     write_realestate10k,
     write_transforms,
 )
-from vmemkit.core import intrinsics, pose, project
 
 several = settings(deadline=None, max_examples=20)
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

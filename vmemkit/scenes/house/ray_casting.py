@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core import Cameras, TensorStruct, Views, cat, pixel_centres, project, rays
-from vmemkit.finishes import WHITE, Finish, Surface, mix, paint, skirting
+from vmemkit.scenes.house.finishes import WHITE, Finish, Surface, mix, paint, skirting
 
 EYE_HEIGHT = 1.5  # metres above the floor
 

@@ -1,0 +1,125 @@
+"""Panoramas: a photograph of all directions as a scene."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from vmemkit.core import (
+    MAX_PIXELS,
+    Cameras,
+    Views,
+    in_image,
+    load_image,
+    pixel_centres,
+    project,
+    rays,
+)
+
+CENTRE_TOLERANCE = 1e-3  # of the radius: a parallax of a thousandth of a radian
+
+MAX_SAMPLES = 8  # per pixel and axis of a panorama's view
+
+
+# ---- panoramas -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Panorama:
+    """A photograph of all directions from the world's origin.
+
+    There is no parallax, so distances cannot be known: everything is put on a sphere of `radius`,
+    and for a camera that only turns any radius is right. The identity pose looks at the middle of
+    the photograph; turning right moves right in it.
+    """
+
+    image: Float[Tensor, "3 h w"]  # equirectangular, w = 2 h
+    radius: float  # world units
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[1:]
+        return f"Panorama({width} x {height}, radius={self.radius:g})"
+
+    def to(self, device: torch.device | str) -> Panorama:
+        return Panorama(self.image.to(device), self.radius)
+
+    def render(self, cameras: Cameras, height: int, width: int) -> Views:
+        """Views [t], averaged over several bilinear samples per pixel where these are coarse.
+
+        Errors: ValueError for a camera away from the origin, or a size that is no image's.
+        """
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise ValueError(
+                f"need an image of 1 to {MAX_PIXELS} pixels, got {height} x {width} pixels"
+            )
+        self._check_at_centre(cameras)
+        uv = pixel_centres(height, width, device=cameras.device)
+        direction = rays(cameras, uv.expand(len(cameras), height, width, 2))
+        images = [self._look(camera, height, width) for camera in _each(cameras)]
+        image = torch.cat(images) if images else self.image.new_zeros(0, 3, height, width)
+        given = torch.ones(len(cameras), dtype=torch.bool, device=cameras.device)
+        return Views(cameras, image, given, self.radius / direction.norm(dim=-1))
+
+    def visible(self, points_world: Float[Tensor, "n 3"], cameras: Cameras) -> Bool[Tensor, "t n"]:
+        """Whether each point is in front of each camera and inside its image: nothing occludes.
+
+        Errors: ValueError for a camera away from the origin.
+        """
+        self._check_at_centre(cameras)
+        return in_image(*project(cameras, points_world))
+
+    def _look(self, camera: Cameras, height: int, width: int) -> Float[Tensor, "1 3 h w"]:
+        # How many pixels of the photograph a pixel covers in the middle of the view.
+        focal = min(width * float(camera.K[0, 0, 0]), height * float(camera.K[0, 1, 1]))
+        per_pixel = self.image.shape[2] / (2 * math.pi * focal)
+        samples = min(max(math.ceil(per_pixel), 1), MAX_SAMPLES)
+        uv = pixel_centres(samples * height, samples * width, device=camera.device)
+        x, y, z = rays(camera, uv[None]).unbind(-1)
+        turns = torch.atan2(x, z) / (2 * math.pi) + 0.5  # 0 and 1 are the seam, behind
+        drop = torch.atan2(y, torch.hypot(x, z)) / math.pi + 0.5
+        # One column of the other side beyond each edge: the seam is blended like any other place.
+        around = torch.cat([self.image[..., -1:], self.image, self.image[..., :1]], -1)[None]
+        columns = self.image.shape[2]
+        grid = torch.stack([2 * (turns * columns + 1) / (columns + 2) - 1, 2 * drop - 1], -1)
+        seen = functional.grid_sample(around, grid, padding_mode="border", align_corners=False)
+        return functional.avg_pool2d(seen, samples)
+
+    def _check_at_centre(self, cameras: Cameras) -> None:
+        away = cameras.position.norm(dim=-1)
+        if bool((away > CENTRE_TOLERANCE * self.radius).any()):
+            worst = int(away.argmax())
+            raise ValueError(
+                f"camera {worst} is {away[worst]:.3g} away from the panorama's centre (the origin):"
+                " a panorama knows only what is seen from there, so turn, but do not move"
+            )
+
+
+def panorama(source: str | os.PathLike | Float[Tensor, "3 h w"], radius: float = 5.0) -> Panorama:
+    """A panorama from an equirectangular image or its file; `radius` in world units.
+
+    Errors: ValueError for an image that is not twice as wide as high, or a radius that is no length.
+    """
+    image = source if isinstance(source, Tensor) else load_image(source)
+    if image.ndim != 3 or image.shape[0] != 3 or image.shape[2] != 2 * image.shape[1]:
+        raise ValueError(
+            "a panorama needs an equirectangular image [3 h 2h] of all directions, got "
+            f"{list(image.shape)}: pad or resize it to twice as wide as high"
+        )
+    if image.numel() == 0 or not 0 <= image.amin() <= image.amax() <= 1:
+        raise ValueError("a panorama needs pixels, finite in [0, 1]: divide 8-bit values by 255")
+    if not 0 < radius < math.inf:
+        raise ValueError(f"radius must be a positive length, got {radius}")
+    return Panorama(image.float(), radius)
+
+
+# ---- small things --------------------------------------------------------------------------------
+
+
+def _each(cameras: Cameras) -> list[Cameras]:
+    return [cameras[i : i + 1] for i in range(len(cameras))]
