@@ -48,8 +48,8 @@ from vmemkit.memory import (
     write,
 )
 from vmemkit.reconstruct import from_depth
+from vmemkit.retrieval import count_votes, pixels_per_surfel
 from vmemkit.scenes import capture_tour, rooms
-from vmemkit.votes import count_votes, pixels_per_surfel
 from vmemkit.widgets import RetrievalInspector
 
 HEIGHT, WIDTH = 288, 512

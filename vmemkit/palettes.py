@@ -14,8 +14,7 @@ from torch import Tensor
 
 from vmemkit.memory import Memory, last_seen, sighting_counts
 from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
-from vmemkit.retrieval import Retrieval
-from vmemkit.votes import pixels_per_surfel
+from vmemkit.retrieval import Retrieval, pixels_per_surfel
 
 # What each mode says, for legends.
 MODES = {

@@ -45,7 +45,7 @@ from vmemkit.memory import (
 )
 from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import pack
-from vmemkit.votes import count_votes, pixels_per_surfel
+from vmemkit.retrieval import count_votes, pixels_per_surfel
 
 pytest.importorskip("triton")
 

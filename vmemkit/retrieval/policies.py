@@ -15,19 +15,15 @@ Every policy has the signature `(memory, targets, k, config) -> Retrieval`:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import (
     Cameras,
     Splat,
     SplatConfig,
-    check,
-    check_row,
     mean_pose,
     pixel_centres,
     pose_distance,
@@ -36,112 +32,11 @@ from vmemkit.core import (
     unproject,
 )
 from vmemkit.memory import Memory, read, sighting_counts, sightings_of
-from vmemkit.votes import (
-    best_cover,
-    count_votes,
-    pixels_per_surfel,
-    ranked,
-    released_votes,
-    sharpness,
-    suppress,
-    suppress_softly,
-    view_ids,
-)
+from vmemkit.retrieval.selection import best_cover, ranked, suppress, suppress_softly, view_ids
+from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
+from vmemkit.retrieval.votes import count_votes, pixels_per_surfel, released_votes, sharpness
 
 ENOUGH = 100_000  # depths that make a quantile
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """What the policies look with and how they choose; each reads what it needs."""
-
-    rows: int = 72  # height of the canvas on which the memory is read; width follows the images'
-    query: Literal["all", "mean", "last"] = "all"  # which target cameras vote: ours | paper | code
-    splat: SplatConfig = field(default_factory=SplatConfig)
-    vote: Literal["shared", "frequency"] = "shared"  # one vote a pixel | one a view (paper)
-    suppression: Literal["soft", "hard"] = "soft"  # fade like views | skip them
-    fade: float = 0.7  # soft: pose distance over which resemblance fades, in fields of view
-    threshold: float = 0.5  # hard: pose distance of views that resemble each other, likewise
-    relax: float = 1.2  # hard: the threshold is divided by this until k are found (released code)
-    sharpness: float = 0.1  # coverage: share of a pixel's worth that lies in being seen sharply
-    generated: float = 0.9  # coverage: worth of a generated view against a given one
-    blind: Literal["raise", "nearest"] = "raise"  # targets see no surfel: fail | nearest poses
-    seed: int = 0  # random
-
-
-@dataclass(frozen=True, repr=False)
-class Retrieval:
-    """The outcome of a policy over a memory of t views."""
-
-    policy: str
-    chosen: Int[Tensor, " k"]  # view indices, in the order in which they were chosen
-    votes: Float[Tensor, " t"]  # what the policy ranked by: the greater the better
-    distance: Float[Tensor, " t"]  # pose distance to the query cameras (mean over them)
-    suppressed_by: Int[Tensor, " t"]  # chosen view because of which a view was skipped, -1 = none
-    query: Cameras  # (m,) the cameras that the memory was read from
-    splat: Splat | None  # what they see; None for policies that do not look
-
-    def __repr__(self) -> str:
-        return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
-
-
-@runtime_checkable
-class Policy(Protocol):
-    def __call__(
-        self, memory: Memory, targets: Cameras, k: int, config: RetrievalConfig
-    ) -> Retrieval: ...
-
-
-@runtime_checkable
-class Visibility(Protocol):
-    """What the oracle asks of a scene."""
-
-    def render(self, cameras: Cameras, height: int, width: int): ...
-
-    def visible(
-        self, points_world: Float[Tensor, "n 3"], cameras: Cameras
-    ) -> Bool[Tensor, "t n"]: ...
-
-
-def retrieve(
-    memory: Memory,
-    targets: Cameras,
-    k: int = 4,
-    policy: str | Policy = "coverage",
-    config: RetrievalConfig | None = None,
-) -> Retrieval:
-    """Choose at most k views of the memory as context for the target cameras (m,).
-
-    Fewer than k come back where fewer saw anything of the targets. `policy` is a name of POLICIES
-    or any callable of that signature.
-    Errors: ValueError for an empty memory, bad cameras, k outside 1..len(memory), an unknown
-    policy, and (unless `config.blind` is "nearest") targets that see no surfel.
-    """
-    if len(memory) == 0:
-        raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
-    if not 1 <= k <= len(memory):
-        raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
-    check_row(targets, "targets")
-    check(targets)
-    if isinstance(policy, str) and policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
-    choose = POLICIES[policy] if isinstance(policy, str) else policy
-    found = choose(memory, targets.to(memory.device), k, config or RetrievalConfig())
-    if not isinstance(found, Retrieval):
-        raise ValueError(f"a policy must return a Retrieval, got {found!r:.80}")
-    _check_chosen(found.chosen, k, len(memory))
-    return found
-
-
-def _check_chosen(chosen: object, k: int, views: int) -> None:
-    """Policies are anybody's. Errors: ValueError for what are not up to k different views."""
-    if not isinstance(chosen, Tensor) or chosen.ndim != 1 or chosen.dtype != torch.int64:
-        raise ValueError(f"a policy must choose an int64 tensor [k] of views, got {chosen!r}")
-    ids = chosen.tolist()
-    if not 1 <= len(set(ids)) == len(ids) <= k or not all(0 <= view < views for view in ids):
-        raise ValueError(
-            f"a policy must choose 1 to {k} different views of 0 to {views - 1}, got {ids}"
-        )
 
 
 # The paper's policy, ours, and the released code's.

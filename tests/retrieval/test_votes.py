@@ -24,7 +24,7 @@ from vmemkit.core import (
 )
 from vmemkit.core.kernels import use
 from vmemkit.memory import Ends, Memory, Sightings
-from vmemkit.votes import (
+from vmemkit.retrieval import (
     best_cover,
     count_votes,
     pixels_per_surfel,
@@ -32,8 +32,8 @@ from vmemkit.votes import (
     sharpness,
     suppress,
     suppress_softly,
-    view_ids,
 )
+from vmemkit.retrieval.selection import view_ids
 
 seeds = st.integers(0, 10_000)
 
