@@ -20,12 +20,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit.core import PointMaps, cat
-from vmemkit.cut3r import Cut3r
 from vmemkit.geometry import CORRUPTIONS, Simulated, Verdict, judge
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
-from vmemkit.reconstruct import oracle
-from vmemkit.registration import AlignConfig
+from vmemkit.reconstruction import AlignConfig, Cut3r, oracle
 from vmemkit.scenes import capture_tour, rooms, single_tour
 
 SIZE = (96, 128)

@@ -47,7 +47,7 @@ from vmemkit.memory import (
     read,
     write,
 )
-from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 from vmemkit.scenes import capture_tour, rooms
 from vmemkit.widgets import RetrievalInspector

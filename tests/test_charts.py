@@ -29,7 +29,7 @@ from vmemkit.charts import (
 )
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pictures import view_colors
-from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
 from vmemkit.walk import walk
 

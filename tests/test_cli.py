@@ -15,12 +15,12 @@ from golden_helpers import seeing_ahead
 from vmemkit import cli, demo
 from vmemkit.cli import METRICS, main, metrics_table
 from vmemkit.core import cameras, save_depth, save_image
-from vmemkit.cut3r import Cut3r
 from vmemkit.demo import demo
 from vmemkit.generation import FAST
 from vmemkit.memory import load
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, hub
 from vmemkit.nets.weights import hub as weights
+from vmemkit.reconstruction import Cut3r
 from vmemkit.scenes import orbit, read_transforms, write_realestate10k, write_transforms
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}

@@ -16,7 +16,7 @@ from vmemkit.charts import POLICY_COLORS
 from vmemkit.core import Cameras
 from vmemkit.evaluate import coverage, psnr
 from vmemkit.explore import START
-from vmemkit.reconstruct import from_depth
+from vmemkit.reconstruction import from_depth
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
 from vmemkit.scenes.examples import WALL
 from vmemkit.walk import step_rng

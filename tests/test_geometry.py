@@ -6,11 +6,8 @@ import pytest
 import torch
 
 from vmemkit.core import cat, unproject
-from vmemkit.cut3r import Cut3r
-from vmemkit.cut3r_input import prepare
 from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
-from vmemkit.reconstruct import oracle
-from vmemkit.registration import AlignConfig
+from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare
 from vmemkit.scenes import Tour, rooms, single_tour
 
 SIZE = (48, 64)

@@ -7,7 +7,7 @@ import vmemkit as vm
 from vmemkit.core import Cameras
 from vmemkit.core.kernels import backend, use
 from vmemkit.generation import Generation
-from vmemkit.reconstruct import from_depth, oracle
+from vmemkit.reconstruction import from_depth, oracle
 from vmemkit.scenes import moves, rooms, single_tour
 
 H, W = 36, 48

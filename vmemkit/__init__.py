@@ -51,11 +51,7 @@ __all__ = [
 ]
 
 _LAZY = (
-    "align",
     "core",
-    "cut3r",
-    "cut3r_input",
-    "depth_fit",
     "evaluate",
     "explore",
     "figures",
@@ -64,8 +60,7 @@ _LAZY = (
     "judge",
     "memory",
     "nets",
-    "reconstruct",
-    "registration",
+    "reconstruction",
     "retrieval",
     "scenes",
     "train",

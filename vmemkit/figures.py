@@ -22,9 +22,9 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from vmemkit.core import LUMA, Cameras, cameras, cat, intrinsics, look_at, project
-from vmemkit.depth_fit import DepthFit, FitConfig
 from vmemkit.memory import Memory, read
 from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
+from vmemkit.reconstruction import DepthFit, FitConfig
 from vmemkit.retrieval import Retrieval
 from vmemkit.walk import Step
 

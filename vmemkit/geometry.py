@@ -17,11 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
-from vmemkit.cut3r_input import Window
 from vmemkit.evaluate import coverage_ratios
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
-from vmemkit.reconstruction import Reconstructor, reconstruct
+from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene, Tour
 
@@ -73,7 +72,7 @@ class Simulated:
         """Errors: ValueError for more images than cameras."""
         if state >= len(self.cameras):
             raise ValueError(f"this network knows {len(self.cameras)} views, and got another")
-        window, (h, w) = Window.of(*self.size, self.config), (image.shape[2], image.shape[3])
+        window, (h, w) = NetworkCrop.of(*self.size, self.config), (image.shape[2], image.shape[3])
         camera = window.camera(self.cameras[state])
         depth, rng, by = self._depth(camera, h, w), stream(self.seed, state), self.corruption
         of_view = torch.randn(2, generator=rng)

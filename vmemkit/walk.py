@@ -19,8 +19,7 @@ from vmemkit.core import Cameras, PointMaps, Views, check, check_row, stream
 from vmemkit.core.kernels import Backend, backend
 from vmemkit.generation import Encodes, Generation, Generator, Warp
 from vmemkit.memory import Memory, write
-from vmemkit.reconstruct import from_depth
-from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, reconstruct
+from vmemkit.reconstruction import Reconstruction, Reconstructor, Report, from_depth, reconstruct
 from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, retrieve
 
 STAGES = ("retrieve", "generate", "reconstruct", "write")

@@ -25,7 +25,7 @@ from vmemkit.generation.diffusion import (
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.nets.weights import WEIGHTS, load_into, read
 from vmemkit.nets.weights import hub as weights
-from vmemkit.reconstruct import oracle
+from vmemkit.reconstruction import oracle
 from vmemkit.scenes import rooms, single_tour
 
 H, W = 24, 32

@@ -13,8 +13,7 @@ from vmemkit.explore import START, Journey, export, resumed
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
 from vmemkit.palettes import OF_RETRIEVAL
-from vmemkit.reconstruct import from_depth
-from vmemkit.reconstruction import Reconstructor
+from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
 from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves

@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.core import Cameras, TensorStruct, cat, check, intrinsics
-from vmemkit.registration import (
+from vmemkit.reconstruction.pnp import (
     TINY,
     AlignConfig,
     Placed,

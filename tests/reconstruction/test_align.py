@@ -8,19 +8,11 @@ from core_helpers import turned
 from golden_helpers import error, part
 from torch import Tensor
 
-from vmemkit import registration
-from vmemkit.align import (
-    FOCAL_UNIT,
-    Alignment,
-    _Loss,
-    _similarities,
-    clean,
-    initialise,
-    optimise,
-    similarity,
-)
 from vmemkit.core import pose
-from vmemkit.registration import AlignConfig, Predictions, _pnp, pixels, weiszfeld_focal
+from vmemkit.reconstruction import AlignConfig, alignment, pnp
+from vmemkit.reconstruction import pnp as registration
+from vmemkit.reconstruction.alignment import Alignment, clean, initialise, optimise
+from vmemkit.reconstruction.pnp import Predictions
 
 FIRST = AlignConfig(iterations=60)
 
@@ -52,7 +44,7 @@ def stored(run: str, start: Alignment) -> tuple[Alignment, dict[str, Tensor]]:
     """The reference's own initial values, and what it made of them."""
     reference = part(f"align/{run}", "geometry")
     log_depth = reference.get("init/log_depth", start.log_depth)
-    focal = torch.exp(reference["init/im_focals_param"] / FOCAL_UNIT)
+    focal = torch.exp(reference["init/im_focals_param"] / alignment.FOCAL_UNIT)
     pair = torch.cat([start.pair[:1], reference["init/pw_poses"]])
     return start.replace(log_depth=log_depth, focal=focal, pair=pair), reference
 
@@ -73,7 +65,7 @@ def test_the_initial_state_is_the_references(start):
 def test_known_views_keep_their_depth_and_cost_nothing(predictions, poses, start, monkeypatch):
     want = part("align/vmem/preset2", "geometry")
     known = start[:2].replace(log_depth=want["init/log_depth"][:2])
-    solved, solve = [], _pnp
+    solved, solve = [], pnp._pnp
     monkeypatch.setattr(registration, "_pnp", lambda *a: solved.append(1) or solve(*a))
     got = initialise(predictions, poses, known)
     assert len(solved) == 2
@@ -121,10 +113,10 @@ def test_the_gradients_are_those_of_automatic_differentiation(predictions, start
     pair = (begin.pair[1:] + 0.1).requires_grad_(True)
     focal = (20 * begin.focal.log() + 1).requires_grad_(True)
     log_depth, rows = begin.log_depth.clone().requires_grad_(True), torch.arange(4)
-    loss = _Loss(begin, both)
+    loss = alignment._Loss(begin, both)
 
     def graph() -> Tensor:
-        linear, shift = _similarities(pair)
+        linear, shift = alignment._similarities(pair)
         offset = loss.along + loss.across * torch.exp(-focal / 20)[:, None, None, None]
         own, total = loss.centre + log_depth.exp()[..., None] * offset, 0.0
         for edge in range(3):
@@ -180,11 +172,11 @@ def test_a_similarity_is_found_from_points_it_moved():
     x = torch.randn(20, 3, generator=rng, dtype=torch.float64)
     R = turned(torch.zeros(3), 30.0).rotation[0].double()
     y = 2.5 * x @ R.mT + torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
-    scale, rotation, shift = similarity(x, y)
+    scale, rotation, shift = alignment.similarity(x, y)
     assert float(scale) == pytest.approx(2.5)
     assert error(rotation, R) < 1e-6
     assert shift.tolist() == pytest.approx([1, -2, 3])
-    scale, rotation, _ = similarity(x, y * torch.tensor([1.0, 1.0, -1.0]).double())
+    scale, rotation, _ = alignment.similarity(x, y * torch.tensor([1.0, 1.0, -1.0]).double())
     assert float(torch.linalg.det(rotation)) == pytest.approx(1)  # a mirror image is no similarity
 
 
@@ -192,10 +184,10 @@ def test_a_similarity_is_found_from_points_it_moved():
 def test_the_focal_length_of_true_points_is_found_at_any_aspect(h, w):
     rng = torch.Generator().manual_seed(0)
     z = 1 + torch.rand(h, w, generator=rng)
-    u, v = pixels(h, w, z.device)
+    u, v = pnp.pixels(h, w, z.device)
     points = torch.stack([u * z / 70, v * z / 70, z], -1)
     points[0, 0] = 0.0  # no direction
-    assert float(weiszfeld_focal(points)) == pytest.approx(70, rel=1e-3)
+    assert float(pnp.weiszfeld_focal(points)) == pytest.approx(70, rel=1e-3)
 
 
 def test_a_point_in_front_of_a_surer_surface_is_cleaned_and_none_behind(start):

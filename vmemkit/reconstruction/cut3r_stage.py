@@ -14,6 +14,7 @@ hundreds; here such a view says so, and by default leaves no surfels.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -23,7 +24,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.align import clean, initialise, mismatch, optimise
 from vmemkit.core import (
     Boxes,
     Cameras,
@@ -38,12 +38,20 @@ from vmemkit.core import (
     showing,
     splat,
 )
-from vmemkit.cut3r_input import Window, prepare, sampled, taken
-from vmemkit.depth_fit import DepthFit, FitConfig, fit_depth
 from vmemkit.memory import Memory
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
-from vmemkit.reconstruction import Reconstruction, Report
-from vmemkit.registration import AlignConfig, Placed, Predictions, away, has_baseline, register
+from vmemkit.reconstruction import alignment
+from vmemkit.reconstruction.cut3r_images import NetworkCrop, prepare, sampled, taken
+from vmemkit.reconstruction.depth_fit import DepthFit, FitConfig, fit_depth
+from vmemkit.reconstruction.pnp import (
+    AlignConfig,
+    Placed,
+    Predictions,
+    away,
+    has_baseline,
+    register,
+)
+from vmemkit.reconstruction.reconstructor import Reconstruction, Report
 
 LAYER = 0.2  # of the nearest surfel's depth: how thick a noisy surface may be
 
@@ -265,12 +273,12 @@ class Seeing:
             state = replace(state, placed=placed)
             return state, depth[mine], predictions.confidence[mine], reports
         counting = replace(how.optimiser, min_inliers=how.min_inliers)
-        aligned = initialise(predictions, poses, None, others, counting, found)
+        aligned = alignment.initialise(predictions, poses, None, others, counting, found)
         if how.align == "full":  # `released` would only refine focal lengths, which are known
             with torch.inference_mode(False), torch.enable_grad():
                 moving = (predictions, "full", int(begun), how.optimiser)
-                *_, (_, aligned) = optimise(aligned, *moving)
-        confidence = clean(aligned, predictions.confidence, how.optimiser)
+                *_, (_, aligned) = alignment.optimise(aligned, *moving)
+        confidence = alignment.clean(aligned, predictions.confidence, how.optimiser)
         scale = (aligned.depth / depth).flatten(1).median(dim=1).values
         columns = zip(scale[mine].tolist(), found.inliers[mine].tolist(), strict=True)
         reports = [self._by_pose(*each) for each in columns]
@@ -282,7 +290,7 @@ class Seeing:
         moved = float(placed.anchor_from_cam[:, :3, 3].norm(dim=-1).max())
         far = moved >= self.how.min_baseline * float(depth.median())
         agrees = far and has_baseline(placed.world_from_cam)
-        return agrees and mismatch(placed) <= self.how.max_mismatch
+        return agrees and alignment.mismatch(placed) <= self.how.max_mismatch
 
     def _by_pose(self, scale: float, inliers: float) -> Report:
         failed, unknown = inliers < self.how.min_inliers, math.isnan(scale)
@@ -290,7 +298,7 @@ class Seeing:
         return Report(scale, inliers=inliers, warning=warning, trusted=not warning)
 
     def _compared(
-        self, report: Report, depth: Float[Tensor, "h w"], seen: Seen, window: Window
+        self, report: Report, depth: Float[Tensor, "h w"], seen: Seen, window: NetworkCrop
     ) -> Report:
         """The report with how the depth agrees with the memory's, which had no say in it."""
         if seen.share < self.how.fit.min_overlap:
@@ -387,3 +395,16 @@ def _predictions(anchor: Predictions, others: list[CUT3RPrediction]) -> Predicti
     return Predictions(
         torch.cat([anchor.points, *points]), torch.cat([anchor.confidence, *confidence])
     )
+
+
+def cut3r(file: str | os.PathLike | None = None, **how: Any) -> Cut3r:
+    """CUT3R with the published weights: those of `file`, or of where `weights.find` looks.
+
+    how: fields of `cut3r.Cut3r`, such as align="released"; `config` and `device` of `cut3r_input.load`.
+    Errors: ValueError for weights that are missing (with how to get them), damaged, or of another
+    network than their own description and `config` say.
+    """
+    from vmemkit.reconstruction import cut3r_images  # and SciPy, which only this needs
+
+    loading = {name: how.pop(name) for name in ("config", "device") if name in how}
+    return Cut3r(cut3r_images.load_network(file, **loading), **how)

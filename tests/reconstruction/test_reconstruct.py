@@ -14,14 +14,28 @@ from test_cut3r import PUBLISHED
 
 import vmemkit as vm
 from vmemkit.core import Cameras, PointMaps, cameras, cat, intrinsics, pixel_centres, stream
-from vmemkit.cut3r import NO_BASELINE, NO_OVERLAP, NO_PNP, ODD_SCALE, POOR_FIT, Cut3r, Cut3rState
-from vmemkit.cut3r_input import load, prepare, sampled, taken
 from vmemkit.geometry import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig
-from vmemkit.reconstruct import cut3r
-from vmemkit.reconstruction import Reconstruction, Report, reconstruct
-from vmemkit.registration import AlignConfig
+from vmemkit.reconstruction import (
+    AlignConfig,
+    Cut3r,
+    Reconstruction,
+    Report,
+    cut3r,
+    prepare,
+    reconstruct,
+    sampled,
+)
+from vmemkit.reconstruction.cut3r_images import load_network, taken
+from vmemkit.reconstruction.cut3r_stage import (
+    NO_BASELINE,
+    NO_OVERLAP,
+    NO_PNP,
+    ODD_SCALE,
+    POOR_FIT,
+    Cut3rState,
+)
 
 SIZE = (48, 64)
 SMALL = CUT3RConfig(img_size=(64, 64))
@@ -474,22 +488,22 @@ def test_a_checkpoint_is_loaded_after_its_own_words_were_compared(tmp_path):
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     file = saved(tmp_path / "x.pth", model_string(TINY_CUT3R, state_dec_num_heads=3))
     with pytest.raises(ValueError, match="state_dec_num_heads: the file says 3, the config 4"):
-        load(file, TINY_CUT3R)
+        load_network(file, TINY_CUT3R)
     with pytest.raises(ValueError, match="enc_depth: the file says 2, the config 24"):
-        load(saved(tmp_path / "x.pth", model_string(TINY_CUT3R)))
+        load_network(saved(tmp_path / "x.pth", model_string(TINY_CUT3R)))
     with pytest.raises(ValueError, match="these are not the weights of CUT3R, which has 1248 keys"):
-        load(saved(tmp_path / "x.pth", PUBLISHED))
+        load_network(saved(tmp_path / "x.pth", PUBLISHED))
     with pytest.raises(ValueError, match="cannot read the checkpoint's model string"):
-        load(saved(tmp_path / "x.pth", "__import__('os').abort()"), TINY_CUT3R)
+        load_network(saved(tmp_path / "x.pth", "__import__('os').abort()"), TINY_CUT3R)
 
 
 def test_half_precision_files_are_loaded_in_float32(tmp_path):
     half = {name: value.half() for name, value in tiny_cut3r().state_dict().items()}
     torch.save({"model": half, "args": {"model": model_string(TINY_CUT3R)}}, tmp_path / "x.pth")
-    assert load(tmp_path / "x.pth", TINY_CUT3R).pose_token.dtype == torch.float32
+    assert load_network(tmp_path / "x.pth", TINY_CUT3R).pose_token.dtype == torch.float32
     torch.save({"model": half, "args": {"model": 7}}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match="describes its network by a int, needs text"):
-        load(tmp_path / "x.pth", TINY_CUT3R)
+        load_network(tmp_path / "x.pth", TINY_CUT3R)
 
 
 def test_a_file_that_does_not_say_what_it_is_of_needs_a_config(tmp_path):
@@ -497,8 +511,8 @@ def test_a_file_that_does_not_say_what_it_is_of_needs_a_config(tmp_path):
     save_file({name: value.clone() for name, value in shared.items()}, tmp_path / "x.safetensors")
     for file in (tmp_path / "x.safetensors", saved(tmp_path / "x.pth")):
         with pytest.raises(ValueError, match="does not say which network it is of"):
-            load(file)
-        net = load(file, TINY_CUT3R)
+            load_network(file)
+        net = load_network(file, TINY_CUT3R)
         assert torch.equal(net.pose_token, tiny_cut3r().pose_token)
 
 

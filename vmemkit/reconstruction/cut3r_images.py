@@ -25,7 +25,7 @@ EDGE = 0.05  # relative difference across which depth is not interpolated
 
 
 @dataclass(frozen=True)
-class Window:
+class NetworkCrop:
     """The central part of an image that the network sees, as shares of its width and height."""
 
     left: float
@@ -34,7 +34,7 @@ class Window:
     height: float
 
     @classmethod
-    def of(cls, height: int, width: int, config: CUT3RConfig) -> Window:
+    def of(cls, height: int, width: int, config: CUT3RConfig) -> NetworkCrop:
         """That of images of `height` x `width`. Errors: ValueError for too narrow ones."""
         h, w, (left, top, right, bottom) = _framed(height, width, config)
         return cls(left / w, top / h, (right - left) / w, (bottom - top) / h)
@@ -47,7 +47,7 @@ class Window:
         return whole.replace(K=window_from_image @ whole.K)
 
 
-def load(
+def load_network(
     file: str | os.PathLike | None = None,
     config: CUT3RConfig | None = None,
     device: torch.device | str | None = None,
@@ -79,7 +79,7 @@ def load(
 
 def prepare(
     image: Float[Tensor, "t 3 h w"], config: CUT3RConfig
-) -> tuple[Float[Tensor, "t 3 h2 w2"], Window]:
+) -> tuple[Float[Tensor, "t 3 h2 w2"], NetworkCrop]:
     """Images in [0, 1] as the network takes them, in [-1, 1], and which part of each that is.
 
     The longer side is made config.img_size (512), then the centre is cut to multiples of PATCH, a
@@ -98,7 +98,7 @@ def prepare(
         Image.fromarray(one).resize((width, height), method).crop(box) for one in image_bytes(image)
     ]
     pixels = torch.from_numpy(np.stack([np.asarray(one) for one in cut])).permute(0, 3, 1, 2) / 255
-    return (2 * pixels - 1).to(image.device), Window.of(h, w, config)
+    return (2 * pixels - 1).to(image.device), NetworkCrop.of(h, w, config)
 
 
 def _framed(h: int, w: int, config: CUT3RConfig) -> tuple[int, int, tuple[int, int, int, int]]:
@@ -118,7 +118,7 @@ def _framed(h: int, w: int, config: CUT3RConfig) -> tuple[int, int, tuple[int, i
 
 
 def sampled(
-    depth: Float[Tensor, "h2 w2"], window: Window, uv: Float[Tensor, "h w 2"]
+    depth: Float[Tensor, "h2 w2"], window: NetworkCrop, uv: Float[Tensor, "h w 2"]
 ) -> Float[Tensor, "h w"]:
     """Depth of the window's pixels at image points (u, v); NaN outside and where it is unknown.
 
@@ -132,7 +132,7 @@ def sampled(
 
 def taken(
     values: Float[Tensor, "h2 w2"],
-    window: Window,
+    window: NetworkCrop,
     uv: Float[Tensor, "h w 2"],
     mode: Literal["nearest", "bilinear"],
 ) -> Float[Tensor, "h w"]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vmemkit.depth_fit import FitConfig, fit_depth
+from vmemkit.reconstruction import FitConfig, fit_depth
 
 
 def truth(h: int = 60, w: int = 80, seed: int = 0) -> Tensor:

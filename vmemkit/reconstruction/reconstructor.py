@@ -68,3 +68,23 @@ def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> R
             f"a reconstructor returns PointMaps or a Reconstruction, got {type(made).__name__}"
         )
     return made
+
+
+def from_depth(views: Views) -> PointMaps:
+    """Point maps from the views' own depth. Errors: ValueError for views without depth."""
+    if views.depth is None or bool(views.depth.isnan().all()):
+        raise ValueError(
+            "these views carry no depth: use a generator that makes it, `generate.with_depth`, or "
+            "another reconstructor"
+        )
+    return PointMaps.from_depth(views.cameras, views.depth, views.confidence)
+
+
+def oracle(scene) -> Reconstructor:
+    """A reconstructor that renders the true depth of `scene` from the views' cameras."""
+
+    def render(views: Views) -> PointMaps:
+        truth = scene.render(views.cameras, *views.image.shape[2:])
+        return PointMaps.from_depth(views.cameras, truth.depth)
+
+    return render

@@ -1,0 +1,11 @@
+"""Reconstruction: the geometry of new views.
+
+In: views, with or without depth. Out: points, depth and a confidence for each pixel. `from_depth`
+trusts the depth that a generator made, `oracle(scene)` renders the true one, and `cut3r()` estimates
+it with the published network and fits it to what the memory already knows.
+Source: VMem, section 3.2; CUT3R (Wang et al., CVPR 2025).
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,17 @@
+from .cut3r_images import NetworkCrop as NetworkCrop
+from .cut3r_images import prepare as prepare
+from .cut3r_images import sampled as sampled
+from .cut3r_stage import Cut3r as Cut3r
+from .cut3r_stage import cut3r as cut3r
+from .cut3r_stage import in_sight as in_sight
+from .depth_fit import DepthFit as DepthFit
+from .depth_fit import FitConfig as FitConfig
+from .depth_fit import fit_depth as fit_depth
+from .pnp import AlignConfig as AlignConfig
+from .reconstructor import Reconstruction as Reconstruction
+from .reconstructor import Reconstructor as Reconstructor
+from .reconstructor import Report as Report
+from .reconstructor import SeesMemory as SeesMemory
+from .reconstructor import from_depth as from_depth
+from .reconstructor import oracle as oracle
+from .reconstructor import reconstruct as reconstruct
