@@ -196,7 +196,7 @@ def test_evaluate_writes_numbers_and_pictures(tmp_path, capsys, monkeypatch):
 def test_train_saves_goes_on_and_says_so(tmp_path, capsys):
     arguments = ["train", "rooms", "--out", str(tmp_path / "a"), "--batch", "1", "--threads", "1"]
     # a run of one step, with a pool as small as can be
-    from vmemkit.train import Run, TrainConfig
+    from vmemkit.training import Run, TrainConfig
 
     run = Run(TrainConfig(size=32, views=4, walks=1, steps=2, batch=1))
     run.advance()

@@ -63,8 +63,7 @@ _LAZY = (
     "reconstruction",
     "retrieval",
     "scenes",
-    "train",
-    "training_walks",
+    "training",
 )
 
 

@@ -22,8 +22,7 @@ from rich.text import Text
 from vmemkit.generation import Generator, Warp, WarpConfig
 from vmemkit.generation.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load_rgbd
 from vmemkit.judge import GATE, Filled, Verdict, imagine, judge, passed, sheet, trials
-from vmemkit.train import SMOKE, Run, TrainConfig, export, remembered
-from vmemkit.training_walks import Walks, recorded
+from vmemkit.training import SMOKE, Run, TrainConfig, Walks, export, recorded, remembered
 
 SAVE_EVERY = 300.0  # seconds
 

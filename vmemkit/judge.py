@@ -29,7 +29,7 @@ from vmemkit.generation import Generation, Generator, completed, push_pull, repr
 from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
 from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
-from vmemkit.train import TrainConfig
+from vmemkit.training import TrainConfig
 from vmemkit.walk import walk
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use

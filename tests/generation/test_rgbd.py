@@ -26,7 +26,7 @@ from vmemkit.generation.rgbd import (
 from vmemkit.memory import begin
 from vmemkit.nets.unet import UNet
 from vmemkit.scenes import rooms
-from vmemkit.train import export
+from vmemkit.training import export
 from vmemkit.walk import walk
 
 

@@ -6,15 +6,17 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from vmemkit import scenes, train
+from vmemkit import scenes
 from vmemkit.core import cat, stream
 from vmemkit.generation.diffusion import LogLevels
 from vmemkit.generation.rgbd import UNET
 from vmemkit.nets.unet import UNet
 from vmemkit.nets.weights import read
 from vmemkit.scenes import save_capture, walk_through
-from vmemkit.train import SMOKE, Run, TrainConfig, export, loss, remembered, sample
-from vmemkit.training_walks import record, recorded
+from vmemkit.training import SMOKE, Run, TrainConfig, export, recorded, remembered, sample
+from vmemkit.training import trainer as train
+from vmemkit.training.data import record
+from vmemkit.training.trainer import loss
 
 TINY = TrainConfig(
     size=32,

@@ -32,7 +32,7 @@ from vmemkit.generation.diffusion import LogLevels, euler, start
 from vmemkit.generation.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
-from vmemkit.training_walks import Walks, record
+from vmemkit.training.data import Walks, record
 
 K = 4  # context views of a window, at most
 
