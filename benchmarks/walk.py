@@ -19,8 +19,8 @@ from vmemkit.core import SurfelConfig
 from vmemkit.core.kernels import backend, use
 from vmemkit.generation import Generator, Warp, preset
 from vmemkit.memory import MemoryConfig, begin
+from vmemkit.pipeline import STAGES, walk
 from vmemkit.scenes import capture_tour, rooms
-from vmemkit.walk import STAGES, walk
 
 GIVEN, M = 8, 4  # views in the memory at first; views of a step
 

@@ -29,9 +29,9 @@ from vmemkit.charts import (
 )
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pictures import view_colors
+from vmemkit.pipeline import walk
 from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
-from vmemkit.walk import walk
 
 pytest.importorskip("plotly", reason="charts need the extra `notebook`")
 

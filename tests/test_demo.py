@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from vmemkit import demo, walk
+from vmemkit import demo, pipeline
 from vmemkit.core import load_depth, pose_distance
 from vmemkit.demo import LIFT, POLICIES, WALKS, demo, save_walk_video
 from vmemkit.memory import begin
@@ -186,6 +186,6 @@ def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
 
 
 def test_a_film_without_the_truth_is_written_too(jobs, tmp_path):
-    steps = list(walk.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
+    steps = list(pipeline.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
     save_walk_video(tmp_path / "walk.mp4", steps)
     assert (tmp_path / "walk.mp4").stat().st_size > 500

@@ -16,10 +16,10 @@ from vmemkit.charts import POLICY_COLORS
 from vmemkit.core import Cameras
 from vmemkit.evaluate import coverage, psnr
 from vmemkit.explore import START
+from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
 from vmemkit.scenes.examples import WALL
-from vmemkit.walk import step_rng
 from vmemkit.widgets.explorer import BUSY, Explorer
 from vmemkit.widgets.gallery import data_uri
 from vmemkit.widgets.race import PolicyRace

@@ -14,8 +14,8 @@ from vmemkit.core import LUMA, cat
 from vmemkit.figures import INK, choices, comparison, contact_sheet, filmstrip, grid, panels, plan
 from vmemkit.memory import Memory
 from vmemkit.pictures import view_colors
+from vmemkit.pipeline import walk
 from vmemkit.retrieval import retrieve
-from vmemkit.walk import walk
 
 
 @pytest.fixture(scope="module")

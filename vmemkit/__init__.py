@@ -12,8 +12,8 @@ from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
 from vmemkit.generation import Generation, Generator, Warp, WarpConfig, with_depth
 from vmemkit.generation.diffusion import DiffusionGenerator
 from vmemkit.memory import Memory, MemoryConfig, Spill, begin, forget, load, read, save, write
+from vmemkit.pipeline import Stage, Step, stages, step, walk, walks
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
-from vmemkit.walk import Stage, Step, stages, step, walk, walks
 
 __version__ = "0.1.0"
 

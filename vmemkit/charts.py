@@ -27,8 +27,8 @@ from PIL import Image
 from vmemkit.figures import DPI, INK, NOTEBOOK_DPI, POINTS, QUIET, Picture
 from vmemkit.memory import Memory, begin
 from vmemkit.pictures import view_colors
+from vmemkit.pipeline import Step
 from vmemkit.retrieval import Retrieval
-from vmemkit.walk import Step
 
 # Colour, dash and marker of each policy: strong colours (Okabe and Ito, 2008) for those that ask who
 # saw the targets, tinted greys for those that do not.

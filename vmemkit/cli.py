@@ -47,10 +47,10 @@ from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
 from vmemkit.memory import begin, save, save_ply
 from vmemkit.nets import weights
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, available, contents, find, fitting, read, require
+from vmemkit.pipeline import Step, walk
 from vmemkit.reconstruction import cut3r
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import check_data, moves, read_realestate10k, read_transforms, write_transforms
-from vmemkit.walk import Step, walk
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 

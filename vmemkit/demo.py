@@ -28,6 +28,7 @@ from vmemkit.core import Views, cat, replacing, resize, save_video
 from vmemkit.evaluate import score
 from vmemkit.figures import comparison, contact_sheet
 from vmemkit.memory import begin, save_ply
+from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
 from vmemkit.scenes import (
     ASPECT,
@@ -49,7 +50,6 @@ from vmemkit.scenes import (
     turned,
 )
 from vmemkit.scenes import panorama as photograph
-from vmemkit.walk import Step, walk
 
 TURN = 15.0  # degrees between the views of the circle
 

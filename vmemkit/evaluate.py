@@ -20,9 +20,9 @@ from torch import Tensor
 
 from vmemkit.core import Cameras, PointMaps, Views
 from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.pipeline import Step
 from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
 from vmemkit.scenes import Scene, Tour
-from vmemkit.walk import Step
 
 
 @dataclass(frozen=True)

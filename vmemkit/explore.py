@@ -16,8 +16,8 @@ import torch
 from vmemkit.core import Cameras, Views
 from vmemkit.demo import save_walk_video
 from vmemkit.memory import Memory, begin
+from vmemkit.pipeline import Step
 from vmemkit.scenes import write_transforms
-from vmemkit.walk import Step
 
 START = -1  # the node before the first step
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from vmemkit.core import LUMA, Cameras, cameras, cat, intrinsics, look_at, project
 from vmemkit.memory import Memory, read
 from vmemkit.pictures import explained, painted, recalled, view_colors, vote_map
+from vmemkit.pipeline import Step
 from vmemkit.reconstruction import DepthFit, FitConfig
 from vmemkit.retrieval import Retrieval
-from vmemkit.walk import Step
 
 PAPER = 1.0  # grey level of plans
 

@@ -28,9 +28,9 @@ from vmemkit.figures import grid
 from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
 from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
+from vmemkit.pipeline import walk
 from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
 from vmemkit.training import TrainConfig
-from vmemkit.walk import walk
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use
 

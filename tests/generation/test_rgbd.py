@@ -25,9 +25,9 @@ from vmemkit.generation.rgbd import (
 )
 from vmemkit.memory import begin
 from vmemkit.nets.unet import UNet
+from vmemkit.pipeline import walk
 from vmemkit.scenes import rooms
 from vmemkit.training import export
-from vmemkit.walk import walk
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from vmemkit.explore import START, Journey, export, resumed
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
 from vmemkit.palettes import OF_RETRIEVAL
+from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scene3d import Scene3D
 from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves
-from vmemkit.walk import STAGES, Stage, stages, step_rng
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels

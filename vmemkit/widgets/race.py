@@ -13,9 +13,9 @@ from vmemkit.evaluate import coverage, psnr
 from vmemkit.figures import INK
 from vmemkit.generation import Generator
 from vmemkit.memory import begin
+from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import Scene, Tour
-from vmemkit.walk import Step, walk
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import BUTTON, Message, Worker
 

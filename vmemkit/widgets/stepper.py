@@ -12,9 +12,9 @@ from vmemkit.generation import Generator
 from vmemkit.memory import Memory
 from vmemkit.palettes import surfel_colors
 from vmemkit.pictures import DARK, look, painted, recalled, vote_map
+from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig
-from vmemkit.walk import STAGES, Stage, Step, stages, step_rng
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, Message, mosaic, share_labels
 
