@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit.core import PointMaps, cat
-from vmemkit.geometry import CORRUPTIONS, Simulated, Verdict, judge
+from vmemkit.evaluation import CORRUPTIONS, ReconstructorVerdict, Simulated, judge_reconstructors
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.reconstruction import AlignConfig, Cut3r, oracle
@@ -50,7 +50,7 @@ def table(seeds: int) -> list[dict]:
     print(f"{'the network spoils':27s} {'aligner':9s} depth error  worst kept  coverage  trusted")
     rows = []
     for label, corruption in CORRUPTIONS.items():
-        verdicts: dict[str, list[Verdict]] = {}
+        verdicts: dict[str, list[ReconstructorVerdict]] = {}
         for seed in range(seeds):
             house = rooms(seed, 2)
             tour = single_tour(house, seed)
@@ -59,9 +59,11 @@ def table(seeds: int) -> list[dict]:
                 net = Simulated(house, seen, SIZE, corruption, seed=seed)
                 kept = "keep" if name == "none" else "distrust"
                 how = Cut3r(net, align=name, failures=kept, optimiser=PNP)
-                verdicts.setdefault(name, []).append(judge(house, tour, how, k=2, size=SIZE))
+                verdicts.setdefault(name, []).append(
+                    judge_reconstructors(house, tour, how, k=2, size=SIZE)
+                )
             if label == "unit":
-                true = judge(house, tour, oracle(house), k=2, size=SIZE)
+                true = judge_reconstructors(house, tour, oracle(house), k=2, size=SIZE)
                 verdicts.setdefault("(truth)", []).append(true)
         for name, found in verdicts.items():
             fields = ("error", "worst", "coverage", "trusted")

@@ -10,7 +10,7 @@ import json
 from statistics import mean
 
 from vmemkit.core import SurfelConfig
-from vmemkit.evaluate import race
+from vmemkit.evaluation import race
 from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import capture_tour, rooms

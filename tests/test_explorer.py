@@ -14,7 +14,7 @@ from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 import vmemkit as vm
 from vmemkit.charts import POLICY_COLORS
 from vmemkit.core import Cameras
-from vmemkit.evaluate import coverage, psnr
+from vmemkit.evaluation import coverage, psnr
 from vmemkit.explore import START
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth

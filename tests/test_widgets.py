@@ -8,7 +8,7 @@ from core_helpers import same, tables
 from widget_helpers import Nowhere, Paints, agrees, css_of, ids, picture
 
 import vmemkit as vm
-from vmemkit.evaluate import coverage
+from vmemkit.evaluation import coverage
 from vmemkit.pictures import seen_by
 from vmemkit.scene3d import chip
 from vmemkit.scenes import moves

@@ -52,12 +52,10 @@ __all__ = [
 
 _LAZY = (
     "core",
-    "evaluate",
+    "evaluation",
     "explore",
     "figures",
     "generation",
-    "geometry",
-    "judge",
     "memory",
     "nets",
     "reconstruction",

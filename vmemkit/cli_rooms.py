@@ -19,9 +19,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vmemkit.evaluation import (
+    GATE,
+    Filled,
+    GeneratorVerdict,
+    imagine,
+    judge_generators,
+    passed,
+    trial_rows,
+    trials,
+)
 from vmemkit.generation import Generator, Warp, WarpConfig
 from vmemkit.generation.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load_rgbd
-from vmemkit.judge import GATE, Filled, Verdict, imagine, judge, passed, sheet, trials
 from vmemkit.training import SMOKE, Run, TrainConfig, Walks, export, recorded, remembered
 
 SAVE_EVERY = 300.0  # seconds
@@ -133,7 +142,7 @@ def _keep(run: Run, out: Path) -> None:
     export(run.average, out / WEIGHTS)
     asked = trials(SHEET, run.config.size)
     made = {"sample": imagine(RgbdDiffusion(run.average), asked)}
-    sheet(made, asked).savefig(out / "sheet.png")
+    trial_rows(made, asked).savefig(out / "sheet.png")
 
 
 def _report_smoke(run: Run, console: Console) -> None:
@@ -177,7 +186,7 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> None:
     rivals = generators(options.weights, options.steps, options.temperature)
     asked = trials(options.count, seed=options.seed)
     verdicts = []
-    for verdict in judge(rivals, asked, options.houses, options.seed):
+    for verdict in judge_generators(rivals, asked, options.houses, options.seed):
         console.print(f"{verdict.name} is judged")
         verdicts.append(verdict)
     out = Path(options.out)
@@ -188,7 +197,7 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> None:
     about = {name: getattr(options, name) for name in asked_for}
     text = json.dumps({"settings": about, "numbers": numbers, "gate": gates}, indent=1)
     (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    sheet({v.name: v.made for v in verdicts}, asked).savefig(out / "sheet.png")
+    trial_rows({v.name: v.made for v in verdicts}, asked).savefig(out / "sheet.png")
     console.print(table(verdicts))
     console.print(EXPLANATION, style="dim")
     for name, good in gates.items():
@@ -209,7 +218,7 @@ def generators(folder: str | None, steps: int, temperature: float) -> Mapping[st
     }
 
 
-def table(verdicts: list[Verdict]) -> Table:
+def table(verdicts: list[GeneratorVerdict]) -> Table:
     """The numbers, a generator to a column."""
     made = Table(box=box.SIMPLE_HEAD)
     made.add_column("")

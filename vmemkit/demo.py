@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vmemkit.core import Views, cat, replacing, resize, save_video
-from vmemkit.evaluate import score
+from vmemkit.evaluation import score
 from vmemkit.figures import comparison, contact_sheet
 from vmemkit.memory import begin, save_ply
 from vmemkit.pipeline import Step, walk

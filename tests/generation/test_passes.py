@@ -4,7 +4,7 @@ import pytest
 import torch
 from generator_helpers import small
 
-from vmemkit.evaluate import psnr
+from vmemkit.evaluation import psnr
 from vmemkit.generation import Warp, assembled, two_passes
 from vmemkit.generation.passes import anchor_places
 from vmemkit.scenes import preset_path, rooms, single_tour

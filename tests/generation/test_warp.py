@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, look_at, pose, project, unproject
-from vmemkit.evaluate import psnr
+from vmemkit.evaluation import psnr
 from vmemkit.generation import IMAGINED, SEEN, Warp, WarpConfig, warp
 from vmemkit.generation.warp.forward_warp import context_discs
 from vmemkit.scenes import moves, rooms

@@ -14,7 +14,7 @@ from test_cut3r import PUBLISHED
 
 import vmemkit as vm
 from vmemkit.core import Cameras, PointMaps, cameras, cat, intrinsics, pixel_centres, stream
-from vmemkit.geometry import Corruption, Simulated
+from vmemkit.evaluation import Corruption, Simulated
 from vmemkit.memory import Memory, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig
 from vmemkit.reconstruction import (

@@ -9,7 +9,7 @@ import ipywidgets
 import torch
 
 from vmemkit.charts import POLICY_COLORS, coverage_curves
-from vmemkit.evaluate import coverage, psnr
+from vmemkit.evaluation import coverage, psnr
 from vmemkit.figures import INK
 from vmemkit.generation import Generator
 from vmemkit.memory import begin

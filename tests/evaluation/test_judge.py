@@ -9,28 +9,23 @@ from generator_helpers import small
 
 from vmemkit.cli import main
 from vmemkit.core import stream
-from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
-from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
-from vmemkit.judge import (
+from vmemkit.evaluation import (
     GATE,
-    LEAST,
-    MOST,
     Circle,
     Filled,
     Trial,
     circle,
-    contrast,
-    edge_energy,
     endurance,
-    features,
-    frechet,
+    generators,
     imagination,
     imagine,
-    judge,
+    judge_generators,
     passed,
-    sheet,
+    trial_rows,
     trials,
 )
+from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
+from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
 from vmemkit.scenes import rooms
 
 
@@ -69,31 +64,31 @@ def test_a_blur_loses_structure_though_it_wins_on_error():
     blurred = torch.nn.functional.avg_pool2d(truth, 9, 1, 4)
     other = torch.rand(4, 3, 32, 32, generator=rng)
     assert (blurred - truth).square().mean() < (other - truth).square().mean()
-    for measure in (edge_energy, contrast):
+    for measure in (generators.edge_energy, generators.contrast):
         assert measure(blurred, mask) < 0.6 * measure(truth, mask)
         assert measure(other, mask) == pytest.approx(measure(truth, mask), rel=0.1)
-    sets = [features(x, mask) for x in (truth, other, blurred)]
-    assert frechet(sets[0], sets[1]) < 0.4 * frechet(sets[0], sets[2])
+    sets = [generators.features(x, mask) for x in (truth, other, blurred)]
+    assert generators.frechet(sets[0], sets[1]) < 0.4 * generators.frechet(sets[0], sets[2])
 
 
 def test_edges_are_steps_between_neighbours_of_the_mask_alone():
     image = torch.zeros(1, 3, 4, 4)
     image[..., 2:] = 1.0
     everywhere = torch.ones(1, 4, 4, dtype=torch.bool)
-    assert edge_energy(image, everywhere) == pytest.approx(4 / 24)
+    assert generators.edge_energy(image, everywhere) == pytest.approx(4 / 24)
     left = everywhere.clone()
     left[..., 2:] = False
-    assert edge_energy(image, left) == 0
-    assert contrast(image, left) == 0
-    assert contrast(image, everywhere) == pytest.approx(math.sqrt(0.25 * 16 / 15))
+    assert generators.edge_energy(image, left) == 0
+    assert generators.contrast(image, left) == 0
+    assert generators.contrast(image, everywhere) == pytest.approx(math.sqrt(0.25 * 16 / 15))
 
 
 def test_the_frechet_distance_is_that_of_normal_distributions():
     a = torch.randn(20000, 3, generator=stream(1))
     shifted = a + torch.tensor([3.0, 0.0, 0.0])
-    assert frechet(a, shifted) == pytest.approx(9, rel=1e-3)
-    assert frechet(a, 2 * a) == pytest.approx(3 * 1.0, rel=0.03)  # (2 - 1)^2 per axis
-    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert generators.frechet(a, shifted) == pytest.approx(9, rel=1e-3)
+    assert generators.frechet(a, 2 * a) == pytest.approx(3 * 1.0, rel=0.03)  # (2 - 1)^2 per axis
+    assert generators.frechet(a, a) == pytest.approx(0, abs=1e-6)
 
 
 # ---- trials and rivals ---------------------------------------------------------------------------
@@ -103,7 +98,7 @@ def test_trials_are_partly_unseen_repeatable_and_of_many_houses(asked):
     again = trials(6, 32)
     for one, other in zip(asked, again, strict=True):
         assert torch.equal(one.truth.image, other.truth.image)
-        assert LEAST <= one.unseen.float().mean() <= MOST
+        assert generators.LEAST <= one.unseen.float().mean() <= generators.MOST
         assert 1 <= len(one.context) <= 4
         assert not (one.seen & one.unseen).any()
     assert not torch.equal(trials(1, 32, seed=1)[0].truth.image, asked[0].truth.image)
@@ -171,10 +166,10 @@ def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():
 def test_the_verdict_names_every_number_of_the_table(asked):
     from vmemkit.cli_rooms import COLUMNS, table
 
-    verdict = next(judge({"nearest": Filled("nearest")}, asked[:2], houses=1))
+    verdict = next(judge_generators({"nearest": Filled("nearest")}, asked[:2], houses=1))
     assert verdict.numbers.keys() == COLUMNS.keys()
     assert table([verdict]).row_count == len(COLUMNS)
-    figure = sheet({"nearest": verdict.made}, asked[:2])
+    figure = trial_rows({"nearest": verdict.made}, asked[:2])
     assert figure.get_size_inches()[0] > 1
 
 

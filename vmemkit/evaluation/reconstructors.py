@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
-from vmemkit.evaluate import coverage_ratios
+from vmemkit.evaluation.scores import coverage_ratios
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
@@ -94,7 +94,7 @@ class Simulated:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ReconstructorVerdict:
     error: float  # median over views of the median |depth / true - 1|
     worst: float  # of a view that left surfels
     coverage: float  # of targets on the way back by what is retrieved, relative to the oracle's
@@ -108,7 +108,7 @@ class Verdict:
         )
 
 
-def judge(
+def judge_reconstructors(
     scene: Scene,
     tour: Tour,
     reconstructor: Reconstructor,
@@ -117,7 +117,7 @@ def judge(
     size: tuple[int, int] = (96, 128),
     config: MemoryConfig | None = None,
     policy: str = "surfel_votes",
-) -> Verdict:
+) -> ReconstructorVerdict:
     """Walk the tour's path from its given views, whose depth is true. All images are true, all other
     geometry is the reconstructor's.
 
@@ -140,4 +140,6 @@ def judge(
             kept.append(errors[-1] if (found.confidence > 0).any() else 0.0)
         trusted += [report.trusted for report in made.reports] or [True] * len(views)
         memory = write(memory, blind, made.maps, made.state)
-    return Verdict(median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels))
+    return ReconstructorVerdict(
+        median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels)
+    )

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
-from vmemkit.evaluate import psnr
+from vmemkit.evaluation.scores import psnr
 from vmemkit.figures import grid
 from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
 from vmemkit.generation.rgbd import layout
@@ -148,7 +148,7 @@ def imagination(made: Views, trials: list[Trial]) -> dict[str, float]:
     }
 
 
-def sheet(made: Mapping[str, Views], trials: list[Trial], columns: int = 10) -> Figure:
+def trial_rows(made: Mapping[str, Views], trials: list[Trial], columns: int = 10) -> Figure:
     """The last context view, what is shown of the target, what each generator makes of it, the truth."""
     truth = torch.cat([trial.truth.image for trial in trials])
     unseen = torch.stack([trial.unseen for trial in trials])
@@ -267,7 +267,7 @@ def endurance(circles: list[Circle]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, repr=False)
-class Verdict:
+class GeneratorVerdict:
     """What a generator was found to be worth."""
 
     name: str
@@ -275,9 +275,9 @@ class Verdict:
     made: Views  # of the trials
 
 
-def judge(
+def judge_generators(
     generators: Mapping[str, Generator], asked: list[Trial], houses: int = 6, seed: int = 0
-) -> Iterator[Verdict]:
+) -> Iterator[GeneratorVerdict]:
     """One verdict per generator, as it is ready: on the trials, and on circles in `houses` houses."""
     size = asked[0].truth.image.shape[-1]
     seeds = [
@@ -292,7 +292,7 @@ def judge(
         )
         numbers = imagination(made, asked) | endurance(kept)
         numbers["return_gain"] = numbers["return_psnr"] - endurance(lost)["return_psnr"]
-        yield Verdict(name, numbers, made)
+        yield GeneratorVerdict(name, numbers, made)
 
 
 def passed(row: Mapping[str, float]) -> dict[str, bool]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vmemkit.core import cat, unproject
-from vmemkit.geometry import CORRUPTIONS, Corruption, Simulated, judge
+from vmemkit.evaluation import CORRUPTIONS, Corruption, Simulated, judge_reconstructors
 from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare
 from vmemkit.scenes import Tour, rooms, single_tour
 
@@ -71,7 +71,7 @@ def test_more_images_than_cameras_are_refused(house, tour):
 
 def test_the_judge_ranks_geometries_as_they_were_made(house, tour):
     def verdict(how):
-        return judge(house, tour, how, size=SIZE)
+        return judge_reconstructors(house, tour, how, size=SIZE)
 
     spoilt = CORRUPTIONS["unit, scale, shift"]
     net, pnp = network(house, tour, spoilt), AlignConfig(pnp_pixels=0.6)

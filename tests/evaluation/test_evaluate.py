@@ -7,7 +7,7 @@ import torch
 
 import vmemkit as vm
 from vmemkit.core import cat, pose_distance
-from vmemkit.evaluate import coverage, psnr, race, score, ssim
+from vmemkit.evaluation import coverage, psnr, race, score, ssim
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import Tour, capture_tour, moves, rooms, single_tour, there_and_back
 
