@@ -8,7 +8,8 @@ import torch
 
 from vmemkit import demo, pipeline
 from vmemkit.core import load_depth, pose_distance
-from vmemkit.demo import LIFT, POLICIES, WALKS, demo, save_walk_video
+from vmemkit.demo import LIFT, POLICIES, WALKS, demo
+from vmemkit.figures import save_walk_video
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
 

@@ -12,10 +12,10 @@ from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
-from vmemkit.charts import POLICY_COLORS
 from vmemkit.core import Cameras
 from vmemkit.evaluation import coverage, psnr
 from vmemkit.explore import START
+from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves

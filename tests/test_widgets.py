@@ -9,8 +9,7 @@ from widget_helpers import Nowhere, Paints, agrees, css_of, ids, picture
 
 import vmemkit as vm
 from vmemkit.evaluation import coverage
-from vmemkit.pictures import seen_by
-from vmemkit.scene3d import chip
+from vmemkit.figures import chip, seen_by
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
 from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS, RetrievalInspector

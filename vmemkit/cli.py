@@ -40,8 +40,8 @@ from vmemkit.core import (
     views,
 )
 from vmemkit.core.kernels import backend
-from vmemkit.demo import WALKS, demo, save_figure, save_walk_video
-from vmemkit.figures import contact_sheet
+from vmemkit.demo import WALKS, demo
+from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Warp, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
 from vmemkit.memory import begin, save, save_ply

@@ -19,14 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from matplotlib.figure import Figure
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from vmemkit.core import Views, cat, replacing, resize, save_video
+from vmemkit.core import Views, cat, replacing, resize
 from vmemkit.evaluation import score
-from vmemkit.figures import comparison, contact_sheet
+from vmemkit.figures import comparison, contact_sheet, save_figure, save_walk_video
 from vmemkit.memory import begin, save_ply
 from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
@@ -60,8 +57,6 @@ POLICIES = ("coverage", "temporal")
 PLAIN = {"coverage": "surfel memory", "temporal": "latest views"}  # for the overview
 
 MOMENTS = (0.215, 0.49, 0.85)  # of the path: those of the overview
-
-FPS, VIDEO_ROWS = 8.0, 192  # of videos
 
 DIGITS = 4  # of the metrics
 
@@ -232,28 +227,10 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
-def save_walk_video(
-    path: str | os.PathLike, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
-) -> None:
-    """A video of the generated views, with the truth on the left if it is known."""
-    images = torch.cat([step.views.image for step in steps])
-    if truth is not None:
-        images = torch.cat([truth, images], -1)
-    scale = VIDEO_ROWS / images.shape[2]
-    large = interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
-    save_video(path, large.clamp(0, 1), FPS)
-
-
 def _overview(job: Job, taken: dict[str, list[Step]]) -> Figure:
     moments = [round(share * (len(job.tour.cameras) - 1)) for share in MOMENTS]
     named = {PLAIN.get(policy, policy): steps for policy, steps in taken.items()}
     return comparison(named, job.truth.image, moments)
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Write a figure as the suffix of `path` says; complete or not at all."""
-    with replacing(path) as draft:
-        figure.savefig(draft)
 
 
 def _save_json(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vmemkit.core import Cameras, Views
-from vmemkit.demo import save_walk_video
+from vmemkit.figures import save_walk_video
 from vmemkit.memory import Memory, begin
 from vmemkit.pipeline import Step
 from vmemkit.scenes import write_transforms

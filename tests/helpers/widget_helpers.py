@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vmemkit.figures import view_colors
 from vmemkit.generation import SEEN, Generation
-from vmemkit.pictures import view_colors
 
 H, W = 24, 32
 

@@ -10,13 +10,12 @@ import torch
 
 from vmemkit import explore
 from vmemkit.explore import START, Journey, export, resumed
+from vmemkit.figures import OF_RETRIEVAL, Scene3D
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
-from vmemkit.palettes import OF_RETRIEVAL
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
-from vmemkit.scene3d import Scene3D
 from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen

@@ -11,7 +11,7 @@ import torch
 
 from vmemkit.core import load_depth, load_image
 from vmemkit.explore import Journey
-from vmemkit.palettes import MODES
+from vmemkit.figures import MODES
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import FOV, KINDS, VERBS, Beginning, from_image
 from vmemkit.widgets.gallery import Gallery

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vmemkit.scene3d import css
+from vmemkit.figures import css
 
 QUALITY = 88  # of JPEG, of 100: pictures are small
 

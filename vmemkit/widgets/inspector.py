@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, check
+from vmemkit.figures import DARK, Scene3D, chip, look, painted, seen_by, vote_map
 from vmemkit.memory import Memory
-from vmemkit.pictures import DARK, look, painted, seen_by, vote_map
 from vmemkit.retrieval import (
     POLICIES,
     Retrieval,
@@ -22,7 +22,6 @@ from vmemkit.retrieval import (
     retrieve,
     true_visibility,
 )
-from vmemkit.scene3d import Scene3D, chip
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, share_labels, vote_table

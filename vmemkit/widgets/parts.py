@@ -14,10 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vmemkit.figures import chip, css, explained
 from vmemkit.memory import Memory
-from vmemkit.pictures import explained
 from vmemkit.retrieval import Retrieval
-from vmemkit.scene3d import chip, css
 
 BARS = 12  # views with most votes, and all chosen ones, have a bar
 

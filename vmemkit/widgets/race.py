@@ -8,9 +8,8 @@ from statistics import mean
 import ipywidgets
 import torch
 
-from vmemkit.charts import POLICY_COLORS, coverage_curves
 from vmemkit.evaluation import coverage, psnr
-from vmemkit.figures import INK
+from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
 from vmemkit.generation import Generator
 from vmemkit.memory import begin
 from vmemkit.pipeline import Step, walk

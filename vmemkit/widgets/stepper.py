@@ -8,10 +8,9 @@ import ipywidgets
 import torch
 
 from vmemkit.core import Cameras, check
+from vmemkit.figures import DARK, look, painted, recalled, surfel_colors, vote_map
 from vmemkit.generation import Generator
 from vmemkit.memory import Memory
-from vmemkit.palettes import surfel_colors
-from vmemkit.pictures import DARK, look, painted, recalled, vote_map
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ipywidgets
 
+from vmemkit.figures import MODES, OF_RETRIEVAL, SIZE, Scene3D
 from vmemkit.memory import Memory
-from vmemkit.palettes import MODES, OF_RETRIEVAL
-from vmemkit.scene3d import SIZE, Scene3D
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import DESCRIPTION
 

@@ -6,19 +6,10 @@ import pytest
 import torch
 from matplotlib import colormaps
 
+from vmemkit.figures import MODES, OF_RETRIEVAL, look, surfel_colors, view_colors
+from vmemkit.figures.palettes import AMOUNTS, ASIDE, DIM, amounts, legend, spotlight
+from vmemkit.figures.pictures import PALE, SHADE
 from vmemkit.memory import Memory, begin
-from vmemkit.palettes import (
-    AMOUNTS,
-    ASIDE,
-    DIM,
-    MODES,
-    OF_RETRIEVAL,
-    amounts,
-    legend,
-    spotlight,
-    surfel_colors,
-)
-from vmemkit.pictures import PALE, SHADE, look, view_colors
 from vmemkit.retrieval import retrieve
 
 FEW, MANY = (torch.tensor(colormaps[AMOUNTS].colors[i]).float() for i in (0, -1))

@@ -24,9 +24,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import MultipleLocator
 from PIL import Image
 
-from vmemkit.figures import DPI, INK, NOTEBOOK_DPI, POINTS, QUIET, Picture
+from vmemkit.figures.page import DPI, INK, NOTEBOOK_DPI, POINTS, QUIET, Picture
+from vmemkit.figures.pictures import view_colors
 from vmemkit.memory import Memory, begin
-from vmemkit.pictures import view_colors
 from vmemkit.pipeline import Step
 from vmemkit.retrieval import Retrieval
 

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps
 from torch import Tensor
 
+from vmemkit.figures.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.memory import Memory, last_seen, sighting_counts
-from vmemkit.pictures import PALE, SHADE, first_to_see, look, view_colors
 from vmemkit.retrieval import Retrieval, pixels_per_surfel
 
 # What each mode says, for legends.

@@ -8,17 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import splat
+from vmemkit.figures import DARK, explained, painted, ray_colors, recalled, view_colors, vote_map
+from vmemkit.figures.pictures import PALE
 from vmemkit.memory import begin
-from vmemkit.pictures import (
-    DARK,
-    PALE,
-    explained,
-    painted,
-    ray_colors,
-    recalled,
-    view_colors,
-    vote_map,
-)
 from vmemkit.retrieval import POLICIES, retrieve
 
 

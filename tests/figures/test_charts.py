@@ -13,22 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from vmemkit.charts import (
-    DASHES,
-    MARKERS,
+from vmemkit.figures import (
     POLICY_COLORS,
-    SPARE_COLORS,
-    STYLES,
-    Chart,
     ablation,
     coverage_curves,
     memory_growth,
-    pose_distances,
     retrieval_matrix,
+    view_colors,
     vote_bars,
 )
+from vmemkit.figures.charts import DASHES, MARKERS, SPARE_COLORS, STYLES, Chart, pose_distances
 from vmemkit.memory import Memory, MemoryConfig, begin, write
-from vmemkit.pictures import view_colors
 from vmemkit.pipeline import walk
 from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve

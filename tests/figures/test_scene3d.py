@@ -7,14 +7,13 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from vmemkit.buffers3d import MAX_IMAGES
 from vmemkit.core import cameras, cat, intrinsics, look_at, project, splat, unproject
-from vmemkit.figures import EMPHASIS, INK, Picture
+from vmemkit.figures import INK, Scene3D, chip, surfel_colors, view_colors
+from vmemkit.figures.buffers3d import MAX_IMAGES
+from vmemkit.figures.floor_plan import EMPHASIS
+from vmemkit.figures.page import Picture
 from vmemkit.memory import Memory, begin
-from vmemkit.palettes import surfel_colors
-from vmemkit.pictures import view_colors
 from vmemkit.retrieval import retrieve
-from vmemkit.scene3d import Scene3D, chip
 
 pytest.importorskip("pythreejs", reason="3-D scenes need the extra `notebook`")
 

@@ -11,9 +11,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vmemkit.core import LUMA, cat
-from vmemkit.figures import INK, choices, comparison, contact_sheet, filmstrip, grid, panels, plan
+from vmemkit.figures import (
+    INK,
+    choices,
+    comparison,
+    contact_sheet,
+    filmstrip,
+    grid,
+    panels,
+    plan,
+    view_colors,
+)
 from vmemkit.memory import Memory
-from vmemkit.pictures import view_colors
 from vmemkit.pipeline import walk
 from vmemkit.retrieval import retrieve
 

@@ -50,7 +50,7 @@ void main() {
 """
 
 
-class Discs:
+class DiscMesh:
     """Surfels on the graphics card. Buffers grow by doubling and are then overwritten in place."""
 
     def __init__(self, rows: int) -> None:

@@ -21,12 +21,13 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vmemkit.buffers3d import MAX_IMAGES, Discs, Images, Lines, ball, geometry, resized
 from vmemkit.core import LUMA, UP, Cameras, cameras, cat, intrinsics, look_at, project
-from vmemkit.figures import EMPHASIS, INK, WEDGE, Picture, drawn_from, wedges
+from vmemkit.figures.buffers3d import MAX_IMAGES, DiscMesh, Images, Lines, ball, geometry, resized
+from vmemkit.figures.floor_plan import EMPHASIS, WEDGE, drawn_from, wedges
+from vmemkit.figures.page import INK, Picture
+from vmemkit.figures.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
+from vmemkit.figures.pictures import view_colors
 from vmemkit.memory import Memory, read, surfels_of, views_of
-from vmemkit.palettes import OF_RETRIEVAL, legend, spotlight, surfel_colors
-from vmemkit.pictures import view_colors
 from vmemkit.retrieval import Retrieval
 
 CAP = 200_000  # surfels that are drawn; of more, a sample
@@ -92,7 +93,7 @@ class Scene3D(ipywidgets.VBox):
         self.memory, self.color, self.retrieval, self.path = memory, "", retrieval, path
         self.lit: tuple[int, ...] | None = None  # views whose surfels are lit, None = all
         self.size, self.cap = size, cap
-        self._discs, self._frames, self._images = Discs(size[1]), Lines(), Images()
+        self._discs, self._frames, self._images = DiscMesh(size[1]), Lines(), Images()
         self._mark = ball()
         self._line = three.Line(geometry(position=np.zeros((2, 3), np.float32)))
         self._line.material = three.LineBasicMaterial(color="#9aa1a9")
