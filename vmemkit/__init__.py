@@ -53,7 +53,6 @@ __all__ = [
 _LAZY = (
     "core",
     "evaluation",
-    "explore",
     "figures",
     "generation",
     "memory",
@@ -62,6 +61,7 @@ _LAZY = (
     "retrieval",
     "scenes",
     "training",
+    "widgets",
 )
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from vmemkit import explore
-from vmemkit.explore import START, Journey, export, resumed
 from vmemkit.figures import OF_RETRIEVAL, Scene3D
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
@@ -17,8 +15,10 @@ from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves
+from vmemkit.widgets import journeys
 from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen
+from vmemkit.widgets.journeys import START, Journey
 from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels
 
 SCREEN, TRUTH, SCENE = 480, 240, (640, 400)  # pixels
@@ -164,7 +164,7 @@ class Explorer(ipywidgets.VBox):
     def _open(self, beginning: Beginning, journey: Journey | None = None) -> None:
         """Another journey: the scene is looked at anew."""
         self.beginning = beginning
-        self.value = explore.journey(beginning.given) if journey is None else journey
+        self.value = journeys.journey(beginning.given) if journey is None else journey
         if self._place.children:
             self.scene.pick()
             self.scene.update(memory=self.value.memory, retrieval=None, color="image")
@@ -206,11 +206,11 @@ class Explorer(ipywidgets.VBox):
                 save(self.value.memory, folder / "memory")
                 said = f"saved {self.value.memory} in {folder / 'memory'}"
             elif what == "load":
-                loaded = resumed(load(folder / "memory"))
+                loaded = journeys.resumed(load(folder / "memory"))
                 self._open(Beginning(loaded.start.views[:1], None, "a memory from disk"), loaded)
                 said = f"loaded {self.value.memory}"
             else:
-                said = "wrote " + " and ".join(map(str, export(self.value, folder)))
+                said = "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
         except (ValueError, OSError) as error:
             self.message.warn(str(error))
             return

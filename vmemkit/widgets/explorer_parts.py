@@ -10,11 +10,11 @@ import ipywidgets
 import torch
 
 from vmemkit.core import load_depth, load_image
-from vmemkit.explore import Journey
 from vmemkit.figures import MODES
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import FOV, KINDS, VERBS, Beginning, from_image
 from vmemkit.widgets.gallery import Gallery
+from vmemkit.widgets.journeys import Journey
 from vmemkit.widgets.parts import BUTTON, DESCRIPTION
 
 METRES, DEGREES = 0.4, 20.0  # of a press, at first

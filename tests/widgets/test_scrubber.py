@@ -6,7 +6,7 @@ from golden_helpers import normal
 from widget_helpers import ids, picture
 
 from vmemkit.generation.diffusion import Levels, PixelCodec, dpm_solver, ideal, start
-from vmemkit.widgets.scrubber import SamplingScrubber
+from vmemkit.widgets import SamplingScrubber
 
 CODEC = PixelCodec(2)
 

@@ -11,10 +11,10 @@ import vmemkit as vm
 from vmemkit.evaluation import coverage
 from vmemkit.figures import chip, seen_by
 from vmemkit.scenes import moves
+from vmemkit.widgets import MemoryViewer, RetrievalInspector
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
-from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS, RetrievalInspector
+from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS
 from vmemkit.widgets.parts import Message, Worker, mosaic, vote_table
-from vmemkit.widgets.viewer import MemoryViewer
 
 pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
 

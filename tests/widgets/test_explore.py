@@ -6,16 +6,15 @@ import pytest
 import torch
 
 import vmemkit as vm
-from vmemkit import explore
-from vmemkit.explore import START, export, resumed
 from vmemkit.scenes import EXAMPLES, examples, from_image, moves
+from vmemkit.widgets import journeys
 
 HEIGHT = 24
 
 
 @pytest.fixture(scope="module")
 def begun():
-    return explore.journey(EXAMPLES["house, one view"](HEIGHT, 0).given)
+    return journeys.journey(EXAMPLES["house, one view"](HEIGHT, 0).given)
 
 
 def taken(journey, text):
@@ -37,7 +36,7 @@ def test_a_step_leads_to_its_last_target_and_its_memory(begun):
     assert torch.equal(
         journey.camera.world_from_cam, moves(begun.camera, "right 30")[-1].world_from_cam
     )
-    assert begun.at == START
+    assert begun.at == journeys.START
     assert len(begun.nodes) == 0
 
 
@@ -73,7 +72,7 @@ def test_branches_keep_their_own_views_and_share_their_past(branched):
 def test_branches_from_the_start_share_nothing_but_it(begun):
     two = taken(taken(begun, "right 15").undo(), "left 15")
     assert two.leaves() == [0, 1]
-    assert two.fork_of(0) == START
+    assert two.fork_of(0) == journeys.START
 
 
 def test_a_step_from_another_memory_is_refused(begun, branched):
@@ -92,7 +91,7 @@ def test_every_example_is_a_place_to_walk_from(name):
     beginning = EXAMPLES[name](HEIGHT, 0)
     assert beginning.given.image.shape[1:] == (3, HEIGHT, 32)
     assert beginning.about
-    journey = taken(explore.journey(beginning.given), "right 15")
+    journey = taken(journeys.journey(beginning.given), "right 15")
     assert journey.memory.views.image[-1].std() > 0.02
 
 
@@ -136,19 +135,19 @@ def test_images_that_do_not_fit_are_told_why(kind, shape, depth, message):
 
 def test_a_saved_memory_is_resumed_where_its_last_view_was_taken(branched, tmp_path):
     vm.save(branched.memory, tmp_path / "memory")
-    journey = resumed(vm.load(tmp_path / "memory"))
+    journey = journeys.resumed(vm.load(tmp_path / "memory"))
     assert torch.allclose(journey.camera.world_from_cam, branched.camera.world_from_cam)
     assert len(taken(journey, "right 15").memory) == len(branched.memory) + 1
     with pytest.raises(ValueError, match="empty"):
-        resumed(vm.Memory.empty())
+        journeys.resumed(vm.Memory.empty())
 
 
 def test_export_writes_the_walk_and_its_cameras(branched, begun, tmp_path):
-    video, cameras = export(branched, tmp_path / "out")
+    video, cameras = journeys.export(branched, tmp_path / "out")
     assert video.stat().st_size > 1000
     assert len(json.loads(cameras.read_text())["frames"]) == 2
     with pytest.raises(ValueError, match="take a step first"):
-        export(begun, tmp_path / "none")
+        journeys.export(begun, tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="give a folder"):
-        export(branched, tmp_path / "file")
+        journeys.export(branched, tmp_path / "file")

@@ -14,16 +14,15 @@ from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 import vmemkit as vm
 from vmemkit.core import Cameras
 from vmemkit.evaluation import coverage, psnr
-from vmemkit.explore import START
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
 from vmemkit.scenes.examples import WALL
-from vmemkit.widgets.explorer import BUSY, Explorer
+from vmemkit.widgets import Explorer, PolicyRace, StepThrough
+from vmemkit.widgets.explorer import BUSY
 from vmemkit.widgets.gallery import data_uri
-from vmemkit.widgets.race import PolicyRace
-from vmemkit.widgets.stepper import StepThrough
+from vmemkit.widgets.journeys import START
 
 pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
 
