@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _LAZY = (
+    "cli",
     "core",
     "evaluation",
     "figures",

@@ -164,7 +164,7 @@ def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():
 
 
 def test_the_verdict_names_every_number_of_the_table(asked):
-    from vmemkit.cli_rooms import COLUMNS, table
+    from vmemkit.cli import COLUMNS, table
 
     verdict = next(judge_generators({"nearest": Filled("nearest")}, asked[:2], houses=1))
     assert verdict.numbers.keys() == COLUMNS.keys()

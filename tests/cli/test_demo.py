@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from vmemkit import demo, pipeline
+from vmemkit import pipeline
+from vmemkit.cli import demonstration
+from vmemkit.cli import demonstration as demo
 from vmemkit.core import load_depth, pose_distance
-from vmemkit.demo import LIFT, POLICIES, WALKS, demo
 from vmemkit.figures import save_walk_video
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
@@ -26,7 +27,7 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def jobs():
-    return {name: make(24, 0) for name, make in WALKS.items()}
+    return {name: make(24, 0) for name, make in demonstration.WALKS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "TURN", 30.0)  # half as many views, for the tests' time
-        return out, list(demo(out, seed=3, walks=["stereo", "panorama"], height=24))
+        return out, list(demonstration.demo(out, seed=3, walks=["stereo", "panorama"], height=24))
 
 
-@pytest.mark.parametrize("name", WALKS)
+@pytest.mark.parametrize("name", demonstration.WALKS)
 def test_every_walk_has_what_it_needs(jobs, name):
     job = jobs[name]
     assert job.name == name
@@ -49,7 +50,7 @@ def test_every_walk_has_what_it_needs(jobs, name):
         assert job.truth.image.shape == (len(job.tour.cameras), 3, 24, 32)
 
 
-@pytest.mark.parametrize("name", WALKS)
+@pytest.mark.parametrize("name", demonstration.WALKS)
 def test_every_walk_comes_back_to_where_it_was(jobs, name):
     tour = jobs[name].tour
     poses = tour.cameras.world_from_cam
@@ -81,7 +82,7 @@ def test_the_orbit_stays_round_its_middle(jobs):
     start, distance = job.given.cameras[0], float(job.given.depth.nanmedian())
     middle = start.position + distance * start.forward
     away = (job.tour.cameras.position - middle).norm(dim=-1)
-    assert (away - distance).abs().max() < 2 * LIFT
+    assert (away - distance).abs().max() < 2 * demonstration.LIFT
 
 
 def test_the_stereo_view_is_sound_everywhere_it_is_shown():
@@ -110,7 +111,9 @@ def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repe
 
 def test_the_demonstration_writes_a_film_a_sheet_and_surfels_per_walk_and_policy(written):
     out, _ = written
-    names = {f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in POLICIES}
+    names = {
+        f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in demonstration.POLICIES
+    }
     expected = {f"{name}{suffix}" for name in names for suffix in (".mp4", ".png", ".ply")}
     assert {path.name for path in out.iterdir()} == expected | {"metrics.json", "overview.png"}
     assert all(path.stat().st_size > 500 for path in out.iterdir())
@@ -140,7 +143,7 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
     _, states = written
     ends = [state for state in states if state.row is not None]
     assert [(state.walk, state.policy) for state in ends] == [
-        (walk, policy) for walk in ("stereo", "panorama") for policy in POLICIES
+        (walk, policy) for walk in ("stereo", "panorama") for policy in demonstration.POLICIES
     ]
     assert all(state.done == state.total for state in ends)
     done = [s.done for s in states if (s.walk, s.policy) == ("stereo", "coverage")]
@@ -149,7 +152,7 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
 
 def test_the_same_seed_gives_the_same_metrics(written, tmp_path):
     out, _ = written
-    for _ in demo(tmp_path, seed=3, walks=["stereo"], height=24):
+    for _ in demonstration.demo(tmp_path, seed=3, walks=["stereo"], height=24):
         pass
     again = json.loads((tmp_path / "metrics.json").read_text())
     assert again == json.loads((out / "metrics.json").read_text())[:2]
@@ -165,16 +168,16 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
         ({"height": 8}, "at least 16 rows"),
     ):
         with pytest.raises(ValueError, match=words):
-            list(demo(tmp_path / "out", **options))
+            list(demonstration.demo(tmp_path / "out", **options))
     with pytest.raises(ValueError, match="is a file"):
-        list(demo(tmp_path / "file"))
+        list(demonstration.demo(tmp_path / "file"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_without_the_repositorys_data_it_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "DATA", tmp_path / "data")
     with pytest.raises(ValueError, match="clone"):
-        list(demo(tmp_path / "out"))
+        list(demonstration.demo(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -12,10 +12,10 @@ import torch
 from generator_helpers import small
 from golden_helpers import seeing_ahead
 
-from vmemkit import cli, demo
-from vmemkit.cli import METRICS, main, metrics_table
+from vmemkit.cli import commands as cli
+from vmemkit.cli import demonstration, main, terminal
+from vmemkit.cli import demonstration as demo
 from vmemkit.core import cameras, save_depth, save_image
-from vmemkit.demo import demo
 from vmemkit.generation import FAST
 from vmemkit.memory import load
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, hub
@@ -215,7 +215,7 @@ def test_foreign_files_stay_as_they_are(picture, tmp_path, said):
 
 
 def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, said, monkeypatch):
-    monkeypatch.setattr(demo, "demo", functools.partial(demo, height=16))
+    monkeypatch.setattr(demo, "demo", functools.partial(demonstration.demo, height=16))
     assert main(["demo", "--out", str(tmp_path), "--walks", "stereo"]) == 0
     words, rows = said(), json.loads((tmp_path / "metrics.json").read_text())
     assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
@@ -225,10 +225,10 @@ def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, said, monk
 
 def test_the_better_of_each_walk_is_bold():
     rows = [
-        {"walk": "a", "policy": policy, **dict.fromkeys(METRICS), "return_psnr": psnr}
+        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "return_psnr": psnr}
         for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
     ]
-    column = metrics_table(rows).columns[4]
+    column = terminal.metrics_table(rows).columns[4]
     assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
 
 
