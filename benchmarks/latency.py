@@ -19,7 +19,7 @@ import nbformat
 from browser_helpers import ask, find_browser, jupyterlab, open_and_run, opened, surfels_in_sight
 from nbformat.v4 import new_code_cell, new_notebook
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 HEIGHTS = {"20k": 90, "200k": 300}  # rows of the images
 TIMES = 7

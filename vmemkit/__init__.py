@@ -1,19 +1,23 @@
 """vmemkit: surfel-indexed view memory (VMem, Li et al., ICCV 2025), one stage at a time.
 
 The stages are functions on frozen values: `retrieve`, a generator such as `Warp()`, a reconstructor
-such as `reconstruct.from_depth`, and `write`; `step` and `walk` chain them.
-Conventions (axes, units, pixels, intrinsics) are stated once, in `vmemkit.camera`.
+such as `reconstruction.from_depth`, and `write`. `step` and `walk` chain them.
+Each room (`vmemkit.core`, `memory`, `retrieval`, `generation`, `reconstruction`, `scenes`, `evaluation`,
+`figures`, `widgets`, `training`, `nets`, `cli`) is a package; its docstring says what it is for.
+Conventions (axes, units, pixels, intrinsics) are stated once, in `core/camera.py`.
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
 from vmemkit.generation import Generation, Generator, Warp, WarpConfig, with_depth
-from vmemkit.generation.diffusion import DiffusionGenerator
 from vmemkit.memory import Memory, MemoryConfig, Spill, begin, forget, load, read, save, write
 from vmemkit.pipeline import Stage, Step, stages, step, walk, walks
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
+
+if TYPE_CHECKING:
+    from vmemkit.generation import DiffusionGenerator, preset
 
 __version__ = "0.1.0"
 
@@ -39,6 +43,7 @@ __all__ = [
     "cameras",
     "forget",
     "load",
+    "preset",
     "read",
     "retrieve",
     "save",
@@ -50,24 +55,18 @@ __all__ = [
     "write",
 ]
 
-_LAZY = (
-    "cli",
-    "core",
-    "evaluation",
-    "figures",
-    "generation",
-    "memory",
-    "nets",
-    "reconstruction",
-    "retrieval",
-    "scenes",
-    "training",
-    "widgets",
-)
+# On first use only, because a network or a plotting library hangs on them.
+_LAZY_NAMES = {"DiffusionGenerator": "generation", "preset": "generation"}
+_LAZY_ROOMS = ("cli", "evaluation", "figures", "nets", "scenes", "training", "widgets")
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Submodules on first use, so that `import vmemkit` loads no plotting and no scene."""
-    if name in _LAZY:
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_NAMES:
+        return getattr(import_module(f"vmemkit.{_LAZY_NAMES[name]}"), name)
+    if name in _LAZY_ROOMS:
         return import_module(f"vmemkit.{name}")
     raise AttributeError(f"module 'vmemkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LAZY_ROOMS})

@@ -254,12 +254,6 @@ def test_the_doctor_names_versions_device_data_and_weights(said):
     assert "no weights" in words
 
 
-def test_the_doctor_says_what_is_missing(monkeypatch, tmp_path, said):
-    monkeypatch.setattr(demo, "DATA", tmp_path)
-    assert main(["doctor"]) == 0
-    assert "missing" in said()
-
-
 @pytest.fixture
 def weight_folder(tmp_path, monkeypatch):
     """A folder that VMEMKIT_WEIGHTS names, on a machine without other weights."""

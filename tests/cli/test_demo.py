@@ -9,7 +9,7 @@ import torch
 from vmemkit import pipeline
 from vmemkit.cli import demonstration
 from vmemkit.cli import demonstration as demo
-from vmemkit.core import load_depth, pose_distance
+from vmemkit.core import data_file, load_depth, pose_distance
 from vmemkit.figures import save_walk_video
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
@@ -98,8 +98,8 @@ def test_the_stereo_view_is_sound_everywhere_it_is_shown():
 
 @pytest.mark.parametrize("name", ["bedroom_chair", "cycles"])
 def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repeat(name):
-    calibration = json.loads((examples.DATA / "oakd_calibration.json").read_text())
-    depth = load_depth(examples.DATA / f"{name}_depth.png")
+    calibration = json.loads(data_file("oakd_calibration.json").read_text())
+    depth = load_depth(data_file(f"{name}_depth.png"))
     nearest, farthest = calibration["depth_range"]
     known = depth.isfinite()
     assert known.float().mean() > 0.8
@@ -174,16 +174,9 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_without_the_repositorys_data_it_says_where_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "DATA", tmp_path / "data")
-    with pytest.raises(ValueError, match="clone"):
-        list(demonstration.demo(tmp_path / "out"))
-    assert not (tmp_path / "out").exists()
-
-
 def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
-    text = (examples.DATA / "README.md").read_text()
-    for path in examples.DATA.glob("*.*g"):  # jpg and png
+    text = data_file("README.md").read_text()
+    for path in data_file("README.md").parent.glob("*.*g"):  # jpg and png
         either = path.name.replace("_left", "_{left,right}").replace("_right", "_{left,right}")
         assert path.name in text or either in text, path.name
     assert all(words in text for words in ("CC0", "CC BY 4.0", "Nicolas Burrus", "Poly Haven"))

@@ -28,9 +28,7 @@ from vmemkit.core import (
     surfels_from_points,
     thin,
 )
-from vmemkit.core.kernels import backend, switch, use
-from vmemkit.core.kernels import cpu as native
-from vmemkit.core.kernels import switch as backends
+from vmemkit.core.kernels import backend, cpu, switch, use
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -49,11 +47,11 @@ BOX = Box()
 @pytest.fixture(params=[1, 12], ids=["one thread", "a dozen"])
 def with_threads(request, monkeypatch):
     """Work may be shared, however little: a dozen is more than any test has cameras."""
-    monkeypatch.setattr(native, "FEW", 0)
-    monkeypatch.setattr(native, "SHARE", 1)
+    monkeypatch.setattr(cpu, "FEW", 0)
+    monkeypatch.setattr(cpu, "SHARE", 1)
     monkeypatch.setattr(voxels, "FEW", 0)
-    monkeypatch.setattr(backends, "threads", lambda: request.param)
-    monkeypatch.setattr(native, "threads", lambda: request.param)
+    monkeypatch.setattr(switch, "threads", lambda: request.param)
+    monkeypatch.setattr(cpu, "threads", lambda: request.param)
 
 
 def cloud(n: int, seed: int, radius: float, flat: bool = False) -> Surfels:
@@ -189,7 +187,7 @@ def test_numba_runs_where_it_is_installed_and_torch_where_it_is_told_to():
 
 
 def test_without_numba_the_reference_runs(monkeypatch):
-    monkeypatch.setattr(backends, "installed", lambda name: name == "torch")
+    monkeypatch.setattr(switch, "installed", lambda name: name == "torch")
     assert backend("cpu") == "torch"
     assert backend("cuda") == "torch"
     assert len(begin(BOX.render(BOX.look(0.0))).surfels) > 0
@@ -226,7 +224,7 @@ def test_threads_are_bounded_by_torchs_and_by_eight(monkeypatch):
 
 
 def test_the_first_error_of_parallel_work_is_raised(monkeypatch):
-    monkeypatch.setattr(backends, "threads", lambda: 2)
+    monkeypatch.setattr(switch, "threads", lambda: 2)
     done = []
     with pytest.raises(ZeroDivisionError):
         switch.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
@@ -234,7 +232,7 @@ def test_the_first_error_of_parallel_work_is_raised(monkeypatch):
 
 def test_importing_and_building_compiles_nothing():
     code = """
-import sys, vmemkit, vmemkit.memory, vmemkit.retrieval, vmemkit.walk
+import sys, vmemkit, vmemkit.memory, vmemkit.retrieval, vmemkit.pipeline
 assert "numba" not in sys.modules and "triton" not in sys.modules
 memory = vmemkit.Memory.empty()
 assert "numba" not in sys.modules

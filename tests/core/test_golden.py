@@ -32,7 +32,7 @@ from vmemkit.memory import AssociationConfig, Ends, Memory, MemoryConfig, Sighti
 from vmemkit.memory.association import by_radius, released_distance
 from vmemkit.retrieval import Retrieval, RetrievalConfig, released
 
-STORED = np.load(Path(__file__).parent / "data" / "golden_memory.npz")
+STORED = np.load(Path(__file__).parents[1] / "data" / "golden_memory.npz")
 FOCAL = float(STORED["loop_focal"])  # pixels of a 512 x 288 image
 STEPS = (1, 2, 3, 4, 5)  # of the loop; the first writes the first view and reads nothing
 

@@ -19,6 +19,7 @@ from vmemkit.core import (
     cameras,
     crop,
     crop_to_aspect,
+    image_files,
     image_size,
     intrinsics,
     load_depth,
@@ -493,7 +494,7 @@ def test_a_video_at_no_frame_rate_is_refused_and_nothing_is_written(tmp_path, fp
 
 
 def test_a_video_whose_encoder_fails_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(views, "VIDEO_CRF", "no number")
+    monkeypatch.setattr(image_files, "VIDEO_CRF", "no number")
     with pytest.raises(OSError, match=r"encoder failed|pipe"):
         save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), 10.0)
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,6 @@ from vmemkit.evaluation import (
     imagine,
     judge_generators,
     passed,
-    trial_rows,
     trials,
 )
 from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
@@ -164,12 +163,12 @@ def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():
 
 
 def test_the_verdict_names_every_number_of_the_table(asked):
-    from vmemkit.cli import COLUMNS, table
+    from vmemkit.cli.train import COLUMNS, table, trials_sheet
 
     verdict = next(judge_generators({"nearest": Filled("nearest")}, asked[:2], houses=1))
     assert verdict.numbers.keys() == COLUMNS.keys()
     assert table([verdict]).row_count == len(COLUMNS)
-    figure = trial_rows({"nearest": verdict.made}, asked[:2])
+    figure = trials_sheet({"nearest": verdict.made}, asked[:2])
     assert figure.get_size_inches()[0] > 1
 
 
@@ -177,7 +176,7 @@ def test_the_verdict_names_every_number_of_the_table(asked):
 
 
 def test_evaluate_writes_numbers_and_pictures(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("vmemkit.cli_rooms.generators", lambda *_: {"rooms": Filled("layout")})
+    monkeypatch.setattr("vmemkit.cli.train.generators", lambda *_: {"rooms": Filled("layout")})
     arguments = ["evaluate", "generator", "--count", "2", "--houses", "1", "--out", str(tmp_path)]
     assert main(arguments) == 0
     found = json.loads((tmp_path / "evaluation.json").read_text())

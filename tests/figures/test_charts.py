@@ -342,9 +342,7 @@ def test_what_is_stored_is_the_chart_without_plotlys_template(charts):
 
 
 def test_nothing_else_loads_plotly():
-    code = (
-        "import sys, vmemkit, vmemkit.figures, vmemkit.evaluate; sys.exit('plotly' in sys.modules)"
-    )
+    code = "import sys, vmemkit, vmemkit.figures, vmemkit.evaluation; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ import torch
 from core_helpers import turned
 from golden_helpers import seeded
 
-from vmemkit.core import cat, seed_from, stream
+from vmemkit.core import cat, data_file, seed_from, stream
 from vmemkit.generation import IMAGINED, SEEN, diffusion, preset, reproject, windows
 from vmemkit.generation.diffusion import LogLevels
 from vmemkit.generation.rgbd import (
@@ -20,7 +20,6 @@ from vmemkit.generation.rgbd import (
     encode,
     linear_error,
     network,
-    rgbd,
     wiener,
 )
 from vmemkit.memory import begin
@@ -263,7 +262,7 @@ def test_half_precision_is_near_to_single(model, seen, targets):
 
 
 def test_the_shipped_weights_are_small_whole_and_make_the_same_view_twice():
-    file = rgbd.DATA / WEIGHTS
+    file = data_file(WEIGHTS)
     assert file.stat().st_size < 15_000_000
     model = preset("rooms", device="cpu", steps=4)
     house = rooms(7)

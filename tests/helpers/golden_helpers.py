@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.nets.unet import UNet, UNetConfig
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 TINY = UNetConfig(
     model_channels=32,
     num_frames=4,

@@ -205,8 +205,9 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from vmemkit.spill import Spill
-from vmemkit.structs import Rows, TensorStruct
+from vmemkit.core import TensorStruct
+from vmemkit.memory import Spill
+from vmemkit.memory.rows import Rows
 
 @dataclasses.dataclass(frozen=True)
 class Images(TensorStruct):

@@ -13,7 +13,7 @@ from vmemkit.core import Surfels
 from vmemkit.memory.association import _nearest_of_all
 from vmemkit.memory.voxels import Voxels
 
-kernels_tables = pytest.importorskip("vmemkit.kernels_tables")
+tables = pytest.importorskip("vmemkit.core.kernels.tables")
 
 
 def discs(n: int, seed: int, size: float = 1.0) -> Surfels:
@@ -70,13 +70,13 @@ def test_a_shorter_value_does_not_see_later_points_and_may_go_its_own_way():
 
 def test_what_an_interrupt_left_half_done_is_not_gone_on_with(monkeypatch):
     held, new = discs(3000, 1), discs(100, 3)
-    some, insert = Voxels.of(held.position[:1500], 0.3), kernels_tables.insert_points
+    some, insert = Voxels.of(held.position[:1500], 0.3), tables.insert_points
 
     def interrupted(*work) -> None:
         insert(*work)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kernels_tables, "insert_points", interrupted)
+    monkeypatch.setattr(tables, "insert_points", interrupted)
     with pytest.raises(KeyboardInterrupt):
         some.extended(held.position)
     monkeypatch.undo()

@@ -124,7 +124,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(verb):
 
 
 def test_the_module_loads_neither_the_hub_s_library_nor_the_networks():
-    code = "import sys, vmemkit.weights; print({'huggingface_hub', 'diffusers'} & set(sys.modules))"
+    code = "import sys, vmemkit.nets.weights; print({'huggingface_hub', 'diffusers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

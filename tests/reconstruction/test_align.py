@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vmemkit.core import pose
 from vmemkit.reconstruction import AlignConfig, alignment, pnp
-from vmemkit.reconstruction import pnp as registration
 from vmemkit.reconstruction.alignment import Alignment, clean, initialise, optimise
 from vmemkit.reconstruction.pnp import Predictions
 
@@ -66,7 +65,7 @@ def test_known_views_keep_their_depth_and_cost_nothing(predictions, poses, start
     want = part("align/vmem/preset2", "geometry")
     known = start[:2].replace(log_depth=want["init/log_depth"][:2])
     solved, solve = [], pnp._pnp
-    monkeypatch.setattr(registration, "_pnp", lambda *a: solved.append(1) or solve(*a))
+    monkeypatch.setattr(pnp, "_pnp", lambda *a: solved.append(1) or solve(*a))
     got = initialise(predictions, poses, known)
     assert len(solved) == 2
     assert error(got.log_depth, want["init/log_depth"]) < 1e-4

@@ -189,7 +189,7 @@ def test_views_without_texture_and_identical_ones_go_through_a_real_network(alig
 
 def test_views_that_pnp_cannot_place_are_said_to_be_so(monkeypatch):
     how = simulated(align="released", failures="distrust")
-    monkeypatch.setattr("vmemkit.geometry.SURE", 2.0)  # PnP takes nothing below 3
+    monkeypatch.setattr("vmemkit.evaluation.reconstructors.SURE", 2.0)  # PnP takes nothing below 3
     made = how.seeing(start())(unknown(1, 3))
     assert [report.warning for report in made.reports] == [NO_PNP] * 2
     assert (made.maps.confidence == 0).all()

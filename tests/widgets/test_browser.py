@@ -36,7 +36,7 @@ from browser_helpers import (
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SMALL = """
 import vmemkit as vm
 from vmemkit import charts, evaluate, scene3d, scenes

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from vmemkit.core import Views, cat, replacing, resize
+from vmemkit.core import Views, cat, data_file, replacing, resize
 from vmemkit.evaluation import score
 from vmemkit.figures import comparison, contact_sheet, save_figure, save_walk_video
 from vmemkit.memory import begin, save_ply
@@ -37,7 +37,6 @@ from vmemkit.scenes import (
     Scene,
     Tour,
     capture_tour,
-    check_data,
     moves,
     orbit,
     picture_size,
@@ -106,7 +105,7 @@ def demo(
         raise ValueError(f"{out} is a file: give a folder to write to")
     if height < 16:
         raise ValueError(f"need images of at least 16 rows for anything to be seen, got {height}")
-    check_data()
+    data_file(PANORAMA)  # before anything is written
     return _demo(out, seed, walks, policies, height)
 
 
@@ -159,7 +158,7 @@ def rooms_capture_walk(height: int, seed: int) -> Job:
 
 def panorama_walk(height: int, seed: int) -> Job:
     """Four views 90 degrees apart are given; the full circle, and back the same way."""
-    scene = photograph(check_data() / PANORAMA)
+    scene = photograph(data_file(PANORAMA))
     headings = torch.arange(TURN, 360 + TURN / 2, TURN)
     there_and_back = torch.cat([headings, headings.flip(0) - TURN])
     count = len(headings)

@@ -12,9 +12,10 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from vmemkit.core import data_file
 from vmemkit.core.kernels import backend
 from vmemkit.nets.weights import WEIGHTS, available
-from vmemkit.scenes import check_data
+from vmemkit.scenes import PANORAMA
 
 DEPENDENCIES = (
     "torch",
@@ -52,7 +53,7 @@ def diagnosis() -> dict[str, str]:
     except RuntimeError as error:
         found["video encoder"] = f"missing: {error}"
     try:
-        found["data"] = f"{check_data()} (origins and licences: README.md there)"
+        found["data"] = f"{data_file(PANORAMA).parent} (origins and licences: README.md there)"
     except ValueError as error:
         found["data"] = f"missing: {error}"
     try:

@@ -14,21 +14,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vmemkit.core import Views
 from vmemkit.evaluation import (
     GATE,
     Filled,
     GeneratorVerdict,
+    Trial,
     imagine,
     judge_generators,
     passed,
     trial_rows,
     trials,
 )
+from vmemkit.figures import grid, save_figure
 from vmemkit.generation import Generator, Warp, WarpConfig
 from vmemkit.generation.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load_rgbd
 from vmemkit.training import SMOKE, Run, TrainConfig, Walks, export, recorded, remembered
@@ -142,7 +146,7 @@ def _keep(run: Run, out: Path) -> None:
     export(run.average, out / WEIGHTS)
     asked = trials(SHEET, run.config.size)
     made = {"sample": imagine(RgbdDiffusion(run.average), asked)}
-    trial_rows(made, asked).savefig(out / "sheet.png")
+    save_figure(out / "sheet.png", trials_sheet(made, asked))
 
 
 def _report_smoke(run: Run, console: Console) -> None:
@@ -197,7 +201,8 @@ def run_evaluate(options: argparse.Namespace, console: Console) -> None:
     about = {name: getattr(options, name) for name in asked_for}
     text = json.dumps({"settings": about, "numbers": numbers, "gate": gates}, indent=1)
     (out / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    trial_rows({v.name: v.made for v in verdicts}, asked).savefig(out / "sheet.png")
+    made = {verdict.name: verdict.made for verdict in verdicts}
+    save_figure(out / "sheet.png", trials_sheet(made, asked))
     console.print(table(verdicts))
     console.print(EXPLANATION, style="dim")
     for name, good in gates.items():
@@ -227,3 +232,8 @@ def table(verdicts: list[GeneratorVerdict]) -> Table:
     for key, (heading, digits) in COLUMNS.items():
         made.add_row(heading, *(f"{v.numbers[key]:.{digits}f}" for v in verdicts))
     return made
+
+
+def trials_sheet(made: Mapping[str, Views], asked: list[Trial], columns: int = 10) -> Figure:
+    """A picture of the first trials: a row for each generator, between context and truth."""
+    return grid(trial_rows(made, asked), columns=range(min(columns, len(asked))))

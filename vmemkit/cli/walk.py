@@ -165,6 +165,7 @@ def _write_walk(out: Path, steps: list[Step]) -> None:
 
 
 def add_walk(walk: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit walk`."""
     add = walk.add_argument
     add("image", help="where the walk starts")
     add("--depth", help="planar depth of the image: 16-bit PNG, .npy or .npz")

@@ -70,6 +70,7 @@ def weights_table() -> Table:
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit weights` and of its actions."""
     parser.set_defaults(run=run_weights)
     actions = parser.add_subparsers(metavar="get | check")
     get = actions.add_parser("get", help="download one, through huggingface_hub")

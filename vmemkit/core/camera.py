@@ -215,4 +215,5 @@ def mean_pose(poses: Float[Tensor, "n 4 4"]) -> Float[Tensor, "4 4"]:
 
 
 def in_image(uv: Float[Tensor, "t n 2"], depth: Float[Tensor, "t n"]) -> Bool[Tensor, "t n"]:
+    """Which projected points lie in front of the camera and inside its image."""
     return (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)

@@ -289,6 +289,7 @@ def images_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]
 
 
 def check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Errors: ValueError for images without pixels or with more than `max_pixels`."""
     if height < 1 or width < 1 or height * width > max_pixels:
         raise ValueError(
             f"images need 1 to {max_pixels} pixels, got {width} x {height} (width x height): "

@@ -4,54 +4,6 @@ In: walks, policies, generators or reconstructors. Out: numbers, in rows that ca
 Coverage needs no generator: the share of target pixels whose true surface point a chosen view saw.
 """
 
-from vmemkit.evaluation.generators import (
-    GATE,
-    Circle,
-    Filled,
-    GeneratorVerdict,
-    Trial,
-    circle,
-    endurance,
-    imagination,
-    imagine,
-    judge_generators,
-    passed,
-    trial_rows,
-    trials,
-)
-from vmemkit.evaluation.reconstructors import (
-    CORRUPTIONS,
-    Corruption,
-    ReconstructorVerdict,
-    Simulated,
-    judge_reconstructors,
-)
-from vmemkit.evaluation.scores import Scores, coverage, coverage_ratios, psnr, race, score, ssim
+import lazy_loader
 
-__all__ = [
-    "CORRUPTIONS",
-    "Circle",
-    "Corruption",
-    "Filled",
-    "GATE",
-    "GeneratorVerdict",
-    "ReconstructorVerdict",
-    "Scores",
-    "Simulated",
-    "Trial",
-    "circle",
-    "coverage",
-    "coverage_ratios",
-    "endurance",
-    "imagination",
-    "imagine",
-    "judge_generators",
-    "judge_reconstructors",
-    "passed",
-    "psnr",
-    "race",
-    "score",
-    "ssim",
-    "trial_rows",
-    "trials",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,25 +17,23 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
 from vmemkit.evaluation.scores import psnr
-from vmemkit.figures import grid
 from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
 from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
 from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
-from vmemkit.training import TrainConfig
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use
 
 LEAST, MOST = 0.25, 0.95  # share of a target that must be unseen for it to be a trial
 
+WALK_VIEWS = 20  # of the walk through a house that a trial is taken from
 SAME = 0.05  # share of the depth
 
 TURN, FOV = 30.0, 70.0  # degrees: between views of a circle, and of its camera
@@ -109,7 +107,7 @@ def trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
         rng = stream(UNSEEN, seed, number)
         number += 1
         house = rooms(int(torch.randint(2**40, (), generator=rng)), 2)
-        cameras = walk_through(house, rng, TrainConfig.views)
+        cameras = walk_through(house, rng, WALK_VIEWS)
         views = house.render(cameras, size, size)
         for _ in range(6):
             at = 2 + int(torch.randint(len(views) - 2, (), generator=rng))
@@ -148,17 +146,19 @@ def imagination(made: Views, trials: list[Trial]) -> dict[str, float]:
     }
 
 
-def trial_rows(made: Mapping[str, Views], trials: list[Trial], columns: int = 10) -> Figure:
-    """The last context view, what is shown of the target, what each generator makes of it, the truth."""
+def trial_rows(
+    made: Mapping[str, Views], trials: list[Trial]
+) -> dict[str, Float[Tensor, "n 3 h w"]]:
+    """Rows of images by name, for `figures.grid`: the last context view of each trial, the seen part
+    of the target (the rest white), what each generator made, and the truth."""
     truth = torch.cat([trial.truth.image for trial in trials])
     unseen = torch.stack([trial.unseen for trial in trials])
-    rows = {
+    return {
         "context": torch.cat([trial.context.image[-1:] for trial in trials]),
         "shown": torch.where(unseen[:, None], 1.0, truth),
         **{name: views.image for name, views in made.items()},
         "truth": truth,
     }
-    return grid(rows, columns=range(min(columns, len(trials))))
 
 
 def edge_energy(image: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n h w"]) -> float:

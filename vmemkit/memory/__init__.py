@@ -6,40 +6,6 @@ undo is truncation, and a fork shares what both remember.
 Source: VMem, section 3.2. How new surfels meet old ones is in `association.py`.
 """
 
-from vmemkit.memory.association import AssociationConfig, by_projection
-from vmemkit.memory.memory import Ends, Memory, MemoryConfig, read
-from vmemkit.memory.sightings import (
-    Sightings,
-    last_seen,
-    sighting_counts,
-    sightings_of,
-    surfels_of,
-    views_of,
-    weight_by_view,
-)
-from vmemkit.memory.spill import Spill
-from vmemkit.memory.storage import load, save, save_ply
-from vmemkit.memory.writing import begin, forget, write
+import lazy_loader
 
-__all__ = [
-    "AssociationConfig",
-    "Ends",
-    "Memory",
-    "MemoryConfig",
-    "Sightings",
-    "Spill",
-    "begin",
-    "by_projection",
-    "forget",
-    "last_seen",
-    "load",
-    "read",
-    "save",
-    "save_ply",
-    "sighting_counts",
-    "sightings_of",
-    "surfels_of",
-    "views_of",
-    "weight_by_view",
-    "write",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core import TensorStruct, kernels
-from vmemkit.core.kernels import backend, pairs
+from vmemkit.core import TensorStruct
+from vmemkit.core.kernels import backend, cpu, pairs
 
 WORD = 64  # surfels per row
 
@@ -90,7 +90,7 @@ def weight_by_view(marks: Marks, weight: Float[Tensor, " n"], views: int) -> Flo
     weight = weight.float()
     engine = backend(marks.device)
     if engine == "numba":
-        return kernels.votes(*marks.leaves().values(), weight, views)
+        return cpu.votes(*marks.leaves().values(), weight, views)
     if engine == "triton":
         from vmemkit.core.kernels import cuda
 
@@ -107,7 +107,7 @@ def sighting_counts(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
     """How many views saw each of the `surfels` surfels that the marks are about."""
     engine = backend(marks.device)
     if engine == "numba":
-        return kernels.sighting_counts(marks.word, marks.bits, surfels)
+        return cpu.sighting_counts(marks.word, marks.bits, surfels)
     if engine == "triton":
         from vmemkit.core.kernels import cuda
 
@@ -128,7 +128,7 @@ def last_seen(marks: Marks, surfels: int) -> Int[Tensor, " n"]:
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     """64 flags to a word."""
     if backend(mask.device) == "numba":
-        return kernels.packed(mask)
+        return cpu.packed(mask)
     return (_words(mask).long() << torch.arange(WORD, device=mask.device)).sum(1)
 
 

@@ -60,7 +60,7 @@ class Voxels:
 
     def extended(self, points: Float[Tensor, "n 3"]) -> Voxels:
         """With all of `points`, of which it holds the first already."""
-        pass
+        from vmemkit.core.kernels import tables
 
         store, start = self._store, self._length
         # Refused: others have come in between, or one that was interrupted left it half done.

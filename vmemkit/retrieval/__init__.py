@@ -6,43 +6,6 @@ policy selects k views from the votes. A policy is any callable `(memory, target
 Source: VMem, section 3.3. Greedy maximum coverage for retrieval: NVIDIA Lyra 2.0.
 """
 
-from vmemkit.retrieval.policies import (
-    POLICIES,
-    camera_distance,
-    coverage,
-    fov_overlap,
-    oracle,
-    released,
-    surfel_votes,
-    temporal,
-    true_visibility,
-)
-from vmemkit.retrieval.selection import best_cover, ranked, suppress, suppress_softly
-from vmemkit.retrieval.stage import retrieve
-from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
-from vmemkit.retrieval.votes import count_votes, pixels_per_surfel, released_votes, sharpness
+import lazy_loader
 
-__all__ = [
-    "POLICIES",
-    "Policy",
-    "Retrieval",
-    "RetrievalConfig",
-    "Visibility",
-    "best_cover",
-    "camera_distance",
-    "count_votes",
-    "coverage",
-    "fov_overlap",
-    "oracle",
-    "pixels_per_surfel",
-    "ranked",
-    "released",
-    "released_votes",
-    "retrieve",
-    "sharpness",
-    "suppress",
-    "suppress_softly",
-    "surfel_votes",
-    "temporal",
-    "true_visibility",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

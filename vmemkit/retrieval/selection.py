@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core import kernels, pose_distance
-from vmemkit.core.kernels import backend
+from vmemkit.core import pose_distance
+from vmemkit.core.kernels import backend, cpu
 from vmemkit.memory import Memory
 
 EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two or three
@@ -92,7 +92,7 @@ def best_cover(
         for i in range(k):
             held = torch.zeros_like(distance, dtype=torch.bool)
             held[chosen[:i] + chosen[i + 1 :]] = True
-            gains = kernels.gains(*work, held) if compiled else _gains(*work, held)
+            gains = cpu.gains(*work, held) if compiled else _gains(*work, held)
             winner = ranked(gains, distance)[0]
             now = gains[chosen[i]] if i < len(chosen) else 0.0
             if gains[winner] > now * (1 + 1e-6):  # strictly, so that the rounds end

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -18,6 +17,7 @@ from vmemkit.core import (
     cameras,
     crop,
     crop_to_aspect,
+    data_file,
     intrinsics,
     intrinsics_from_pixels,
     load_depth,
@@ -32,8 +32,6 @@ from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
 from vmemkit.scenes.trajectory import moves
 
-DATA = Path(__file__).parents[2] / "data"
-
 PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
 
 ASPECT = 4 / 3  # width / height of all pictures
@@ -47,26 +45,15 @@ LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that 
 PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
 
 
-def check_data() -> Path:
-    """The folder of the photographs. Errors: ValueError where there is none."""
-    if not (DATA / PANORAMA).is_file():
-        raise ValueError(
-            f"the demonstration's photographs are not in {DATA}: they come with the repository, so "
-            "clone it and install it from there with `pip install -e .`"
-        )
-    return DATA
-
-
 def stereo_view(name: str = STEREO) -> Views:
     """The left image (1,) of a stereo pair of data/, its depth and its camera, where depth is sound."""
-    folder = check_data()
-    calibration = json.loads((folder / "oakd_calibration.json").read_text())
+    calibration = json.loads(data_file("oakd_calibration.json").read_text())
     fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
     K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
     level = cameras(torch.eye(4), K)
     camera = moves(level, f"look down {LOOKS_DOWN}", turn=LOOKS_DOWN)
-    image = load_image(folder / f"{name}_left.png")
-    depth = load_depth(folder / f"{name}_depth.png")
+    image = load_image(data_file(f"{name}_left.png"))
+    depth = load_depth(data_file(f"{name}_depth.png"))
     return crop(views(image[None], camera, depth[None]), *PART)
 
 
@@ -117,7 +104,7 @@ def captured_rooms(height: int, seed: int = 0) -> Beginning:
 
 def photographed_hall(height: int, seed: int = 0) -> Beginning:
     """A panorama, from four views around."""
-    return _around(panorama(check_data() / PANORAMA), height)
+    return _around(panorama(data_file(PANORAMA)), height)
 
 
 def stereo(height: int, seed: int = 0) -> Beginning:

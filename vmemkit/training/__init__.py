@@ -3,18 +3,6 @@
 In: a seed and settings. Out: a `Run`, which can be stopped, saved and taken up again, and weights.
 """
 
-from vmemkit.training.data import Walks, in_house, recorded
-from vmemkit.training.trainer import SMOKE, Run, TrainConfig, export, painted, remembered, sample
+import lazy_loader
 
-__all__ = [
-    "Run",
-    "SMOKE",
-    "TrainConfig",
-    "Walks",
-    "export",
-    "in_house",
-    "painted",
-    "recorded",
-    "remembered",
-    "sample",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,18 +5,6 @@ All are boxes of ipywidgets with a `value`, work without a browser (set a contro
 and show errors as messages.
 """
 
-from vmemkit.widgets.explorer import Explorer
-from vmemkit.widgets.inspector import RetrievalInspector
-from vmemkit.widgets.race import PolicyRace
-from vmemkit.widgets.scrubber import SamplingScrubber
-from vmemkit.widgets.stepper import StepThrough
-from vmemkit.widgets.viewer import MemoryViewer
+import lazy_loader
 
-__all__ = [
-    "Explorer",
-    "MemoryViewer",
-    "PolicyRace",
-    "RetrievalInspector",
-    "SamplingScrubber",
-    "StepThrough",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

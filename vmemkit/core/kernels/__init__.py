@@ -10,9 +10,9 @@ from vmemkit.core.kernels.sizes import ROUNDING, RUN
 from vmemkit.core.kernels.switch import Backend, backend, in_bands, use
 
 __all__ = [
-    "Backend",
     "ROUNDING",
     "RUN",
+    "Backend",
     "backend",
     "footprints",
     "in_bands",

@@ -19,7 +19,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
-from vmemkit.core import Cameras, TensorStruct, Views, cat, check, seed_from, stream, unproject
+from vmemkit.core import (
+    Cameras,
+    TensorStruct,
+    Views,
+    cat,
+    check,
+    data_file,
+    seed_from,
+    stream,
+    unproject,
+)
 from vmemkit.generation.diffusion import sampling
 from vmemkit.generation.diffusion.conditioning import pluecker
 from vmemkit.generation.diffusion.sampling import Denoise, LogLevels
@@ -35,8 +45,6 @@ from vmemkit.generation.reprojection import (
 from vmemkit.generation.rgbd.room_box import FEATURES, layout
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
-
-DATA = Path(__file__).parents[3] / "data"
 
 WEIGHTS = "rooms.safetensors"
 
@@ -308,7 +316,7 @@ def load_rgbd(
     device: a GPU if there is one. changes: fields of `RgbdConfig`.
     Errors: ValueError for weights that are missing, broken, or another network's.
     """
-    file = Path(DATA if folder is None else folder) / WEIGHTS
+    file = data_file(WEIGHTS) if folder is None else Path(folder) / WEIGHTS
     if not file.is_file():
         raise ValueError(
             f"{file} is missing: it comes with the repository (clone it anew and install it with pip "

@@ -7,4 +7,4 @@ the next state. Source: Wang et al., CVPR 2025; names and shapes as in the publi
 from vmemkit.nets.cut3r.config import CUT3RConfig, check_model_string
 from vmemkit.nets.cut3r.cut3r import CUT3R, PATCH, CUT3RPrediction, Head
 
-__all__ = ["CUT3R", "CUT3RConfig", "CUT3RPrediction", "Head", "PATCH", "check_model_string"]
+__all__ = ["CUT3R", "PATCH", "CUT3RConfig", "CUT3RPrediction", "Head", "check_model_string"]

@@ -4,19 +4,6 @@
 `checkpoints.py` reads files that may come from anywhere and loads them strictly.
 """
 
-from vmemkit.nets.weights.catalogue import WEIGHTS
-from vmemkit.nets.weights.checkpoints import arguments, contents, fitting, load_into, read
-from vmemkit.nets.weights.hub import FOLDERS, available, find, require
+import lazy_loader
 
-__all__ = [
-    "FOLDERS",
-    "WEIGHTS",
-    "arguments",
-    "available",
-    "contents",
-    "find",
-    "fitting",
-    "load_into",
-    "read",
-    "require",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

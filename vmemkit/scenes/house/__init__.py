@@ -3,8 +3,6 @@
 `design.py` draws a house from a seed, `finishes.py` paints its surfaces, and `ray_casting.py` renders.
 """
 
-from vmemkit.scenes.house.design import rooms
-from vmemkit.scenes.house.finishes import Finish
-from vmemkit.scenes.house.ray_casting import Rooms
+import lazy_loader
 
-__all__ = ["Finish", "Rooms", "rooms"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,15 @@
+from .codecs import PixelCodec as PixelCodec
+from .codecs import VaeCodec as VaeCodec
+from .conditioning import DEFAULT_FOV as DEFAULT_FOV
+from .conditioning import default_intrinsics as default_intrinsics
+from .diffusion import DiffusionConfig as DiffusionConfig
+from .diffusion import DiffusionGenerator as DiffusionGenerator
+from .diffusion import Window as Window
+from .sampling import Denoising as Denoising
+from .sampling import Levels as Levels
+from .sampling import LogLevels as LogLevels
+from .sampling import dpm_solver as dpm_solver
+from .sampling import euler as euler
+from .sampling import guided as guided
+from .sampling import ideal as ideal
+from .sampling import start as start

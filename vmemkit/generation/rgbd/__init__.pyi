@@ -1,0 +1,13 @@
+from .rgbd import FACTOR as FACTOR
+from .rgbd import UNET as UNET
+from .rgbd import WEIGHTS as WEIGHTS
+from .rgbd import RgbdConfig as RgbdConfig
+from .rgbd import RgbdDiffusion as RgbdDiffusion
+from .rgbd import cues as cues
+from .rgbd import decode as decode
+from .rgbd import encode as encode
+from .rgbd import linear_error as linear_error
+from .rgbd import load_rgbd as load_rgbd
+from .rgbd import network as network
+from .rgbd import wiener as wiener
+from .room_box import layout as layout

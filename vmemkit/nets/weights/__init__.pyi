@@ -1,0 +1,10 @@
+from .catalogue import WEIGHTS as WEIGHTS
+from .checkpoints import arguments as arguments
+from .checkpoints import contents as contents
+from .checkpoints import fitting as fitting
+from .checkpoints import load_into as load_into
+from .checkpoints import read as read
+from .hub import FOLDERS as FOLDERS
+from .hub import available as available
+from .hub import find as find
+from .hub import require as require

@@ -1,0 +1,10 @@
+from .data import Walks as Walks
+from .data import in_house as in_house
+from .data import recorded as recorded
+from .trainer import SMOKE as SMOKE
+from .trainer import Run as Run
+from .trainer import TrainConfig as TrainConfig
+from .trainer import export as export
+from .trainer import painted as painted
+from .trainer import remembered as remembered
+from .trainer import sample as sample
