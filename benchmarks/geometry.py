@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmemkit.core import PointMaps, cat
+from vmemkit.core import cat
 from vmemkit.evaluation import CORRUPTIONS, ReconstructorVerdict, Simulated, judge_reconstructors
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
@@ -103,7 +103,7 @@ def slopes(views: int, m: int = 4) -> list[dict]:
             clock = time.perf_counter()
             state = how.seeing(before)(new).state
             seconds.append(time.perf_counter() - clock)
-            memory = write(memory, new, PointMaps.from_depth(new.cameras, new.depth), state)
+            memory = write(memory, new, state)
         seconds = seconds[1:]  # the first goes through the given views as well
         at = m * np.arange(len(seconds))
         slope = 100 * float(np.polyfit(at, seconds, 1)[0])

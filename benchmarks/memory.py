@@ -125,7 +125,7 @@ def cloud(view: Views, count: int) -> Memory:
 
 def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
     """Of all tables but the views, (held, allocated); sightings included."""
-    tables = memory._surfels, memory._marks, memory._boxes
+    tables = memory._surfels, memory._sightings, memory._boxes
     held = sum(leaf.nbytes for rows in tables for leaf in rows.value.leaves().values())
     return held / len(memory.surfels), sum(rows.nbytes for rows in tables) / len(memory.surfels)
 

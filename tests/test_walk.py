@@ -49,7 +49,7 @@ def test_stages_hand_over_what_each_made_and_end_with_the_step(start):
     step = seen[-1].step
     assert seen[0].made is step.retrieval
     assert tuple(stage.made for stage in seen[1:3]) == step.states
-    assert seen[3].made.maps is step.maps
+    assert seen[3].made.views is step.views
     assert step.reports == ()
     assert seen[4].made is step.memory
     for name, seconds in step.seconds.items():
@@ -149,7 +149,7 @@ def test_the_oracle_reconstructor_knows_the_true_depth(start):
     house, tour, memory = start
     (step,) = vm.walk(memory, tour.cameras[:2], reconstructor=oracle(house), m=2)
     truth = house.render(tour.cameras[:2], H, W).depth
-    assert torch.equal(step.maps.depth, truth)
+    assert torch.equal(step.views.depth, truth)
     assert torch.equal(step.memory.views.depth[1:], truth)
 
 

@@ -10,10 +10,10 @@ Conventions (axes, units, pixels, intrinsics) are stated once, in `core/camera.p
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vmemkit.core import Cameras, PointMaps, Surfels, Views, cameras
+from vmemkit.core import Cameras, Surfels, Views, cameras
 from vmemkit.generation import Generation, Generator, Warp, WarpConfig, with_depth
 from vmemkit.memory import Memory, MemoryConfig, Spill, begin, forget, load, read, save, write
-from vmemkit.pipeline import Stage, Step, stages, step, walk, walks
+from vmemkit.pipeline import Stage, Step, WalkConfig, stages, step, walk, walks
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ __all__ = [
     "Generator",
     "Memory",
     "MemoryConfig",
-    "PointMaps",
     "Retrieval",
     "RetrievalConfig",
     "Spill",
@@ -37,6 +36,7 @@ __all__ = [
     "Step",
     "Surfels",
     "Views",
+    "WalkConfig",
     "Warp",
     "WarpConfig",
     "begin",

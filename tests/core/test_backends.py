@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,14 +31,13 @@ from vmemkit.core import (
     surfels_from_points,
     thin,
 )
-from vmemkit.core.kernels import backend, cpu, switch, use
+from vmemkit.core.kernels import backend, switch, use
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
     MemoryConfig,
     begin,
     by_projection,
-    voxels,
     write,
 )
 from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
@@ -45,13 +47,10 @@ BOX = Box()
 
 
 @pytest.fixture(params=[1, 12], ids=["one thread", "a dozen"])
-def with_threads(request, monkeypatch):
-    """Work may be shared, however little: a dozen is more than any test has cameras."""
-    monkeypatch.setattr(cpu, "FEW", 0)
-    monkeypatch.setattr(cpu, "SHARE", 1)
-    monkeypatch.setattr(voxels, "FEW", 0)
-    monkeypatch.setattr(switch, "threads", lambda: request.param)
-    monkeypatch.setattr(cpu, "threads", lambda: request.param)
+def with_threads(request) -> Iterator[None]:
+    """Work is shared, however little there is. A dozen threads are more than any test has cameras."""
+    with use("numba", threads=request.param):
+        yield
 
 
 def cloud(n: int, seed: int, radius: float, flat: bool = False) -> Surfels:
@@ -160,7 +159,7 @@ def test_a_walk_makes_the_same_memory_and_the_same_choices(config):
             camera = BOX.look(40.0 * i, at=(0.1 * i, 0.0, -0.2 * i), pitch=9.0 * (i % 3))
             view = BOX.render(camera, 24, 32)
             view = view.replace(given=torch.tensor([i < 2]))
-            memory = write(memory, view, PointMaps.from_depth(view.cameras, view.depth))
+            memory = write(memory, view)
         return memory
 
     memory, targets = walk(), BOX.look(60.0, 75.0, at=(0.0, 0.1, 0.1))
@@ -186,16 +185,23 @@ def test_numba_runs_where_it_is_installed_and_torch_where_it_is_told_to():
         assert backend("cuda") == "torch"  # it is not for that device
 
 
-def test_without_numba_the_reference_runs(monkeypatch):
-    monkeypatch.setattr(switch, "installed", lambda name: name == "torch")
-    assert backend("cpu") == "torch"
-    assert backend("cuda") == "torch"
-    assert len(begin(BOX.render(BOX.look(0.0))).surfels) > 0
-    with (
-        pytest.raises(ValueError, match=r"numba is not installed.*pip install --upgrade numba"),
-        use("numba"),
-    ):
+def test_without_numba_the_reference_runs():
+    code = """
+import sys
+sys.modules["numba"] = None  # as if it were not installed
+import pytest
+from core_helpers import Box
+from vmemkit import begin
+from vmemkit.core.kernels import backend, use
+assert backend("cpu") == "torch"
+assert len(begin(Box().render(Box().look(0.0))).surfels) > 0
+with pytest.raises(ValueError, match="numba is not installed.*pip install --upgrade numba"):
+    with use("numba"):
         pass
+"""
+    helpers = str(Path(__file__).parents[1] / "helpers")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([helpers, *sys.path])}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_a_choice_is_of_this_thread_and_ends_with_its_block():
@@ -216,18 +222,28 @@ def test_an_unknown_backend_is_refused(as_installed):
         pass
 
 
-def test_threads_are_bounded_by_torchs_and_by_eight(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert switch.threads() == 3
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
-    assert switch.threads() == 8
+def test_threads_are_bounded_by_torchs_and_by_eight():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert switch.most_threads() == 3
+        torch.set_num_threads(96)
+        assert switch.most_threads() == 8
+    finally:
+        torch.set_num_threads(before)
 
 
-def test_the_first_error_of_parallel_work_is_raised(monkeypatch):
-    monkeypatch.setattr(switch, "threads", lambda: 2)
+def test_little_work_is_not_shared_unless_threads_are_asked_for():
+    assert switch.threads_for(99, 100) == 1
+    with use("numba", threads=5):
+        assert switch.threads_for(99, 100) == 5
+
+
+def test_the_first_error_of_parallel_work_is_raised():
     done = []
-    with pytest.raises(ZeroDivisionError):
+    with use("numba", threads=2), pytest.raises(ZeroDivisionError):
         switch.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
+    assert done == [1, 2]
 
 
 def test_importing_and_building_compiles_nothing():

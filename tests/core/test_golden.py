@@ -28,9 +28,10 @@ from vmemkit.core import (
     splat,
     surfels_from_points,
 )
-from vmemkit.memory import AssociationConfig, Ends, Memory, MemoryConfig, Sightings, write
+from vmemkit.memory import AssociationConfig, Ends, Memory, MemoryConfig, Sightings
 from vmemkit.memory.association import by_radius, released_distance
-from vmemkit.retrieval import Retrieval, RetrievalConfig, released
+from vmemkit.memory.writing import _with_points
+from vmemkit.retrieval import Released, Retrieval
 
 STORED = np.load(Path(__file__).parents[1] / "data" / "golden_memory.npz")
 FOCAL = float(STORED["loop_focal"])  # pixels of a 512 x 288 image
@@ -142,10 +143,11 @@ def test_writing_the_loop_makes_the_released_memory():
     memory = Memory.empty(config)
     for i in range(25):
         count.append(len(memory.surfels))
-        view = Views(cams[i : i + 1], torch.zeros(1, 3, 14, 25), torch.ones(1, dtype=torch.bool))
         depth = golden("loop_depths")[i : i + 1]
         maps = PointMaps(golden("loop_points")[i : i + 1], depth, torch.full_like(depth, 3.0))
-        memory = write(memory, view, maps)
+        image, given = torch.zeros(1, 3, 14, 25), torch.ones(1, dtype=torch.bool)
+        view = Views(cams[i : i + 1], image, given, depth, maps.confidence)
+        memory = _with_points(memory, view, maps)
     reads = [0, *(1 + 4 * step for step in STEPS)]
     assert [count[i] for i in reads] == STORED["loop_surfels_before"].tolist()
     expected = golden_surfels("mem")
@@ -183,7 +185,7 @@ def memory_at(step: int) -> Memory:
 def read_at(step: int) -> Retrieval:
     t = 1 + 4 * step
     targets = loop_cameras(intrinsics(FOCAL, 512, 288))[t : t + 4]
-    return released(memory_at(step), targets, 4, RetrievalConfig())
+    return Released()(memory_at(step), targets, 4)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,7 +21,6 @@ from test_splat import eyes, make_surfels, soup
 from vmemkit.core import (
     Boxes,
     Cameras,
-    PointMaps,
     Splat,
     SplatConfig,
     Surfels,
@@ -31,7 +31,7 @@ from vmemkit.core import (
     splat,
     unproject,
 )
-from vmemkit.core.kernels import RUN, switch, use
+from vmemkit.core.kernels import RUN, use
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -54,17 +54,12 @@ HEIGHT, WIDTH = 24, 32
 
 
 @pytest.fixture
-def place(monkeypatch) -> str:
+def place() -> Iterator[str]:
     """The device that Triton works for."""
-    if not INTERPRETED:
-        if not torch.cuda.is_available():
-            pytest.skip("there is no GPU: this runs in the interpreter's process")
-        return "cuda"
-    from vmemkit.core.kernels import cuda
-
-    monkeypatch.setitem(switch.NATIVE, "cpu", "triton")
-    monkeypatch.setattr(cuda, "BLOCK", 256)  # the interpreter's time goes by programs
-    return "cpu"
+    if not INTERPRETED and not torch.cuda.is_available():
+        pytest.skip("there is no GPU: this runs in the interpreter's process")
+    with use("triton"):
+        yield "cpu" if INTERPRETED else "cuda"
 
 
 def straight() -> Cameras:
@@ -105,14 +100,18 @@ def test_the_far_end_hides_what_is_beyond(place):
     assert_equal(place, soup(100, 4), eyes(1, 4), far=2.0)
 
 
-def test_a_warp_of_lanes_draws_the_same_and_keeps_to_its_canvas(place, monkeypatch):
+def test_a_warp_of_lanes_draws_the_same_and_keeps_to_its_canvas(place):
     from vmemkit.core.kernels import cuda
 
-    monkeypatch.setattr(cuda, "BLOCK", 32)
     # The last lane's disc reaches far below the first canvas; the second camera looks away.
     large = make_surfels([[0, 0, 4.0]], [[0, 0, 1.0]], [30.0])
     away = straight().replace(world_from_cam=torch.diag(torch.tensor([-1.0, 1.0, -1.0, 1.0]))[None])
-    seen = assert_equal(place, cat([soup(31, 6), large]), cat([straight(), away]))
+    surfels, lenses = cat([soup(31, 6), large]), cat([straight(), away])
+    seen, config = assert_equal(place, surfels, lenses), SplatConfig()
+    limits = (config.scale, config.near, config.far)
+    size = (HEIGHT, WIDTH)
+    warp = cuda.discs(surfels.to(place), lenses.to(place), size, limits, None, block=32)
+    assert torch.equal(warp[0].cpu(), seen.surfel)
     assert (seen.surfel[0] >= 0).all()
     assert not (seen.surfel[1] == 31).any()
 
@@ -206,8 +205,7 @@ def remembered(place: str) -> Memory:
     box = Box()
     views = box.render(box.look(0.0, 35.0)), box.render(box.look(20.0, at=(0.4, 0.1, -0.3)))
     memory = begin(views[0].to(place))
-    maps = PointMaps.from_depth(views[1].cameras, views[1].depth)
-    return write(memory, views[1].to(place), maps.to(place))
+    return write(memory, views[1].to(place))
 
 
 def test_what_is_written_is_what_the_reference_writes(place):
@@ -223,21 +221,26 @@ def test_votes_and_counts_add_up_as_the_references(place):
     seen = torch.rand(7, 700, generator=rng) < torch.rand(7, 1, generator=rng)
     seen[3] = False
     view, surfel = seen.nonzero(as_tuple=True)
-    marks, weight = pack(Sightings(surfel.int(), view.int())), torch.rand(700, generator=rng)
-    marks, weight = marks.to(place), weight.to(place)
+    packed_sightings, weight = (
+        pack(Sightings(surfel.int(), view.int())),
+        torch.rand(700, generator=rng),
+    )
+    packed_sightings, weight = packed_sightings.to(place), weight.to(place)
     with use("torch"):
-        expected, counts = weight_by_view(marks, weight, 9), sighting_counts(marks, 700)
+        expected, counts = (
+            weight_by_view(packed_sightings, weight, 9),
+            sighting_counts(packed_sightings, 700),
+        )
     from vmemkit.core.kernels import cuda
 
-    word, seer, bits = marks.leaves().values()
-    torch.testing.assert_close(cuda.votes(word, seer, bits, weight, 9), expected)
-    assert torch.equal(cuda.sighting_counts(word, bits, 700), counts)
-    # Nothing is read or written beyond what there is of the surfels.
-    assert torch.equal(cuda.sighting_counts(word, bits, 650), counts[:650])
-    fewer = cuda.votes(word, seer, bits, weight[:650], 9)
+    torch.testing.assert_close(cuda.weight_by_view(packed_sightings, weight, 9), expected)
+    assert torch.equal(cuda.sighting_counts(packed_sightings, 700), counts)
+    # Nothing is read or written beyond the surfels that there are.
+    assert torch.equal(cuda.sighting_counts(packed_sightings, 650), counts[:650])
+    fewer = cuda.weight_by_view(packed_sightings, weight[:650], 9)
     weight[650:] = 0
-    torch.testing.assert_close(fewer, cuda.votes(word, seer, bits, weight, 9))
-    none = cuda.votes(word[:0], seer[:0], bits[:0], weight, 9)
+    torch.testing.assert_close(fewer, cuda.weight_by_view(packed_sightings, weight, 9))
+    none = cuda.weight_by_view(packed_sightings[:0], weight, 9)
     assert none.tolist() == [0.0] * 9
 
 
@@ -250,7 +253,7 @@ def test_reading_and_voting_do_not_wait_for_the_device():
 
     def ballots(memory: Memory, query: Cameras) -> torch.Tensor:
         pixels = pixels_per_surfel(memory, read(memory, query, HEIGHT, WIDTH))
-        counts = sighting_counts(memory.marks, len(memory.surfels))
+        counts = sighting_counts(memory.packed_sightings, len(memory.surfels))
         return count_votes(memory, pixels / counts.clamp(min=1))
 
     ballots(memory, query)  # compiles
@@ -266,12 +269,12 @@ def test_reading_and_voting_do_not_wait_for_the_device():
 def test_votes_look_at_no_value():
     # Tensors without values: whatever asks for one fails, as nonzero, item and masks would.
     memory = Box().memory(0.0, 20.0)
-    columns = ("_views", "_surfels", "_marks", "_ends", "_boxes")
+    columns = ("_views", "_surfels", "_sightings", "_ends", "_boxes")
     empty = {name: Rows.of(getattr(memory, name).value.to("meta")) for name in columns}
     memory = dataclasses.replace(memory, **empty)
     ids = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.int64, device="meta")
     pixels = pixels_per_surfel(memory, Splat(ids, ids.float(), ids.float()))
-    counts = sighting_counts(memory.marks, len(memory.surfels))
+    counts = sighting_counts(memory.packed_sightings, len(memory.surfels))
     assert count_votes(memory, pixels / counts.clamp(min=1)).shape == (2,)
 
 
@@ -306,11 +309,11 @@ def test_the_kernels_compile_for_a_gpu_without_fusing(monkeypatch, tmp_path):
     surfels, lens, block = (f, f, f), (f, f), {"BLOCK": "constexpr"}
     size, surface = {"height": n, "width": n}, (f, f, f, i, "fp32", "fp32")
     limits = {"limits": ("fp32",) * 3, "boxes": (f, f, f), "boxed": n, "surface": surface}
-    seen, marks = {"surfel": i, "depth": f, "cosine": f}, {"word": j, "view": j, "bits": i}
+    seen, columns = {"surfel": i, "depth": f, "cosine": f}, {"word": j, "view": j, "bits": i}
     signatures = {
         "draw_discs": {"surfels": surfels, "total": n, "lens": lens, **size, **limits, "keys": i},
         "read_keys": {"keys": i, "pixels": n, "surfels": surfels, "lens": lens, **seen},
-        "add_votes": {**marks, "weight": f, "known": n, "total": "*fp64", "rows": n},
+        "add_votes": {**columns, "weight": f, "known": n, "total": "*fp64", "rows": n},
         "add_counts": {"word": j, "bits": i, "count": i, "known": n, "rows": n},
     }
     options = {"num_warps": 1, "enable_fp_fusion": False}

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from core_helpers import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
@@ -25,7 +26,6 @@ from vmemkit.core import (
     splat,
     unproject,
 )
-from vmemkit.core import splatting as module
 from vmemkit.core.kernels import use
 
 PLAIN = SplatConfig(scale=1.0)
@@ -281,13 +281,13 @@ def test_moving_the_world_and_the_camera_together_changes_nothing(seed):
     assert float(same.float().mean()) > 0.98  # rays that graze an edge may flip
 
 
-def test_memory_bounds_do_not_show(monkeypatch):
-    surfels, camera = soup(80, 6), eyes(1, 6)
-    at_once = splat(surfels, camera, HEIGHT, WIDTH)
-    monkeypatch.setattr(module, "FRAGMENTS", 37)  # less than a large disc alone
-    in_pieces = splat(surfels, camera, HEIGHT, WIDTH)
-    assert torch.equal(at_once.surfel, in_pieces.surfel)
-    assert torch.equal(at_once.depth, in_pieces.depth)
+def test_many_large_discs_are_drawn_in_pieces_and_as_a_whole_alike():
+    surfels, camera = soup(20, 6), eyes(1, 6)
+    surfels = surfels.replace(radius=surfels.radius * 20)  # some fill the canvas
+    seen = splat(surfels, camera, 600, 800)
+    with use("torch"):
+        expected = splat(surfels, camera, 600, 800)
+    assert same(seen.leaves(), expected.leaves())
 
 
 def test_discs_circumscribed_about_their_pixels_leave_no_holes(box):

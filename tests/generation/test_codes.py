@@ -5,7 +5,6 @@ import torch
 from core_helpers import same, tables
 from safetensors.torch import load_file, save_file
 
-from vmemkit.core import PointMaps
 from vmemkit.memory import Memory, begin, load, save, write
 
 
@@ -21,7 +20,7 @@ def codes(n: int, channels: int = 4) -> dict[str, torch.Tensor]:
 
 
 def written(memory: Memory, views) -> Memory:
-    return write(memory, views, PointMaps.from_depth(views.cameras, views.depth))
+    return write(memory, views)
 
 
 def test_codes_are_kept_with_their_views(views):

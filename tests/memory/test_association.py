@@ -21,7 +21,7 @@ from vmemkit.core import (
     look_at,
     surfels_from_points,
 )
-from vmemkit.memory import AssociationConfig, MemoryConfig, association, begin, by_projection, write
+from vmemkit.memory import AssociationConfig, MemoryConfig, begin, by_projection, write
 from vmemkit.memory.association import by_radius, released_distance
 
 GRID = (24, 32)
@@ -76,7 +76,7 @@ def test_a_view_sees_again_all_that_it_wrote_and_nothing_is_new_to_it(box, yaw, 
 def test_writing_a_view_twice_adds_no_surfel_and_gives_every_surfel_a_sighting(box):
     view = box.render(box.look(25.0))
     once = begin(view)
-    twice = write(once, view, PointMaps.from_depth(view.cameras, view.depth))
+    twice = write(once, view)
     assert len(twice.surfels) == len(once.surfels) > 100
     assert twice.sightings.surfel.tolist() == 2 * list(range(len(once.surfels)))
     assert twice.sightings.view.tolist() == [0] * len(once.surfels) + [1] * len(once.surfels)
@@ -220,13 +220,16 @@ def test_the_radius_rule_is_that_of_a_loop_over_all_pairs(seed, n, m, distance, 
     assert (seen.tolist(), fresh.tolist()) == slow_by_radius(new, old, distance, cosine)
 
 
-def test_searching_in_pieces_finds_the_same(monkeypatch):
-    rng = torch.Generator().manual_seed(0)
-    new, old = cloud(50, rng), cloud(40, rng)
-    at_once = by_radius(new, old, 0.3, 0.0)
-    monkeypatch.setattr(association, "PAIRS", 100)
-    in_pieces = by_radius(new, old, 0.3, 0.0)
-    assert all(torch.equal(a, b) for a, b in zip(at_once, in_pieces, strict=True))
+def test_more_neighbours_are_searched_where_the_nearest_ones_do_not_agree():
+    """Old surfels in one place, of which only the last few face the right way."""
+    old = cloud(60, torch.Generator().manual_seed(0))
+    facing = torch.tensor([0.0, 0.0, 1.0]).expand(60, 3).clone()
+    facing[:57] *= -1
+    old = old.replace(position=torch.full((60, 3), 0.5), normal=facing)
+    new = old[59:].replace(position=torch.full((1, 3), 0.51))
+    seen_ids, unexplained = by_radius(new, old, 0.1, 0.5)
+    assert seen_ids.tolist() == [57]  # the oldest of equals
+    assert unexplained.tolist() == [False]
 
 
 def test_a_tighter_rule_sees_less_and_keeps_more():
@@ -249,6 +252,6 @@ def test_a_memory_may_associate_by_radius(box):
     config = MemoryConfig(association=AssociationConfig.released())
     view: Views = box.render(box.look(0.0))
     once = begin(view, config)
-    twice = write(once, view, PointMaps.from_depth(view.cameras, view.depth))
+    twice = write(once, view)
     assert len(twice.surfels) == len(once.surfels)
     assert len(twice.sightings) == 2 * len(once.sightings)

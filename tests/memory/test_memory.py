@@ -12,7 +12,7 @@ from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.core import Boxes, Cameras, PointMaps, SurfelConfig, Views, boxes_of, kernels, splat
+from vmemkit.core import Cameras, SurfelConfig, Views, boxes_of, kernels, splat
 from vmemkit.core.kernels import use
 from vmemkit.memory import (
     AssociationConfig,
@@ -28,7 +28,7 @@ from vmemkit.memory import (
     save,
     write,
 )
-from vmemkit.memory import memory as module
+from vmemkit.memory.rows import Rows
 
 BOX = Box()
 CONFIGS = {
@@ -45,21 +45,11 @@ def view(i: int) -> Views:
     return BOX.render(BOX.look(47.0 * i, at=place, pitch=15 * math.sin(i)), 20, 24)
 
 
-def maps_of(views: Views) -> PointMaps:
-    return PointMaps.from_depth(views.cameras, views.depth, views.confidence)
-
-
 def replay(ids: list[int], config: MemoryConfig | None = None) -> Memory:
     memory = Memory.empty(config)
     for i in ids:
-        memory = write(memory, view(i), maps_of(view(i)))
+        memory = write(memory, view(i))
     return memory
-
-
-@pytest.fixture
-def small_runs(monkeypatch) -> None:
-    """Bounding boxes of few surfels, so that a few views have many."""
-    monkeypatch.setattr(module, "RUN", 16)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -73,7 +63,7 @@ def test_an_empty_memory_holds_nothing():
 
 def test_a_write_appends_the_view_its_new_surfels_and_its_sightings():
     before = replay([0, 1])
-    after = write(before, view(2), maps_of(view(2)))
+    after = write(before, view(2))
     assert len(after) == 3
     for name, column in tables(before).items():
         assert torch.equal(tables(after)[name][: len(column)].nan_to_num(), column.nan_to_num())
@@ -102,32 +92,37 @@ def test_sightings_are_ordered_by_view_as_the_ends_count_them():
     assert int(memory.ends.surfels[-1]) == len(memory.surfels)
 
 
-def test_a_write_of_several_views_is_several_writes_of_one(small_runs):
+def test_a_write_of_several_views_is_several_writes_of_one():
     poses = BOX.look(0.0, 40.0, 80.0)
     together = begin(BOX.render(poses))
     alone = Memory.empty()
     for i in range(3):
         one = BOX.render(poses[i : i + 1])
-        alone = write(alone, one, maps_of(one))
+        alone = write(alone, one)
     assert same(tables(together), tables(alone))
 
 
-def test_the_point_maps_depth_and_confidence_are_what_is_remembered():
-    maps = maps_of(view(0)).replace(confidence=torch.full_like(view(0).depth, 2.5))
-    halved = PointMaps(maps.points, maps.depth * 0.5, maps.confidence)
-    memory = write(Memory.empty(), view(0).replace(depth=None), halved)
-    assert torch.equal(memory.views.depth, view(0).depth * 0.5)
+def test_depth_and_confidence_are_remembered():
+    depth, confidence = view(0).depth * 0.5, torch.full_like(view(0).depth, 2.5)
+    memory = write(Memory.empty(), view(0).replace(depth=depth, confidence=confidence))
+    assert torch.equal(memory.views.depth, depth)
     assert (memory.views.confidence == 2.5).all()
+
+
+def test_without_a_confidence_every_known_depth_is_trusted():
+    sure = view(0).replace(confidence=torch.ones_like(view(0).depth))
+    unsaid = view(0).replace(confidence=None)
+    assert same(tables(begin(unsaid)), tables(begin(sure)))
 
 
 def test_a_view_of_which_nothing_is_trusted_is_remembered_without_surfels():
     memory, doubtful = replay([0]), view(1).replace(confidence=torch.zeros_like(view(1).depth))
     for start in (memory, Memory.empty()):
-        after = write(start, doubtful, maps_of(doubtful))
+        after = write(start, doubtful)
         assert len(after) == len(start) + 1
         assert len(after.surfels) == len(start.surfels)
         assert len(after.sightings) == len(start.sightings)
-        again = write(after, view(2), maps_of(view(2)))
+        again = write(after, view(2))
         assert len(again.surfels) > len(after.surfels)
 
 
@@ -141,16 +136,14 @@ def test_unknown_depth_is_remembered_as_unknown():
 
 def test_given_and_generated_views_stay_told_apart():
     memory = begin(view(0))
-    memory = write(
-        memory, view(1).replace(given=torch.zeros(1, dtype=torch.bool)), maps_of(view(1))
-    )
+    memory = write(memory, view(1).replace(given=torch.zeros(1, dtype=torch.bool)))
     assert memory.views.given.tolist() == [True, False]
 
 
 def test_a_write_stores_in_place_while_the_buffer_has_room():
     memory, moves = replay([0]), 0
     for i in range(1, 12):
-        after = write(memory, view(i % 5), maps_of(view(i % 5)))
+        after = write(memory, view(i % 5))
         moves += after.surfels.position.data_ptr() != memory.surfels.position.data_ptr()
         memory = after
     assert moves <= 4  # the buffers double
@@ -158,38 +151,37 @@ def test_a_write_stores_in_place_while_the_buffer_has_room():
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("backend", ["torch", kernels.backend("cpu")])
-def test_looking_surfels_up_through_boxes_finds_what_looking_at_all_does(
-    config, backend, monkeypatch
-):
+def test_looking_surfels_up_through_boxes_finds_what_looking_at_all_does(config, backend):
     config = dataclasses.replace(config or MemoryConfig(), surfels=SurfelConfig(shrink=0.9))
     with use(backend):
-        through_boxes = replay([0, 1, 2, 3, 4, 0, 5], config)
-        monkeypatch.setattr(module, "boxes_of", everywhere)
-        at_all = replay([0, 1, 2, 3, 4, 0, 5], config)
+        through_boxes = at_all = Memory.empty(config)
+        for i in (0, 1, 2, 3, 4, 0, 5):
+            through_boxes = write(through_boxes, view(i))
+            at_all = write(everywhere(at_all), view(i))
     assert len(at_all.boxes) > 4
     assert same(tables(through_boxes), tables(at_all))
 
 
-def test_boxes_do_not_hide_coarse_surfels_from_a_view_close_by(monkeypatch):
+def test_boxes_do_not_hide_coarse_surfels_from_a_view_close_by():
     far = BOX.render(BOX.look(10.0, at=(0.0, 0.0, -2.3), pitch=10.0), 48, 64)
     near = BOX.render(BOX.look(-3.0, at=(0.21, 0.13, 2.3), pitch=-5.0), 48, 64)
-    through_boxes = write(begin(far), near, maps_of(near))
-    monkeypatch.setattr(module, "boxes_of", everywhere)
+    through_boxes = write(begin(far), near)
     assert len(through_boxes.boxes) > 1
-    assert same(tables(through_boxes), tables(write(begin(far), near, maps_of(near))))
+    assert same(tables(through_boxes), tables(write(everywhere(begin(far)), near)))
 
 
-def everywhere(position: torch.Tensor, radius: torch.Tensor) -> Boxes:
-    """Boxes that nothing is out of."""
-    boxes = boxes_of(position, radius)
-    return boxes.replace(low=boxes.low - 1e6, high=boxes.high + 1e6)
+def everywhere(memory: Memory) -> Memory:
+    """The memory with boxes that nothing lies outside of."""
+    boxes = boxes_of(memory.surfels.position, memory.surfels.radius)
+    boxes = boxes.replace(low=boxes.low - 1e6, high=boxes.high + 1e6)
+    return dataclasses.replace(memory, _boxes=Rows.of(boxes))
 
 
 def test_devices_agree(device):
     here, there = replay([0, 1, 2]), Memory.empty(device=device)
     for i in (0, 1, 2):
         moved = view(i).to(device)
-        there = write(there, moved, maps_of(moved))
+        there = write(there, moved)
     assert there.device.type == device
     assert len(there.surfels) == pytest.approx(len(here.surfels), rel=0.01)
     back = there.to("cpu")
@@ -214,23 +206,21 @@ steps = st.tuples(st.sampled_from(["write", "write", "undo", "fork"]), *[st.inte
 def test_a_memory_is_what_its_surviving_writes_make_it_whatever_came_between(name, program):
     """Bit for bit; and no value ever changes, however others on its storage grow."""
     config = CONFIGS[name]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "RUN", 16)
-        memories, histories = [Memory.empty(config)], [[]]
-        for kind, which, what in program:
-            memory, history = memories[which % len(memories)], histories[which % len(memories)]
-            if kind == "write":
-                i = what % 4
-                memory, history = write(memory, view(i), maps_of(view(i))), [*history, i]
-            elif kind == "undo":
-                keep = what % (len(history) + 1)
-                memory, history = memory.truncate(keep), history[:keep]
-            else:
-                memory = memory.fork()
-            memories.append(memory)
-            histories.append(history)
-        when_all_is_done = [tables(memory) for memory in memories]
-        expected = {tuple(h): replayed(name, tuple(h)) for h in histories}
+    memories, histories = [Memory.empty(config)], [[]]
+    for kind, which, what in program:
+        memory, history = memories[which % len(memories)], histories[which % len(memories)]
+        if kind == "write":
+            i = what % 4
+            memory, history = write(memory, view(i)), [*history, i]
+        elif kind == "undo":
+            keep = what % (len(history) + 1)
+            memory, history = memory.truncate(keep), history[:keep]
+        else:
+            memory = memory.fork()
+        memories.append(memory)
+        histories.append(history)
+    when_all_is_done = [tables(memory) for memory in memories]
+    expected = {tuple(h): replayed(name, tuple(h)) for h in histories}
     for got, history in zip(when_all_is_done, histories, strict=True):
         if history:
             assert same(got, expected[tuple(history)])
@@ -244,8 +234,8 @@ def test_older_values_stay_as_they_were(ids, cut):
     memory = replay(ids)
     before = tables(memory)
     short = memory.truncate(min(cut, len(ids)))
-    write(memory, view(2), maps_of(view(2)))
-    write(short, view(3), maps_of(view(3)))
+    write(memory, view(2))
+    write(short, view(3))
     memory.fork()
     assert same(tables(memory), before)
 
@@ -256,7 +246,7 @@ def test_undo_forgets_the_view_and_all_that_only_it_saw():
     assert same(tables(memory.truncate(3)), tables(memory))
     emptied = memory.truncate(0)
     assert len(emptied) == len(emptied.surfels) == len(emptied.sightings) == 0
-    assert same(tables(write(emptied, view(1), maps_of(view(1)))), tables(replay([1])))
+    assert same(tables(write(emptied, view(1))), tables(replay([1])))
 
 
 def test_undo_and_fork_copy_nothing():
@@ -280,11 +270,11 @@ def test_a_memory_is_frozen():
 # ---- existing tables -----------------------------------------------------------------------------
 
 
-def test_a_memory_of_its_own_tables_is_the_same_memory(small_runs):
+def test_a_memory_of_its_own_tables_is_the_same_memory():
     memory = replay([0, 1, 2])
     again = Memory.from_tables(memory.views, memory.surfels, memory.sightings, memory.ends)
     assert same(tables(again), tables(memory))
-    longer = [write(m, view(3), maps_of(view(3))) for m in (memory, again)]
+    longer = [write(m, view(3)) for m in (memory, again)]
     assert same(*[tables(m) for m in longer])
 
 
@@ -337,46 +327,36 @@ def test_tables_that_contradict_each_other_are_no_memory(change):
 
 
 def with_pose(row: int, column: int, value: float):
-    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
+    def change(views: Views) -> Views:
         poses = views.cameras.world_from_cam.clone()
         poses[-1, row, column] = value
-        return views.replace(cameras=Cameras(poses, views.cameras.K)), maps
+        return views.replace(cameras=Cameras(poses, views.cameras.K))
 
     return change
 
 
 def with_pixel(value: float):
-    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
+    def change(views: Views) -> Views:
         image = views.image.clone()
         image[-1, 1, 2, 3] = value
-        return views.replace(image=image), maps
+        return views.replace(image=image)
 
     return change
 
 
 def with_depth(value: float, everywhere: bool = False):
-    def change(views: Views, maps: PointMaps) -> tuple[Views, PointMaps]:
-        depth = maps.depth.clone()
+    def change(views: Views) -> Views:
+        depth = views.depth.clone()
         depth[-1, 2, 3] = value
         if everywhere:
             depth[-1] = value
-        return views, maps.replace(depth=depth)
+        return views.replace(depth=depth)
 
     return change
 
 
-def with_maps(**changes):
-    return lambda views, maps: (
-        views,
-        maps.replace(**{k: f(getattr(maps, k)) for k, f in changes.items()}),
-    )
-
-
-def with_views(**changes):
-    return lambda views, maps: (
-        views.replace(**{k: f(getattr(views, k)) for k, f in changes.items()}),
-        maps,
-    )
+def with_fields(**changes):
+    return lambda views: views.replace(**{k: f(getattr(views, k)) for k, f in changes.items()})
 
 
 BAD = {
@@ -387,46 +367,47 @@ BAD = {
     "NaN image": with_pixel(math.nan),
     "image above one": with_pixel(1.5),
     "image below zero": with_pixel(-0.1),
-    "no depth at all": with_depth(math.nan, everywhere=True),
+    "no depth": with_fields(depth=lambda x: None),
+    "no known depth": with_depth(math.nan, everywhere=True),
     "negative depth": with_depth(-1.0),
     "zero depth": with_depth(0.0),
     "infinite depth": with_depth(math.inf),
-    "NaN confidence": with_maps(confidence=lambda x: x * math.nan),
-    "NaN points": with_maps(points=lambda x: x * math.nan),
-    "infinite points": with_maps(points=lambda x: x / 0),
-    "maps of another size": lambda v, m: (v, m[:, :10]),
-    "maps of fewer views": lambda v, m: (v, m[:1]),
-    "images of another size": lambda v, m: (v.replace(image=v.image[..., :10], depth=None), m),
-    "no views": lambda v, m: (v[:0], m[:0]),
-    "another size than the memory's": lambda v, m: (
-        v.replace(image=v.image[..., :10], depth=None),
-        m.map(lambda x: x[:, :, :10]),
+    "NaN confidence": with_fields(confidence=lambda x: x * math.nan),
+    "depth of another size": with_fields(depth=lambda x: x[:, :10]),
+    "depth of fewer views": with_fields(depth=lambda x: x[:1]),
+    "images of another size": with_fields(image=lambda x: x[..., :10]),
+    "no views": lambda views: views[:0],
+    "another size than the memory's": with_fields(
+        image=lambda x: x[..., :10], depth=lambda x: x[..., :10], confidence=lambda x: x[..., :10]
     ),
-    "points of another size": with_maps(points=lambda x: x[:, :10]),
-    "points in the plane": with_maps(points=lambda x: x[..., :2]),
-    "confidence of another size": with_maps(confidence=lambda x: x[:, :10]),
-    "images of bytes": with_views(image=lambda x: (255 * x).byte() * 0),
-    "flags that are numbers": with_views(given=lambda x: x.float()),
-    "whole depths": with_maps(depth=lambda x: x.ceil().long()),
-    "grey images": with_views(image=lambda x: x[:, :1]),
-    "flags of fewer views": with_views(given=lambda x: x[:1]),
-    "cameras of fewer views": with_views(cameras=lambda x: x[:1]),
-    "poses of three rows": with_views(cameras=lambda x: Cameras(x.world_from_cam[:, :3], x.K)),
+    "confidence of another size": with_fields(confidence=lambda x: x[:, :10]),
+    "images of bytes": with_fields(image=lambda x: (255 * x).byte() * 0),
+    "flags that are numbers": with_fields(given=lambda x: x.float()),
+    "whole depths": with_fields(depth=lambda x: x.ceil().long()),
+    "grey images": with_fields(image=lambda x: x[:, :1]),
+    "flags of fewer views": with_fields(given=lambda x: x[:1]),
+    "cameras of fewer views": with_fields(cameras=lambda x: x[:1]),
+    "poses of three rows": with_fields(cameras=lambda x: Cameras(x.world_from_cam[:, :3], x.K)),
 }
+
+
+def good() -> Views:
+    views = BOX.render(BOX.look(5.0, 60.0), 20, 24)
+    return views.replace(confidence=torch.ones_like(views.depth))
 
 
 @pytest.mark.parametrize("change", BAD.values(), ids=BAD)
 @pytest.mark.usefixtures("as_installed")
 def test_bad_input_is_refused_and_changes_nothing(change):
-    memory, good = pair(), BOX.render(BOX.look(5.0, 60.0), 20, 24)
+    memory = pair()
     with pytest.raises(ValueError, match=r"\w+ \w+"):
-        write(memory, *change(good, maps_of(good)))
+        write(memory, change(good()))
     assert same(tables(memory), replayed("projective", (0, 1)))
 
 
 @pytest.mark.parametrize("change", [BAD["scaled pose"], BAD["NaN pose"]])
 def test_bad_cameras_are_not_read_from(change):
-    views, _ = change(view(0), maps_of(view(0)))
+    views = change(view(0))
     with pytest.raises(ValueError, match=r"camera poses .*must be"):
         read(pair(), views.cameras, 20, 24)
 
@@ -467,11 +448,11 @@ def pair() -> Memory:
 
 @pytest.mark.usefixtures("as_installed")
 def test_after_a_refusal_the_memory_can_be_written_to():
-    memory, good = replay([0, 1]), BOX.render(BOX.look(5.0, 60.0), 20, 24)
+    memory = replay([0, 1])
     for change in BAD.values():
         with pytest.raises(ValueError, match=r"\w+ \w+"):
-            write(memory, *change(good, maps_of(good)))
-    memory = write(memory, view(2), maps_of(view(2)))
+            write(memory, change(good()))
+    memory = write(memory, view(2))
     assert same(tables(memory), replayed("projective", (0, 1, 2)))
 
 
@@ -498,7 +479,7 @@ def test_numbers_of_another_precision_become_float32():
     double = view(0).map(lambda x: x.double() if x.is_floating_point() else x)
     memory = begin(double)
     assert {x.dtype for x in tables(memory).values() if x.is_floating_point()} == {torch.float32}
-    mixed = write(replay([1]), double, maps_of(view(0)))
+    mixed = write(replay([1]), double)
     assert mixed.views.image.dtype == torch.float32
 
 
@@ -506,11 +487,11 @@ def test_a_guess_does_not_stand_where_a_given_view_saw_empty_space(box):
     """A generated wall half way is forgotten; the same wall in a given view is believed."""
     memory, camera = box.memory(0.0), box.look(0.0)
     truth = box.render(camera)
-    half = PointMaps.from_depth(camera, 0.5 * truth.depth)
-    guessed = write(memory, truth.replace(given=torch.zeros(1, dtype=torch.bool)), half)
+    half = truth.replace(depth=0.5 * truth.depth)
+    guessed = write(memory, half.replace(given=torch.zeros(1, dtype=torch.bool)))
     assert len(guessed.surfels) == len(memory.surfels)
     assert guessed.views.depth[1].isnan().all()
-    believed = write(memory, truth, half)
+    believed = write(memory, half)
     assert len(believed.surfels) > len(memory.surfels)
 
 
@@ -521,8 +502,8 @@ def test_a_budget_limits_the_surfels_and_what_went_unseen_longest_is_forgotten_f
     config = MemoryConfig(budget=250)
     memory, free = Memory.empty(config), Memory.empty()
     for i in range(8):
-        memory = write(memory, view(i), maps_of(view(i)))
-        free = write(free, view(i), maps_of(view(i)))
+        memory = write(memory, view(i))
+        free = write(free, view(i))
         assert len(memory.surfels) <= 250
     assert len(memory) == len(free) == 8
     assert len(free.surfels) > 500
@@ -556,7 +537,7 @@ def test_a_memory_that_forgot_can_be_written_to():
     for config in CONFIGS.values():
         memory = replay([0, 1, 2], config)
         nothing = torch.zeros(len(memory.surfels), dtype=torch.bool)
-        on = write(forget(memory, nothing), view(3), maps_of(view(3)))
+        on = write(forget(memory, nothing), view(3))
         assert same(tables(on), tables(replay([0, 1, 2, 3], config)))
 
 
@@ -570,12 +551,12 @@ def test_views_on_disk_are_the_same_memory(tmp_path):
     spill = Spill(budget=100_000, folder=str(tmp_path))
     disk, ram = Memory.empty(spill=spill), Memory.empty()
     for i in range(12):
-        disk = write(disk, view(i % 5), maps_of(view(i % 5)))
-        ram = write(ram, view(i % 5), maps_of(view(i % 5)))
+        disk = write(disk, view(i % 5))
+        ram = write(ram, view(i % 5))
     assert disk._views.spilled > 0 == ram._views.spilled
     assert same(tables(disk), tables(ram))
-    fork = write(disk.truncate(7), view(6), maps_of(view(6)))
-    assert same(tables(fork), tables(write(ram.truncate(7), view(6), maps_of(view(6)))))
+    fork = write(disk.truncate(7), view(6))
+    assert same(tables(fork), tables(write(ram.truncate(7), view(6))))
     assert same(tables(disk), tables(ram))
     assert disk.to("cpu")._views.spilled > 0
     assert same(tables(disk.to("cpu")), tables(ram))

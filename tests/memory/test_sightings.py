@@ -16,8 +16,7 @@ from vmemkit.memory import (
     views_of,
     weight_by_view,
 )
-from vmemkit.memory import sightings as module
-from vmemkit.memory.sightings import Marks, pack, unpack
+from vmemkit.memory.sightings import BATCH, PackedSightings, pack, unpack
 
 BACKENDS = sorted({"torch", backend("cpu")})
 SURFELS, VIEWS = 300, 9
@@ -91,26 +90,26 @@ def test_sightings_of_some_surfels_are_those_of_the_plain_pairs(pairs, chosen):
 @settings(max_examples=40, deadline=None)
 @given(pairs=PAIRS)
 def test_counts_and_single_rows_and_columns(pairs):
-    marks, plain = pack(of(pairs)), of(pairs)
+    rows, plain = pack(of(pairs)), of(pairs)
     count = torch.bincount(plain.surfel, minlength=SURFELS)
     for name in BACKENDS:
         with use(name):
-            assert torch.equal(sighting_counts(marks, SURFELS), count)
+            assert torch.equal(sighting_counts(rows, SURFELS), count)
             for view in (0, 4, VIEWS - 1, VIEWS + 5):
-                assert torch.equal(surfels_of(marks, view), plain.surfel[plain.view == view].long())
+                assert torch.equal(surfels_of(rows, view), plain.surfel[plain.view == view].long())
             for surfel in (0, 63, 64, SURFELS - 1):
                 assert torch.equal(
-                    views_of(marks, surfel), plain.view[plain.surfel == surfel].long()
+                    views_of(rows, surfel), plain.view[plain.surfel == surfel].long()
                 )
 
 
 def test_the_highest_bit_of_a_word_is_a_surfel_like_any_other():
-    marks = pack(Sightings(torch.tensor([63, 127]), torch.tensor([0, 0])))
-    assert marks.word.tolist() == [0, 1]
-    assert unpack(marks).surfel.tolist() == [63, 127]
+    rows = pack(Sightings(torch.tensor([63, 127]), torch.tensor([0, 0])))
+    assert rows.word.tolist() == [0, 1]
+    assert unpack(rows).surfel.tolist() == [63, 127]
     weight = torch.zeros(128)
     weight[127] = 2.0
-    assert weight_by_view(marks, weight, 1).tolist() == [2.0]
+    assert weight_by_view(rows, weight, 1).tolist() == [2.0]
 
 
 def test_a_memory_of_large_numbers_is_packed_without_overflow():
@@ -120,38 +119,40 @@ def test_a_memory_of_large_numbers_is_packed_without_overflow():
 
 def test_neighbours_share_a_row():
     dense = Sightings(torch.arange(6400).int(), torch.zeros(6400).int())
-    marks = pack(dense)
-    assert len(marks) == 100
-    assert sum(x.nbytes for x in marks.leaves().values()) <= 6400 / 4
+    rows = pack(dense)
+    assert len(rows) == 100
+    assert sum(x.nbytes for x in rows.leaves().values()) <= 6400 / 4
 
 
-def test_batches_do_not_show(monkeypatch):
-    pairs = {(view, surfel) for view in range(6) for surfel in range(view, SURFELS, view + 2)}
-    marks, weight = pack(of(pairs)), torch.rand(SURFELS)
-    whole = weight_by_view(marks, weight, 6), sighting_counts(marks, SURFELS), unpack(marks)
-    monkeypatch.setattr(module, "BATCH", 3)
-    assert torch.equal(weight_by_view(marks, weight, 6), whole[0])
-    assert torch.equal(sighting_counts(marks, SURFELS), whole[1])
-    assert same(unpack(marks), whole[2])
+def test_more_rows_than_are_unpacked_at_once_are_all_counted():
+    views, surfels = 300, 64 * 250  # one surfel of each word: 75,000 rows
+    surfel = (torch.arange(0, surfels, 64) + 7).repeat(views).int()
+    view = torch.arange(views).repeat_interleave(surfels // 64).int()
+    rows = pack(Sightings(surfel, view))
+    assert len(rows) > BATCH
+    with use("torch"):
+        assert weight_by_view(rows, torch.ones(surfels), views).tolist() == [250.0] * views
+        assert sighting_counts(rows, surfels).sum() == 250 * views
+        assert same(unpack(rows), Sightings(surfel, view))
 
 
 def test_no_sightings_are_no_rows():
     none = torch.zeros(0, dtype=torch.int32)
-    marks = pack(Sightings(none, none))
-    assert isinstance(marks, Marks)
-    assert len(marks) == 0 == len(unpack(marks))
-    assert weight_by_view(marks, torch.ones(5), 3).tolist() == [0, 0, 0]
-    assert sighting_counts(marks, 5).tolist() == [0] * 5
+    rows = pack(Sightings(none, none))
+    assert isinstance(rows, PackedSightings)
+    assert len(rows) == 0 == len(unpack(rows))
+    assert weight_by_view(rows, torch.ones(5), 3).tolist() == [0, 0, 0]
+    assert sighting_counts(rows, 5).tolist() == [0] * 5
 
 
 def test_kernels_do_not_write_beyond_what_they_are_given():
     pytest.importorskip("numba")
-    marks = pack(Sightings(torch.arange(200).int(), torch.zeros(200).int()))
+    rows = pack(Sightings(torch.arange(200).int(), torch.zeros(200).int()))
     with use("numba"):
-        with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
-            sighting_counts(marks, 100)
-        with pytest.raises(ValueError, match="for 100 surfels: the marks name more"):
-            weight_by_view(marks, torch.ones(100), 1)
+        with pytest.raises(ValueError, match="for 100 surfels: the sightings name more"):
+            sighting_counts(rows, 100)
+        with pytest.raises(ValueError, match="for 100 surfels: the sightings name more"):
+            weight_by_view(rows, torch.ones(100), 1)
         with pytest.raises(ValueError, match="views up to 0, of 0"):
-            weight_by_view(marks, torch.ones(200), 0)
-        assert sighting_counts(marks, 195).tolist() == [1] * 195
+            weight_by_view(rows, torch.ones(200), 0)
+        assert sighting_counts(rows, 195).tolist() == [1] * 195

@@ -82,7 +82,7 @@ def test_an_empty_memory_can_be_saved_and_begun_with(memory, views, tmp_path, bo
     back = load(tmp_path)
     assert len(back) == len(back.surfels) == 0
     view = box.render(box.look(0.0), 12, 16)
-    assert len(write(back, view, PointMaps.from_depth(view.cameras, view.depth))) == 1
+    assert len(write(back, view)) == 1
 
 
 def test_saving_again_replaces_the_memory_and_leaves_no_other_tables(memory, tmp_path):

@@ -65,8 +65,8 @@ def simulated(corruption: Corruption = BOTH, size=SIZE, of: Cameras | None = Non
 
 def wrong(made: Reconstruction, first: int, size=SIZE, of: Cameras | None = None) -> float:
     """Median relative error of the depth of views from `first` on."""
-    known = (of or path())[first : first + len(made.maps)]
-    error = (made.maps.depth / Box().depth(known, *size) - 1).abs()
+    known = (of or path())[first : first + len(made.views)]
+    error = (made.views.depth / Box().depth(known, *size) - 1).abs()
     return float(error[error.isfinite()].median())
 
 
@@ -106,7 +106,7 @@ def test_the_first_views_of_all_can_be_brought_into_the_world_by_their_poses():
     made = released(unknown(0, 4))
     assert wrong(made, 0) < 0.1
     assert {report.overlap for report in made.reports} == {0.0}
-    memory = write(Memory.empty(), unknown(0, 4), made.maps, made.state)
+    memory = write(Memory.empty(), made.views, made.state)
     again = released.seeing(memory)(unknown(4, 8))
     assert wrong(again, 4) < 0.1
     assert again.reports[0].overlap > 0.5
@@ -118,13 +118,13 @@ def test_a_wrong_unit_is_seen_against_the_memory_and_leaves_no_surfels():
     how = simulated(bad, align="none")
     made = how.seeing(memory)(views)
     assert {report.warning for report in made.reports} == {ODD_SCALE}
-    assert (made.maps.confidence == 0).all()
-    after = write(memory, views, made.maps, made.state)
+    assert (made.views.confidence == 0).all()
+    after = write(memory, made.views, made.state)
     assert len(after.surfels) == len(memory.surfels)
     assert len(after) == 3
     kept = simulated(bad, align="none", failures="keep").seeing(memory)(views)
     assert kept.reports == made.reports
-    assert len(write(memory, views, kept.maps).surfels) > len(memory.surfels)
+    assert len(write(memory, kept.views).surfels) > len(memory.surfels)
     with pytest.raises(ValueError, match=r"view 0 of 2 cannot .* implausible scale"):
         simulated(bad, align="none", failures="stop").seeing(memory)(views)
     assert wrong(simulated(bad).seeing(memory)(views), 1) < 2e-3  # which the overlap mends
@@ -137,14 +137,14 @@ def test_a_unit_that_changes_on_the_way_is_followed_where_the_memory_knows_the_p
         made = how.seeing(memory)(views)
         assert [report.warning for report in made.reports] == ["", ""]
         assert wrong(made, first) < 2e-3
-        memory = write(memory, views, made.maps, made.state)
+        memory = write(memory, made.views, made.state)
 
 
 def test_what_the_generator_imagined_stays_imagined():
     views, guess = unknown(1, 3), torch.ones(2, *SIZE)
     guess[:, :, 32:] = 2.0
     made = simulated().seeing(start())(views.replace(confidence=guess))
-    assert torch.equal(made.maps.confidence, guess)
+    assert torch.equal(made.views.confidence, guess)
 
 
 def test_one_view_that_pnp_cannot_place_spoils_no_other():
@@ -159,9 +159,9 @@ def test_one_view_that_pnp_cannot_place_spoils_no_other():
     made = Cut3r(net, "released", optimiser=QUICK)(unknown(0, 4))
     assert [report.warning for report in made.reports] == ["", "", NO_PNP, ""]
     assert wrong(made, 0) < 0.1
-    assert (made.maps.confidence[2] == 0).all()
+    assert (made.views.confidence[2] == 0).all()
     assert all(report.scale == pytest.approx(2.5, rel=0.1) for report in made.reports)
-    memory = write(Memory.empty(), unknown(0, 4), made.maps, made.state)
+    memory = write(Memory.empty(), made.views, made.state)
     assert len(memory.state.placed) == 2  # the anchor is kept apart
 
 
@@ -179,12 +179,12 @@ def test_views_without_texture_and_identical_ones_go_through_a_real_network(alig
     views = unknown(1, 4).replace(image=grey)
     made = how.seeing(start())(views)
     assert len(made.reports) == 3
-    assert (made.maps.depth > 0).any()
+    assert (made.views.depth > 0).any()
     trusted = torch.tensor([report.trusted for report in made.reports])
-    assert ((made.maps.confidence > 0).flatten(1).any(1) == trusted).all()
+    assert ((made.views.confidence > 0).flatten(1).any(1) == trusted).all()
     twins = views.replace(cameras=cat([path()[1:2]] * 3))
     again = how.seeing(start())(twins)
-    assert len(write(start(), twins, again.maps, again.state)) == 4
+    assert len(write(start(), again.views, again.state)) == 4
 
 
 def test_views_that_pnp_cannot_place_are_said_to_be_so(monkeypatch):
@@ -192,7 +192,7 @@ def test_views_that_pnp_cannot_place_are_said_to_be_so(monkeypatch):
     monkeypatch.setattr("vmemkit.evaluation.reconstructors.SURE", 2.0)  # PnP takes nothing below 3
     made = how.seeing(start())(unknown(1, 3))
     assert [report.warning for report in made.reports] == [NO_PNP] * 2
-    assert (made.maps.confidence == 0).all()
+    assert (made.views.confidence == 0).all()
 
 
 def test_a_geometry_that_the_memory_contradicts_all_over_is_a_poor_fit():
@@ -216,7 +216,7 @@ def test_without_overlap_the_last_scale_is_carried_over_and_said_so():
     assert together.reports[1].trusted
     assert wrong(together, 1, of=of) < 2e-3
     seen = how.seeing(memory)(unknown(1, 2, of=of))
-    memory = write(memory, unknown(1, 2, of=of), seen.maps, seen.state)
+    memory = write(memory, seen.views, seen.state)
     alone = how.seeing(memory)(unknown(2, 3, of=of))
     assert [report.warning for report in alone.reports] == [NO_OVERLAP]
     assert wrong(alone, 2, of=of) < 2e-3
@@ -227,7 +227,7 @@ def test_without_overlap_and_without_a_scale_nothing_is_trusted():
     made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 2, of=of))
     assert (made.reports[0].warning, made.reports[0].trusted) == (NO_OVERLAP, False)
     assert made.reports[0].scale != made.reports[0].scale  # NaN
-    assert (made.maps.confidence == 0).all()
+    assert (made.views.confidence == 0).all()
 
 
 def test_cameras_in_one_place_need_the_memory():
@@ -242,7 +242,7 @@ def test_identical_views_have_one_geometry():
     of = cat([path(1)] * 4)
     made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 4, of=of))
     assert wrong(made, 1, of=of) < 2e-3
-    torch.testing.assert_close(made.maps.depth[0], made.maps.depth[2])
+    torch.testing.assert_close(made.views.depth[0], made.views.depth[2])
 
 
 def test_nothing_remembered_tells_direct_no_scale_and_one_view_tells_nobody():
@@ -261,13 +261,13 @@ def test_images_of_any_shape_have_geometry_where_the_network_sees(size, align):
     of = cameras(path().world_from_cam, K)
     how = simulated(Corruption(unit=0.4), size, of, align=align, optimiser=QUICK)
     made = how.seeing(start(size=size, of=of))(unknown(1, 4, size, of))
-    assert made.maps.depth.shape == (3, *size)
+    assert made.views.depth.shape == (3, *size)
     if align == "direct":
         assert wrong(made, 1, size, of) < 3e-3
     else:  # which on images so small may take a wrong focal length for the right one, and says so
         close = wrong(made, 1, size, of) < 0.15
         assert close or not any(report.trusted for report in made.reports)
-    known = made.maps.depth.isfinite()
+    known = made.views.depth.isfinite()
     assert known.float().mean() > 0.6
     if size[0] == size[1]:  # a square loses an eighth above and below
         assert not known[:, :8].any()
@@ -306,7 +306,7 @@ def test_a_kept_state_is_the_one_that_going_through_all_views_makes(align):
         network_state(last), dataclasses.astuple(again.state.network), strict=False
     ):
         assert torch.equal(kept, anew)
-    assert torch.equal(made.maps.depth.nan_to_num(), again.maps.depth.nan_to_num())
+    assert torch.equal(made.views.depth.nan_to_num(), again.views.depth.nan_to_num())
 
 
 def test_undo_and_fork_go_back_to_the_state_of_then():
@@ -342,7 +342,7 @@ def test_a_step_costs_as_many_frames_as_it_has_new_views():
             before = len(net.frames)
             views = unknown(first, first + 2)
             made = how.seeing(memory)(views)
-            memory = write(memory, views, made.maps, made.state)
+            memory = write(memory, made.views, made.state)
             assert net.frames[before:][-2:] == [(first, heads), (first + 1, heads)]
             assert len(net.frames) - before == (5 if first == 3 else 2)  # three given ones, once
         if align == "direct":  # whose geometry is known already
@@ -482,7 +482,7 @@ def test_a_checkpoint_is_loaded_after_its_own_words_were_compared(tmp_path):
     assert repr(how) == "Cut3r(align='released', failures='keep')"
     made = how.seeing(start())(unknown(1, 3))
     same = Cut3r(tiny_cut3r(), "released", failures="keep").seeing(start())(unknown(1, 3))
-    assert torch.equal(made.maps.depth.nan_to_num(), same.maps.depth.nan_to_num())
+    assert torch.equal(made.views.depth.nan_to_num(), same.views.depth.nan_to_num())
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vmemkit.core import (
     Cameras,
-    PointMaps,
     Views,
     cameras,
     cat,
@@ -26,9 +25,13 @@ from vmemkit.core import (
 from vmemkit.memory import Memory, begin, write
 from vmemkit.retrieval import (
     POLICIES,
+    Hard,
+    Oracle,
+    Random,
     Retrieval,
     RetrievalConfig,
-    oracle,
+    Soft,
+    SurfelVotes,
     retrieve,
     true_visibility,
 )
@@ -61,7 +64,7 @@ def sky() -> Cameras:
 @pytest.mark.parametrize("k", [1, 3, len(YAWS)])
 def test_at_most_k_different_views_are_chosen_and_the_answer_repeats(memory, policy, k):
     targets = BOX.look(10.0, 30.0, at=(0.2, 0.1, 0.3))
-    chosen_by = oracle(BOX) if policy == "oracle" else policy
+    chosen_by = Oracle(BOX) if policy == "oracle" else policy
     outcome = retrieve(memory, targets, k, chosen_by, ROWS)
     chosen = outcome.chosen.tolist()
     assert outcome.policy == policy
@@ -81,7 +84,7 @@ def test_at_most_k_different_views_are_chosen_and_the_answer_repeats(memory, pol
 @pytest.mark.parametrize("policy", sorted({*POLICIES, "oracle"} - {"temporal", "random"}))
 def test_a_target_that_stands_where_a_view_stood_gets_that_view_first(memory, policy):
     target = BOX.look(YAWS[3])
-    chosen = retrieve(memory, target, 2, oracle(BOX) if policy == "oracle" else policy, ROWS).chosen
+    chosen = retrieve(memory, target, 2, Oracle(BOX) if policy == "oracle" else policy, ROWS).chosen
     assert int(chosen[0]) == 3
 
 
@@ -100,9 +103,8 @@ def test_views_that_came_later_and_saw_nothing_of_it_do_not_change_the_answer(me
     if policy in ("temporal", "released"):  # these rank by what is recent, or shortlist by number
         return
     target = BOX.look(0.0)
-    away = replace(ROWS, seed=1)
-    with_it = retrieve(memory.truncate(5), target, 2, policy, away)  # view 4 looks back
-    without = retrieve(memory.truncate(4), target, 2, policy, away)
+    with_it = retrieve(memory.truncate(5), target, 2, policy, ROWS)  # view 4 looks back
+    without = retrieve(memory.truncate(4), target, 2, policy, ROWS)
     assert with_it.chosen.tolist() == without.chosen.tolist()
 
 
@@ -133,8 +135,8 @@ def test_shared_votes_sum_to_the_pixels_that_see_a_surfel(memory):
 @settings(deadline=None, max_examples=5)
 @given(st.floats(-180, 180))
 def test_votes_by_frequency_are_those_of_a_loop_over_pixels(memory, yaw):
-    config = RetrievalConfig(rows=9, vote="frequency")
-    outcome = retrieve(memory, BOX.look(yaw, yaw + 20), 3, "surfel_votes", config)
+    targets, config = BOX.look(yaw, yaw + 20), RetrievalConfig(rows=9)
+    outcome = retrieve(memory, targets, 3, SurfelVotes("frequency"), config)
     views_of: dict[int, list[int]] = {}
     sightings = memory.sightings
     for surfel, view in zip(sightings.surfel.tolist(), sightings.view.tolist(), strict=True):
@@ -145,9 +147,7 @@ def test_votes_by_frequency_are_those_of_a_loop_over_pixels(memory, yaw):
             votes[view] += 1
             shares[view] += 1 / len(views_of[surfel])
     assert outcome.votes.tolist() == votes
-    shared = retrieve(
-        memory, BOX.look(yaw, yaw + 20), 3, "surfel_votes", replace(config, vote="shared")
-    )
+    shared = retrieve(memory, targets, 3, SurfelVotes("shared"), config)
     assert torch.allclose(shared.votes, torch.tensor(shares), atol=1e-3)
 
 
@@ -161,14 +161,14 @@ def test_of_two_views_from_one_place_only_one_is_wanted():
     poses = (0.0, 0.5, 1.0, 45.0)
     memory = BOX.memory(*poses)
     target = BOX.look(0.0)
-    for suppression in ("soft", "hard"):
-        config = replace(ROWS, suppression=suppression)
-        outcome = retrieve(memory, target, 2, "surfel_votes", config)
+    for suppression in (Soft(), Hard()):
+        policy = SurfelVotes(suppression=suppression)
+        outcome = retrieve(memory, target, 2, policy, ROWS)
         assert 3 in outcome.chosen.tolist()
         assert set(outcome.suppressed_by.tolist()) == {-1, int(outcome.chosen[0])}
-    unsuppressed = replace(ROWS, suppression="hard", threshold=0.0)
-    assert 3 not in retrieve(memory, target, 2, "surfel_votes", unsuppressed).chosen.tolist()
-    assert len(retrieve(memory, target, 4, "surfel_votes", config).chosen) == 4  # relaxed
+    unsuppressed = SurfelVotes(suppression=Hard(threshold=0.0))
+    assert 3 not in retrieve(memory, target, 2, unsuppressed, ROWS).chosen.tolist()
+    assert len(retrieve(memory, target, 4, policy, ROWS).chosen) == 4  # relaxed
 
 
 def test_coverage_takes_what_completes_not_what_repeats():
@@ -185,10 +185,9 @@ def test_coverage_stops_when_nothing_is_gained():
 
 def test_given_views_are_preferred_to_generated_ones_of_the_same():
     view = BOX.render(BOX.look(0.0))
-    maps = PointMaps.from_depth(view.cameras, view.depth)
     generated = view.replace(given=torch.zeros(1, dtype=torch.bool))
     for first, second, expected in ((view, generated, 0), (generated, view, 1)):
-        memory = write(write(Memory.empty(), first, maps), second, maps)
+        memory = write(write(Memory.empty(), first), second)
         assert int(retrieve(memory, BOX.look(3.0), 1, "coverage", ROWS).chosen[0]) == expected
 
 
@@ -257,8 +256,7 @@ def test_frusta_end_where_the_remembered_surfaces_end():
 
 def test_random_depends_on_the_seed_and_on_nothing_else(memory):
     def chosen(seed: int, yaw: float) -> list[int]:
-        config = RetrievalConfig(seed=seed)
-        return retrieve(memory, BOX.look(yaw), 3, "random", config).chosen.tolist()
+        return retrieve(memory, BOX.look(yaw), 3, Random(seed)).chosen.tolist()
 
     assert chosen(0, 0.0) == chosen(0, 90.0)
     draws = [tuple(chosen(seed, 0.0)) for seed in range(30)]
@@ -290,7 +288,7 @@ def test_the_oracle_is_greedy_on_the_true_points(memory, seed, k):
     target, config = cameras(torch.eye(4)[None]), RetrievalConfig(rows=8)
     share = torch.rand(len(YAWS), 1, generator=rng) * 0.7
     seen = torch.rand(len(YAWS), 4 * 4, generator=rng) < share
-    outcome = retrieve(memory, target, k, oracle(Points(seen)), config)
+    outcome = retrieve(memory, target, k, Oracle(Points(seen)), config)
     covered, expected = set(), []
     near = outcome.distance.tolist()
     for _ in range(k):
@@ -403,7 +401,7 @@ def test_sparse_depth_is_depth_enough(policy):
     depth[:, 9:12, 9:12] = view.depth[:, 9:12, 9:12]
     memory = begin(view.replace(depth=depth))
     config = replace(ROWS, blind="nearest")
-    chosen = oracle(BOX) if policy == "oracle" else policy
+    chosen = Oracle(BOX) if policy == "oracle" else policy
     assert len(retrieve(memory, BOX.look(0.0), 1, chosen, config).chosen) == 1
 
 
@@ -411,8 +409,8 @@ def test_sparse_depth_is_depth_enough(policy):
 
 
 def test_any_callable_of_the_signature_is_a_policy(memory):
-    def first(memory: Memory, targets: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
-        inner = POLICIES["temporal"](memory, targets, k, config)
+    def first(memory: Memory, targets: Cameras, k: int) -> Retrieval:
+        inner = POLICIES["temporal"](memory, targets, k)
         return replace(inner, policy="first", chosen=torch.arange(k))
 
     assert retrieve(memory, BOX.look(0.0), 2, first).chosen.tolist() == [0, 1]
@@ -431,8 +429,8 @@ def test_any_callable_of_the_signature_is_a_policy(memory):
 def test_a_policy_of_ones_own_must_choose_different_views_that_there_are(box, chosen):
     memory = box.memory(0, 40, 80)
 
-    def careless(memory, targets, k, config):
-        found = retrieve(memory, targets, k, "temporal", config)
+    def careless(memory, targets, k):
+        found = retrieve(memory, targets, k, "temporal")
         return replace(found, chosen=chosen)
 
     with pytest.raises(ValueError, match="a policy must choose"):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vmemkit.core.boxes import Boxes
 from vmemkit.core.camera import Cameras, check_row, turned
-from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct, cat, plain
 from vmemkit.core.surfels import Surfels, root
 
@@ -59,6 +59,7 @@ class SplatConfig:
 
 
 Accept = Callable[[Int[Tensor, " f"], Int[Tensor, " f"]], Bool[Tensor, " f"]]
+Hits = Iterator[tuple[Int[Tensor, " f"], Int[Tensor, " f"], Float[Tensor, " f"]]]
 
 
 def splat(
@@ -70,61 +71,82 @@ def splat(
     accept: Accept | None = None,
     boxes: Boxes | None = None,
 ) -> Splat:
-    """Render surfel indices into cameras (m,). Back faces and what is nearer than `near` are not
-    drawn, nor hits that `accept` refuses: it is called with surfel ids and pixel ids,
-    (camera * height + row) * width + column, and returns which count. `boxes` of the surfels let
-    the kernels skip what is out of sight; they change no result.
+    """Render surfel indices into cameras (m,), on a canvas of height x width pixels.
 
-    Errors: ValueError for an empty canvas, for no cameras, and for more or less than one axis of them.
+    Back faces, and whatever is nearer than `near`, are not drawn. `accept(surfel ids, pixel ids)`
+    may refuse hits; pixel ids are (camera * height + row) * width + column. `boxes` of the surfels
+    let the kernels skip what is out of sight; they change no result.
+    Errors: ValueError for an empty canvas, and unless `cameras` has exactly one axis, not empty.
     """
-    check_row(cameras, "what is looked from")
+    check_row(cameras, "the cameras to render")
     if not cameras.K.dtype == cameras.world_from_cam.dtype == torch.float32:
         cameras = plain(cameras)
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
-    config, pixels = config or SplatConfig(), height * width
-    engine = backend(surfels.device)
-    if engine != "torch" and accept is None and not config.polygon:
-        limits = config.scale, config.near, config.far
-        discs = surfels.position, surfels.normal, surfels.radius
-        seen_by = cameras.world_from_cam, cameras.K, (height, width)
-        bounds = None if boxes is None else (boxes.low, boxes.high, boxes.radius)
-        if engine == "triton":
-            from vmemkit.core.kernels import cuda
+    config, size = config or SplatConfig(), (height, width)
+    limits = (config.scale, config.near, config.far)
+    if config.polygon:
+        return _nearest_hits(_polygon_hits, surfels, cameras, size, limits, accept)
+    if accept is not None:
+        return _nearest_hits(_disc_hits, surfels, cameras, size, limits, accept)
+    return Splat(*discs(surfels, cameras, size, limits, boxes))
 
-            return Splat(*cuda.discs(*discs, *seen_by, limits, bounds))
-        return Splat(*cpu.discs(*discs, *seen_by, limits, bounds))
-    hits = _polygon_hits if config.polygon else _disc_hits
+
+@accelerated
+def discs(
+    surfels: Surfels,
+    cameras: Cameras,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+    boxes: Boxes | None,
+) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
+    """Surfel, depth and cosine per pixel, as in `Splat`. `limits` are scale, near and far.
+
+    This reference tests every surfel; its twins use `boxes` to skip those out of sight.
+    """
+    nearest = _nearest_hits(_disc_hits, surfels, cameras, size, limits)
+    return nearest.surfel, nearest.depth, nearest.cosine
+
+
+def _nearest_hits(
+    hits: Callable[..., tuple[Float[Tensor, " n"], Hits]],
+    surfels: Surfels,
+    cameras: Cameras,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+    accept: Accept | None = None,
+) -> Splat:
+    """The nearest of all accepted hits per pixel."""
+    pixels = size[0] * size[1]
     canvases = []
     for i in range(len(cameras)):
         keys = torch.full((pixels,), EMPTY, dtype=torch.int64, device=surfels.device)
-        cosine, batches = hits(surfels, cameras[i : i + 1], height, width, config)
+        cosine, batches = hits(surfels, cameras[i : i + 1], size, limits)
         for surfel, pixel, depth in batches:
             if accept is not None:
-                kept = accept(surfel, pixel + i * pixels)
-                surfel, pixel, depth = surfel[kept], pixel[kept], depth[kept]
-            # Positive float32 order as their bit patterns do.
+                accepted = accept(surfel, pixel + i * pixels)
+                surfel, pixel, depth = surfel[accepted], pixel[accepted], depth[accepted]
+            # The bit patterns of positive float32 numbers have the numbers' order.
             packed = (depth.view(torch.int32).long() << 32) | surfel
             keys.scatter_reduce_(0, pixel, packed, "amin")
-        canvases.append(_read(keys, cosine, height, width))
+        canvases.append(_unpacked(keys, cosine, size))
     return cat(canvases)
 
 
-Hits = Iterator[tuple[Int[Tensor, " f"], Int[Tensor, " f"], Float[Tensor, " f"]]]
-
-
 def _disc_hits(
-    surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
+    surfels: Surfels, camera: Cameras, size: tuple[int, int], limits: tuple[float, float, float]
 ) -> tuple[Float[Tensor, " n"], Hits]:
     """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
+    scale, nearest, farthest = limits
+    height, width = size
     rotation, eye, focal, centre = lens(camera, height, width)
     q, n = turned(surfels.position - eye, rotation), turned(surfels.normal, rotation)
-    r = surfels.radius * config.scale
+    r = surfels.radius * scale
     c = n[0] * q[0] + n[1] * q[1] + n[2] * q[2]
     # 1. Bounding boxes in pixels: the disc reaches r sqrt(1 - n_k^2) along axis k.
     reach = [r * root((1 - nk * nk).clamp(min=0)) for nk in n]
-    near, far = (q[2] - reach[2]).clamp(min=config.near), q[2] + reach[2]
-    drawn = (c > 0) & (q[2] > 0) & (far > config.near) & (q[2] < config.far)
+    near, far = (q[2] - reach[2]).clamp(min=nearest), q[2] + reach[2]
+    drawn = (c > 0) & (q[2] > 0) & (far > nearest) & (q[2] < farthest)
     borders, middle = [], []
     for k in range(2):
         low, high = q[k] - reach[k], q[k] + reach[k]
@@ -145,7 +167,7 @@ def _disc_hits(
             dx, dy, dz = cs * du - nd * q[0][s], cs * dv - nd * q[1][s], nd * q[2][s]
             depth = cs / facing
             inside = dx * dx + dy * dy + dz * dz <= (r[s] * facing) ** 2
-            inside &= (facing > 0) & (depth > config.near)
+            inside &= (facing > 0) & (depth > nearest)
             yield s[inside], (row * width + column)[inside], depth[inside]
 
     distance = root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
@@ -161,9 +183,11 @@ def lens(camera: Cameras, height: int, width: int) -> tuple[Tensor, Tensor, Tens
 
 
 def _polygon_hits(
-    surfels: Surfels, camera: Cameras, height: int, width: int, config: SplatConfig
+    surfels: Surfels, camera: Cameras, size: tuple[int, int], limits: tuple[float, float, float]
 ) -> tuple[Float[Tensor, " n"], Hits]:
     """16-gons of constant depth (the mean of their corners), in float64, like the released code."""
+    scale, nearest, farthest = limits
+    height, width = size
     rotation, eye = camera.rotation[0].double(), camera.position[0].double()
     K = camera.K[0].double() * torch.tensor([[width], [height], [1.0]], device=camera.K.device)
     position, normal = surfels.position.double(), surfels.normal.double()
@@ -171,11 +195,11 @@ def _polygon_hits(
     normal = normal / length[:, None]
     sight = position - eye
     cosine = (sight * normal).sum(-1) / sight.norm(dim=-1)
-    corners = _polygon_corners(normal, surfels.radius.double() * config.scale)
+    corners = _polygon_corners(normal, surfels.radius.double() * scale)
     q, corners = sight @ rotation, (sight[:, None] + corners) @ rotation  # [n 3], [n 16 3]
     margin = 50  # pixels around the canvas in which a centre may lie (released code)
     u, v = (q[:, k] / q[:, 2] * K[k, k] + K[k, 2] - 0.5 for k in (0, 1))
-    drawn = (q[:, 2] > config.near) & (q[:, 2] < config.far) & (length >= 1e-12) & (cosine >= 0)
+    drawn = (q[:, 2] > nearest) & (q[:, 2] < farthest) & (length >= 1e-12) & (cosine >= 0)
     drawn &= (u >= -margin) & (u < width + margin) & (v >= -margin) & (v < height + margin)
     # Corners behind the camera are dropped: each repeats the one before it, an edge of length zero.
     front = corners[..., 2] > 0
@@ -262,11 +286,11 @@ class _PixelBoxes:
             start = stop
 
 
-def _read(keys: Int[Tensor, " p"], cosine: Float[Tensor, " n"], height: int, width: int) -> Splat:
+def _unpacked(keys: Int[Tensor, " p"], cosine: Float[Tensor, " n"], size: tuple[int, int]) -> Splat:
+    """The canvas of one camera from its keys (depth, surfel)."""
     hit = keys != EMPTY
     surfel = torch.where(hit, keys & 0xFFFFFFFF, -1)
     depth = torch.where(hit, keys >> 32, 0).to(torch.int32).view(torch.float32)
-    seen = torch.zeros_like(depth)
-    seen[hit] = cosine[surfel[hit]]
-    shape = (1, height, width)
-    return Splat(surfel.view(shape), depth.view(shape), seen.view(shape))
+    seen_cosine = torch.zeros_like(depth)
+    seen_cosine[hit] = cosine[surfel[hit]]
+    return Splat(surfel.view(1, *size), depth.view(1, *size), seen_cosine.view(1, *size))

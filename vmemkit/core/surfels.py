@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.camera import Cameras, unproject
-from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
 
 
@@ -31,10 +31,10 @@ class Surfels(TensorStruct):
 
 @dataclass(frozen=True, repr=False)
 class PointMaps(TensorStruct):
-    """Estimated geometry of views, a world point and a planar depth per pixel; NaN = unknown."""
+    """Points of views on a pixel grid; NaN where unknown. Thinning may leave the pixels' rays."""
 
-    points: Float[Tensor, "*t h w 3"]
-    depth: Float[Tensor, "*t h w"]
+    points: Float[Tensor, "*t h w 3"]  # world
+    depth: Float[Tensor, "*t h w"]  # z-depth, world units
     confidence: Float[Tensor, "*t h w"]  # >= 1 is trusted
 
     @classmethod
@@ -84,36 +84,55 @@ def surfels_from_points(
 ) -> tuple[Surfels, Int[Tensor, " n"]]:
     """Surfels of one view, and the grid pixel (row * width + column) that each comes from.
 
-    `maps` and `camera` are of that one view (no batch), on a grid already thinned by `thin`.
+    `maps` and `camera` belong to that one view (no batch), on a grid already thinned by `thin`.
     """
     h, w = maps.depth.shape
     focal = 0.5 * (camera.K[0, 0] * w + camera.K[1, 1] * h)
-    if config.scheme == "central" and backend(maps.device) == "numba" and min(h, w) > 2:
-        lens = camera.position, focal, config.slant, config.edge
-        normal, radius, smooth = cpu.normals_and_radii(maps.points, maps.depth, *lens)
+    if config.scheme == "central":
+        normal, radius, smooth = _normals_and_radii(
+            maps.points, maps.depth, camera.position, focal, config.slant, config.edge
+        )
     else:
-        normal, radius, smooth = _normals_and_radii(maps, camera, focal, config)
-    keep = _trusted(maps, config) & smooth
-    pixel = keep.flatten().nonzero()[:, 0]
-    # By index, which is several times faster than by mask.
-    position, normal = (x.reshape(-1, 3).index_select(0, pixel) for x in (maps.points, normal))
+        raw = forward_normals(maps.points)
+        normal, radius, smooth = _turned_with_radii(
+            raw, maps.points, maps.depth, camera.position, focal, config.slant
+        )
+    pixel = (_trusted(maps, config) & smooth).flatten().nonzero()[:, 0]
+    # Selecting rows by index is several times faster than by mask.
+    position = maps.points.reshape(-1, 3).index_select(0, pixel)
+    normal = normal.reshape(-1, 3).index_select(0, pixel)
     color = torch.stack([c.index_select(0, pixel) for c in image.flatten(1)], -1)
     return Surfels(position, normal, radius.flatten()[pixel], color), pixel
 
 
+@accelerated
 def _normals_and_radii(
-    maps: PointMaps, camera: Cameras, focal: Tensor, config: SurfelConfig
+    points: Float[Tensor, "h w 3"],
+    depth: Float[Tensor, "h w"],
+    eye: Float[Tensor, " 3"],
+    focal: Float[Tensor, ""],
+    slant: float,
+    edge: float,
 ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """Normal and radius of every pixel, and where both can be known."""
-    if config.scheme == "forward":
-        raw, smooth = forward_normals(maps.points), torch.ones_like(maps.depth, dtype=torch.bool)
-    else:
-        raw, smooth = central_normals(maps.points, maps.depth, config.edge)
-    sight = maps.points - camera.position
+    """Normal by central differences and radius of every pixel, and where both are known."""
+    raw, smooth = central_normals(points, depth, edge)
+    normal, radius, known = _turned_with_radii(raw, points, depth, eye, focal, slant)
+    return normal, radius, smooth & known
+
+
+def _turned_with_radii(
+    raw: Float[Tensor, "h w 3"],
+    points: Float[Tensor, "h w 3"],
+    depth: Float[Tensor, "h w"],
+    eye: Float[Tensor, " 3"],
+    focal: Float[Tensor, ""],
+    slant: float,
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Raw normals turned away from the camera, radii, and where the normal is finite."""
+    sight = points - eye
     sight = sight / root(dot(sight, sight)).clamp(min=1e-12)[..., None]
     normal, cosine = turned_away(raw, sight)
-    radius = footprint(maps.depth, focal, cosine, config.slant)
-    return normal, radius, smooth & normal.isfinite().all(-1)
+    return normal, footprint(depth, focal, cosine, slant), normal.isfinite().all(-1)
 
 
 def thin(

@@ -19,8 +19,10 @@ from torch.nn import functional
 
 from vmemkit.core.camera import Cameras, check, turned
 from vmemkit.core.image_files import check_size, images_in_range
-from vmemkit.core.kernels import backend, cpu
+from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 CODES = {"latent": 4, "embedding": 2}  # columns that only save a generator work, and their axes
 
@@ -140,27 +142,35 @@ def crop_to_aspect(views: Views, aspect: float) -> Views:
 def seen_through(
     views: Views, points_world: Float[Tensor, "n 3"], margin: float
 ) -> Bool[Tensor, " n"]:
-    """Whether some view looks through each point: it sees a surface that is farther away than the
-    point by more than the share `margin` of its own distance. Errors: ValueError without depth."""
+    """Whether some view looks through each point, and so shows that nothing is there.
+
+    It does where it sees a surface behind the point, by more than the share `margin` of the
+    surface's distance. Errors: ValueError for views without depth.
+    """
     if views.depth is None:
-        raise ValueError("what views see through is known from their depth, and these have none")
-    # The nearest surface within a pixel, so that silhouettes are not looked past; unknown hides all.
+        raise ValueError("views without depth cannot tell what they look through: give them depth")
+    # The nearest surface within a pixel, so that no view looks past silhouettes. Unknown depth
+    # counts as nearest: nothing is seen through it.
     inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
-    nearest = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, None]
+    inverse = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, 0]
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
-    (h, w), cameras = nearest.shape[-2:], views.cameras
     for i in range(len(views)):
-        lens = cameras.rotation[i], cameras.position[i], cameras.K[i]
-        if backend(points_world.device) == "numba":
-            cpu.looks_through(points_world, *lens, nearest[i, 0, 0], margin, through)
-            continue
-        rotation, eye, K = lens
-        x, y, depth = turned(points_world - eye, rotation)
-        u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]
-        inside = (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
-        row, column = ((torch.where(inside, z, 0) * n).long() for z, n in ((v, h), (u, w)))
-        through |= inside & (nearest[i, 0, 0][row, column] * depth < 1 - margin)
+        through |= _looks_through(points_world, views.cameras[i], inverse[i], margin)
     return through
 
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+@accelerated
+def _looks_through(
+    points_world: Float[Tensor, "n 3"],
+    camera: Cameras,
+    inverse_depth: Float[Tensor, "h w"],
+    margin: float,
+) -> Bool[Tensor, " n"]:
+    """Whether one camera () looks through each point."""
+    (h, w), K = inverse_depth.shape, camera.K
+    x, y, depth = turned(points_world - camera.position, camera.rotation)
+    u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]
+    inside = (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    row = (torch.where(inside, v, 0) * h).long()
+    column = (torch.where(inside, u, 0) * w).long()
+    return inside & (inverse_depth[row, column] * depth < 1 - margin)

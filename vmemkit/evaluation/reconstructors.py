@@ -134,12 +134,12 @@ def judge_reconstructors(
             ratios += coverage_ratios(scene, memory, targets, k, chosen, WALKING).values()
         blind = views.replace(depth=None, confidence=None)
         made = reconstruct(reconstructor, memory, blind)
-        for found, true in zip(made.maps, views.depth, strict=True):
+        for found, true in zip(made.views, views.depth, strict=True):
             wrong = (found.depth / true - 1).abs()
             errors.append(float(wrong[wrong.isfinite()].median()))
             kept.append(errors[-1] if (found.confidence > 0).any() else 0.0)
         trusted += [report.trusted for report in made.reports] or [True] * len(views)
-        memory = write(memory, blind, made.maps, made.state)
+        memory = write(memory, made.views, made.state)
     return ReconstructorVerdict(
         median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels)
     )

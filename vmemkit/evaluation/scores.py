@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from vmemkit.core import Cameras, PointMaps, Views
+from vmemkit.core import Cameras, Views
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pipeline import Step
-from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
+from vmemkit.retrieval import Oracle, Policy, RetrievalConfig, retrieve, true_visibility
 from vmemkit.scenes import Scene, Tour
 
 
@@ -83,7 +83,7 @@ def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
     share that the oracle's choice of as many views sees."""
     memory, k = step.before, len(step.retrieval.chosen)
     visible = true_visibility(scene, memory.views.cameras, step.targets, rows)
-    best = oracle(scene)(memory, step.targets, k, RetrievalConfig(rows=2 * rows))
+    best = Oracle(scene, RetrievalConfig(rows=2 * rows))(memory, step.targets, k)
     share, top = (visible[r.chosen].any(0).float().mean() for r in (step.retrieval, best))
     return float(share), float(top)
 
@@ -102,7 +102,7 @@ def coverage_ratios(
     def shown(chosen: Tensor) -> float:
         return float(visible[chosen].any(0).float().mean())
 
-    top = shown(oracle(scene)(memory, targets, k, config or RetrievalConfig()).chosen)
+    top = shown(Oracle(scene, config or RetrievalConfig())(memory, targets, k).chosen)
     return {label: shown(chosen) / top if top else 1.0 for label, chosen in choices.items()}
 
 
@@ -133,7 +133,7 @@ def race(
         for label, ratio in coverage_ratios(scene, memory, targets, k, chosen).items():
             ratios[label].append(ratio)
         new = views[start : start + m]
-        memory = write(memory, new, PointMaps.from_depth(new.cameras, new.depth))
+        memory = write(memory, new)
     return ratios
 
 

@@ -52,7 +52,7 @@ def surfel_colors(
     if mode == "normal":
         return 0.5 + 0.5 * surfels.normal
     if mode == "newest view":
-        newest = last_seen(memory.marks, len(surfels))
+        newest = last_seen(memory.packed_sightings, len(surfels))
         return _shaded(view_colors(len(memory)).to(memory.device)[newest], memory)
     if mode == "sightings":
         return _shaded(amounts(_sightings(memory)), memory)
@@ -106,7 +106,7 @@ def _shaded(colors: Float[Tensor, "n 3"], memory: Memory) -> Float[Tensor, "n 3"
 
 
 def _sightings(memory: Memory) -> Float[Tensor, " n"]:
-    return sighting_counts(memory.marks, len(memory.surfels)).float()
+    return sighting_counts(memory.packed_sightings, len(memory.surfels)).float()
 
 
 def _looked_at(memory: Memory, retrieval: Retrieval) -> Float[Tensor, " n"]:

@@ -65,7 +65,7 @@ def vote_map(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m h w 3"]:
 def seen_by(memory: Memory, retrieval: Retrieval, view: int) -> Bool[Tensor, "m h w"]:
     """The query cameras' pixels whose surfel a view saw, whatever the others saw."""
     saw = torch.zeros(len(memory.surfels) + 1, dtype=torch.bool, device=memory.device)
-    saw[surfels_of(memory.marks, view)] = True
+    saw[surfels_of(memory.packed_sightings, view)] = True
     return saw[_surfel_or_last(memory, retrieval)]
 
 
@@ -83,7 +83,7 @@ def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
     """Per surfel the place among `views` of the first that saw it; k where none of them did."""
     first = torch.full((len(memory.surfels),), len(views), device=memory.device)
     for place, view in reversed(list(enumerate(views.tolist()))):
-        first[surfels_of(memory.marks, view)] = place
+        first[surfels_of(memory.packed_sightings, view)] = place
     return first
 
 

@@ -272,7 +272,7 @@ class Scene3D(ipywidgets.VBox):
 
     def pick(self, surfel: int = -1, view: int = -1) -> None:
         """Light the views that saw a surfel, or the surfels that a view saw; -1 for none."""
-        saw = views_of(self.memory.marks, surfel).tolist() if surfel >= 0 else []
+        saw = views_of(self.memory.packed_sightings, surfel).tolist() if surfel >= 0 else []
         self._mark.visible = surfel >= 0
         if surfel >= 0:
             self._mark.position = self.memory.surfels.position[surfel].tolist()
@@ -416,7 +416,7 @@ def _about(memory: Memory, surfel: int, view: int, saw: list[int]) -> str:
         return f"Surfel {surfel}: written by view {saw[0]}, seen by {names}."
     if view >= 0:
         kind = "given" if memory.views.given[view] else "generated"
-        count = len(surfels_of(memory.marks, view))
+        count = len(surfels_of(memory.packed_sightings, view))
         return f"View {chip(view)}, {kind}: saw {count:,} surfels."
     return "Click on a surfel or a camera: who saw it, what did it see?"
 

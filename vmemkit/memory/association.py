@@ -36,10 +36,9 @@ from vmemkit.core import (
     touching,
     turned,
 )
-from vmemkit.core.kernels import RUN, backend, seen_again
-from vmemkit.memory.voxels import Voxels
+from vmemkit.core.kernels import RUN, accelerated
 
-PAIRS = 1 << 22  # distances per batch in the radius search: bounds its memory to 100 MB
+NEIGHBOURS = 8  # old surfels that the radius rule looks at first; more where none of them agrees
 
 
 @dataclass(frozen=True)
@@ -80,22 +79,33 @@ def by_projection(
     """
     if len(new) == 0:
         return pixel, pixel.bool()
-    height, width = grid
     runs = _in_reach(new, camera, old, config, boxes)
-    discs, tolerances = SplatConfig(), (config.distance, config.normal_cosine)
-    limits = discs.scale, discs.near, discs.far
-    if backend(old.device) == "numba":
-        seen, hit = seen_again(
-            *((new.position, new.normal, new.radius), pixel, grid),
-            *((old.position, old.normal, old.radius), runs),
-            *(camera.world_from_cam[0], camera.K[0], (*limits, *tolerances)),
-        )
-        return seen, hit < 0
+    discs = SplatConfig()
+    limits = (discs.scale, discs.near, discs.far)
+    tolerances = (config.distance, config.normal_cosine)
+    seen_ids, hit = _seen_again(new, pixel, grid, camera, old, runs, limits, tolerances)
+    return seen_ids, hit < 0
+
+
+@accelerated
+def _seen_again(
+    new: Surfels,
+    pixel: Int[Tensor, " n"],
+    grid: tuple[int, int],
+    camera: Cameras,
+    old: Surfels,
+    runs: Int[Tensor, " r"],
+    limits: tuple[float, float, float],
+    tolerances: tuple[float, float],
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " n"]]:
+    """(old surfels of `runs` that the view sees, ascending; per new surfel an old one that explains
+    it, -1 = none). `limits` are scale, near and far; `tolerances` distance and normal cosine."""
+    height, width = grid
     rows = rows_of(runs, len(old))
     old = old[rows]
     at_pixel = pixel.new_full((height * width,), -1)
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
-    # 1. Centres of old surfels that land on the new surface.
+    # 1. Old surfels whose centre lands on the new surface.
     rotation, eye, focal, centre = lens(camera, height, width)
     q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
@@ -105,23 +115,30 @@ def by_projection(
     ids = inside.nonzero()[:, 0]
     match = at_pixel[(row[ids] * width + column[ids]).long()]
     ids, match = ids[match >= 0], match[match >= 0]
-    centred = ids[_same_surface(new[match], old[ids], config)]
+    landed = ids[_same_surface(new[match], old[ids], tolerances)]
+    # 2. New surfels whose pixel hits an old disc on the same surface, whatever hides that disc.
+    hit = _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances).flatten()[pixel]
+    return rows[torch.unique(torch.cat([landed, hit[hit >= 0]]))], hit
 
-    # 2. New surfels whose pixel hits an old disc on the same surface, whatever hides it.
+
+@accelerated
+def _hits_on_surface(
+    new: Surfels,
+    at_pixel: Int[Tensor, " p"],
+    old: Surfels,
+    camera: Cameras,
+    grid: tuple[int, int],
+    limits: tuple[float, float, float],
+    tolerances: tuple[float, float],
+) -> Int[Tensor, "1 h w"]:
+    """Per pixel the nearest old disc that lies on the surface of the new surfel there, -1 = none."""
+
     def accept(ids: Tensor, at: Tensor) -> Bool[Tensor, " f"]:
         match = at_pixel[at]
-        return (match >= 0) & _same_surface(old[ids], new[match], config)
+        return (match >= 0) & _same_surface(old[ids], new[match], tolerances)
 
-    if backend(old.device) == "triton":
-        from vmemkit.core.kernels import cuda
-
-        surface = new.position, new.normal, new.radius, at_pixel, *tolerances
-        seen_by = camera.world_from_cam, camera.K, grid, limits, None, surface
-        hit = cuda.discs(old.position, old.normal, old.radius, *seen_by)[0]
-    else:
-        hit = splat(old, camera, height, width, accept=accept).surfel
-    hit = hit.flatten()[pixel]
-    return rows[torch.unique(torch.cat([centred, hit[hit >= 0]]))], hit < 0
+    scale, near, far = limits
+    return splat(old, camera, *grid, SplatConfig(scale, near, far), accept).surfel
 
 
 def _in_reach(
@@ -137,46 +154,63 @@ def _in_reach(
     return runs_that(meets, len(old))
 
 
-def _same_surface(plane: Surfels, point: Surfels, config: AssociationConfig) -> Bool[Tensor, " n"]:
-    """Does each point lie on its plane, with a like normal?"""
-    off = dot(point.position - plane.position, plane.normal).abs()
-    limit = config.distance * torch.maximum(plane.radius, point.radius)
-    return (off <= limit) & (dot(plane.normal, point.normal) > config.normal_cosine)
+def _same_surface(
+    plane: Surfels, point: Surfels, tolerances: tuple[float, float]
+) -> Bool[Tensor, " n"]:
+    """Whether each point lies on its plane, and has a similar normal."""
+    distance, normal_cosine = tolerances
+    offset = dot(point.position - plane.position, plane.normal).abs()
+    limit = distance * torch.maximum(plane.radius, point.radius)
+    return (offset <= limit) & (dot(plane.normal, point.normal) > normal_cosine)
 
 
 def by_radius(
-    new: Surfels, old: Surfels, distance: float, normal_cosine: float, voxels: Voxels | None = None
+    new: Surfels, old: Surfels, distance: float, normal_cosine: float
 ) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
     """As `by_projection`, by the paper's rule: the nearest old surfel within `distance` whose normal
-    agrees is seen again, and explains the new one. `voxels` of the old surfels find it at once."""
-    if voxels is None and backend(old.device) == "numba":
-        voxels = Voxels.of(old.position, distance)
-    if voxels is not None:
-        discs = (new.position, new.normal), (old.position, old.normal)
-        found = voxels.nearest(*discs, distance, normal_cosine)
-    else:
-        found = _nearest_of_all(new, old, distance, normal_cosine)
-    return torch.unique(found[found >= 0]), found < 0
+    agrees is seen again, and explains the new one."""
+    nearest = _nearest_alike(new, old, distance, normal_cosine)
+    return torch.unique(nearest[nearest >= 0]), nearest < 0
 
 
-def _nearest_of_all(
+def _nearest_alike(
     new: Surfels, old: Surfels, distance: float, normal_cosine: float
 ) -> Int[Tensor, " n"]:
-    """Per new surfel the nearest old one within `distance` whose normal agrees; -1 = none."""
-    found = [torch.zeros(0, dtype=torch.int64, device=new.device)]
+    """Per new surfel the nearest old one within `distance` whose normal agrees, -1 = none.
+
+    Of equally near ones the oldest counts.
+    """
+    from scipy.spatial import cKDTree  # imported late: only this rule needs it
+
+    nearest = torch.full((len(new),), -1, device=new.device)
+    if len(old) == 0:
+        return nearest
     limit = new.radius.new_tensor(distance) ** 2
-    for block in torch.arange(len(new), device=new.device).split(max(1, PAIRS // max(1, len(old)))):
-        columns = zip(new.position[block].T, old.position.T, strict=True)
-        gap = sum((a[:, None] - b) ** 2 for a, b in columns)
-        columns = zip(new.normal[block].T, old.normal.T, strict=True)
-        agrees = sum(a[:, None] * b for a, b in columns) > normal_cosine
-        gap = torch.where(agrees & (gap <= limit), gap, torch.inf)
-        if len(old):
-            nearest, ids = gap.min(1)
-            found.append(torch.where(nearest.isfinite(), ids, -1))
-        else:
-            found.append(torch.full_like(block, -1))
-    return torch.cat(found)
+    reach = distance * (1 + 1e-5) + 1e-12  # the tree rounds otherwise; `limit` decides
+    tree, count = cKDTree(old.position.cpu().numpy()), NEIGHBOURS
+    pending = torch.arange(len(new), device=new.device)
+    while len(pending):
+        count = min(count, len(old))
+        centres = new.position[pending].cpu().numpy()
+        _, ids = tree.query(centres, k=range(1, count + 1), distance_upper_bound=reach)
+        ids = torch.from_numpy(ids).to(new.device)  # [p count]; len(old) where there are no more
+        exists = ids < len(old)
+        ids = ids.where(exists, 0)
+        gap = _squared_distance(new.position[pending, None], old.position[ids])
+        agrees = dot(new.normal[pending, None], old.normal[ids]) > normal_cosine
+        in_reach = torch.where(exists & agrees & (gap <= limit), gap, torch.inf)
+        best = in_reach.amin(1)
+        oldest = torch.where(in_reach == best[:, None], ids, len(old)).amin(1)
+        nearest[pending] = torch.where(best.isfinite(), oldest, -1)
+        # Settled where the search came to its end, or found one nearer than all it did not look at.
+        settled = ~exists[:, -1] | (best < gap[:, -1])
+        pending, count = pending[~settled & (count < len(old))], 4 * count
+    return nearest
+
+
+def _squared_distance(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b"]:
+    difference = a - b
+    return dot(difference, difference)
 
 
 def released_distance(new: Float[Tensor, " n"], old: Float[Tensor, " o"]) -> float:

@@ -36,9 +36,8 @@ from vmemkit.core import (
 from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import Marks, Sightings, pack, unpack
+from vmemkit.memory.sightings import PackedSightings, Sightings, pack, unpack
 from vmemkit.memory.spill import Spill
-from vmemkit.memory.voxels import Voxels
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,11 +70,10 @@ class Memory:
     config: MemoryConfig
     _views: Rows[Views]
     _surfels: Rows[Surfels]
-    _marks: Rows[Marks]  # the sightings, packed
+    _sightings: Rows[PackedSightings]
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
-    _voxels: Voxels | None = None  # of the surfels' centres, once a radius search has needed it
-    _states: tuple[object, ...] = ()  # of a reconstructor, after each view; shorter: unknown
+    _states: tuple[object, ...] = ()  # the reconstructor's state after each view, None if unknown
 
     @classmethod
     def empty(
@@ -96,7 +94,7 @@ class Memory:
             config or MemoryConfig(),
             Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image), spill),
             Rows.of(Surfels(zeros(0, 3), zeros(0, 3), zeros(0), zeros(0, 3))),
-            Rows.of(Marks(ids, ids, ids.long())),
+            Rows.of(PackedSightings(ids, ids, ids.long())),
             Rows.of(Ends(ids.long(), ids.long())),
             Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
         )
@@ -160,14 +158,14 @@ class Memory:
         return self._surfels.value
 
     @property
-    def marks(self) -> Marks:
-        """The sightings as they are kept: a bit each. sightings.py has the questions to them."""
-        return self._marks.value
+    def packed_sightings(self) -> PackedSightings:
+        """The sightings as they are stored, a bit each."""
+        return self._sightings.value
 
     @property
     def sightings(self) -> Sightings:
-        """The sightings, unpacked: what this takes grows with their number."""
-        return unpack(self.marks)
+        """The sightings, unpacked. Time and memory grow with their number."""
+        return unpack(self.packed_sightings)
 
     @property
     def boxes(self) -> Boxes:
@@ -205,15 +203,14 @@ class Memory:
         if not 0 <= views <= len(self):
             raise ValueError(f"cannot truncate to {views} views: the memory holds {len(self)}")
         surfels, _ = self._counts(views)
-        marks = int(torch.searchsorted(self.marks.view, views))
+        rows = int(torch.searchsorted(self.packed_sightings.view, views))
         return dataclasses.replace(
             self,
             _views=self._views.prefix(views),
             _surfels=self._surfels.prefix(surfels),
-            _marks=self._marks.prefix(marks),
+            _sightings=self._sightings.prefix(rows),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
-            _voxels=self._voxels and self._voxels.prefix(surfels),
             _states=self._states[:views],
         )
 

@@ -14,42 +14,35 @@ from torch import Tensor
 from vmemkit.core import S, unflatten
 from vmemkit.memory.spill import Spill, SpillFiles
 
-CLAIMED = -1  # rows used, of storage that is being written to
+CLAIMED = -1  # stands in `Store.used` while somebody writes
 
 
 @dataclasses.dataclass
-class Shared:
-    """Storage that several values share, of which only the longest may grow in place."""
+class Store:
+    """What all values on one buffer share. Only the longest of them may grow in place."""
 
     used: int  # rows that belong to some value
+    spill: Spill | None = None
+    files: SpillFiles | None = None  # where the buffer lies, if not in memory
     _lock: Lock = dataclasses.field(default_factory=Lock, kw_only=True, repr=False)
 
     def claim(self, length: int) -> bool:
-        """May a value of that length write behind itself? Then no other may, until `used` is set;
-        whoever is refused, as the writer of two threads that is late, works on a copy."""
+        """Whether a value of that length may write behind itself. If so, no other value may until
+        `used` is set again: of two threads, the later one works on a copy."""
+        # After a fork both processes have the same files: only the one that made them writes there.
+        if self.files is not None and not self.files.mine:
+            return False
         with self._lock:
-            mine = self.used == length
-            if mine:
+            is_longest = self.used == length
+            if is_longest:
                 self.used = CLAIMED
-        return mine
+        return is_longest
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=Lock())
-
-
-@dataclasses.dataclass
-class _Store(Shared):
-    """What all values on one buffer share."""
-
-    spill: Spill | None = None
-    files: SpillFiles | None = None  # where the buffer lies, if not in memory
-
-    def claim(self, length: int) -> bool:
-        # After a fork both processes have the same files: only the one that made them writes there.
-        return (self.files is None or self.files.mine) and super().claim(length)
 
 
 class Rows(Generic[S]):
@@ -63,7 +56,7 @@ class Rows(Generic[S]):
     place, and each append gives back the memory that older rows took when they were read.
     """
 
-    def __init__(self, buffer: S, length: int, store: _Store) -> None:
+    def __init__(self, buffer: S, length: int, store: Store) -> None:
         self._buffer, self._length, self._store = buffer, length, store
 
     @classmethod
@@ -72,7 +65,7 @@ class Rows(Generic[S]):
 
         Errors: ValueError for rows to be spilled that are not on the CPU, and for a full disk.
         """
-        return cls(rows, 0, _Store(0, spill)).replaced(rows)
+        return cls(rows, 0, Store(0, spill)).replaced(rows)
 
     @cached_property
     def value(self) -> S:
@@ -137,9 +130,9 @@ class Rows(Generic[S]):
             return buffer
 
         if spill is None or capacity <= spill.rows(columns.values()):
-            return Rows(rows.map(copied), len(rows), _Store(len(rows), spill))
+            return Rows(rows.map(copied), len(rows), Store(len(rows), spill))
         files, step = SpillFiles(spill, columns), spill.rows(columns.values())
-        copy = Rows(unflatten(rows, files.tensors(capacity)), 0, _Store(0, spill, files))
+        copy = Rows(unflatten(rows, files.tensors(capacity)), 0, Store(0, spill, files))
         for start in range(0, len(rows), step):
             copy = copy._written(rows[start : start + step])
             if self._store.files:

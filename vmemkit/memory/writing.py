@@ -1,4 +1,9 @@
-"""Writing: from views with depth to surfels and sightings in a memory."""
+"""Writing: from views with depth to surfels and sightings in a memory.
+
+In: a memory and views. Out: a longer memory. Each view becomes surfels; those that the memory
+explains already become sightings of old surfels, the others are added. A budget of surfels is kept
+by forgetting the ones that have gone unseen for longest. Source: VMem, section 3.2.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +21,17 @@ from vmemkit.core import (
     Views,
     boxes_of,
     check,
-    finite,
     plain,
     seen_through,
     surfels_from_points,
     thin,
 )
-from vmemkit.core.kernels import RUN, backend
+from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
 from vmemkit.memory.memory import Ends, Memory, MemoryConfig, check_codes
 from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import Sightings, last_seen, pack
 from vmemkit.memory.spill import Spill
-from vmemkit.memory.voxels import Voxels
 
 SPARE = 8  # a full memory forgets an eighth of its budget more than it must
 
@@ -36,31 +39,36 @@ SPARE = 8  # a full memory forgets an eighth of its budget more than it must
 def begin(views: Views, config: MemoryConfig | None = None, spill: Spill | None = None) -> Memory:
     """A memory that holds the given views, whose depth must be known; `spill` as in `empty`.
 
-    Errors: ValueError for views without depth, and as `write`.
+    Errors: ValueError as `write`.
     """
-    if views.depth is None:
-        raise ValueError(
-            "the first views need depth: render them from a scene, load it with "
-            "vmemkit.views.load_depth, or estimate it with a reconstructor"
-        )
-    views, empty = plain(views), Memory.empty(config, views.device, spill)
-    return write(empty, views, PointMaps.from_depth(views.cameras, views.depth, views.confidence))
+    return write(Memory.empty(config, views.device, spill), views)
 
 
-def write(memory: Memory, views: Views, maps: PointMaps, state: object = None) -> Memory:
-    """The memory with `views` and the surfels of their point maps appended, one view at a time.
+def write(memory: Memory, views: Views, state: object = None) -> Memory:
+    """The memory with views (t,) and the surfels of their depth appended, one view at a time.
 
-    `state` is what the reconstructor that made the maps wants to go on from (`Memory.state`).
-
-    The views' own depth is replaced by that of the point maps, of the same height and width. Where a
-    generated view has geometry that a given view of the memory looks through, it is forgotten (NaN):
-    guesses do not stand in front of evidence.
+    Without a confidence, every known depth is trusted. `state` is what the reconstructor that made
+    the depth wants to go on from (`Memory.state`). Where a generated view has depth that a given
+    view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
-    views, maps = plain(views), plain(maps)
-    _check(memory, views, maps)
+    views = plain(views)
+    if views.depth is None:
+        raise ValueError(
+            "views need depth to be remembered: render them from a scene, load it with "
+            "vmemkit.core.load_depth, or estimate it with a reconstructor"
+        )
+    if views.confidence is None:
+        views = views.replace(confidence=torch.ones_like(views.depth))
+    _check(memory, views)
+    maps = PointMaps.from_depth(views.cameras, views.depth, views.confidence)
+    return _with_points(memory, views, maps, state)
+
+
+def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = None) -> Memory:
+    """As `write`, of checked views and the points of their pixels."""
     maps = _without_contradictions(memory, views, maps)
-    views = views.replace(depth=maps.depth, confidence=maps.confidence)
+    views = views.replace(depth=maps.depth)
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _within_budget(_write_one(memory, views[i : i + 1], coarse[i], images[i]))
@@ -80,46 +88,49 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     count, got = len(memory._surfels), f"{surfels.dtype} {list(surfels.shape)}"
     if surfels.dtype != torch.bool or surfels.shape != (count,):
         raise ValueError(f"forget needs a flag for each of {count} surfels, got {got}")
-    kept = ~surfels
-    number = torch.nn.functional.pad(kept.cumsum(0), (1, 0))  # how many are kept before each
-    old, held = memory.sightings, memory.surfels[kept]
-    known = kept[old.surfel.long()]
-    sightings = Sightings(number[old.surfel[known].long()].int(), old.view[known])
-    counted = torch.nn.functional.pad(known.cumsum(0), (1, 0))
+    stays = ~surfels
+    new_ids = torch.nn.functional.pad(stays.cumsum(0), (1, 0))  # of each surfel that stays
+    sightings, remaining = memory.sightings, memory.surfels[stays]
+    valid = stays[sightings.surfel.long()]
+    renumbered = Sightings(new_ids[sightings.surfel[valid].long()].int(), sightings.view[valid])
+    valid_before = torch.nn.functional.pad(valid.cumsum(0), (1, 0))
     return dataclasses.replace(
         memory,
-        _surfels=Rows.of(held),
-        _marks=Rows.of(pack(sightings)),
-        _ends=Rows.of(Ends(number[memory.ends.surfels], counted[memory.ends.sightings])),
-        _boxes=Rows.of(boxes_of(held.position, held.radius)),
-        _voxels=None,
+        _surfels=Rows.of(remaining),
+        _sightings=Rows.of(pack(renumbered)),
+        _ends=Rows.of(Ends(new_ids[memory.ends.surfels], valid_before[memory.ends.sightings])),
+        _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
     )
 
 
 def _within_budget(memory: Memory) -> Memory:
-    """The memory, with those surfels forgotten that have gone unseen for the most views (of equals
-    the older ones) if there are more than the budget; a little more, so that it is done rarely."""
+    """The memory, cut down to its budget of surfels if it holds more.
+
+    Those are forgotten that have gone unseen for the most views; of equals the older ones. A few
+    more are forgotten than must be, so that it happens rarely.
+    """
     total, budget = len(memory._surfels), memory.config.budget
     if budget is None or total <= budget:
         return memory
-    last = last_seen(memory.marks, total)
+    last = last_seen(memory.packed_sightings, total)
     surplus = total - budget + budget // SPARE
-    gone = torch.zeros(total, dtype=torch.bool, device=memory.device)
-    gone[torch.argsort(last, stable=True)[:surplus]] = True
-    return forget(memory, gone)
+    forgotten = torch.zeros(total, dtype=torch.bool, device=memory.device)
+    forgotten[torch.argsort(last, stable=True)[:surplus]] = True
+    return forget(memory, forgotten)
 
 
 def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> PointMaps:
     """The point maps with NaN where a generated view contradicts a given one of the memory."""
     margin = memory.config.association.empty
-    made, given = ~views.given, memory.views.given
-    if margin >= 1 or not made.any() or not given.any():
+    generated, given = ~views.given, memory.views.given
+    if margin >= 1 or not generated.any() or not given.any():
         return maps
-    guessed = maps.depth.isfinite() & made[:, None, None]
-    wrong, points = torch.zeros_like(guessed), maps.points[guessed]
+    guessed = maps.depth.isfinite() & generated[:, None, None]
+    points = maps.points[guessed]
     through = torch.zeros(len(points), dtype=torch.bool, device=memory.device)
-    for view in given.nonzero()[:, 0].tolist():  # one by one: none of them is copied
+    for view in given.nonzero()[:, 0].tolist():  # one by one, so that none of them is copied
         through |= seen_through(memory.views[view : view + 1], points, margin)
+    wrong = torch.zeros_like(guessed)
     wrong[guessed] = through
     return maps.replace(
         points=torch.where(wrong[..., None], torch.nan, maps.points),
@@ -130,38 +141,40 @@ def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> Po
 def _write_one(
     memory: Memory, view: Views, maps: PointMaps, image: Float[Tensor, "3 h w"]
 ) -> Memory:
+    """The memory with one more view (1,), whose point maps and image are on the surfel grid."""
     new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
-    seen, fresh, voxels = _associate(memory, new, pixel, maps, view.cameras)
-    born, count = new[fresh], len(memory._surfels)
-    ids = torch.arange(count, count + len(born), device=memory.device)
-    surfel = torch.cat([seen, ids])
-    surfels = memory._surfels.append(born)
+    seen_ids, unexplained = _associate(memory, new, pixel, maps, view.cameras)
+    added, count = new[unexplained], len(memory._surfels)
+    added_ids = torch.arange(count, count + len(added), device=memory.device)
+    surfel = torch.cat([seen_ids, added_ids])
+    surfels = memory._surfels.append(added)
     unboxed = surfels.value[len(memory._boxes) * RUN :]
-    marks = memory._marks.append(pack(Sightings(surfel, torch.full_like(surfel, len(memory)))))
-    sightings = memory._counts(len(memory))[1] + len(surfel)
-    ends = Ends(*torch.tensor([[len(surfels)], [sightings]], device=memory.device))
+    sightings = pack(Sightings(surfel, torch.full_like(surfel, len(memory))))
+    ends = [[len(surfels)], [memory._counts(len(memory))[1] + len(surfel)]]
     return dataclasses.replace(
         memory,
         _views=_with_view(memory._views, view),
         _surfels=surfels,
-        _marks=marks,
-        _ends=memory._ends.append(ends),
-        _voxels=voxels and voxels.extended(surfels.value.position),
+        _sightings=memory._sightings.append(sightings),
+        _ends=memory._ends.append(Ends(*torch.tensor(ends, device=memory.device))),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
     )
 
 
 def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
-    """The rows with one more. Codes may be missing on either side, and those of another shape are
-    another network's: such columns start anew, unknown (NaN) for the views before."""
+    """The rows with one more view (1,).
+
+    Codes may be missing on either side. Codes of another shape come from another network. Such
+    columns start anew, unknown (NaN) for the views before.
+    """
     old, old_codes, new_codes = rows.value, {}, {}
     for name in CODES:
-        had, has = getattr(old, name), getattr(view, name)
-        if has is None and had is not None:
-            new_codes[name] = had.new_full((1, *had.shape[1:]), torch.nan)
-        elif has is not None and (had is None or had.shape[1:] != has.shape[1:]):
-            missing = has.new_full((1, *has.shape[1:]), torch.nan)
-            old_codes[name] = missing.expand(len(old), *has.shape[1:])
+        old_code, code = getattr(old, name), getattr(view, name)
+        if code is None and old_code is not None:
+            new_codes[name] = old_code.new_full((1, *old_code.shape[1:]), torch.nan)
+        elif code is not None and (old_code is None or old_code.shape[1:] != code.shape[1:]):
+            missing = code.new_full((1, *code.shape[1:]), torch.nan)
+            old_codes[name] = missing.expand(len(old), *code.shape[1:])
     if old_codes and len(old):
         rows = rows.replaced(old.replace(**old_codes))
     return rows.append(view.replace(**new_codes) if new_codes else view)
@@ -169,54 +182,46 @@ def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
 
 def _associate(
     memory: Memory, new: Surfels, pixel: Int[Tensor, " n"], maps: PointMaps, camera: Cameras
-) -> tuple[Tensor, Tensor, Voxels | None]:
-    """What association says of the new surfels, and the voxels of the old ones, if it takes any."""
+) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
+    """(old surfels that the view sees, mask of new surfels that nothing explains)."""
     config, old = memory.config.association, memory.surfels
     if config.method == "projective":
         grid = (maps.depth.shape[0], maps.depth.shape[1])
-        work = new, pixel, grid, camera, old, config, memory.boxes
-        return *by_projection(*work), None
-    distance, voxels = released_distance(new.radius, old.radius), memory._voxels
-    if backend(memory.device) != "numba":
-        voxels = None
-    elif voxels is None or not voxels.serves(distance):
-        voxels = Voxels.of(old.position, distance)
-    return *by_radius(new, old, distance, config.normal_cosine, voxels), voxels
+        return by_projection(new, pixel, grid, camera, old, config, memory.boxes)
+    distance = released_distance(new.radius, old.radius)
+    return by_radius(new, old, distance, config.normal_cosine)
 
 
-def _check(memory: Memory, views: Views, maps: PointMaps) -> None:
+def _check(memory: Memory, views: Views) -> None:
     check(views.cameras)
     if views.image.ndim != 4 or len(views.image) == 0 or min(views.image.shape[2:]) < 2:
         raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
-    (t, _, h, w), held = views.image.shape, tuple(memory.views.image.shape[2:])
-    # Floating point is float32 by now, see `plain`.
-    for name, tensor, shape in (
-        ("images", views.image, (t, 3, h, w)),
-        ("camera poses", views.cameras.world_from_cam, (t, 4, 4)),
-        ("flags (given)", views.given, (t,)),
-        ("point maps", maps.depth, (t, h, w)),
-        ("points", maps.points, (t, h, w, 3)),
-        ("confidence", maps.confidence, (t, h, w)),
+    (t, _, h, w), size = views.image.shape, tuple(memory.views.image.shape[2:])
+    for name, tensor, shape, kind in (
+        ("images", views.image, (t, 3, h, w), torch.float32),
+        ("camera poses", views.cameras.world_from_cam, (t, 4, 4), torch.float32),
+        ("flags (given)", views.given, (t,), torch.bool),
+        ("depth", views.depth, (t, h, w), torch.float32),
+        ("confidence", views.confidence, (t, h, w), torch.float32),
     ):
-        kind = torch.bool if tensor is views.given else torch.float32
         if tensor.shape != shape or tensor.dtype != kind:
             raise ValueError(
                 f"{name} must be {list(shape)} of {kind} for {t} views of {h} x {w} pixels, got "
                 f"{list(tensor.shape)} of {tensor.dtype}"
             )
+        if tensor.device != memory.device:
+            raise ValueError(f"{name} must be on the memory's device {memory.device}")
     check_codes(views)
-    if len(memory) and (h, w) != held:
-        raise ValueError(f"the memory holds views of {held} pixels, got {(h, w)}: resize them")
-    if views.device != memory.device or maps.device != memory.device:
-        raise ValueError(f"views and point maps must be on the memory's device {memory.device}")
-    # Without masks and `isfinite`, which take as long as a write: NaN fails every comparison.
+    if len(memory) and (h, w) != size:
+        raise ValueError(f"the memory holds views of {size} pixels, got {(h, w)}: resize them")
+    # Masks and `isfinite` would take as long as a write. NaN fails every comparison.
     if not (views.image.amin() >= 0 and views.image.amax() <= 1):
         raise ValueError("images must be finite and in [0, 1]")
-    unknown = maps.depth != maps.depth
+    unknown = views.depth != views.depth
     if unknown.flatten(1).all(1).any():
-        raise ValueError("a view without any finite depth cannot be remembered: estimate it first")
-    depth = torch.where(unknown, 1.0, maps.depth)
+        raise ValueError("a view without any known depth cannot be remembered: estimate it first")
+    depth = torch.where(unknown, 1.0, views.depth)
     if not (depth.amin() > 0 and depth.amax() < torch.inf):
         raise ValueError("depth must be positive, or NaN where it is unknown")
-    if not (finite(maps.points) | unknown).all() or (maps.confidence != maps.confidence).any():
-        raise ValueError("points must be finite where depth is, and confidence must not be NaN")
+    if (views.confidence != views.confidence).any():
+        raise ValueError("confidence must not be NaN: use 0 for no trust")

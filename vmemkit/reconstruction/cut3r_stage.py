@@ -27,7 +27,6 @@ from torch import Tensor
 from vmemkit.core import (
     Boxes,
     Cameras,
-    PointMaps,
     Surfels,
     Views,
     cat,
@@ -184,8 +183,8 @@ class Seeing:
         reports = [self._judged(report, state.scale) for report in reports]
         good = [report.scale for report in reports if report.trusted and not report.warning]
         state = replace(state, scale=median(good) if good else state.scale)
-        maps = self._maps(views, window, depth, confidence, reports)
-        return Reconstruction(maps, tuple(reports), state)
+        views = self._located(views, window, depth, confidence, reports)
+        return Reconstruction(views, tuple(reports), state)
 
     # ---- the network -----------------------------------------------------------------------------
 
@@ -331,7 +330,7 @@ class Seeing:
         rows = min(h, self.how.rows)
         return rows, max(1, round(rows * w / h))
 
-    def _maps(self, views, window, depth, confidence, reports):
+    def _located(self, views, window, depth, confidence, reports):
         h, w = views.image.shape[2:]
         uv = pixel_centres(h, w, views.device)
         depth = torch.stack([sampled(each, window, uv) for each in depth])
@@ -352,7 +351,7 @@ class Seeing:
                     f"the network sees nothing in front of the camera of view {i} of {len(views)} "
                     f"({report})"
                 )
-        return PointMaps.from_depth(views.cameras, depth, sure)
+        return views.replace(depth=depth, confidence=sure)
 
 
 def in_sight(

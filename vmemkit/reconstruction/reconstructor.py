@@ -1,6 +1,6 @@
 """Reconstruction as a stage: what a reconstructor is, what it returns, and how one is run.
 
-A `Reconstructor` is any callable `(views) -> PointMaps` over the views' own pixels. One that needs
+A `Reconstructor` is any callable `(views) -> views with depth and confidence`. One that needs
 to know what is remembered has a method `seeing(memory)`, which returns such a callable; one that has
 more to say than point maps returns a `Reconstruction`: a report per view, and a state, which the
 memory keeps, so that it is undone and forked with the memory.
@@ -11,7 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from vmemkit.core import PointMaps, Views
+import torch
+
+from vmemkit.core import Views
 from vmemkit.memory import Memory
 
 
@@ -32,18 +34,18 @@ class Report:
 class Reconstruction:
     """Point maps of t views, with a report of each, and what to go on from."""
 
-    maps: PointMaps
+    views: Views
     reports: tuple[Report, ...] = ()
     state: Any = None
 
     def __repr__(self) -> str:
         warnings = "; ".join(sorted({r.warning for r in self.reports if r.warning}))
-        return f"Reconstruction({self.maps}, reports={len(self.reports)}, warnings={warnings!r})"
+        return f"Reconstruction({self.views}, reports={len(self.reports)}, warnings={warnings!r})"
 
 
 @runtime_checkable
 class Reconstructor(Protocol):
-    def __call__(self, views: Views) -> PointMaps | Reconstruction: ...
+    def __call__(self, views: Views) -> Views | Reconstruction: ...
 
 
 @runtime_checkable
@@ -61,30 +63,30 @@ def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> R
     if isinstance(reconstructor, SeesMemory):
         reconstructor = reconstructor.seeing(memory)
     made = reconstructor(views)
-    if isinstance(made, PointMaps):
+    if isinstance(made, Views):
         return Reconstruction(made)
     if not isinstance(made, Reconstruction):
         raise ValueError(
-            f"a reconstructor returns PointMaps or a Reconstruction, got {type(made).__name__}"
+            f"a reconstructor returns Views or a Reconstruction, got {type(made).__name__}"
         )
     return made
 
 
-def from_depth(views: Views) -> PointMaps:
-    """Point maps from the views' own depth. Errors: ValueError for views without depth."""
+def from_depth(views: Views) -> Views:
+    """The views themselves: their own depth is trusted. Errors: ValueError for views without it."""
     if views.depth is None or bool(views.depth.isnan().all()):
         raise ValueError(
-            "these views carry no depth: use a generator that makes it, `generate.with_depth`, or "
+            "these views carry no depth: use a generator that makes it, `with_depth`, or "
             "another reconstructor"
         )
-    return PointMaps.from_depth(views.cameras, views.depth, views.confidence)
+    return views
 
 
 def oracle(scene) -> Reconstructor:
     """A reconstructor that renders the true depth of `scene` from the views' cameras."""
 
-    def render(views: Views) -> PointMaps:
+    def render(views: Views) -> Views:
         truth = scene.render(views.cameras, *views.image.shape[2:])
-        return PointMaps.from_depth(views.cameras, truth.depth)
+        return views.replace(depth=truth.depth, confidence=torch.ones_like(truth.depth))
 
     return render

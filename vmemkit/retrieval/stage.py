@@ -1,6 +1,9 @@
-"""Retrieval as a stage: run a policy and check what it returns."""
+"""Retrieval as a stage: run a policy, and check what it returns."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,8 +23,9 @@ def retrieve(
 ) -> Retrieval:
     """Choose at most k views of the memory as context for the target cameras (m,).
 
-    Fewer than k come back where fewer saw anything of the targets. `policy` is a name of POLICIES
-    or any callable of that signature.
+    Fewer than k come back where fewer saw anything of the targets. `policy` is a name of POLICIES, a
+    policy such as `Coverage(sharpness=0.2)`, or any callable `(memory, targets, k) -> Retrieval`.
+    `config` replaces the policy's own, if it has one.
     Errors: ValueError for an empty memory, bad cameras, k outside 1..len(memory), an unknown
     policy, and (unless `config.blind` is "nearest") targets that see no surfel.
     """
@@ -31,18 +35,35 @@ def retrieve(
         raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
     check_row(targets, "targets")
     check(targets)
-    if isinstance(policy, str) and policy not in POLICIES:
+    policy = named(policy)
+    if config is not None:
+        policy = reconfigured(policy, **vars(config))
+    retrieval = policy(memory, targets.to(memory.device), k)
+    if not isinstance(retrieval, Retrieval):
+        raise ValueError(f"a policy must return a Retrieval, got {retrieval!r:.80}")
+    _check_chosen(retrieval.chosen, k, len(memory))
+    return retrieval
+
+
+def named(policy: str | Policy) -> Policy:
+    """The policy of that name, or the policy itself. Errors: ValueError for an unknown name."""
+    if not isinstance(policy, str):
+        return policy
+    if policy not in POLICIES:
         raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(POLICIES)}")
-    choose = POLICIES[policy] if isinstance(policy, str) else policy
-    found = choose(memory, targets.to(memory.device), k, config or RetrievalConfig())
-    if not isinstance(found, Retrieval):
-        raise ValueError(f"a policy must return a Retrieval, got {found!r:.80}")
-    _check_chosen(found.chosen, k, len(memory))
-    return found
+    return POLICIES[policy]
+
+
+def reconfigured(policy: Policy, **changes: Any) -> Policy:
+    """The policy with fields of its `RetrievalConfig` changed; itself if it has none."""
+    config = getattr(policy, "config", None)
+    if not isinstance(config, RetrievalConfig):
+        return policy
+    return replace(policy, config=replace(config, **changes))  # type: ignore[type-var]
 
 
 def _check_chosen(chosen: object, k: int, views: int) -> None:
-    """Policies are anybody's. Errors: ValueError for what are not up to k different views."""
+    """Anybody may write a policy. Errors: ValueError unless it chose 1 to k different views."""
     if not isinstance(chosen, Tensor) or chosen.ndim != 1 or chosen.dtype != torch.int64:
         raise ValueError(f"a policy must choose an int64 tensor [k] of views, got {chosen!r}")
     ids = chosen.tolist()

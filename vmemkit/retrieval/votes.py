@@ -1,8 +1,7 @@
-"""Votes: from what a camera sees of the memory to a ranking, and from a ranking to k views.
+"""Votes: from what a camera sees of the memory to a number per view.
 
-In: a memory and the surfels that query cameras see. Out: votes per view, and views chosen by votes
-with suppression of like poses, or by coverage. The policies of retrieval.py are made of these
-parts, and policies of your own may be.
+In: a memory, and the surfels that query cameras see. Out: votes per view, and how sharply each view
+saw a surfel.
 """
 
 from __future__ import annotations
@@ -11,26 +10,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, Splat, SurfelConfig, dot, footprint, root
-from vmemkit.core.kernels import backend, footprints, pixel_counts
+from vmemkit.core import Cameras, Splat, SurfelConfig, Surfels, dot, footprint, root
+from vmemkit.core.kernels import accelerated
 from vmemkit.memory import Memory, sightings_of, weight_by_view
 
-SLANT = SurfelConfig.slant
 
-
-def pixels_per_surfel(memory: Memory, seen: Splat) -> Float[Tensor, " n"]:
+def pixels_per_surfel(memory: Memory, canvas: Splat) -> Float[Tensor, " n"]:
     """How many pixels of all query cameras each surfel of the memory won.
 
     Errors: ValueError for surfels that the memory does not have.
     """
-    surfels = len(memory.surfels)
-    # On a CPU only: a GPU would have to wait, and stops at such an index by itself. In numpy: see
-    # native._zeros.
-    if seen.surfel.device.type == "cpu" and (most := int(seen.surfel.numpy().max())) >= surfels:
+    surfels, device = len(memory.surfels), canvas.surfel.device
+    # Checked on the CPU only: a GPU would have to wait, and stops at such an index by itself.
+    # numpy's `max` does not wake torch's threads, which would slow the kernels down.
+    if device.type == "cpu" and (most := int(canvas.surfel.numpy().max())) >= surfels:
         raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
-    if backend(memory.device) == "numba":
-        return pixel_counts(seen.surfel, surfels)
-    ids = seen.surfel.flatten() + 1  # the pixels that see none are counted in front, and cut off
+    return _pixel_counts(canvas.surfel, surfels)
+
+
+@accelerated
+def _pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
+    """How many pixels see each surfel. Pixels that see none (-1) count for nothing."""
+    ids = surfel.flatten() + 1
     count = torch.zeros(surfels + 1, device=ids.device)
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
 
@@ -45,7 +46,7 @@ def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " 
             f"votes need a weight for each of {len(memory.surfels)} surfels, got "
             f"{list(weight.shape)}"
         )
-    return weight_by_view(memory.marks, weight, len(memory))
+    return weight_by_view(memory.packed_sightings, weight, len(memory))
 
 
 def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
@@ -57,38 +58,43 @@ def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
     # The first pixel of a view counts twice: the code sets the vote, then adds to it.
     none, place = len(ids), torch.arange(len(ids), device=ids.device)
     first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
-    surfel, view = sightings_of(memory.marks, first < none)
+    surfel, view = sightings_of(memory.packed_sightings, first < none)
     of_view = torch.full((len(memory),), none, device=ids.device)
     of_view.scatter_reduce_(0, view, first[surfel], "amin")
     return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
 
 
 def sharpness(
-    memory: Memory, query: Cameras, seen: Splat, surfel: Tensor, view: Tensor
+    memory: Memory,
+    query: Cameras,
+    canvas: Splat,
+    surfel: Int[Tensor, " e"],
+    view: Int[Tensor, " e"],
 ) -> Float[Tensor, " e"]:
-    """How finely a view sampled a surfel, against the query camera that sees it largest; at most 1.
+    """How finely view[e] sampled surfel[e]: 1 if at least as finely as every query camera, else less.
 
-    The measure is the footprint of a pixel (as in the surfels' radius).
+    The measure is the world size of a pixel (as in the surfels' radius).
     """
-    need = torch.full((len(memory.surfels),), torch.inf, device=memory.device)
+    surfels, slant = memory.surfels, SurfelConfig.slant
+    needed = torch.full((len(surfels),), torch.inf, device=memory.device)
     for i in range(len(query)):
-        ids = seen.surfel[i][seen.surfel[i] >= 0].unique()
-        need[ids] = torch.minimum(
-            need[ids], _footprints(memory, query, ids, torch.full_like(ids, i))
-        )
-    have = _footprints(memory, memory.views.cameras, surfel, view)
-    return (need[surfel] / have).clamp(max=1)
+        ids = canvas.surfel[i][canvas.surfel[i] >= 0].unique()
+        sizes = _footprints(surfels, query, ids, torch.full_like(ids, i), slant)
+        needed[ids] = torch.minimum(needed[ids], sizes)
+    sizes = _footprints(surfels, memory.views.cameras, surfel, view, slant)
+    return (needed[surfel] / sizes).clamp(max=1)
 
 
+@accelerated
 def _footprints(
-    memory: Memory, cameras: Cameras, surfel: Int[Tensor, " e"], camera: Int[Tensor, " e"]
+    surfels: Surfels,
+    cameras: Cameras,
+    surfel: Int[Tensor, " e"],
+    camera: Int[Tensor, " e"],
+    slant: float,
 ) -> Float[Tensor, " e"]:
-    """World size of a pixel of `camera[e]` (of an image of unit height) at `surfel[e]`."""
-    eye, forward, focal = cameras.position, cameras.forward, cameras.K[:, 1, 1]
-    position, normal = memory.surfels.position, memory.surfels.normal
-    if backend(memory.device) == "numba":
-        return footprints(position, normal, eye, forward, focal, surfel, camera, SLANT)
-    sight = position[surfel] - eye[camera]
-    depth = dot(sight, forward[camera]).clamp(min=1e-6)
-    cosine = dot(sight, normal[surfel]) / root(dot(sight, sight)).clamp(min=1e-6)
-    return footprint(depth, focal[camera], cosine.clamp(min=0))
+    """World size of a pixel of camera[e], of an image of height 1, at surfel[e]."""
+    sight = surfels.position[surfel] - cameras.position[camera]
+    depth = dot(sight, cameras.forward[camera]).clamp(min=1e-6)
+    cosine = dot(sight, surfels.normal[surfel]) / root(dot(sight, sight)).clamp(min=1e-6)
+    return footprint(depth, cameras.K[camera, 1, 1], cosine.clamp(min=0), slant)

@@ -10,7 +10,6 @@ from .examples import KINDS as KINDS
 from .examples import PANORAMA as PANORAMA
 from .examples import STEREO as STEREO
 from .examples import Beginning as Beginning
-from .examples import check_data as check_data
 from .examples import from_image as from_image
 from .examples import picture_size as picture_size
 from .examples import stereo_view as stereo_view

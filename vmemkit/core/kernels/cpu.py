@@ -1,11 +1,15 @@
-"""From the stages to the compiled kernels: tensors in, tensors out, work shared among threads.
+"""From tensors to numba's kernels and back, with the work shared among threads.
 
-Every function here is what kernels.py does for one stage on a CPU; the stage has the same in torch.
+Each public function here is the twin of a plain torch function that is marked `@accelerated`: the
+same name, arguments and results. The kernels are in `pixels.py` and `tables.py`; they are imported
+on first use, because importing numba takes a while.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from types import NotImplementedType
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,75 +17,108 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.kernels.sizes import RUN
-from vmemkit.core.kernels.switch import bands, in_bands, in_parallel, threads
+from vmemkit.core.kernels.switch import bands, in_bands, in_parallel, most_threads, threads_for
 
-Column = Int[Tensor, " r"]  # of marks
+LEAST_ROWS = 1 << 13  # points or pixels that a thread should have: starting one takes that long
+# Drawing costs a thread as much as so many pixels for each surfel in sight.
+PIXELS_PER_SURFEL = 6
+LEAST_PIXELS = 1 << 18  # pixels' worth of drawing that a thread should have
 
-Discs = tuple[Tensor, Tensor, Tensor]  # position, normal, radius
 
-FEW = 1 << 14  # surfels that one thread is done with before another has begun
+@runtime_checkable
+class Discs(Protocol):
+    """n oriented discs, such as `Surfels`."""
 
-# A surfel in sight takes as long to draw as so many pixels. For less than so many pixels a further
-# thread gains little, and costs where torch's still spin.
-EFFORT, SHARE = 6, 1 << 18
+    position: Tensor  # [n 3]
+    normal: Tensor  # [n 3]
+    radius: Tensor  # [n]
+
+
+@runtime_checkable
+class Lenses(Protocol):
+    """m pinhole cameras, such as `Cameras`."""
+
+    world_from_cam: Tensor  # [m 4 4]
+    K: Tensor  # [m 3 3]
+
+
+@runtime_checkable
+class Bounds(Protocol):
+    """Bounds of runs of RUN discs, such as `Boxes`."""
+
+    low: Tensor  # [c 3]
+    high: Tensor  # [c 3]
+    radius: Tensor  # [c]
+
+
+@runtime_checkable
+class BitRows(Protocol):
+    """Packed sightings: 64 surfels of one view in a row."""
+
+    word: Tensor  # [r]
+    view: Tensor  # [r]
+    bits: Tensor  # [r]
 
 
 def discs(
-    position: Float[Tensor, "n 3"],
-    normal: Float[Tensor, "n 3"],
-    radius: Float[Tensor, " n"],
-    pose: Float[Tensor, "m 4 4"],
-    K: Float[Tensor, "m 3 3"],
+    surfels: Discs,
+    cameras: Lenses,
     size: tuple[int, int],
     limits: tuple[float, float, float],
-    boxes: tuple[Tensor, Tensor, Tensor] | None,
+    boxes: Bounds | None,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
-    """Surfel, depth and cosine per pixel, as splat.splat's discs, of cameras of these poses and
-    intrinsics on a canvas of `size`; `limits` are scale, near and far;
-    `boxes` are low, high and largest radius of every run of surfels.
-
-    Every thread draws a band of rows, of the runs that show there; few are for one thread.
-    """
+    """Twin of `splatting.discs`. Each thread draws a band of rows, from the runs that show in it."""
     from vmemkit.core.kernels import pixels
 
-    m, n, (height, width), count = len(K), len(position), size, threads()
-    numbers, (poses, intrinsics) = np.float32(limits), _arrays(pose, K)
-    known = () if boxes is None else _arrays(*boxes)
+    m, n, (height, width) = len(cameras.K), len(surfels.position), size
+    numbers = np.float32(limits)
+    poses, intrinsics = _arrays(cameras.world_from_cam, cameras.K)
+    bounds = [] if boxes is None else _arrays(boxes.low, boxes.high, boxes.radius)
 
-    def showing(top: int, bottom: int) -> np.ndarray:
-        inside = np.ones((m, -(-n // RUN)), bool)
-        if known:
+    def runs_in(top: int, bottom: int) -> np.ndarray:
+        """[m runs]: which runs may show in these rows of each camera."""
+        shows = np.ones((m, -(-n // RUN)), bool)
+        if bounds:
             edges = np.float32([0, top / height, 1, bottom / height])
-            pixels.showing(*known, poses, intrinsics, edges, numbers, inside)
-        return inside
+            pixels.showing(*bounds, poses, intrinsics, edges, numbers, shows)
+        return shows
 
-    in_sight = showing(0, height)
-    effort = EFFORT * RUN * np.count_nonzero(in_sight) / m + height * width
-    shares = bands(height, max(1, min(-(-count // m), int(effort / SHARE))))
-    parts = [in_sight] if len(shares) == 1 else [showing(*share) for share in shares]
-    shape, some = (m, height, width), min(m, count)  # cameras at a time: what they need is reused
-    keys = np.empty((some, height, width + pixels.LANES), np.int64)
-    cosines = np.empty((some, max(n, 1)), np.float32)
-    surfel = torch.empty(shape, dtype=torch.int64)
-    depth, cosine = torch.empty(shape), torch.empty(shape)
-    surfels = tuple(_arrays(position, normal, radius))
-    out = _arrays(surfel, depth.view(torch.int32), cosine)
-    for first in range(0, m, some):
-        work = []
-        for i in range(first, min(first + some, m)):
-            where = (poses[i], intrinsics[i]), numbers, height
-            for band, inside in zip(shares, parts, strict=True):
-                rows, runs = slice(*band), np.flatnonzero(inside[i])
-                # All bands write the cosines, of a surfel in several of them several times the same.
-                buffers = keys[i - first, rows], cosines[i - first]
-                task = surfels, runs, *where, band, buffers, tuple(x[i, rows] for x in out)
-                work.append(partial(pixels.draw_discs, *task))
-        in_parallel(work)
+    in_sight = runs_in(0, height)
+    effort = PIXELS_PER_SURFEL * RUN * np.count_nonzero(in_sight) / m + height * width
+    threads = most_threads()
+    rows = bands(height, min(-(-threads // m), threads_for(effort, LEAST_PIXELS)))
+    runs = [in_sight] if len(rows) == 1 else [runs_in(*band) for band in rows]
+    at_once = min(m, threads)  # cameras, which share buffers with the next ones
+    keys = np.empty((at_once, height, width + pixels.LANES), np.int64)
+    cosines = np.empty((at_once, max(n, 1)), np.float32)
+    surfel = torch.empty((m, height, width), dtype=torch.int64)
+    depth, cosine = torch.empty(m, height, width), torch.empty(m, height, width)
+    columns = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
+    canvases = _arrays(surfel, depth.view(torch.int32), cosine)
+    for first in range(0, m, at_once):
+        tasks = []
+        for i in range(first, min(first + at_once, m)):
+            for band, shows in zip(rows, runs, strict=True):
+                cut = slice(*band)
+                # Bands that share a surfel write its cosine more than once: the same number.
+                task = partial(
+                    pixels.draw_discs,
+                    columns,
+                    np.flatnonzero(shows[i]),
+                    (poses[i], intrinsics[i]),
+                    numbers,
+                    height,
+                    band,
+                    (keys[i - first, cut], cosines[i - first]),
+                    tuple(canvas[i, cut] for canvas in canvases),
+                )
+                tasks.append(task)
+        in_parallel(tasks)
     return surfel, depth, cosine
 
 
 def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " n"]:
-    """As votes.pixels_per_surfel."""
+    """Twin of `votes._pixel_counts`."""
     from vmemkit.core.kernels import tables
 
     count = _zeros(surfels, np.float32)
@@ -93,36 +130,47 @@ def seen_again(
     new: Discs,
     pixel: Int[Tensor, " p"],
     grid: tuple[int, int],
+    camera: Lenses,
     old: Discs,
     runs: Int[Tensor, " r"],
-    pose: Float[Tensor, "4 4"],
-    K: Float[Tensor, "3 3"],
-    limits: tuple[float, float, float, float, float],
+    limits: tuple[float, float, float],
+    tolerances: tuple[float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
-    """(old surfels of `runs` that the view sees, ascending; per new surfel the one that explains
-    it, -1 = none), as association.by_projection. Discs are position, normal, radius; `limits` are
-    scale, near, far, distance and cosine."""
+    """Twin of `association._seen_again`."""
     from vmemkit.core.kernels import pixels
 
-    # The new surfels as planes of the grid; NaN, which is like nothing, where there are none.
-    (height, width), n = grid, len(old[0])
+    # The new surfels as planes of the grid: NaN, which resembles nothing, where there are none.
+    (height, width), n = grid, len(old.position)
     planes = np.full((7, height, width + pixels.LANES), np.nan, np.float32)
-    pixels.lay_out(*_arrays(*new, pixel), width, planes)
-    parts = threads() if len(runs) * RUN > FEW else 1
+    pixels.lay_out(*_arrays(new.position, new.normal, new.radius, pixel), width, planes)
+    parts = threads_for(len(runs) * RUN, LEAST_ROWS)
     keys = np.empty((parts, *planes.shape[1:]), np.int64)
-    seen = np.zeros((len(runs), RUN), bool)
-    surfels, where = tuple(_arrays(*old)), (tuple(_arrays(pose, K)), np.float32(limits), planes)
-    work = []
-    for part in range(parts):  # each takes runs from all over, so that none has all the near ones
-        shares = runs.numpy()[part::parts], *where, keys[part], seen[part::parts]
-        work.append(partial(pixels.see_again, surfels, *shares))
-    in_parallel(work)
+    sighted = np.zeros((len(runs), RUN), bool)
+    columns = tuple(_arrays(old.position, old.normal, old.radius))
+    lens = tuple(_arrays(camera.world_from_cam[0], camera.K[0]))
+    numbers, run_ids = np.float32([*limits, *tolerances]), runs.numpy()
+    in_parallel(
+        [
+            # Every part takes runs from all over, so that none has all the near ones.
+            partial(
+                pixels.see_again,
+                columns,
+                run_ids[part::parts],
+                lens,
+                numbers,
+                planes,
+                keys[part],
+                sighted[part::parts],
+            )
+            for part in range(parts)
+        ]
+    )
     hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
-    place[runs.numpy()] = np.arange(len(runs))
-    pixels.explained(keys, place, seen, hit)
-    again = np.flatnonzero(seen)
-    again += (runs.numpy() - np.arange(len(runs)))[again // RUN] * RUN
-    return torch.from_numpy(again), torch.from_numpy(hit).flatten()[pixel]
+    place[run_ids] = np.arange(len(runs))
+    pixels.explained(keys, place, sighted, hit)
+    rows = np.flatnonzero(sighted)
+    rows += (run_ids - np.arange(len(runs)))[rows // RUN] * RUN
+    return torch.from_numpy(rows), torch.from_numpy(hit).flatten()[pixel]
 
 
 def normals_and_radii(
@@ -132,50 +180,58 @@ def normals_and_radii(
     focal: Float[Tensor, ""],
     slant: float,
     edge: float,
-) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """As surfels._normals_and_radii by central differences, of at least 3 x 3 pixels."""
+) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]] | NotImplementedType:
+    """Twin of `surfels._normals_and_radii`, for grids of at least 3 x 3 pixels."""
     from vmemkit.core.kernels import pixels
 
     height, width = depth.shape
-    out = torch.empty(points.shape), torch.empty(depth.shape), torch.empty(depth.shape).bool()
+    if min(height, width) < 3:
+        return NotImplemented
+    normal, radius = torch.empty(points.shape), torch.empty(depth.shape)
+    known = torch.empty(depth.shape, dtype=torch.bool)
+    arrays = _arrays(points, depth, eye)
     numbers = np.float32([float(focal), slant, 1 - slant, edge])
-    work = (*_arrays(points, depth, eye), numbers, *_arrays(*out))
-    in_bands(partial(pixels.normals_and_radii, *work), height, FEW // width)
-    return out
+    task = partial(
+        pixels.normals_and_radii, *arrays, numbers, normal.numpy(), radius.numpy(), known.numpy()
+    )
+    in_bands(task, height, LEAST_ROWS // width)
+    return normal, radius, known
 
 
 def looks_through(
     points: Float[Tensor, "n 3"],
-    rotation: Float[Tensor, "3 3"],
-    eye: Float[Tensor, " 3"],
-    K: Float[Tensor, "3 3"],
-    nearest: Float[Tensor, "h w"],
+    camera: Lenses,
+    inverse_depth: Float[Tensor, "h w"],
     margin: float,
-    through: Bool[Tensor, " n"],
-) -> None:
-    """As views.seen_through for one view: sets the flags of the points it looks through."""
+) -> Bool[Tensor, " n"]:
+    """Twin of `view._looks_through`."""
     from vmemkit.core.kernels import pixels
 
-    work = (*_arrays(points, rotation, eye, K, nearest), np.float32(1 - margin), through.numpy())
-    in_bands(partial(pixels.looks_through, *work), len(points), FEW)
+    through = torch.from_numpy(np.zeros(len(points), bool))
+    pose = camera.world_from_cam
+    arrays = _arrays(points, pose[:3, :3], pose[:3, 3], camera.K, inverse_depth)
+    task = partial(pixels.looks_through, *arrays, np.float32(1 - margin), through.numpy())
+    in_bands(task, len(points), LEAST_ROWS)
+    return through
 
 
-def votes(
-    word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
+def weight_by_view(
+    sightings: BitRows, weight: Float[Tensor, " n"], views: int
 ) -> Float[Tensor, " t"]:
-    """As sightings.votes, by the marks' columns."""
+    """Twin of `sightings.weight_by_view`."""
     from vmemkit.core.kernels import tables
 
     total = _zeros(views, np.float64)
-    _check_marks(word, len(weight))
-    if len(view) and (last := view.numpy()[-1]) >= views:  # they are ordered by view
-        raise ValueError(f"the marks name views up to {last}, of {views}")
-    tables.votes(*_arrays(word, view), _bits(bits), *_arrays(weight, total))
+    _check_surfels(sightings, len(weight))
+    if len(sightings.view) and (last := int(sightings.view[-1])) >= views:  # ordered by view
+        raise ValueError(f"the sightings name views up to {last}, of {views}")
+    columns = _arrays(sightings.word, sightings.view)
+    tables.votes(*columns, _bits(sightings.bits), *_arrays(weight.float(), total))
     return total.float()
 
 
 def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
-    """As sightings.packed."""
+    """Twin of `sightings.packed`."""
     from vmemkit.core.kernels import tables
 
     words = _zeros(-(-len(mask) // 64), np.int64)
@@ -183,24 +239,26 @@ def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
     return words
 
 
-def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n"]:
-    """As sightings.sighting_counts, by the marks' columns."""
+def sighting_counts(sightings: BitRows, surfels: int) -> Int[Tensor, " n"]:
+    """Twin of `sightings.sighting_counts`."""
     from vmemkit.core.kernels import tables
 
     count = _zeros(surfels, np.int64)
-    _check_marks(word, surfels)
-    tables.counts(*_arrays(word), _bits(bits), count.numpy())
+    _check_surfels(sightings, surfels)
+    tables.counts(*_arrays(sightings.word), _bits(sightings.bits), count.numpy())
     return count
 
 
-def pairs(word: Column, view: Column, bits: Column) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
-    """(surfel, view) of every set bit of the marks' columns."""
+def pairs(
+    sightings: BitRows, bits: Int[Tensor, " r"]
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
+    """Twin of `sightings._pairs`."""
     from vmemkit.core.kernels import tables
 
-    marks, none = (*_arrays(word, view), _bits(bits)), np.empty(0, np.int64)
-    surfel, seer = torch.empty(2, tables.marked(*marks, none, none), dtype=torch.int64)
-    tables.marked(*marks, surfel.numpy(), seer.numpy())
-    return surfel, seer
+    rows, none = (*_arrays(sightings.word, sightings.view), _bits(bits)), np.empty(0, np.int64)
+    surfel, view = torch.empty(2, tables.marked(*rows, none, none), dtype=torch.int64)
+    tables.marked(*rows, surfel.numpy(), view.numpy())
+    return surfel, view
 
 
 def gains(
@@ -208,44 +266,43 @@ def gains(
     view: Int[Tensor, " e"],
     quality: Float[Tensor, " e"],
     pixels: Float[Tensor, " n"],
-    held: Bool[Tensor, " t"],
+    chosen: Bool[Tensor, " t"],
 ) -> Float[Tensor, " t"]:
-    """As votes._gains."""
+    """Twin of `selection._gains`."""
     from vmemkit.core.kernels import tables
 
-    gain, best = _zeros(len(held), np.float32), torch.empty_like(pixels)
-    tables.gains(*_arrays(surfel, view, quality, pixels, held, best, gain))
+    gain, best = _zeros(len(chosen), np.float32), torch.empty_like(pixels)
+    tables.gains(*_arrays(surfel, view, quality, pixels, chosen, best, gain))
     return gain
 
 
 def footprints(
-    position: Float[Tensor, "n 3"],
-    normal: Float[Tensor, "n 3"],
-    eye: Float[Tensor, "t 3"],
-    forward: Float[Tensor, "t 3"],
-    focal: Float[Tensor, " t"],
+    surfels: Discs,
+    cameras: Lenses,
     surfel: Int[Tensor, " e"],
-    view: Int[Tensor, " e"],
+    camera: Int[Tensor, " e"],
     slant: float,
 ) -> Float[Tensor, " e"]:
-    """As votes._footprints."""
+    """Twin of `votes._footprints`."""
     from vmemkit.core.kernels import tables
 
     size = torch.empty(len(surfel))
-    work = _arrays(position, normal, eye, forward, focal, surfel, view)
-    tables.footprints(*work, np.float32([slant, 1 - slant]), size.numpy())
+    eye, forward = cameras.world_from_cam[:, :3, 3], cameras.world_from_cam[:, :3, 2]
+    scene = _arrays(surfels.position, surfels.normal, eye, forward, cameras.K[:, 1, 1])
+    numbers = np.float32([slant, 1 - slant])
+    tables.footprints(*scene, *_arrays(surfel, camera), numbers, size.numpy())
     return size
 
 
 def _zeros(count: int, kind: type[np.number]) -> Tensor:
-    """Not torch.zeros: many of them wake torch's threads, which then spin where ours are to run."""
+    """Zeros by numpy: torch.zeros wakes torch's threads, which then spin where ours should run."""
     return torch.from_numpy(np.zeros(count, kind))
 
 
-def _check_marks(word: Column, surfels: int) -> None:
-    """Kernels do not look where they write. Errors: ValueError for marks of more surfels."""
-    if len(word) and int(word.numpy().max()) * 64 >= surfels:
-        raise ValueError(f"got numbers for {surfels} surfels: the marks name more than those")
+def _check_surfels(sightings: BitRows, surfels: int) -> None:
+    """Kernels do not check where they write. Errors: ValueError for sightings of more surfels."""
+    if len(sightings.word) and int(sightings.word.numpy().max()) * 64 >= surfels:
+        raise ValueError(f"got numbers for {surfels} surfels: the sightings name more than those")
 
 
 def _bits(words: Tensor) -> np.ndarray:
@@ -253,5 +310,5 @@ def _bits(words: Tensor) -> np.ndarray:
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """The tensors' own memory, if it is in order."""
+    """The tensors' own memory where it is contiguous, else a copy."""
     return [tensor.detach().contiguous().numpy() for tensor in tensors]

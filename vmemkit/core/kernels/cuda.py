@@ -12,6 +12,7 @@ With TRITON_INTERPRET=1 all of this runs on a CPU, slowly: the tests do so.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 
 import torch
@@ -20,13 +21,16 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vmemkit.core.kernels.cpu import BitRows, Bounds, Discs, Lenses
 from vmemkit.core.kernels.sizes import ROUNDING, RUN
 
-Column = Int[Tensor, " r"]  # of marks
-
+# Of new surfels: position, normal, radius, which of them is at each pixel (-1: none); then how far
+# from their plane, in radii, and with what cosine to their normal an old disc must lie.
 Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
 
-BLOCK = 32  # surfels, pixels, marks of a program: one for each lane of a warp; RUN is a multiple
+# Surfels, pixels or rows of a program: one for each lane of a warp. RUN is a multiple of it. In the
+# interpreter, time goes by the number of programs.
+BLOCK = 256 if os.environ.get("TRITON_INTERPRET") == "1" else 32
 
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
 
@@ -43,64 +47,85 @@ def compiled(function: Callable) -> Callable:
 
 
 def discs(
-    position: Float[Tensor, "n 3"],
-    normal: Float[Tensor, "n 3"],
-    radius: Float[Tensor, " n"],
-    pose: Float[Tensor, "m 4 4"],
-    K: Float[Tensor, "m 3 3"],
+    surfels: Discs,
+    cameras: Lenses,
     size: tuple[int, int],
     limits: tuple[float, float, float],
-    boxes: tuple[Tensor, Tensor, Tensor] | None,
+    boxes: Bounds | None,
     surface: Surface | None = None,
+    block: int = BLOCK,
 ) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
-    """Surfel, depth and cosine per pixel of canvases of `size`, as splat.splat's discs; `limits` are
-    scale, near and far.
-
-    With a `surface` only discs that lie on it count, as in association.by_projection: position,
-    normal and radius of new surfels, which of them is at each pixel of the one camera's canvas
-    (-1 = none), and how far off and how like it a disc must be.
-    """
-    m, (height, width) = len(K), size
-    surfels = position.contiguous(), normal.contiguous(), radius.contiguous()
-    lens = pose.contiguous(), K.contiguous()
-    boxed = 0 if boxes is None else len(boxes[0])
+    """Twin of `splatting.discs`. With a `surface`, only discs that lie on it count."""
+    m, n, (height, width) = len(cameras.K), len(surfels.position), size
+    columns = _contiguous(surfels.position, surfels.normal, surfels.radius)
+    lenses = _contiguous(cameras.world_from_cam, cameras.K)
+    bounds = None if boxes is None else _contiguous(boxes.low, boxes.high, boxes.radius)
+    boxed = 0 if boxes is None else len(boxes.low)
     if surface is not None:
-        surface = *(x.contiguous() for x in surface[:4]), *surface[4:]
-    keys = torch.full((m, height, width), EMPTY.value, device=position.device)
+        surface = (*_contiguous(*surface[:4]), *surface[4:])
+    keys = torch.full((m, height, width), EMPTY.value, device=surfels.position.device)
     surfel = torch.empty_like(keys)
     depth, cosine = (torch.empty_like(keys, dtype=torch.float32) for _ in range(2))
-    options = _options(warps=1)
-    with torch.cuda.device_of(position):
-        work = surfels, len(position), lens, height, width, limits, boxes, boxed, surface, keys
-        draw_discs[triton.cdiv(len(position), BLOCK), m](*work, **options)
-        work = keys, height * width, surfels, lens, surfel, depth, cosine
-        read_keys[triton.cdiv(height * width, BLOCK), m](*work, **options)
+    options = _options(1, block)
+    with torch.cuda.device_of(surfels.position):
+        draw_discs[triton.cdiv(n, block), m](
+            columns, n, lenses, height, width, limits, bounds, boxed, surface, keys, **options
+        )
+        pixels = height * width
+        read_keys[triton.cdiv(pixels, block), m](
+            keys, pixels, columns, lenses, surfel, depth, cosine, **options
+        )
     return surfel, depth, cosine
 
 
-def votes(
-    word: Column, view: Column, bits: Column, weight: Float[Tensor, " n"], views: int
+def hits_on_surface(
+    new: Discs,
+    at_pixel: Int[Tensor, " p"],
+    old: Discs,
+    camera: Lenses,
+    grid: tuple[int, int],
+    limits: tuple[float, float, float],
+    tolerances: tuple[float, float],
+) -> Int[Tensor, "1 h w"]:
+    """Twin of `association._hits_on_surface`."""
+    surface = (new.position, new.normal, new.radius, at_pixel, *tolerances)
+    return discs(old, camera, grid, limits, None, surface)[0]
+
+
+def weight_by_view(
+    sightings: BitRows, weight: Float[Tensor, " n"], views: int
 ) -> Float[Tensor, " t"]:
-    """As sightings.votes, by the marks' columns; the order of the sums is not fixed."""
+    """Twin of `sightings.weight_by_view`. Sums are taken in any order, in float64."""
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
+    columns, rows = _contiguous(*_columns(sightings)), len(sightings.word)
     with torch.cuda.device_of(weight):
-        marks = word.contiguous(), view.contiguous(), bits.contiguous()
-        work = *marks, weight.contiguous(), len(weight), total, len(word)
-        add_votes[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+        add_votes[(triton.cdiv(rows, BLOCK),)](
+            *columns, weight.float().contiguous(), len(weight), total, rows, **_options(4)
+        )
     return total.float()
 
 
-def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n"]:
-    """As sightings.sighting_counts, by the marks' columns."""
-    count = torch.zeros(surfels, dtype=torch.int64, device=word.device)
-    with torch.cuda.device_of(word):
-        work = word.contiguous(), bits.contiguous(), count, surfels, len(word)
-        add_counts[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+def sighting_counts(sightings: BitRows, surfels: int) -> Int[Tensor, " n"]:
+    """Twin of `sightings.sighting_counts`."""
+    count = torch.zeros(surfels, dtype=torch.int64, device=sightings.word.device)
+    word, _, bits = _contiguous(*_columns(sightings))
+    with torch.cuda.device_of(count):
+        add_counts[(triton.cdiv(len(word), BLOCK),)](
+            word, bits, count, surfels, len(word), **_options(4)
+        )
     return count
 
 
-def _options(warps: int) -> dict[str, int]:
-    return {"BLOCK": BLOCK, "num_warps": warps, "enable_fp_fusion": False}
+def _columns(sightings: BitRows) -> tuple[Tensor, Tensor, Tensor]:
+    return sightings.word, sightings.view, sightings.bits
+
+
+def _contiguous(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.contiguous() for tensor in tensors)
+
+
+def _options(warps: int, block: int = BLOCK) -> dict[str, int]:
+    return {"BLOCK": block, "num_warps": warps, "enable_fp_fusion": False}
 
 
 @compiled
