@@ -1,7 +1,7 @@
-"""Runs: 256 surfels that were written one after the other, and the box that holds them.
+"""Bounding boxes of runs: 256 surfels that were written one after the other.
 
-In: surfels. Out: boxes, and which runs a camera may see or a box may touch: the rest of the memory
-need not be looked at. What is found so is a superset; the stages test every surfel of it.
+In: surfels. Out: boxes, and the runs that a camera may see or that a region may contain. Stages skip
+all other runs, and test every surfel of these. So boxes save time and change no result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vmemkit.core.structs import TensorStruct
 
 @dataclass(frozen=True, repr=False)
 class Boxes(TensorStruct):
-    """Axis-aligned bounds of the centres of each full run of RUN surfels, and their largest radius."""
+    """Axis-aligned bounds of the centres of every full run of RUN surfels, and the largest radius."""
 
     low: Float[Tensor, "c 3"]
     high: Float[Tensor, "c 3"]
@@ -27,7 +27,7 @@ class Boxes(TensorStruct):
 
 
 def boxes_of(position: Float[Tensor, "n 3"], radius: Float[Tensor, " n"]) -> Boxes:
-    """The boxes of the full runs of surfels; what is left over has none."""
+    """The boxes of all full runs of surfels. A last run that is not full has none."""
     full = len(position) // RUN * RUN
     runs = position[:full].view(-1, RUN, 3)
     return Boxes(runs.amin(1), runs.amax(1), radius[:full].view(-1, RUN).amax(1))
@@ -36,7 +36,7 @@ def boxes_of(position: Float[Tensor, "n 3"], radius: Float[Tensor, " n"]) -> Box
 def touching(
     boxes: Boxes, low: Float[Tensor, " 3"], high: Float[Tensor, " 3"], scale: float
 ) -> Bool[Tensor, " c"]:
-    """Which runs may reach into the box from `low` to `high`; radii count `scale` times."""
+    """Which runs may reach into the region from `low` to `high`. `scale` multiplies the radii."""
     reach = scale * boxes.radius[:, None]
     return ((boxes.low - reach <= high) & (boxes.high + reach >= low)).all(-1)
 
@@ -44,7 +44,7 @@ def touching(
 def showing(
     boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
 ) -> Bool[Tensor, "m c"]:
-    """Which runs may show in each camera (m,): those that reach into its frustum."""
+    """Which runs may show in each camera (m,), because they reach into its frustum."""
     normals = frusta(cameras)
     middle = (boxes.low + boxes.high) / 2 - cameras.position[:, None]  # [m c 3]
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
@@ -57,17 +57,17 @@ def showing(
 
 
 def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
-    """World normals, inward, of the planes through the eye that border what a camera sees: left,
-    top, right, bottom; and of those across the line of sight, near and far."""
-    # In camera axes; the image is the unit square.
+    """Inward world normals of the planes that bound each camera's frustum: left, top, right and
+    bottom through the eye, then near and far."""
+    # In camera axes, where the image is the unit square.
     first, ahead = cameras.K[:, :2], cameras.K[:, 2:]
     planes = torch.cat([first, ahead - first, ahead, -ahead], 1)
-    # Sums, not matrix products, of which some hardware rounds the factors.
+    # Sums instead of matrix products, because some hardware rounds the factors of those.
     return (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)
 
 
 def runs_that(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
-    """Those runs of `total` surfels, and the last one if it is not full: it has no box yet."""
+    """The runs flagged in `meet`, and the last of `total` surfels' runs if it has no box yet."""
     rest = torch.arange(len(meet), -(-total // RUN), device=meet.device)
     return torch.cat([meet.nonzero()[:, 0], rest])
 

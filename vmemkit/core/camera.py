@@ -60,7 +60,7 @@ def cameras(
     """
     poses = world_from_cam.float()
     K = intrinsics(70.0, device=poses.device) if K is None else K.float()
-    with suppress(RuntimeError):  # `check` says what does not fit
+    with suppress(RuntimeError):  # shapes that do not fit are reported by `check`
         K = K.expand(*poses.shape[:-2], 3, 3)
     return check(Cameras(poses, K))
 
@@ -72,7 +72,7 @@ def check(cameras: Cameras) -> Cameras:
         raise ValueError(
             f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
         )
-    # In numpy, on the host: dozens of small operations, for which torch takes thrice the time.
+    # numpy takes a third of torch's time for these dozens of small operations.
     P, K = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
     if not (np.isfinite(P).all() and np.isfinite(K).all()):
         raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
@@ -93,7 +93,7 @@ def check(cameras: Cameras) -> Cameras:
 
 
 def check_row(cameras: Cameras, name: str) -> None:
-    """Errors: ValueError unless these are one or more cameras (m,); their numbers are for `check`."""
+    """Errors: ValueError unless these are one or more cameras (m,). `check` looks at their numbers."""
     poses, lenses = list(cameras.world_from_cam.shape), list(cameras.K.shape)
     if len(poses) != 3 or poses[0] == 0 or lenses[:1] != poses[:1]:
         raise ValueError(
@@ -189,7 +189,7 @@ def project(
 def turned(
     vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
 ) -> list[Float[Tensor, " n"]]:
-    """World vectors in camera axes, a column each; the kernels do the same in this order."""
+    """World vectors in camera axes, one column each. Kernels repeat this order of operations."""
     x, y, z = vectors.unbind(-1)
     return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]
 

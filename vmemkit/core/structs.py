@@ -2,8 +2,7 @@
 
 A `TensorStruct` is a frozen dataclass whose fields are tensors, nested structs or `None`, all with
 the same leading ("row") dimension. It can be indexed, concatenated and moved as a whole.
-`Rows` is its growing counterpart: append-only storage in which a longer value shares the memory of
-the shorter one it grew from, so that appending costs what is appended and a prefix costs nothing.
+`memory.rows.Rows` is its growing counterpart.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ class TensorStruct:
 
     def __getitem__(self: S, index: Any) -> S:
         if isinstance(index, Tensor) and index.dtype == torch.bool and index.ndim == 1:
-            # Look the rows up once, not once a field; and by index, which is faster than by mask.
+            # Find the rows once, not once a field. Selecting by index is faster than by mask.
             rows = index.nonzero()[:, 0]
             return self.map(lambda tensor: tensor.index_select(0, rows))
         return self.map(lambda tensor: tensor[index])
 
     def __len__(self) -> int:
-        return len(self._some())
+        return len(self._first())
 
     @property
     def device(self) -> torch.device:
-        return self._some().device
+        return self._first().device
 
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor by its dotted name, e.g. `cameras.K`; absent (None) fields are left out."""
@@ -60,10 +59,9 @@ class TensorStruct:
     def _items(self) -> list[tuple[str, Any]]:
         return [(name, getattr(self, name)) for name in _names(type(self))]
 
-    def _some(self) -> Tensor:
-        """Its first tensor."""
+    def _first(self) -> Tensor:
         value = next(value for _, value in self._items() if value is not None)
-        return value if isinstance(value, Tensor) else value._some()
+        return value if isinstance(value, Tensor) else value._first()
 
     def __repr__(self) -> str:
         """Shapes, not values: short in a notebook and the same on every machine."""
@@ -83,12 +81,12 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def plain(struct: S) -> S:
-    """Floating point as float32, without gradients, whatever a network left there."""
+    """The struct with floating-point columns as float32, without gradients."""
     return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
 
 
 def check_rows(struct: TensorStruct) -> None:
-    """Errors: ValueError unless all its tensors have the same number of rows."""
+    """Errors: ValueError unless all tensors of the struct have the same number of rows."""
     rows = {name: len(leaf) for name, leaf in struct.leaves().items()}
     if len(set(rows.values())) > 1:
         raise ValueError(f"{type(struct).__name__} needs columns of one length, got {rows}")

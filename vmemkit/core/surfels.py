@@ -1,8 +1,8 @@
 """Surfels: from a point map to small oriented discs.
 
-In: a point map (a world point per pixel), its camera, image and confidence. Out: one surfel per
-kept pixel of a coarser grid: position, normal (away from the camera), radius, colour.
-The radius is that of the pixel's footprint, widened for surfaces seen at a slant:
+In: a point map (a world point per pixel), its camera, image and confidence. Out: a surfel for each
+trusted pixel of a coarser grid: position, normal (away from the camera), radius, colour.
+The radius covers the pixel's footprint, widened where the surface is seen at a slant:
 r = (1/2 depth / f) / (a + (1 - a) |n . v|) (VMem, section 3.2).
 """
 
@@ -54,10 +54,10 @@ class SurfelConfig:
     """How a point map is thinned and filtered. Defaults are ours; `released` is VMem's code."""
 
     shrink: float = 0.5  # surfels per image pixel, along each axis  # differs from VMem: 0.03
-    slant: float = 0.2  # a in the radius formula (paper)
-    min_confidence: float = 1.0  # (released code)
-    depth_quantile: float = 0.999  # (released code)
-    edge: float = 0.04  # relative jump of inverse depth, beyond its local slope, that is an edge
+    slant: float = 0.2  # `a` in the radius formula (paper)
+    min_confidence: float = 1.0  # pixels below it make no surfel (released code)
+    depth_quantile: float = 0.999  # pixels beyond it make no surfel (released code)
+    edge: float = 0.04  # an edge: relative jump of inverse depth, beyond its local slope
     scheme: Literal["central", "forward"] = "central"  # differences for normals: paper | released
 
     def __post_init__(self) -> None:
@@ -140,8 +140,8 @@ def thin(
 ) -> tuple[PointMaps, Float[Tensor, "t 3 i j"]]:
     """The point maps and images on the surfel grid: `shrink` times as many rows and columns.
 
-    Ours takes the pixel at each cell's centre; the released code interpolates, which invents
-    points in mid-air across depth edges.
+    Ours takes the pixel at each cell's centre. The released code interpolates, which makes points
+    in mid-air across depth edges.
     """
     h, w = maps.depth.shape[1:]
     rows, columns = max(2, round(h * config.shrink)), max(2, round(w * config.shrink))
@@ -206,7 +206,7 @@ def footprint(
     return 0.5 * depth / focal / (slant + (1 - slant) * cosine)
 
 
-# Sums and roots in one order and one rounding, so that every backend can equal them to the bit.
+# Sums and roots have one order and one rounding, so that every kernel can equal them to the bit.
 
 
 def dot(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b"]:
@@ -221,13 +221,13 @@ def cross(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor,
 
 
 def root(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """The root as IEEE 754 rounds it; torch's in float32 may be off in the last bit."""
+    """Square root, rounded as IEEE 754 demands; torch's own may be off in the last bit."""
     return x.double().sqrt().float()
 
 
 def finite(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
     """Which vectors are finite; several times faster than `isfinite` and `all`."""
-    return dot(vectors, vectors.new_zeros(3)) == 0  # zero times what is not finite is NaN
+    return dot(vectors, vectors.new_zeros(3)) == 0  # zero times NaN or infinity is NaN
 
 
 def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
@@ -239,10 +239,10 @@ def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
 
 
 def _quantile(values: Float[Tensor, " n"], q: float) -> Tensor:
-    """As torch.quantile, which sorts all values, and takes no more than 16 million."""
+    """As torch.quantile, which sorts everything and takes at most 16 million values."""
     place = q * (len(values) - 1)
     below = math.floor(place)
-    top = values.topk(len(values) - below).values  # few: q is near 1
+    top = values.topk(len(values) - below).values  # few values, because q is near 1
     return torch.lerp(top[-1], top[max(len(top) - 2, 0)], place - below)
 
 

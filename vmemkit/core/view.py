@@ -1,10 +1,8 @@
-"""Views: images with their cameras, and where known their depth; their files, sizes and crops.
+"""Views: images with their cameras and, where known, their depth.
 
-In: image, depth and array files, or tensors. Out: `Views` and tensors in the conventions of
-camera.py, or files. What comes in is checked here, once, so that no later stage has to: images are
-finite in [0, 1], upright and of bounded size; depth is positive or NaN. What goes out is written
-beside its place and then moved there, so that a failed or interrupted write loses nothing.
-Because K belongs to a 1 x 1 image, resizing leaves cameras alone and only cropping changes them.
+In: tensors. Out: `Views`, in the conventions of camera.py. Values are checked here, so that no later
+stage has to: images are finite in [0, 1], depth is positive or NaN.
+Because K is for a 1 x 1 image, resizing leaves cameras alone and only cropping changes them.
 """
 
 from __future__ import annotations
@@ -22,9 +20,9 @@ from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in luminance (ITU-R BT.601)
 
-CODES = {"latent": 4, "embedding": 2}  # columns that only save a generator work, and their axes
+CODES = {"latent": 4, "embedding": 2}  # optional columns of a generator, and their number of axes
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +34,7 @@ class Views(TensorStruct):
     given: Bool[Tensor, " t"]
     depth: Float[Tensor, "t h w"] | None = None  # planar, world units; > 0; NaN where unknown
     confidence: Float[Tensor, "t h w"] | None = None  # >= 1 is trusted
-    # What a generator made of the images, kept so that no image is encoded twice; NaN where missing.
+    # Codes that a generator made of the images, so that none is encoded twice; NaN where missing.
     latent: Float[Tensor, "t c hl wl"] | None = None
     embedding: Float[Tensor, "t d"] | None = None
 
@@ -96,7 +94,7 @@ def resize(views: Views, height: int, width: int) -> Views:
         ).clamp(0, 1),
         depth=None if views.depth is None else nearest(views.depth),
         confidence=None if views.confidence is None else nearest(views.confidence),
-        latent=None,  # of other images than these
+        latent=None,  # the codes belong to the original images
         embedding=None,
     )
 
@@ -124,7 +122,7 @@ def crop(views: Views, top: int, left: int, height: int, width: int) -> Views:
         image=cut(views.image),
         depth=None if views.depth is None else cut(views.depth),
         confidence=None if views.confidence is None else cut(views.confidence),
-        latent=None,  # of other images than these
+        latent=None,  # the codes belong to the original images
         embedding=None,
     )
 

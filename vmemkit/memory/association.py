@@ -3,13 +3,13 @@
 In: the surfels of one new view and those already in memory. Out: the old surfels that the view saw
 (each gets a sighting) and the new surfels that nothing in memory explains (each is added).
 
-`projective` (default) looks at the memory through the new camera, as surfel SLAM does (Keller et
-al., 3DV 2013): an old surfel is seen if its centre lands on the new surface at that pixel, or its
-disc is what the pixel hits; a new surfel is explained if the disc that its pixel hits lies on the
-same surface. Tolerances are multiples of the local radii, so no scale needs to be known.
-# differs from VMem: `radius` is the paper's rule, centre distance < d and normal cosine > theta.
-It credits one old surfel per new one, so a distant view is credited to a few of the many fine
-surfels it sees, and loses votes; the released code takes d = mean + 0.5 std of all radii.
+`projective` (default) renders the memory into the new camera, as surfel SLAM does (Keller et al.,
+3DV 2013). An old surfel is seen if its centre lands on the new surface, or if a pixel hits its disc
+there. A new surfel is explained if its pixel hits an old disc on the same surface. Tolerances are
+multiples of the local radii, so that no scale needs to be known.
+# differs from VMem: the paper's rule is `radius`, centre distance < d and normal cosine > theta.
+It credits one old surfel per new one. So a distant view is credited with few of the many fine
+surfels that it sees, and loses votes. The released code takes d = mean + 0.5 std of all radii.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ NEIGHBOURS = 8  # old surfels that the radius rule looks at first; more where no
 @dataclass(frozen=True)
 class AssociationConfig:
     method: Literal["projective", "radius"] = "projective"
-    distance: float = 2.0  # projective: tolerance off the surface, in radii
+    distance: float = 2.0  # projective: largest distance from the surface, in radii
     normal_cosine: float = 0.6  # theta (released code)
-    empty: float = 0.06  # relative depth by which a given view must look past a generated
-    # surfel for it to be dropped; 1 keeps all  # differs from VMem: no such test there
+    # A generated surfel is dropped if a given view looks past it by this share of its depth; 1 keeps
+    # all.  # differs from VMem: no such test there
+    empty: float = 0.06
 
     def __post_init__(self) -> None:
         if self.method not in ("projective", "radius"):

@@ -1,12 +1,10 @@
 """The memory: all views, all surfels, and the sightings that tie them together.
 
 A `Memory` is a value. `write` returns a longer one, `truncate` a shorter one, and neither changes
-the one it was called on: undo is truncation and a fork is just another name. Every table only grows
-at its end (a surfel that is seen again gets a sighting, it is not moved), so values share storage
-and a write costs what it writes: old surfels are looked up through bounding boxes of runs of
-surfels, not one by one. Sightings are kept as bits (sightings.py), views on disk beyond a budget of
-memory (spill.py), and `MemoryConfig.budget` limits the surfels.
-Source: VMem, section 3.2; how new surfels meet old ones is in association.py.
+the one it was called on: undo is truncation. Tables only grow at their end, so values share storage,
+and a write costs what it writes: bounding boxes of runs tell which old surfels matter.
+Sightings are stored as bits (sightings.py), views on disk beyond a budget of memory (spill.py), and
+`MemoryConfig.budget` limits the surfels. Source: VMem, section 3.2.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ from vmemkit.memory.spill import Spill
 
 @dataclass(frozen=True, repr=False)
 class Ends(TensorStruct):
-    """How many surfels and sightings there were after each view: where truncation cuts."""
+    """How many surfels and sightings there were after each view. Truncation cuts there."""
 
     surfels: Int[Tensor, " t"]
     sightings: Int[Tensor, " t"]
@@ -52,7 +50,7 @@ class Ends(TensorStruct):
 class MemoryConfig:
     surfels: SurfelConfig = field(default_factory=SurfelConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
-    budget: int | None = None  # most surfels to be held; None = no limit  # differs from VMem
+    budget: int | None = None  # at most so many surfels; None = no limit  # differs from VMem
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 1:
@@ -82,8 +80,8 @@ class Memory:
         device: torch.device | str = "cpu",
         spill: Spill | None = None,
     ) -> Memory:
-        """A memory without views; the first write fixes the size of its images. With `spill`, views
-        that outgrow its budget are kept on disk."""
+        """A memory without views. The first write fixes the size of its images. With `spill`, views
+        beyond its budget of RAM are stored on disk."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, device=device)
@@ -117,7 +115,7 @@ class Memory:
             ("sightings", ends.sightings, len(sightings)),
         ):
             steps = torch.diff(counts, prepend=counts.new_zeros(1))
-            # bounded first: steps of hostile counts could wrap round to look like rises
+            # Bounds first: steps between huge counts could overflow and look like rises.
             fits = not ((counts < 0) | (counts > total) | (steps < 0)).any()
             if not fits or (int(counts[-1]) if len(counts) else 0) != total:
                 raise ValueError(f"ends.{name} must rise to the {total} rows of its table")
@@ -143,8 +141,8 @@ class Memory:
         )
 
     def to(self, device: torch.device | str) -> Memory:
-        """The memory on another device; on a GPU nothing is kept on disk. `state` stays behind: what
-        it is only its reconstructor knows, which goes through the views again."""
+        """The memory on another device; on a GPU nothing is stored on disk. `state` is dropped: its
+        reconstructor makes it anew from the views."""
         tables = (self.views, self.surfels, self.sightings, self.ends)
         spill = self._views.spill if torch.device(device).type == "cpu" else None
         return Memory.from_tables(*(table.to(device) for table in tables), self.config, spill)
@@ -182,9 +180,10 @@ class Memory:
 
     @property
     def state(self) -> object:
-        """What the reconstructor that wrote the last view wants to go on from; None if nothing is
-        known. It goes back and forks with the memory, and is not saved: a reconstructor that needs
-        it goes through the views again."""
+        """What the reconstructor of the last view wants to go on from; None if unknown.
+
+        It is undone and forked with the memory. It is not saved: a reconstructor that needs it goes
+        through the views again."""
         return self._states[-1] if self._states and len(self._states) == len(self) else None
 
     def __len__(self) -> int:
@@ -215,15 +214,14 @@ class Memory:
         )
 
     def _counts(self, views: int) -> tuple[int, int]:
-        """How many surfels and sightings the first `views` views left."""
+        """How many surfels and sightings there were after the first `views` views."""
         if views == 0:
             return 0, 0
         return int(self.ends.surfels[views - 1]), int(self.ends.sightings[views - 1])
 
     def with_codes(self, views: Views) -> Memory:
-        """The same memory with the latents and embeddings of `views`, which are its own views as a
-        generator's `encode` returned them. Errors: ValueError for another number of views, and for
-        codes that are none."""
+        """The memory with the latents and embeddings of `views`: its own views, as a generator's
+        `encode` returned them. Errors: ValueError for another number of views or invalid codes."""
         if len(views) != len(self):
             raise ValueError(f"need codes of the memory's {len(self)} views, got {len(views)}")
         check_codes(views)
@@ -231,25 +229,25 @@ class Memory:
         return dataclasses.replace(self, _views=self._views.replaced(self.views.replace(**codes)))
 
     def fork(self) -> Memory:
-        """A branch that shares all that is remembered so far and grows on its own."""
+        """A branch that shares everything remembered so far and grows on its own."""
         return self.truncate(len(self))
 
 
 def read(
     memory: Memory, cameras: Cameras, height: int, width: int, config: SplatConfig | None = None
 ) -> Splat:
-    """What cameras (m,) see of the memory, per pixel of a canvas: its surfels, splatted.
+    """The memory's surfels, rendered into cameras (m,) on a canvas of height x width pixels.
 
-    Errors: ValueError for an empty canvas, no cameras, and bad ones on a CPU.
+    Errors: ValueError for an empty canvas, no cameras, and bad cameras on a CPU.
     """
-    if cameras.device.type == "cpu":  # to look at a GPU's numbers is to wait for them
+    if cameras.device.type == "cpu":  # checking numbers on a GPU would mean waiting for them
         check(cameras)
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 
 def check_codes(views: Views) -> None:
-    """Errors: ValueError for latents and embeddings that are no float32 rows, one for each view, of
-    finite numbers or NaN (missing)."""
+    """Errors: ValueError unless latents and embeddings are float32, one row for each view, finite or
+    NaN (missing)."""
     t = len(views.image)
     for name, axes in CODES.items():
         code = getattr(views, name)

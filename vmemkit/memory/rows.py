@@ -1,4 +1,8 @@
-"""Append-only rows: storage that longer and shorter values share."""
+"""Append-only rows: storage that longer and shorter values share.
+
+In: rows of a `TensorStruct`. Out: `Rows`, a value that `append` makes longer and `prefix` shorter.
+Appending n rows costs O(n), a prefix costs nothing, and no value ever changes.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +50,14 @@ class Store:
 
 
 class Rows(Generic[S]):
-    """Append-only rows of one struct: a value that shares its storage with what it grew from.
+    """Append-only rows of one struct, which share their storage with the value they grew from.
 
-    A full buffer grows by half, so appending n rows costs O(n) and at most a third of what is
-    allocated is empty. All values on one buffer agree on the rows they share; only the value that
-    ends where the buffer's used part ends may grow in place, any other (a truncated or forked one)
-    copies its rows first. No value ever changes, whichever thread writes.
-    With a `Spill`, a buffer that outgrows its share of the budget moves to files. Those grow in
-    place, and each append gives back the memory that older rows took when they were read.
+    A full buffer grows by half, so appending n rows costs O(n) and at most a third of the buffer is
+    empty. All values on one buffer agree on the rows they share. Only the value that ends where the
+    buffer's used part ends may grow in place; a truncated or forked one copies its rows first. This
+    holds for several threads, too.
+    With a `Spill`, a buffer that exceeds its budget moves to files. Those grow in place, and each
+    append frees the memory that reading older rows took.
     """
 
     def __init__(self, buffer: S, length: int, store: Store) -> None:
@@ -69,12 +73,12 @@ class Rows(Generic[S]):
 
     @cached_property
     def value(self) -> S:
-        """All rows, as views of the shared buffer: not to be written into."""
+        """All rows, as views of the shared buffer. Do not write into them."""
         return self._buffer[: self._length]
 
     @property
     def spill(self) -> Spill | None:
-        """The budget that these rows have, if any."""
+        """The budget of these rows, if they have one."""
         return self._store.spill
 
     @property
@@ -91,7 +95,7 @@ class Rows(Generic[S]):
         return self._length
 
     def __reduce__(self) -> tuple[Callable[..., Rows[S]], tuple[S, Spill | None]]:
-        """Copies and pickles hold these rows, not all of the buffer, on storage of their own."""
+        """Copies and pickles hold these rows only, on storage of their own."""
         return Rows.of, (self.value.map(torch.clone), self.spill)
 
     def prefix(self, length: int) -> Rows[S]:
@@ -99,7 +103,7 @@ class Rows(Generic[S]):
         return Rows(self._buffer, length, self._store)
 
     def append(self, rows: S) -> Rows[S]:
-        """These rows followed by `rows`; the first rows of all fix the shapes. Errors: as `of`."""
+        """These rows followed by `rows`. The first append fixes the shapes. Errors: as `of`."""
         if self._length == 0:
             return Rows.of(rows, self._store.spill)
         end, store = self._length + len(rows), self._store
@@ -107,17 +111,17 @@ class Rows(Generic[S]):
         if not store.claim(self._length):
             return self.replaced(self.value, capacity)._written(rows)
         try:
-            room = self if end <= len(self._buffer) else self._extended(capacity)
-            return room._written(rows)
+            extended = self if end <= len(self._buffer) else self._extended(capacity)
+            return extended._written(rows)
         finally:
-            if store.used == CLAIMED:  # the rows went elsewhere, or nowhere
+            if store.used == CLAIMED:  # the rows were written elsewhere, or not at all
                 store.used = self._length
 
     def replaced(self, rows: S, capacity: int = 0) -> Rows[S]:
         """A copy of `rows` on storage of its own, spilled where these would be.
 
-        `rows` may show parts of these rows: what they take of memory while they are read is given
-        back. Errors: as `of`.
+        `rows` may be views of these rows. Memory that reading spilled rows takes is freed again.
+        Errors: as `of`.
         """
         spill, capacity = self._store.spill, max(capacity, len(rows))
         columns = rows.leaves()

@@ -31,9 +31,10 @@ from vmemkit.core import (
     pose_distance,
     project,
     rays,
+    splat,
     unproject,
 )
-from vmemkit.memory import Memory, read, sighting_counts, sightings_of
+from vmemkit.memory import Memory, sighting_counts, sightings_of
 from vmemkit.retrieval.selection import (
     Hard,
     Soft,
@@ -142,7 +143,7 @@ class Released:
         wide = torch.diag(query.K.new_tensor([0.65, 0.65, 1.0])) @ query.K
         wide[:, :2, 2] = wide.new_tensor([256.5 / 512, 144.5 / 288])  # centre of pixel (256, 144)
         camera = Cameras(query.world_from_cam, wide)
-        canvas = read(memory, camera, 288, 512, SplatConfig.released())
+        canvas = splat(memory.surfels, camera, 288, 512, SplatConfig.released())
         distance = _distance(memory, query)
         if not (canvas.surfel >= 0).any():
             return _blind("released", memory, query, k, self.config)
@@ -279,7 +280,8 @@ def _rendered(
 ) -> tuple[Cameras, Float[Tensor, " t"], Splat]:
     """The query cameras, the pose distance of each view to them, and what they see."""
     query = _query(targets, config)
-    canvas = read(memory, query, config.rows, _columns(query, config.rows), config.splat)
+    columns = _columns(query, config.rows)
+    canvas = splat(memory.surfels, query, config.rows, columns, config.splat, boxes=memory.boxes)
     return query, _distance(memory, query), canvas
 
 
