@@ -73,8 +73,8 @@ def check(cameras: Cameras) -> Cameras:
             f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
         )
     # numpy takes a third of torch's time for these dozens of small operations.
-    P, K = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
-    if not (np.isfinite(P).all() and np.isfinite(K).all()):
+    P, L = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
+    if not (np.isfinite(P).all() and np.isfinite(L).all()):
         raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
     R = P[..., :3, :3]
     error = np.abs(R.swapaxes(-1, -2) @ R - np.eye(3)).max(initial=0)
@@ -84,9 +84,9 @@ def check(cameras: Cameras) -> Cameras:
             "camera poses must be rigid (rotation and translation, last row 0 0 0 1), got "
             f"|R^T R - 1| = {error:.3g}: remove scale, shear and mirroring first"
         )
-    if not (K[..., [0, 1], [0, 1]] > 0).all():
+    if not (L[..., [0, 1], [0, 1]] > 0).all():
         raise ValueError("focal lengths must be positive; K is for a 1 x 1 image")
-    others = K[..., [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]]
+    others = L[..., [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]]
     if np.abs(others - [0, 0, 0, 0, 1]).max(initial=0) > 1e-5:
         raise ValueError("K must be [[fx 0 cx] [0 fy cy] [0 0 1]]: a pinhole without skew")
     return cameras
@@ -170,7 +170,8 @@ def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b 
 
 def unproject(cameras: Cameras, depth: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w 3"]:
     """World points of a depth map at its pixel centres."""
-    uv = pixel_centres(*depth.shape[-2:], device=depth.device)
+    height, width = depth.shape[-2:]
+    uv = pixel_centres(height, width, depth.device)
     uv = uv.expand(*depth.shape[:-2], *uv.shape)
     return cameras.position[..., None, None, :] + depth[..., None] * rays(cameras, uv)
 

@@ -57,7 +57,7 @@ class TensorStruct:
         return leaves
 
     def _items(self) -> list[tuple[str, Any]]:
-        return [(name, getattr(self, name)) for name in _names(type(self))]
+        return [(name, getattr(self, name)) for name in _names(type(self))]  # type: ignore[arg-type]
 
     def _first(self) -> Tensor:
         value = next(value for _, value in self._items() if value is not None)

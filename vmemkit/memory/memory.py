@@ -143,9 +143,14 @@ class Memory:
     def to(self, device: torch.device | str) -> Memory:
         """The memory on another device; on a GPU nothing is stored on disk. `state` is dropped: its
         reconstructor makes it anew from the views."""
-        tables = (self.views, self.surfels, self.sightings, self.ends)
-        spill = self._views.spill if torch.device(device).type == "cpu" else None
-        return Memory.from_tables(*(table.to(device) for table in tables), self.config, spill)
+        return Memory.from_tables(
+            self.views.to(device),
+            self.surfels.to(device),
+            self.sightings.to(device),
+            self.ends.to(device),
+            self.config,
+            self._views.spill if torch.device(device).type == "cpu" else None,
+        )
 
     @property
     def views(self) -> Views:
