@@ -216,25 +216,3 @@ def test_identical_predictions_at_different_poses_have_an_alignment_that_is_fini
     *_, (loss, last) = optimise(first, same, config=AlignConfig(iterations=5))
     assert 0 < loss < torch.inf
     assert last.focal.isfinite().all()
-
-
-def test_one_view_has_no_scale(predictions, poses):
-    with pytest.raises(ValueError, match=r"two or more views .* got 1"):
-        initialise(predictions[:1], poses[:1])
-
-
-def test_cameras_in_one_place_have_no_scale(predictions, poses):
-    with pytest.raises(ValueError, match="stand in one place"):
-        initialise(predictions, poses[:1].repeat(4, 1, 1))
-
-
-def test_points_that_are_not_finite_are_refused(predictions, poses):
-    bad = predictions.points.clone()
-    bad[1, 2, 3] = torch.nan
-    with pytest.raises(ValueError, match="finite point"):
-        initialise(predictions.replace(points=bad), poses)
-
-
-def test_a_confidence_below_one_is_refused(predictions, poses):
-    with pytest.raises(ValueError, match="confidence of 1 or more"):
-        initialise(predictions.replace(confidence=predictions.confidence - 1), poses)
