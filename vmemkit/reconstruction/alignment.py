@@ -177,14 +177,9 @@ def optimise(
             if depth_moves:
                 log_depth.grad[0] = 0
         adam.step()
-        yield (
-            value,
-            alignment.replace(
-                pair=torch.cat([alignment.pair[:1], pair.detach()]),
-                focal=torch.exp(log_focal.detach() / FOCAL_UNIT),
-                log_depth=log_depth.clone(),
-            ),
-        )
+        new_pair = torch.cat([alignment.pair[:1], pair.detach()])
+        new_focal = torch.exp(log_focal.detach() / FOCAL_UNIT)
+        yield value, alignment.replace(pair=new_pair, focal=new_focal, log_depth=log_depth.clone())
 
 
 class _Loss:

@@ -20,7 +20,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Float
@@ -68,7 +68,6 @@ ODD_SCALE = "implausible scale"
 POOR_FIT = "poor fit"
 
 
-@runtime_checkable
 class Network(Protocol):
     """What the reconstructor needs of a network; `nets.cut3r.CUT3R` has it."""
 
@@ -174,7 +173,9 @@ class Cut3rWithMemory:
         # 1. Run the network, and find the surfels that the new cameras see.
         images, crop = prepare_images(views.image, settings.network.config)
         state, predictions = self._run_network(self._state(), images, len(memory))
-        rows, columns = self._canvas(views)
+        h, w = views.image.shape[2:]
+        rows = min(h, settings.rows)
+        columns = max(1, round(rows * w / h))
         visible = visible_surfels(memory.surfels, views.cameras, rows, columns, memory.boxes)
         # 2. Bring depth into world units.
         if self._needs_poses:
@@ -277,7 +278,7 @@ class Cut3rWithMemory:
         return torch.stack(scaled), reports
 
     def _by_poses(
-        self, state: Cut3rState, made: list[CUT3RPrediction], views: Views
+        self, state: Cut3rState, predicted: list[CUT3RPrediction], views: Views
     ) -> tuple[Cut3rState, Float[Tensor, "t h2 w2"], Float[Tensor, "t h2 w2"], list[Report]]:
         """State, depth, confidence and reports of `released` and `full`: the scale comes from the
         poses that the points imply."""
@@ -286,7 +287,7 @@ class Cut3rWithMemory:
         poses, continues = views.cameras.world_from_cam, len(memory) > 0
         if continues:
             poses = torch.cat([memory.views.cameras.world_from_cam[:1], poses])
-        predictions = _join(state.anchor, made if continues else made[1:]).to(views.device)
+        predictions = _join(state.anchor, predicted if continues else predicted[1:]).to(views.device)
         new = slice(len(predictions) - len(views), None)
         # 2. Find the poses by PnP, and add those that were found to the ones of earlier steps.
         registration = register(predictions, config=settings.optimiser)
@@ -362,12 +363,6 @@ class Cut3rWithMemory:
         return 1 / self.settings.plausible <= factor <= self.settings.plausible
 
     # ---- back to the views' pixels ---------------------------------------------------------------
-
-    def _canvas(self, views: Views) -> tuple[int, int]:
-        """Rows and columns at which the memory is rendered."""
-        h, w = views.image.shape[2:]
-        rows = min(h, self.settings.rows)
-        return rows, max(1, round(rows * w / h))
 
     def _maps(self, views, crop, depth, confidence, reports):
         """Depth and confidence at the views' pixels; confidence 0 where a view is not trusted."""
