@@ -287,7 +287,8 @@ class Cut3rWithMemory:
         poses, continues = views.cameras.world_from_cam, len(memory) > 0
         if continues:
             poses = torch.cat([memory.views.cameras.world_from_cam[:1], poses])
-        predictions = _join(state.anchor, predicted if continues else predicted[1:]).to(views.device)
+        others_than_anchor = predicted if continues else predicted[1:]
+        predictions = _join(state.anchor, others_than_anchor).to(views.device)
         new = slice(len(predictions) - len(views), None)
         # 2. Find the poses by PnP, and add those that were found to the ones of earlier steps.
         registration = register(predictions, config=settings.optimiser)
