@@ -7,7 +7,7 @@ import torch
 
 from vmemkit.core import cat, unproject
 from vmemkit.evaluation import CORRUPTIONS, Corruption, Simulated, judge_reconstructors
-from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare
+from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare_images
 from vmemkit.scenes import Tour, rooms, single_tour
 
 SIZE = (48, 64)
@@ -40,7 +40,7 @@ def said(net: Simulated, at: int, image: torch.Tensor):
 def test_without_corruption_all_is_true_but_for_the_unit(house, tour, size):
     cameras = cat([tour.given, tour.cameras])
     net = Simulated(house, cameras, size, Corruption(unit=0.25))
-    image, window = prepare(torch.zeros(1, 3, *size), net.config)
+    image, window = prepare_images(torch.zeros(1, 3, *size), net.config)
     after, made = said(net, 3, image)
     assert after == 4
     camera = window.camera(cameras[3:4])
@@ -53,7 +53,7 @@ def test_without_corruption_all_is_true_but_for_the_unit(house, tour, size):
 
 
 def test_the_same_seed_spoils_alike_and_another_otherwise(house, tour):
-    image, _ = prepare(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
+    image, _ = prepare_images(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
     worst = CORRUPTIONS["unit, scale, shift, noise"]
     first, again, other = (
         said(network(house, tour, worst, seed=seed), 3, image)[1].points_self for seed in (0, 0, 1)

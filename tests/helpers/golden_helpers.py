@@ -40,6 +40,15 @@ TINY_CUT3R = CUT3RConfig(
     feature_dim=16,
     last_dim=8,
 )
+# What the published checkpoint says of its network.
+PUBLISHED_CUT3R = (
+    "ARCroco3DStereo(ARCroco3DStereoConfig(freeze='encoder', state_size=768, state_pe='2d', "
+    "pos_embed='RoPE100', rgb_head=True, pose_head=True, patch_embed_cls='ManyAR_PatchEmbed', "
+    "img_size=(512, 512), head_type='dpt', output_mode='pts3d+pose', "
+    "depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), pose_mode=('exp', -inf, inf), "
+    "enc_embed_dim=1024, enc_depth=24, enc_num_heads=16, dec_embed_dim=768, dec_depth=12, "
+    "dec_num_heads=12, landscape_only=False))"
+)
 TOPOLOGY = UNetConfig(model_channels=32, num_frames=4, num_head_channels=16, context_dim=16)
 
 

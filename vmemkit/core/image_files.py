@@ -1,21 +1,22 @@
-"""Image, depth and video files: read, check and write them."""
+"""Image, depth and video files: read, check and write them.
+
+In: paths of files that may come from anywhere. Out: tensors in the package's conventions (camera.py).
+A file that cannot be read is always a ValueError that names it. A file is written beside its place
+and moved there when it is complete, so that a failure never damages an older one.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-import struct
 import subprocess
 import tempfile
-import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, UInt8
@@ -23,57 +24,40 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-MAX_PIXELS = 64_000_000  # beyond any camera in common use; 0.8 GB as float32
+MAX_PIXELS = 64_000_000  # more than common cameras have; 0.8 GB as float32
 
-DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image: the habit of depth cameras
+DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
 
-ROUNDING = 1e-4  # how far outside [0, 1] a value may lie to be taken for 0 or 1
+RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
 
-NPY_HEADER_BYTES = 4096  # more than the header of any plain array
+NPY_HEADER_BYTES = 4096  # the header of an array of numbers is shorter
 
-JPEG_QUALITY = 95
+JPEG_QUALITY = 95  # percent; WebP uses it, too
 
 VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
 
-MAX_FPS = 240.0
+MAX_FPS = 240.0  # frames per second
 
-# Raster formats only: the library's other readers run interpreters or need external programs.
+# Raster formats only: some other readers of Pillow start external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
-# What the decoders raise, between them, for files that are missing, cut short or hostile.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    TypeError,
-    RuntimeError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    tokenize.TokenError,
-    Image.DecompressionBombError,
-)
-
 
 def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
-    """An image file as RGB in [0, 1], turned upright by its EXIF tag, transparency on white.
+    """An image file as RGB in [0, 1], turned upright by its EXIF tag, on white where transparent.
 
-    Errors: ValueError for a file that is missing, is no image, is cut short or has more than
-    `max_pixels` (found out before anything is decoded).
+    Errors: ValueError for a file that is missing, damaged or no image, or that has more than
+    `max_pixels` (its header is checked before anything is decoded).
     """
-    with _opened(path, IMAGE_FORMATS, max_pixels) as image:
+    with _open_image(path, IMAGE_FORMATS, max_pixels) as image:
         pixels = _rgb(ImageOps.exif_transpose(image))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that `load_image` would give, from the file's header alone."""
-    with _opened(path, IMAGE_FORMATS, max_pixels) as image:
+    with _open_image(path, IMAGE_FORMATS, max_pixels) as image:
         width, height = image.size
         lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return (width, height) if lies_on_its_side else (height, width)
@@ -84,9 +68,9 @@ def load_depth(
 ) -> Float[Tensor, "h w"]:
     """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
 
-    `unit` is metres per step of the file; by default 0.001 for a PNG, 1 for an array. Zero,
-    negative and non-finite values are unknown. An .npz must hold one array, or one named `depth`.
-    Errors: ValueError for an unreadable file, another shape or kind, or nothing known at all.
+    `unit` is in metres per step of the file: by default 0.001 for a PNG, 1 for an array. Values that
+    are not positive and finite count as unknown. An .npz must hold one array, or one named `depth`.
+    Errors: ValueError for an unreadable file, another shape or type, or depth without a known pixel.
     """
     unit = default_depth_unit(path) if unit is None else unit
     _check_unit(unit)
@@ -104,14 +88,14 @@ def load_depth(
 
 
 def default_depth_unit(path: str | Path) -> float:
-    """Metres per step of a depth file that does not say: 1 for arrays, 0.001 for images."""
+    """Metres per step that a depth file has by convention: 1 for arrays, 0.001 for images."""
     return 1.0 if Path(path).suffix.lower() in (".npy", ".npz") else DEPTH_UNIT
 
 
 def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
-    """Write an RGB image in [0, 1] with 8 bits per channel, as the suffix says (PNG, JPEG, WebP).
+    """Write an RGB image in [0, 1] with 8 bits per channel, as PNG, JPEG or WebP by its suffix.
 
-    Errors: ValueError for another suffix, for values outside [0, 1] and for no folder to write to.
+    Errors: ValueError for another suffix, values outside [0, 1], and a folder that does not exist.
     """
     if Path(path).suffix.lower() not in SAVED_SUFFIXES:
         raise ValueError(f"cannot save {path}: its name must end in one of {SAVED_SUFFIXES}")
@@ -121,10 +105,9 @@ def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
 
 
 def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPTH_UNIT) -> None:
-    """Write planar depth (metres; NaN = unknown) as a 16-bit PNG of rounded steps of `unit`.
+    """Write planar depth (metres; NaN = unknown) as a 16-bit PNG, in rounded steps of `unit` metres.
 
-    Errors: ValueError for a suffix other than .png, for depth that is not positive, and for depth
-    that the 65,535 steps cannot hold.
+    Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,535 steps.
     """
     _check_unit(unit)
     if Path(path).suffix.lower() != ".png" or depth.ndim != 2 or depth.numel() == 0:
@@ -146,8 +129,9 @@ def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPT
 def save_video(path: str | Path, images: Float[Tensor, "t 3 h w"], fps: float) -> None:
     """Write RGB images in [0, 1] as an H.264 .mp4 that browsers play (yuv420p, BT.709).
 
-    Odd sizes get their last row or column twice, because the format needs even ones.
-    Errors: ValueError for no images, values outside [0, 1], a bad frame rate or another suffix.
+    The format needs even sizes: an odd one is made even by repeating the last row or column.
+    Errors: ValueError for no images, values outside [0, 1], a bad frame rate or another suffix, and
+    OSError if the encoder fails.
     """
     images = images_in_range(images)
     if len(images) == 0 or Path(path).suffix.lower() != ".mp4" or not 0 < fps <= MAX_FPS:
@@ -156,12 +140,12 @@ def save_video(path: str | Path, images: Float[Tensor, "t 3 h w"], fps: float) -
             f"{len(images)} images and fps {fps}"
         )
     h, w = images.shape[-2:]
-    odd = (0, w % 2, 0, h % 2)
+    padding = (0, w % 2, 0, h % 2)
     with replacing(path) as draft:
-        command = _encoder(draft, h + h % 2, w + w % 2, fps)
+        command = _encoder_command(draft, h + h % 2, w + w % 2, fps)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
             for image in images:
-                even = functional.pad(image[None], odd, mode="replicate")
+                even = functional.pad(image[None], padding, mode="replicate")
                 encoder.stdin.write(image_bytes(even).tobytes())
             _, log = encoder.communicate()
         if encoder.returncode != 0:
@@ -175,9 +159,9 @@ def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A file name to write to, which takes the place of `path` once the block ends well.
+    """Gives a temporary file to write; it replaces `path` when the block ends without an error.
 
-    If the block raises, `path` is as it was. Errors: ValueError for no folder to write to.
+    If the block raises, `path` is left unchanged. Errors: ValueError for a folder that does not exist.
     """
     path = Path(path)
     if not os.path.isdir(path.parent) or os.path.isdir(path):
@@ -189,42 +173,48 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _opened(path: str | Path, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
-    """An image file, its header read and its size checked. Whatever goes wrong is a ValueError."""
+def _open_image(
+    path: str | Path, formats: tuple[str, ...], max_pixels: int
+) -> Iterator[Image.Image]:
+    """An image file whose header is read and whose size is checked.
+
+    Errors: ValueError that names the file, for any failure here or in the caller's block.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the decoder, about sizes and tags
+        # Pillow warns of large sizes and odd tags. The size is checked here.
+        warnings.simplefilter("ignore")
         try:
             with Image.open(path, formats=formats) as image:
                 check_size(image.height, image.width, max_pixels)
                 yield image
-        except UNREADABLE as error:
-            kinds = ", ".join(formats)
+        except Exception as error:
             raise ValueError(
-                f"cannot read {path} (it needs to be a complete image, one of {kinds}): {error}"
+                f"cannot read {path} (it needs to be a complete image, one of "
+                f"{', '.join(formats)}): {error}"
             ) from error
 
 
-def _encoder(path: Path, height: int, width: int, fps: float) -> list[str]:
-    """The command that turns raw RGB frames at its input into an H.264 file."""
-    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps))
-    # without the matrix named, players guess it by the size and tint the colours
-    matrix = ("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709")
-    rest_of_colour = ("-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
-    h264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(VIDEO_CRF))
-    playable_while_loading = ("-movflags", "+faststart")
-    return [
-        *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *raw, "-i", "-"),
-        *(*matrix, *rest_of_colour, *h264, *playable_while_loading, str(path)),
-    ]
+def _encoder_command(path: Path, height: int, width: int, fps: float) -> list[str]:
+    """The command that turns raw RGB frames at its standard input into an H.264 file."""
+    import imageio_ffmpeg  # imported late: only writing videos needs it
+
+    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+    frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
+    # The colour matrix is named: players guess it from the size otherwise, and tint the colours.
+    colours = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
+    colours += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    h264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(VIDEO_CRF)]
+    index_first = ["-movflags", "+faststart"]  # so that browsers can play while they load
+    return [*program, *frames, "-i", "-", *colours, *h264, *index_first, str(path)]
 
 
 def _rgb(image: Image.Image) -> Float[np.ndarray, "h w 3"]:
-    """Pixels in [0, 1], float32, from any mode of the decoder."""
-    if image.mode == "F" or image.mode.startswith("I"):  # one channel of 16 bits or more
+    """Pixels in [0, 1], float32, from an image in any of Pillow's modes."""
+    if image.mode == "F" or image.mode.startswith("I"):  # these have one channel of 16 or 32 bits
         white = 1.0 if image.mode == "F" else 65535.0
         grey = np.asarray(image, dtype=np.float32)[..., None] / white
         if not 0 <= grey.min() <= grey.max() <= 1:
-            raise ValueError("32-bit values beyond white: convert it to 8 or 16 bits per channel")
+            raise ValueError("32-bit values exceed white: convert it to 8 or 16 bits per channel")
         return np.repeat(grey, 3, axis=-1)
     if not image.has_transparency_data:
         return np.array(image.convert("RGB"), dtype=np.float32) / 255
@@ -233,67 +223,70 @@ def _rgb(image: Image.Image) -> Float[np.ndarray, "h w 3"]:
 
 
 def _png_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
-    with _opened(path, ("PNG",), max_pixels) as image:
+    with _open_image(path, ("PNG",), max_pixels) as image:
         if not image.mode.startswith("I"):
             raise ValueError(f"depth images have one channel of 16 bits, got mode {image.mode}")
         return np.array(image, dtype=np.float64)
 
 
 def _array_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
-    """The one array of a .npy or .npz. Whatever goes wrong is a ValueError."""
+    """The one array of a .npy or .npz. Errors: ValueError that names the file."""
     try:
         if Path(path).suffix.lower() == ".npz":
-            loaded = _npz_member(path, max_pixels)
-        else:  # mapped, not read: what a hostile header claims is refused before it is allocated
-            loaded = np.lib.format.open_memmap(path, mode="r")
-        if loaded.ndim == 3 and 1 in (loaded.shape[0], loaded.shape[2]):
-            loaded = loaded.squeeze(0 if loaded.shape[0] == 1 else 2)
-        if loaded.ndim != 2 or loaded.dtype.kind not in "fiu":
-            raise ValueError(f"got numbers {list(loaded.shape)} of type {loaded.dtype}")
-        check_size(*loaded.shape, max_pixels)
-        with np.errstate(invalid="ignore"):  # signalling NaN is a NaN like any other
-            return np.array(loaded, dtype=np.float64)
-    except UNREADABLE as error:
+            array = _npz_member(path, max_pixels)
+        else:  # mapped, not read: a false header is refused before its size is allocated
+            array = np.lib.format.open_memmap(path, mode="r")
+        if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
+            array = array.squeeze(0 if array.shape[0] == 1 else 2)
+        if array.ndim != 2 or array.dtype.kind not in "fiu":
+            raise ValueError(f"got an array {list(array.shape)} of {array.dtype}")
+        check_size(*array.shape, max_pixels)
+        with np.errstate(invalid="ignore"):  # converting a signalling NaN would warn
+            return np.array(array, dtype=np.float64)
+    except Exception as error:
         raise ValueError(
             f"cannot read {path} (it needs to be a .npy or .npz of real numbers [h w]): {error}"
         ) from error
 
 
 def _npz_member(path: str | Path, max_pixels: int) -> np.ndarray:
-    """The array named `depth`, or the only one, of a zip archive of .npy files."""
+    """The array named `depth`, or the only one, of a zip archive of .npy files.
+
+    The archive's own size of the array is checked before anything is unpacked.
+    """
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         if len(names) != 1 and "depth.npy" not in names:
             raise ValueError(f"the archive holds {names[:9]}: name the array `depth`")
         entry = archive.getinfo(names[0] if len(names) == 1 else "depth.npy")
         if entry.file_size > max_pixels * 8 + NPY_HEADER_BYTES:
-            raise ValueError(f"{entry.filename} has more than {max_pixels} pixels: shrink it")
+            raise ValueError(f"{entry.filename} has more than {max_pixels} pixels: make it smaller")
         with archive.open(entry) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def images_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]:
-    """The images in float32, rounding errors clamped. Errors: ValueError if they are no images."""
+    """The images in float32, with rounding errors clamped. Errors: ValueError for other values."""
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise ValueError(
             f"images must be float [t 3 h w] in [0, 1], got {image.dtype} {list(image.shape)}"
         )
     if 0 in image.shape[-2:]:
         raise ValueError(f"images need at least one pixel, got [t 3 h w] = {list(image.shape)}")
-    if len(image) and not -ROUNDING <= image.amin() <= image.amax() <= 1 + ROUNDING:
+    if len(image) and not -RANGE_TOLERANCE <= image.amin() <= image.amax() <= 1 + RANGE_TOLERANCE:
         raise ValueError(
             f"images must be finite in [0, 1], got {image.amin():g} to {image.amax():g}: divide "
-            "8-bit values by 255, clamp what overshoots"
+            "8-bit values by 255, or clamp them"
         )
     return image.float().clamp(0, 1)
 
 
 def check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
-    """Errors: ValueError for images without pixels or with more than `max_pixels`."""
+    """Errors: ValueError for an image without pixels or with more than `max_pixels`."""
     if height < 1 or width < 1 or height * width > max_pixels:
         raise ValueError(
             f"images need 1 to {max_pixels} pixels, got {width} x {height} (width x height): "
-            "shrink it, or raise max_pixels where the function has it"
+            "resize it, or give a larger max_pixels"
         )
 
 

@@ -1,9 +1,9 @@
 from .cut3r_images import NetworkCrop as NetworkCrop
-from .cut3r_images import prepare as prepare
-from .cut3r_images import sampled as sampled
-from .cut3r_stage import Cut3r as Cut3r
-from .cut3r_stage import cut3r as cut3r
-from .cut3r_stage import in_sight as in_sight
+from .cut3r_images import prepare_images as prepare_images
+from .cut3r_images import sample_depth as sample_depth
+from .cut3r_reconstructor import Cut3r as Cut3r
+from .cut3r_reconstructor import cut3r as cut3r
+from .cut3r_reconstructor import visible_surfels as visible_surfels
 from .depth_fit import DepthFit as DepthFit
 from .depth_fit import FitConfig as FitConfig
 from .depth_fit import fit_depth as fit_depth

@@ -1,9 +1,9 @@
 """Reconstruction as a stage: what a reconstructor is, what it returns, and how one is run.
 
-A `Reconstructor` is any callable `(views) -> views with depth and confidence`. One that needs
-to know what is remembered has a method `seeing(memory)`, which returns such a callable; one that has
-more to say than point maps returns a `Reconstruction`: a report per view, and a state, which the
-memory keeps, so that it is undone and forked with the memory.
+A `Reconstructor` is any callable that takes views and returns them with depth and confidence.
+One that depends on the memory has a method `seeing(memory)`, which returns such a callable. One that reports on each
+view, or continues from a state, returns a `Reconstruction`. The memory keeps the state, so that it
+is undone and forked with the memory.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from vmemkit.memory import Memory
 
 @dataclass(frozen=True)
 class Report:
-    """How the geometry of one view was brought into the world."""
+    """How the geometry of one view was found, and whether to trust it."""
 
-    scale: float  # world units per unit of the network; NaN where nothing told it
-    shift: float = 0.0  # that was added to depth, world units
-    inliers: float = 0.0  # share of what was compared that the result explains
-    overlap: float = 0.0  # share of the view that the memory knew
-    residual: float = float("nan")  # median |depth / memory's - 1| over the overlap
-    warning: str = ""  # what is wrong with it; empty if nothing
-    trusted: bool = True  # False: better not remembered
+    scale: float  # world units per unit of the network; NaN if it is unknown
+    shift: float = 0.0  # added to the scaled depth, world units
+    inliers: float = 0.0  # share of the compared pixels that the result explains
+    overlap: float = 0.0  # share of the view's pixels whose depth the memory knows
+    residual: float = float("nan")  # median |depth / the memory's depth - 1| over the overlap
+    warning: str = ""  # what is wrong; empty if nothing is
+    trusted: bool = True  # False: better not written to the memory
 
 
 @dataclass(frozen=True, repr=False)
 class Reconstruction:
-    """Point maps of t views, with a report of each, and what to go on from."""
+    """Views (t,) with depth and confidence, and what else a reconstructor may return."""
 
     views: Views
-    reports: tuple[Report, ...] = ()
-    state: Any = None
+    reports: tuple[Report, ...] = ()  # one per view, or none
+    state: Any = None  # from which the reconstructor continues at the next step
 
     def __repr__(self) -> str:
         warnings = "; ".join(sorted({r.warning for r in self.reports if r.warning}))
@@ -50,33 +50,33 @@ class Reconstructor(Protocol):
 
 @runtime_checkable
 class SeesMemory(Protocol):
-    """A reconstructor that depends on what is remembered."""
+    """A reconstructor that depends on the memory."""
 
     def seeing(self, memory: Memory) -> Reconstructor: ...
 
 
 def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> Reconstruction:
-    """What a reconstructor of any kind makes of new views, beside what is remembered.
+    """Run a reconstructor of any kind on new views, which the memory does not hold yet.
 
-    Errors: ValueError from the reconstructor, and where it returns something else.
+    Errors: ValueError from the reconstructor, and if it returns something else.
     """
     if isinstance(reconstructor, SeesMemory):
         reconstructor = reconstructor.seeing(memory)
-    made = reconstructor(views)
-    if isinstance(made, Views):
-        return Reconstruction(made)
-    if not isinstance(made, Reconstruction):
+    result = reconstructor(views)
+    if isinstance(result, Views):
+        return Reconstruction(result)
+    if not isinstance(result, Reconstruction):
         raise ValueError(
-            f"a reconstructor returns Views or a Reconstruction, got {type(made).__name__}"
+            f"a reconstructor returns Views or a Reconstruction, got {type(result).__name__}"
         )
-    return made
+    return result
 
 
 def from_depth(views: Views) -> Views:
     """The views themselves: their own depth is trusted. Errors: ValueError for views without it."""
     if views.depth is None or bool(views.depth.isnan().all()):
         raise ValueError(
-            "these views carry no depth: use a generator that makes it, `with_depth`, or "
+            "these views carry no depth: use a generator that makes it, `generation.with_depth`, or "
             "another reconstructor"
         )
     return views

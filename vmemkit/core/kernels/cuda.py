@@ -1,12 +1,14 @@
-"""The CUDA kernels: what cameras see of the surfels, in two launches and without asking the host.
+"""The CUDA kernels: the surfels that cameras see, in two launches and without waiting for the host.
 
-In: surfels and cameras, on the device. Out: the nearest disc per pixel, as splat.splat's. The
-formulas are those of splat._disc_hits in the same order of float32 operations, unfused and rounded
-as IEEE 754 asks, so that results are equal to the bit. A program takes BLOCK neighbouring surfels
-and one camera; where the box of their run cannot show (runs.py) it ends at once. The pixels of all
-their boxes are strung together and dealt out to the lanes, which are busy whatever the boxes'
-sizes; the smallest key (depth, surfel) wins a pixel, by an atomic minimum.
-With TRITON_INTERPRET=1 all of this runs on a CPU, slowly: the tests do so.
+In: surfels and cameras on the device. Out: the nearest disc per pixel, as `splat`. The formulas are
+those of splatting._disc_hits, in the same order of float32 operations, unfused and with IEEE 754
+rounding, so that results are equal to the bit.
+1. A program takes BLOCK neighbouring surfels and one camera. It ends at once if the bounding box of
+   their run lies outside the frustum (boxes.py).
+2. The pixels of all discs' boxes form one sequence, which is dealt out to the lanes. So all lanes
+   have work, whatever the sizes of the boxes.
+3. The smallest key (depth, surfel) wins a pixel, by an atomic minimum.
+With TRITON_INTERPRET=1 the kernels run on a CPU, slowly: the tests do so.
 """
 
 from __future__ import annotations
@@ -36,13 +38,13 @@ EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
 
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
 
-# Whole numbers that change from call to call: compiled once for all of them.
+# Arguments that change from call to call: Triton must not compile anew for their values.
 CHANGING = ("total", "boxed", "height", "width", "pixels", "rows", "known")
 
 
 def compiled(function: Callable) -> Callable:
-    """To machine code on the first call; kept on disk for the next process."""
-    # A type checker may have wrapped the function, as in the tests: Triton needs the plain one.
+    """Compile a function on its first call; Triton keeps the result on disk for other processes."""
+    # A type checker may have wrapped the function, as in the tests; Triton needs the original.
     return triton.jit(inspect.unwrap(function), do_not_specialize=CHANGING)
 
 
@@ -132,13 +134,13 @@ def _options(warps: int, block: int = BLOCK) -> dict[str, int]:
 def draw_discs(
     surfels, total, lens, height, width, limits, boxes, boxed, surface, keys, BLOCK: tl.constexpr
 ) -> None:
-    """Lowers `keys` [m h w] to the smallest packed depth and id of the discs that hit a pixel. The
-    first `boxed` runs have boxes: low, high, largest radius."""
+    """Lowers `keys` [m h w] to the least packed depth and index of the discs that hit a pixel. The
+    first `boxed` runs have bounding boxes: low corner, high corner, largest radius."""
     start, camera, lane = tl.program_id(0) * BLOCK, tl.program_id(1), tl.arange(0, BLOCK)
     pose, K, keys = lens[0] + camera * 16, lens[1] + camera * 9, keys + camera * height * width
     if boxes is not None:
         run = start // SURFELS
-        if run < boxed:  # noqa: SIM102 - `and` would look at boxes that there are not
+        if run < boxed:  # noqa: SIM102 - `and` would read boxes that do not exist
             if not in_sight(boxes, run, pose, K, limits):
                 return
     discs, left, top, columns, rows = measured(
@@ -150,12 +152,12 @@ def draw_discs(
     ends = tl.cumsum(columns * rows, 0)
     before, count = ends - columns * rows, tl.max(ends, 0)
     for first in range(0, count, BLOCK):
-        # 1. The next pixels of the boxes, one a lane: the k-th of the box of disc `own`.
+        # 1. Deal out the next pixels, one per lane: the k-th pixel of the box of disc `own`.
         at = first + lane
         own = tl.minimum(tl.sum((ends[None, :] <= at[:, None]).to(tl.int32), 1), BLOCK - 1)
         k, across = at - of(before, own), tl.maximum(of(columns, own), 1)
         row, column = of(top, own) + k // across, of(left, own) + k % across
-        # 2. Where the rays meet the discs.
+        # 2. Intersect the rays with the discs.
         du = (column.to(tl.float32) - of(middle0, own)) * inverse0
         dv = (row.to(tl.float32) - of(middle1, own)) * inverse1
         nd, cs = of(n0, own) * du + of(n1, own) * dv, of(c, own)
@@ -167,16 +169,18 @@ def draw_discs(
         ids, pixel = start + own, row * width + column
         if surface is not None:
             inside = on_surface(surfels, ids, surface, pixel, inside)
-        # 3. Positive float32 order as their bit patterns do. Most keys are beaten already: a look
-        # (past the first cache, which would show what was there long ago) is cheaper than to try.
+        # 3. Write the keys: positive float32 are ordered as their bit patterns are. Most pixels
+        # have a smaller key already, and reading it is cheaper than an atomic minimum. The read
+        # bypasses the first-level cache, which may hold an old value.
         key = (depth.to(tl.int32, bitcast=True).to(tl.int64) << 32) | ids
-        held = tl.load(keys + pixel, inside, EMPTY, cache_modifier=".cg")
-        tl.atomic_min(keys + pixel, key, inside & (key < held), sem="relaxed")
+        current = tl.load(keys + pixel, inside, EMPTY, cache_modifier=".cg")
+        tl.atomic_min(keys + pixel, key, inside & (key < current), sem="relaxed")
 
 
 @compiled
 def measured(surfels, ids, live, pose, K, height, width, limits) -> tuple:
-    """What drawing needs of discs; first column and row, and how many, of the boxes they show in."""
+    """The quantities of discs that drawing needs, and the boxes of pixels that they may cover:
+    first column and row, and numbers of columns and rows."""
     q0, q1, q2, n0, n1, n2, c = in_camera(surfels, ids, live, pose)
     f0, f1 = tl.load(K) * width, tl.load(K + 4) * height
     c0, c1 = tl.load(K + 2) * width - 0.5, tl.load(K + 5) * height - 0.5
@@ -193,12 +197,12 @@ def measured(surfels, ids, live, pose, K, height, width, limits) -> tuple:
 
 @compiled
 def span(q, n, reach, nearest, farthest, focal, centre, size) -> tuple:
-    """First pixel, and how many, that a disc may show in along an axis of `size` pixels."""
+    """First pixel and number of pixels that a disc may cover along an axis of `size` pixels."""
     reach = reach * tl.sqrt_rn(tl.maximum(1 - n * n, 0.0))
     low, high = q - reach, q + reach
     low = tl.div_rn(low, tl.where(low < 0, nearest, farthest)) * focal + centre
     high = tl.div_rn(high, tl.where(high > 0, nearest, farthest)) * focal + centre
-    # Cut to the canvas before they become integers; NaN becomes an empty span.
+    # Clamped to the canvas before they become integers; NaN becomes an empty span.
     first = tl.ceil(tl.minimum(tl.maximum(low, 0.0), size.to(tl.float32))).to(tl.int32)
     last = tl.floor(tl.minimum(tl.maximum(high, -1.0), (size - 1).to(tl.float32))).to(tl.int32)
     return first, tl.maximum(last - first + 1, 0)
@@ -206,7 +210,7 @@ def span(q, n, reach, nearest, farthest, focal, centre, size) -> tuple:
 
 @compiled
 def in_camera(surfels, ids, live, pose) -> tuple:
-    """Centres and normals in camera axes, and their scalar products; 0 where not `live`."""
+    """Centres and normals in camera axes, and their dot products; 0 where not `live`."""
     x, y, z, nx, ny, nz = placed(surfels, ids, live)
     x, y, z = x - tl.load(pose + 3), y - tl.load(pose + 7), z - tl.load(pose + 11)
     q0, q1, q2 = along(x, y, z, pose), along(x, y, z, pose + 1), along(x, y, z, pose + 2)
@@ -230,32 +234,32 @@ def along(x, y, z, axis) -> tl.tensor:
 
 @compiled
 def of(values, own) -> tl.tensor:
-    """The values of the discs that the lanes draw."""
+    """For each lane, the value of the disc that it draws."""
     return tl.gather(values, own, 0)
 
 
 @compiled
 def in_sight(boxes, run, pose, K, limits) -> tl.tensor:
-    """Does the box of a run, once more boxed in camera axes, reach into the frustum?"""
+    """Whether the bounding box of a run, boxed again in camera axes, reaches into the frustum."""
     margin = tl.load(boxes[2] + run) * limits[0]
     x, hx = interval(boxes, 3 * run, pose + 3, margin)
     y, hy = interval(boxes, 3 * run + 1, pose + 7, margin)
     z, hz = interval(boxes, 3 * run + 2, pose + 11, margin)
     q2, h2 = along(x, y, z, pose + 2), spread(hx, hy, hz, pose + 2)
-    found = (q2 + h2 >= limits[1]) & (q2 - h2 <= limits[2])
+    reaches = (q2 + h2 >= limits[1]) & (q2 - h2 <= limits[2])
     for k in tl.static_range(2):
         q, h = along(x, y, z, pose + k), spread(hx, hy, hz, pose + k)
         focal, low = tl.load(K + 4 * k), tl.load(K + 3 * k + 2)
         high = 1 - low
         # The image ends where focal * q + low * q2 = 0 and where -focal * q + high * q2 = 0.
-        found &= focal * (h + q) + low * q2 + tl.abs(low) * h2 >= 0
-        found &= focal * (h - q) + high * q2 + tl.abs(high) * h2 >= 0
-    return found
+        reaches &= focal * (h + q) + low * q2 + tl.abs(low) * h2 >= 0
+        reaches &= focal * (h - q) + high * q2 + tl.abs(high) * h2 >= 0
+    return reaches
 
 
 @compiled
 def interval(boxes, at, eye, margin) -> tuple:
-    """Middle, seen from the eye, and half the length of a box along a world axis; in full."""
+    """Middle (relative to the eye) and half the length of a box along a world axis, rounded up."""
     low, high = tl.load(boxes[0] + at) - tl.load(eye), tl.load(boxes[1] + at) - tl.load(eye)
     middle, half = (low + high) * 0.5, (high - low) * 0.5 + margin
     return middle, half + (half + tl.abs(middle)) * SLACK
@@ -263,14 +267,14 @@ def interval(boxes, at, eye, margin) -> tuple:
 
 @compiled
 def spread(x, y, z, axis) -> tl.tensor:
-    """How far a box of these half lengths reaches along a camera axis."""
+    """Half the extent, along a camera axis, of a box with these half lengths."""
     a, b, c = tl.abs(tl.load(axis)), tl.abs(tl.load(axis + 4)), tl.abs(tl.load(axis + 8))
     return x * a + y * b + z * c
 
 
 @compiled
 def on_surface(surfels, ids, surface, pixel, live) -> tl.tensor:
-    """Which of `live` hits are of discs like the new surfel at their pixel, and near it."""
+    """Which `live` hits are of discs on the same surface as the new surfel at their pixel."""
     match = tl.load(surface[3] + pixel, live, -1)
     live &= match >= 0
     x, y, z, nx, ny, nz = placed(surfels, ids, live)
@@ -283,7 +287,8 @@ def on_surface(surfels, ids, surface, pixel, live) -> tl.tensor:
 
 @compiled
 def read_keys(keys, pixels, surfels, lens, surfel, depth, cosine, BLOCK: tl.constexpr) -> None:
-    """Unpacks keys [m pixels] into surfel, depth, and cosine of the line of sight to its centre."""
+    """Unpacks keys [m pixels] into surfel, depth, and the cosine between the surfel's normal and
+    the line of sight to its centre."""
     at, camera = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
     live, place = at < pixels, camera * pixels + at
     key = tl.load(keys + place, live, EMPTY)
@@ -298,13 +303,13 @@ def read_keys(keys, pixels, surfels, lens, surfel, depth, cosine, BLOCK: tl.cons
 
 @compiled
 def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr) -> None:
-    """Adds to total[view] the weights, of `known` surfels, of those whose bits are set."""
+    """Adds to total[view] the weights of the surfels whose bits are set; `known` have a weight."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = at < rows
     marked, ids = places(word, bits, at, live, known)
     votes = tl.sum(tl.load(weight + ids, marked, 0.0).to(tl.float64), 1)
     seer = tl.load(view + tl.minimum(at, rows - 1))
-    # Rows are ordered by view: most programs have but one, and add to it but once.
+    # Rows are ordered by view: most programs have a single view, and add to it once.
     first = tl.min(seer, 0)
     if first == tl.max(seer, 0):
         tl.atomic_add(total + first, tl.sum(votes, 0), sem="relaxed")
@@ -314,7 +319,7 @@ def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr)
 
 @compiled
 def add_counts(word, bits, count, known, rows, BLOCK: tl.constexpr) -> None:
-    """Adds one to count[surfel], of `known` surfels, for every bit that is set."""
+    """Adds one to count[surfel] for every bit that is set, for the first `known` surfels."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     marked, ids = places(word, bits, at, at < rows, known)
     tl.atomic_add(count + ids, marked.to(tl.int64), marked, sem="relaxed")
@@ -322,7 +327,7 @@ def add_counts(word, bits, count, known, rows, BLOCK: tl.constexpr) -> None:
 
 @compiled
 def places(word, bits, at, live, known) -> tuple:
-    """Which of 64 surfels each row of marks names, of those that are known, and their ids."""
+    """Per row: which of its 64 surfels were seen, among the first `known`, and their indices."""
     place = tl.arange(0, BITS)
     ids = tl.load(word + at, live, 0)[:, None] * BITS + place[None, :]
     marked = ((tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1) != 0

@@ -1,8 +1,9 @@
-"""Several pixels' keys at once: the innermost step of drawing, in LLVM's vectors.
+"""Lanes: the keys of several pixels at once, which is the innermost step of drawing.
 
-Numba's loops become vector instructions only behind checks that no array overlaps another, and
-those take longer than a disc's few pixels in a row. So this one step is spelled out. (Kernels that
-numba keeps on disk hold it as it was until kernels.py changes, too.)
+Numba turns a loop into vector instructions, but first checks at run time that no array overlaps
+another. A disc has so few pixels in a row that this check takes longer than the loop, so this one
+step is written in LLVM's own vector instructions. Numba's cache on disk does not notice a change
+here: change pixels.py, too, or delete the cache.
 """
 
 from __future__ import annotations
@@ -15,32 +16,38 @@ from numba.extending import intrinsic
 
 
 def lower(lanes: int) -> Callable:
-    """`lower_keys(keys, at, bits, first, who)` for kernels: each of keys[at:at + lanes], int64, is
-    lowered to bits[first:...] << 32 | who, where that is less. `bits` are int32 and not negative;
-    nothing looks whether the arrays are long enough."""
+    """A function `lower_keys(keys, at, bits, first, surfel)` for kernels. It sets each of the int64
+    keys[at : at + lanes] to bits[first : first + lanes] << 32 | surfel where that is less.
+
+    `bits` are int32 and not negative. Bounds are not checked: both arrays must be long enough.
+    """
     keys_type, bits_type = (ir.VectorType(ir.IntType(width), lanes) for width in (64, 32))
-    places = ir.VectorType(ir.IntType(32), lanes)
+    indices_type = ir.VectorType(ir.IntType(32), lanes)
 
     @intrinsic
-    def lower_keys(typing, keys, at, bits, first, who):
+    def lower_keys(typing, keys, at, bits, first, surfel):
         signature = types.void(keys, types.int64, bits, types.int64, types.int64)
 
         def build(context, builder, signature, arguments):
-            def start(array: int, vector: ir.VectorType) -> ir.Value:
-                held = context.make_array(signature.args[array])(context, builder, arguments[array])
-                return builder.bitcast(
-                    builder.gep(held.data, [arguments[array + 1]]), vector.as_pointer()
-                )
+            def pointer_to(argument: int, vector: ir.VectorType) -> ir.Value:
+                """To the element of an array argument that the next argument names."""
+                make = context.make_array(signature.args[argument])
+                array = make(context, builder, arguments[argument])
+                element = builder.gep(array.data, [arguments[argument + 1]])
+                return builder.bitcast(element, vector.as_pointer())
 
-            none, zero = ir.Constant(keys_type, ir.Undefined), ir.Constant(ir.IntType(32), 0)
-            name = builder.insert_element(none, arguments[4], zero)
-            name = builder.shuffle_vector(name, none, ir.Constant(places, [0] * lanes))
-            depth = builder.zext(builder.load(start(2, bits_type), align=4), keys_type)
-            key = builder.or_(builder.shl(depth, ir.Constant(keys_type, [32] * lanes)), name)
-            place = start(0, keys_type)
-            before = builder.load(place, align=8)
-            less = builder.icmp_signed("<", key, before)
-            builder.store(builder.select(less, key, before), place, align=8)
+            # 1. The surfel's number in every lane.
+            empty, zero = ir.Constant(keys_type, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+            surfels = builder.insert_element(empty, arguments[4], zero)
+            surfels = builder.shuffle_vector(surfels, empty, ir.Constant(indices_type, [0] * lanes))
+            # 2. The new keys: depth in the upper half, surfel in the lower.
+            depth = builder.zext(builder.load(pointer_to(2, bits_type), align=4), keys_type)
+            new = builder.or_(builder.shl(depth, ir.Constant(keys_type, [32] * lanes)), surfels)
+            # 3. The lesser of the new and the old keys.
+            target = pointer_to(0, keys_type)
+            old = builder.load(target, align=8)
+            less = builder.icmp_signed("<", new, old)
+            builder.store(builder.select(less, new, old), target, align=8)
             return context.get_dummy_value()
 
         return signature, build

@@ -1,10 +1,10 @@
-"""The CPU kernels over pixels, compiled by numba on first use; kernels_tables.py has those over rows.
+"""The CPU kernels over pixels, compiled by numba on first use; tables.py has those over table rows.
 
-Each does what the torch code of its stage does, in the same order of float32 operations, so that
-results are equal to the bit (numba neither reorders nor fuses operations unless told to). They take
-numpy arrays, write into arrays they are given and release Python's lock; native.py calls them.
-The heavy loops have no branches and work on arrays of their own, which nothing else can point into:
-then the compiler makes vector instructions of them.
+Each repeats the torch code of its stage in the same order of float32 operations: results are equal
+to the bit (numba neither reorders nor fuses operations by default). They take numpy arrays,
+write into arrays that the caller made (cpu.py), and release Python's lock.
+The heavy loops have no branches and use arrays that are made inside the kernel. The compiler then
+knows that no other pointer reaches them, and vectorises the loops.
 """
 
 from __future__ import annotations
@@ -25,46 +25,49 @@ SLACK = F32(ROUNDING)
 
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
 
-TILE, SPAN = 16, 128  # rows and columns of what normals are made of at once
+TILE, SPAN = 16, 128  # rows and columns of a tile: normals are computed tile by tile
 
-LANES = 8  # pixels that are drawn at once; rows of buffers are that much longer than needed
+LANES = 8  # pixels that are drawn at once; buffers have this many spare columns for the last ones
 
-SIDE = LANES  # columns and rows of boxes whose pixels are all drawn at once
+SIDE = LANES  # pixels; a disc whose box has at most this many rows and columns is drawn in one loop
 
-# Column and row of the pixels of such boxes, which are drawn SIDE / 2 or SIDE wide.
+# Column and row of each pixel of such a box, which is drawn SIDE / 2 or SIDE pixels wide.
 COLUMNS = np.float32([np.arange(SIDE * SIDE) % width for width in (SIDE // 2, SIDE)])
 
 LINES = np.float32([np.arange(SIDE * SIDE) // width for width in (SIDE // 2, SIDE)])
 
 lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
 
-# A pixel's key holds depth and surfel, so that the least is the nearest; of equals, the oldest.
+# A pixel's key packs depth (upper half) and surfel (lower half): the least key is the nearest
+# surfel, and of equally near ones the oldest.
 LOWER = np.int64(0xFFFFFFFF)
 
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
 
 
 def compiled(function: Callable) -> Callable:
-    """To machine code on the first call; kept on disk for the next process."""
-    # A type checker may have wrapped the function, as in the tests: numba needs the plain one.
+    """Compile a function on its first call; numba keeps the result on disk for other processes."""
+    # A type checker may have wrapped the function, as in the tests; numba needs the original.
     plain = inspect.unwrap(function)
     try:
         return njit(nogil=True, cache=True, error_model="numpy")(plain)
-    except RuntimeError:  # there is no folder that may be written to: every process compiles
+    except RuntimeError:  # no folder for the cache is writable: every process compiles anew
         return njit(nogil=True, error_model="numpy")(plain)
 
 
 def inlined(function: Callable) -> Callable:
-    """Part of the kernels that call it."""
+    """Compile a function into the kernels that call it."""
     return njit(inline="always", error_model="numpy")(inspect.unwrap(function))
 
 
 @compiled
 def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> None:
-    """Surfel, bits of its depth and cosine of the nearest disc per pixel of rows[0] to rows[1] of a
-    canvas of `height`, of the surfels of `runs`, into `out` [rows w]; -1, 0 and 0 where none. What
-    `buffers` hold is overwritten: keys [rows w + LANES], cosines of all surfels. The formulas are
-    those of splat._disc_hits."""
+    """Draws the discs of `runs` into rows[0] to rows[1] of a canvas of `height` rows.
+
+    Writes surfel, bits of its depth and cosine of the nearest disc per pixel to `out` [rows w]; -1,
+    0 and 0 where there is none. `buffers` are overwritten: keys [rows w + LANES] and the cosines of
+    all surfels. The formulas are those of splatting._disc_hits.
+    """
     (position, normal, radius), (keys, cosine) = surfels, buffers
     padded, flat = keys.shape[1], keys.reshape(-1)
     lens = lens_of(camera, height, padded - LANES)
@@ -87,7 +90,7 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
             q0, q1, q2 = disc[5, i], disc[6, i], disc[7, i]
             middle0, middle1 = disc[8, i], disc[9, i]
             begin, edge, at = F32(first), F32(last), I64((top - rows[0]) * padded + first)
-            if max(last - first, bottom - top) < SIDE:  # all pixels of a small box at once
+            if max(last - first, bottom - top) < SIDE:  # a small box: all its pixels in one loop
                 wide = 0 if last - first < SIDE // 2 else 1
                 count, stride = bottom - top + 1, SIDE if wide else SIDE // 2
                 column, line, under = COLUMNS[wide], LINES[wide], F32(top)
@@ -97,7 +100,7 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
                     dv = (under + line[j] - middle1) * inverse1
                     inside, d = ray_meets(du, n0, n1 * dv, c, c * dv, plane, q0, q1, q2, r)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
-                bits = met.view(I32)  # positive float32 order as their bit patterns do
+                bits = met.view(I32)  # positive float32 are ordered as their bit patterns are
                 for j in range(count):
                     if wide:
                         lower_eight(flat, at + j * padded, bits, j * SIDE, start + i)
@@ -119,24 +122,26 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
 
 @inlined
 def unpack(keys, cosines, out) -> None:
-    """Surfel, bits of depth and cosine of what the keys [h w + LANES] hold, into `out` [h w]."""
+    """Surfel, bits of depth and cosine of the keys [h w + LANES], into `out` [h w]."""
     surfel, bits, cosine = out
     for row in range(surfel.shape[0]):
-        line, who, depth, seen = keys[row], surfel[row], bits[row], cosine[row]
+        key_row, surfel_row, depth_row, cosine_row = keys[row], surfel[row], bits[row], cosine[row]
         for column in range(UNSIGNED(surfel.shape[1])):
-            drawn, name = line[column] < NOTHING, UNSIGNED(line[column] & LOWER)
-            who[column] = I64(name) if drawn else I64(-1)
-            depth[column] = I32(line[column] >> 32) if drawn else I32(0)
-            # Looked up, of surfel 0, where nothing was drawn too: cheaper than a branch.
-            seen[column] = cosines[name] if drawn else ZERO
+            drawn, index = key_row[column] < NOTHING, UNSIGNED(key_row[column] & LOWER)
+            surfel_row[column] = I64(index) if drawn else I64(-1)
+            depth_row[column] = I32(key_row[column] >> 32) if drawn else I32(0)
+            # Where nothing was drawn, index is 0: reading that cosine is cheaper than a branch.
+            cosine_row[column] = cosines[index] if drawn else ZERO
 
 
 @compiled
 def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
-    """The nearest disc per pixel of those on the same surface as what `planes` [7 h w + LANES] hold
-    there: a new surfel's position, normal, radius; into `keys` as draw_discs does. Those whose
-    centre lands on such a surface are flagged in `seen`. The formulas are those of
-    association.by_projection."""
+    """Draws as draw_discs, but only discs on the same surface as the new surfel at a pixel.
+
+    `planes` [7 h w + LANES] hold the position, normal and radius of the new surfel per pixel. Keys
+    of the nearest such disc go to `keys`. A surfel whose centre lands on a new surfel of the same
+    surface is flagged in `seen`. The formulas are those of association.by_projection.
+    """
     (position, normal, radius), (h, padded), flat = surfels, keys.shape, keys.reshape(-1)
     w, near, distance, like = padded - LANES, limits[1], limits[3], limits[4]
     lens = lens_of(camera, h, w)
@@ -154,11 +159,11 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
             if not (c > ZERO and q2 > ZERO):
                 continue
             x, y, z, nx, ny, nz, size = p[i, 0], p[i, 1], p[i, 2], n[i, 0], n[i, 1], n[i, 2], r[i]
-            plain, middle0, middle1 = (x, y, z, nx, ny, nz, size), disc[8, i], disc[9, i]
+            old, middle0, middle1 = (x, y, z, nx, ny, nz, size), disc[8, i], disc[9, i]
             u, v = math.floor(middle0 + HALF), math.floor(middle1 + HALF)
             if u >= ZERO and u < F32(w) and v >= ZERO and v < F32(h):
-                at = planes[:, int(v), int(u)]
-                seen[k, i] = on_surface(at, x, y, z, nx, ny, nz, size, distance, like)
+                new = planes[:, int(v), int(u)]
+                seen[k, i] = on_surface(new, x, y, z, nx, ny, nz, size, distance, like)
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             if last < first:
                 continue
@@ -168,38 +173,39 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
             for row in range(top, bottom + 1):
                 dv = (F32(row) - middle1) * inverse1
                 n1dv, cdv = n1 * dv, c * dv
-                held = planes[:, row, first : first + I32(width)]
+                new = planes[:, row, first : first + I32(width)]
                 for j in range(width):
                     place = begin + F32(I32(j))
                     du = (place - middle0) * inverse0
                     inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach)
-                    a0, a1, a2, b0 = held[0, j], held[1, j], held[2, j], held[3, j]
-                    b1, b2, other = held[4, j], held[5, j], held[6, j]
-                    inside &= on_surface(plain, a0, a1, a2, b0, b1, b2, other, distance, like)
+                    a0, a1, a2, b0 = new[0, j], new[1, j], new[2, j], new[3, j]
+                    b1, b2, other = new[4, j], new[5, j], new[6, j]
+                    inside &= on_surface(old, a0, a1, a2, b0, b1, b2, other, distance, like)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
                 keep_nearest(met, start + i, flat, row * padded + first, width)
 
 
 @inlined
 def lanes(pixels) -> int:
-    """As many pixels in whole vectors."""
-    # Unsigned, here and in indices: then no index can count from the end, which the compiler would
-    # have to look after at every pixel.
+    """The number of pixels, rounded up to whole vectors."""
+    # Unsigned, here and in indices: a signed index could count from the end of an array, and the
+    # compiler would have to check that at every pixel.
     return UNSIGNED(pixels + LANES - 1) // UNSIGNED(LANES) * UNSIGNED(LANES)
 
 
 @inlined
-def keep_nearest(met, who, keys, at, width) -> None:
-    """Into keys[at:at + width]: surfel `who`, where it is met at a depth nearer than what is there,
-    or at the same depth and is the older one."""
+def keep_nearest(met, surfel, keys, at, width) -> None:
+    """Writes `surfel` to keys[at : at + width] where its depth `met` is less than that of the key,
+    or where the depths are equal and the surfel is older."""
     bits = met.view(I32)
     for j in range(0, I64(width), LANES):
-        lower_eight(keys, at + j, bits, j, who)
+        lower_eight(keys, at + j, bits, j, surfel)
 
 
 @inlined
 def ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach) -> tuple[bool, float]:
-    """Does the ray at du from a disc's centre, in a row of n1 dv and c dv, meet it, and how deep?"""
+    """Whether the ray at offset (du, dv) from a disc's centre meets the disc, and at what depth.
+    The products n1 dv and c dv are the same for a whole row."""
     nd = n0 * du + n1dv
     facing = plane + nd
     dx, dy, dz = c * du - nd * q0, cdv - nd * q1, nd * q2
@@ -209,7 +215,8 @@ def ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach) -> tuple[bool, flo
 
 @inlined
 def on_surface(at, x, y, z, nx, ny, nz, size, distance, like) -> bool:
-    """Does a centre with its normal and radius lie on the surfel `at`, seven numbers of the same?"""
+    """Whether a surfel (centre, normal, radius) lies on the surface of another, whose seven numbers
+    are in `at`."""
     off = (x - at[0]) * at[3] + (y - at[1]) * at[4] + (z - at[2]) * at[5]
     alike = at[3] * nx + at[4] * ny + at[5] * nz > like
     return (abs(off) <= distance * max(at[6], size)) & alike
@@ -217,7 +224,7 @@ def on_surface(at, x, y, z, nx, ny, nz, size, distance, like) -> bool:
 
 @compiled
 def lay_out(position, normal, radius, pixel, w, planes) -> None:
-    """Surfels into planes [7 h w + LANES] of the grid on which `pixel` counts."""
+    """Writes surfels into planes [7 h w + LANES] at their pixels, which are numbered row by row."""
     for i in range(pixel.shape[0]):
         row, column = pixel[i] // w, pixel[i] % w
         for k in range(3):
@@ -227,30 +234,31 @@ def lay_out(position, normal, radius, pixel, w, planes) -> None:
 
 @compiled
 def explained(keys, place, seen, hit) -> None:
-    """The nearest surfel of several buffers [b h w + LANES] per pixel into `hit`, -1 = none; it is
-    flagged in `seen`, where place[i] says which stretch is that of run i."""
+    """Merges the keys [b h w + LANES] of several threads: the nearest surfel per pixel goes to
+    `hit` (-1 = none) and is flagged in `seen`, whose row place[i] belongs to run i."""
     for row in range(hit.shape[0]):
         for column in range(hit.shape[1]):
             key = keys[0, row, column]
             for b in range(1, keys.shape[0]):
                 key = min(key, keys[b, row, column])
-            who = key & LOWER
-            hit[row, column] = who if key < NOTHING else -1
+            surfel = key & LOWER
+            hit[row, column] = surfel if key < NOTHING else -1
             if key < NOTHING:
-                seen[place[who // RUN], who % RUN] = True
+                seen[place[surfel // RUN], surfel % RUN] = True
 
 
 @inlined
 def lens_of(camera, h, w) -> tuple[float, float, float, float]:
-    """As splat.lens: focal lengths and centre, of a camera that is pose [4 4] and intrinsics [3 3]."""
+    """Focal lengths and centre in pixels, as splatting.lens; a camera is pose and intrinsics."""
     K = camera[1]
     return K[0, 0] * F32(w), K[1, 1] * F32(h), K[0, 2] * F32(w) - HALF, K[1, 2] * F32(h) - HALF
 
 
 @inlined
 def measure_discs(position, normal, radius, camera, lens, limits, w, rows, disc, box) -> None:
-    """What drawing needs of each disc, into `disc` [11 n], and its first and last column and row,
-    into `box` [4 n], of columns 0 to w and rows[0] to rows[1]: last < first where there are none."""
+    """Writes the quantities that drawing needs to `disc` [11 n], and the first and last column and
+    row of each disc to `box` [4 n], within columns 0 to w and rows[0] to rows[1]. The last column
+    comes before the first where a disc shows nowhere."""
     pose, (f0, f1, c0, c1) = camera[0], lens
     r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
     r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
@@ -296,12 +304,12 @@ def measure_discs(position, normal, radius, camera, lens, limits, w, rows, disc,
 
 @compiled
 def showing(low, high, radius, pose, K, part, limits, inside) -> None:
-    """Unflags, for each camera, the boxes that do not reach into the part of its frustum from left
-    and top to right and bottom, of an image from 0 to 1: runs.showing."""
+    """Clears the flags of boxes that do not reach into a part of each camera's frustum. `part` is
+    left, top, right and bottom in an image from 0 to 1. The formulas are those of boxes.showing."""
     offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
     planes = np.empty((6, 3), F32)
     for m in range(K.shape[0]):
-        for k in range(3):  # runs.frusta
+        for k in range(3):  # as boxes.frusta
             ahead = pose[m, k, 2]
             for side in range(2):
                 start = K[m, side, side] * pose[m, k, side] + K[m, side, 2] * ahead
@@ -324,8 +332,8 @@ def showing(low, high, radius, pose, K, part, limits, inside) -> None:
 
 @compiled
 def looks_through(points, rotation, eye, K, nearest, share, through, rows) -> None:
-    """Flags points rows[0] to rows[1] that a view of inverse depths `nearest` [h w] looks through;
-    the formulas are those of views.seen_through."""
+    """Flags the points from rows[0] to rows[1] through which a view with inverse depths `nearest`
+    [h w] sees; the formulas are those of view.seen_through."""
     h, w = nearest.shape
     for i in range(rows[0], rows[1]):
         x, y, z = points[i, 0] - eye[0], points[i, 1] - eye[1], points[i, 2] - eye[2]
@@ -341,41 +349,41 @@ def looks_through(points, rotation, eye, K, nearest, share, through, rows) -> No
 
 @compiled
 def normals_and_radii(points, depth, eye, numbers, normal, radius, smooth, rows) -> None:
-    """Normals by central differences that cross no edge, radii, and where both are known, of
+    """Normals by central differences that cross no edge, radii, and flags where both are known, for
     rows[0] to rows[1]; the formulas are those of surfels._normals_and_radii."""
     h, w = depth.shape
     focal, slant, upright, edge = numbers[0], numbers[1], numbers[2], numbers[3]
     e0, e1, e2 = eye[0], eye[1], eye[2]
-    # Tile by tile: points, depth and inverse depth of the tile and two pixels around it, NaN beyond
-    # the image, where no test for an edge passes.
-    held, made = np.empty((5, TILE + 4, SPAN + 4), F32), np.empty((5, SPAN), F32)
+    # A tile holds points, depth and inverse depth, with a margin of two pixels. Outside the image
+    # it is NaN, for which `joined` is false.
+    tile, result = np.empty((5, TILE + 4, SPAN + 4), F32), np.empty((5, SPAN), F32)
     for top in range(rows[0], rows[1], TILE):
         for start in range(0, w, SPAN):
-            held[:] = np.nan
+            tile[:] = np.nan
             for y in range(max(top - 2, 0), min(top + TILE + 2, h)):
                 for x in range(max(start - 2, 0), min(start + SPAN + 2, w)):
                     at, j = y - top + 2, x - start + 2
                     for k in range(3):
-                        held[k, at, j] = points[y, x, k]
-                    held[3, at, j] = depth[y, x]
-                    held[4, at, j] = ONE / depth[y, x]
+                        tile[k, at, j] = points[y, x, k]
+                    tile[3, at, j] = depth[y, x]
+                    tile[4, at, j] = ONE / depth[y, x]
             for y in range(top, min(top + TILE, rows[1])):
                 at = y - top + 2
                 for i in range(SPAN):
                     j = i + 2
-                    inverse, after = held[4, at, j], held[4, at, j + 1]
-                    left = joined(held[4, at, j - 2], held[4, at, j - 1], inverse, after, edge)
-                    right = joined(held[4, at, j - 1], inverse, after, held[4, at, j + 2], edge)
-                    above, below = held[4, at - 1, j], held[4, at + 1, j]
-                    up = joined(held[4, at - 2, j], above, inverse, below, edge)
-                    down = joined(above, inverse, below, held[4, at + 2, j], edge)
-                    p0, p1, p2 = held[0, at, j], held[1, at, j], held[2, at, j]
-                    a0 = across(held[0, at, j - 1], p0, held[0, at, j + 1], left, right)
-                    a1 = across(held[1, at, j - 1], p1, held[1, at, j + 1], left, right)
-                    a2 = across(held[2, at, j - 1], p2, held[2, at, j + 1], left, right)
-                    b0 = across(held[0, at - 1, j], p0, held[0, at + 1, j], up, down)
-                    b1 = across(held[1, at - 1, j], p1, held[1, at + 1, j], up, down)
-                    b2 = across(held[2, at - 1, j], p2, held[2, at + 1, j], up, down)
+                    inverse, after = tile[4, at, j], tile[4, at, j + 1]
+                    left = joined(tile[4, at, j - 2], tile[4, at, j - 1], inverse, after, edge)
+                    right = joined(tile[4, at, j - 1], inverse, after, tile[4, at, j + 2], edge)
+                    above, below = tile[4, at - 1, j], tile[4, at + 1, j]
+                    up = joined(tile[4, at - 2, j], above, inverse, below, edge)
+                    down = joined(above, inverse, below, tile[4, at + 2, j], edge)
+                    p0, p1, p2 = tile[0, at, j], tile[1, at, j], tile[2, at, j]
+                    a0 = across(tile[0, at, j - 1], p0, tile[0, at, j + 1], left, right)
+                    a1 = across(tile[1, at, j - 1], p1, tile[1, at, j + 1], left, right)
+                    a2 = across(tile[2, at, j - 1], p2, tile[2, at, j + 1], left, right)
+                    b0 = across(tile[0, at - 1, j], p0, tile[0, at + 1, j], up, down)
+                    b1 = across(tile[1, at - 1, j], p1, tile[1, at + 1, j], up, down)
+                    b2 = across(tile[2, at - 1, j], p2, tile[2, at + 1, j], up, down)
                     n0, n1, n2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
                     length = math.sqrt(n0 * n0 + n1 * n1 + n2 * n2)
                     n0, n1, n2 = n0 / length, n1 / length, n2 / length
@@ -383,29 +391,29 @@ def normals_and_radii(points, depth, eye, numbers, normal, radius, smooth, rows)
                     distance = max(math.sqrt(p0 * p0 + p1 * p1 + p2 * p2), F32(1e-12))
                     cosine = n0 * (p0 / distance) + n1 * (p1 / distance) + n2 * (p2 / distance)
                     sign = -ONE if cosine < ZERO else ONE
-                    made[0, i], made[1, i], made[2, i] = n0 * sign, n1 * sign, n2 * sign
+                    result[0, i], result[1, i], result[2, i] = n0 * sign, n1 * sign, n2 * sign
                     shown = slant + upright * abs(cosine)
-                    made[3, i] = HALF * held[3, at, j] / focal / shown
+                    result[3, i] = HALF * tile[3, at, j] / focal / shown
                     known = (left | right) & (up | down) & (length > ZERO) & (length < INFINITY)
-                    made[4, i] = ONE if known else ZERO
+                    result[4, i] = ONE if known else ZERO
                 for x in range(start, min(start + SPAN, w)):
                     i = x - start
                     for k in range(3):
-                        normal[y, x, k] = made[k, i]
-                    radius[y, x], smooth[y, x] = made[3, i], made[4, i] > ZERO
+                        normal[y, x, k] = result[k, i]
+                    radius[y, x], smooth[y, x] = result[3, i], result[4, i] > ZERO
 
 
 @inlined
 def across(before, here, after, has_before, has_after) -> float:
-    """Sum of the differences to those neighbours that there are."""
+    """Sum of the differences to the neighbours that exist."""
     forward, backward = after - here, here - before
     return (forward if has_after else ZERO) + (backward if has_before else ZERO)
 
 
 @inlined
 def joined(before, a, b, after, edge) -> bool:
-    """Do neighbours of inverse depths a and b lie on one surface, given the next on either side?"""
-    # A bend that is unknown is infinite; minimum of both.
+    """Whether neighbours of inverse depths a and b lie on one surface, given the ones beyond."""
+    # The lesser bend (second difference) counts; an unknown one is infinite.
     bend_a, bend_b = abs(b - TWO * a + before), abs(after - TWO * b + a)
     bend_a = bend_a if bend_a == bend_a else INFINITY
     bend_b = bend_b if bend_b == bend_b else INFINITY

@@ -1,4 +1,9 @@
-"""The CPU kernels over tables: sightings as bits, votes, points in voxels. See kernels.py."""
+"""The CPU kernels over table rows: packed sightings, votes and footprints.
+
+Packed sightings are rows (word, view, bits): bit i of `bits` says that the view saw surfel
+64 * word + i. Like those of pixels.py, the kernels repeat torch code, write into given arrays, and
+do not check bounds: cpu.py does.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +15,24 @@ from vmemkit.core.kernels.pixels import F32, HALF, ONE, UNSIGNED, ZERO, compiled
 
 BIT = np.uint64(1)
 
-SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # of bits; any six in a row are different
+SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # De Bruijn's: any six neighbouring bits are unique
 
 PLACES = np.zeros(64, np.int64)
 
 for place in range(64):
     PLACES[((int(SEQUENCE) << place) & (2**64 - 1)) >> 58] = place
 
-CELLS = np.int64((1 << 21) - 1)  # of a cell's number along each axis
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads numbers evenly
 
 
 @inlined
 def lowest(bits) -> int:
-    """Place of the lowest set bit of a word that has one (by De Bruijn's sequence)."""
+    """Position of the lowest set bit of a word that has one, by De Bruijn's sequence."""
     return PLACES[((bits & (~bits + BIT)) * SEQUENCE) >> np.uint64(58)]
 
 
 @compiled
 def pixel_counts(surfel, count) -> None:
-    """Adds one to count[surfel] for every pixel that sees one."""
+    """Adds one to count[surfel] for every pixel that sees a surfel (-1 = none)."""
     for i in range(surfel.shape[0]):
         if surfel[i] >= 0:
             count[surfel[i]] += ONE
@@ -38,13 +40,13 @@ def pixel_counts(surfel, count) -> None:
 
 @compiled
 def votes(word, view, bits, weight, total) -> None:
-    """Adds to total[view] the weights of the surfels that are marked, as sightings.votes."""
-    # Most words of surfels hold no weight: they are passed over, two weights' bits at a time.
+    """Adds to total[view] the weights of the surfels that it saw, as sightings.weight_by_view."""
+    # 1. Per word of 64 surfels: which of them have a weight, and the sum of the weights. Most words
+    #    have none. They are skipped quickly: two float32 weights are compared with 0 at a time.
     n, whole, words = weight.shape[0], weight.shape[0] // 64, (weight.shape[0] + 63) // 64
-    length = UNSIGNED(
-        min(32, n)
-    )  # 32: a length that the compiler knows is unrolled, not in vectors
-    asked, sums = np.zeros(words, np.uint64), np.zeros(words)
+    # 32, but not as a constant: the compiler would unroll the loop instead of vectorising it.
+    length = UNSIGNED(min(32, n))
+    weighted, sums = np.zeros(words, np.uint64), np.zeros(words)
     pairs = weight[: 64 * whole].view(np.int64)
     for k in range(words):
         if k < whole:
@@ -57,12 +59,13 @@ def votes(word, view, bits, weight, total) -> None:
         for i in range(min(64, n - 64 * k)):
             mask |= np.uint64(weight[64 * k + i] != ZERO) << np.uint64(i)
             part += weight[64 * k + i]
-        asked[k], sums[k] = mask, part
-    # Most rows hold none of what is asked for, or all of it: those are not gone through bit by bit.
+        weighted[k], sums[k] = mask, part
+    # 2. Per row: most views saw all or none of the weighted surfels of a word. Only the others need
+    #    a loop over bits.
     for r in range(word.shape[0]):
         k = UNSIGNED(word[r])
-        left = bits[r] & asked[k]
-        if left == asked[k]:
+        left = bits[r] & weighted[k]
+        if left == weighted[k]:
             part = sums[k]
         else:
             part = 0.0
@@ -75,14 +78,14 @@ def votes(word, view, bits, weight, total) -> None:
 
 @compiled
 def packed(mask, words) -> None:
-    """64 flags to a word."""
+    """Packs 64 flags into each word."""
     for i in range(mask.shape[0]):
         words[i // 64] |= np.uint64(mask[i]) << np.uint64(i % 64)
 
 
 @compiled
 def counts(word, bits, count) -> None:
-    """Adds one to count[surfel] for every mark of the surfels that are counted."""
+    """Adds one to count[surfel] for every view that saw a surfel, as sightings.sighting_counts."""
     for r in range(word.shape[0]):
         left, start = bits[r], np.int64(word[r]) * 64
         while left:
@@ -94,7 +97,8 @@ def counts(word, bits, count) -> None:
 
 @compiled
 def marked(word, view, bits, surfel, seer) -> int:
-    """The marks as pairs, and how many there are; where there is no room for them, only that."""
+    """Unpacks sightings into pairs of surfel and seer, as far as there is room for them; returns
+    their number."""
     n = 0
     for r in range(word.shape[0]):
         left, start = bits[r], np.int64(word[r]) * 64
@@ -106,79 +110,10 @@ def marked(word, view, bits, surfel, seer) -> int:
     return n
 
 
-@inlined
-def cell_of(a, b, c) -> int:
-    """The number of a cell. Far apart ones may share it: that costs time, not correctness."""
-    return ((a & CELLS) << np.int64(42)) | ((b & CELLS) << np.int64(21)) | (c & CELLS)
-
-
-@inlined
-def slot_of(keys, key) -> int:
-    """Where a cell is in the table, or would be."""
-    mask = np.uint64(keys.shape[0] - 1)
-    slot = ((np.uint64(key) * GOLDEN) >> np.uint64(20)) & mask
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + BIT) & mask
-    return slot
-
-
-@compiled
-def insert_points(keys, heads, following, position, start, cells, cell) -> tuple[int, int]:
-    """Points from `start` on into the chains of their cells, until half of the table is used:
-    returns the point to go on from, and how many cells there are."""
-    for i in range(start, position.shape[0]):
-        if 2 * cells >= keys.shape[0]:
-            return i, cells
-        x, y, z = position[i, 0] / cell, position[i, 1] / cell, position[i, 2] / cell
-        key = cell_of(np.int64(math.floor(x)), np.int64(math.floor(y)), np.int64(math.floor(z)))
-        slot = slot_of(keys, key)
-        if keys[slot] < 0:
-            keys[slot], heads[slot], cells = key, -1, cells + 1
-        following[i], heads[slot] = heads[slot], i
-    return position.shape[0], cells
-
-
-@compiled
-def move_cells(keys, heads, new_keys, new_heads) -> None:
-    """All cells of a table into a larger one."""
-    for i in range(keys.shape[0]):
-        if keys[i] >= 0:
-            slot = slot_of(new_keys, keys[i])
-            new_keys[slot], new_heads[slot] = keys[i], heads[i]
-
-
-@compiled
-def nearest_alike(table, query, query_normal, position, normal, limits, best, rows) -> None:
-    """As voxels.Voxels.nearest, for queries rows[0] to rows[1]."""
-    keys, heads, following, length, cell = table
-    limit, like = limits[0] * limits[0], limits[1]
-    for i in range(rows[0], rows[1]):
-        q0, q1, q2 = query[i, 0], query[i, 1], query[i, 2]
-        # The first of the two cells along each axis that the query is nearest to.
-        a = np.int64(math.floor(q0 / cell - 0.5))
-        b = np.int64(math.floor(q1 / cell - 0.5))
-        c = np.int64(math.floor(q2 / cell - 0.5))
-        found, least = np.int64(-1), limit
-        for corner in range(8):
-            key = cell_of(a + (corner & 1), b + ((corner >> 1) & 1), c + (corner >> 2))
-            slot = slot_of(keys, key)
-            j = np.int64(heads[slot]) if keys[slot] >= 0 else np.int64(-1)
-            while j >= 0:
-                dx, dy, dz = q0 - position[j, 0], q1 - position[j, 1], q2 - position[j, 2]
-                gap = dx * dx + dy * dy + dz * dz
-                if j < length and gap <= least and (gap < least or found < 0 or j < found):
-                    n0, n1, n2 = normal[j, 0], normal[j, 1], normal[j, 2]
-                    cosine = query_normal[i, 0] * n0 + query_normal[i, 1] * n1
-                    if cosine + query_normal[i, 2] * n2 > like:
-                        found, least = j, gap
-                j = np.int64(following[j])
-        best[i] = found
-
-
 @compiled
 def gains(surfel, view, quality, pixels, held, best, gain) -> None:
-    """What each view would add to the views flagged in `held`, as in votes.best_cover; `best` [n] is
-    room for the best quality of a surfel so far."""
+    """Adds to gain[view] what each view would add to those flagged in `held`, as selection._gains.
+    `best` [n] is overwritten with the best quality at which these see a surfel."""
     for e in range(surfel.shape[0]):
         best[surfel[e]] = ZERO
     for e in range(surfel.shape[0]):

@@ -331,7 +331,7 @@ def _check_input(
     if any(x.shape[2:] != (height, width) for x in inputs) or height % PATCH or width % PATCH:
         raise ValueError(
             f"images and ray maps need one size, sides multiples of {PATCH}, got "
-            f"{[list(x.shape[2:]) for x in inputs]}: see cut3r_input.prepare"
+            f"{[list(x.shape[2:]) for x in inputs]}: see reconstruction.prepare_images"
         )
     fits = state.feature.shape[:2] == (b, s) and state.memory.shape[:2] == (b, m)
     if min(height, width) == 0 or not fits:

@@ -1,4 +1,4 @@
-"""CUT3R: the published names, reference numbers, and what it means that its state is a value."""
+"""CUT3R: the published names, reference numbers, and its state, which is a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from golden_helpers import TINY_CUT3R, error, part, seeded, shapes, tiny_cut3r
+from golden_helpers import PUBLISHED_CUT3R, TINY_CUT3R, error, part, seeded, shapes, tiny_cut3r
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig, check_model_string
@@ -26,14 +26,6 @@ OUTPUTS = {
     "conf": "confidence_other",
     "rgb": "rgb",
 }
-PUBLISHED = (
-    "ARCroco3DStereo(ARCroco3DStereoConfig(freeze='encoder', state_size=768, state_pe='2d', "
-    "pos_embed='RoPE100', rgb_head=True, pose_head=True, patch_embed_cls='ManyAR_PatchEmbed', "
-    "img_size=(512, 512), head_type='dpt', output_mode='pts3d+pose', "
-    "depth_mode=('exp', -inf, inf), conf_mode=('exp', 1, inf), pose_mode=('exp', -inf, inf), "
-    "enc_embed_dim=1024, enc_depth=24, enc_num_heads=16, dec_embed_dim=768, dec_depth=12, "
-    "dec_num_heads=12, landscape_only=False))"
-)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +41,15 @@ def images(golden):
 @pytest.fixture(scope="module")
 def run(images):
     """States and predictions, frame by frame."""
-    return walked(tiny_cut3r(), images)
+    return walk(tiny_cut3r(), images)
 
 
-def walked(net, images, heads=ALL):
-    state, done = net.begin(), []
+def walk(net, images, heads=ALL):
+    state, steps = net.begin(), []
     for image in images:
         state, prediction = net.step(state, image, heads)
-        done.append((state, prediction))
-    return done
+        steps.append((state, prediction))
+    return steps
 
 
 def same(a, b):
@@ -93,8 +85,7 @@ def test_a_frame_of_the_published_size_costs_what_the_specification_counts():
 
 FULL_SIZE = """
 import resource, torch
-from vmemkit.nets.cut3r import CUT3R
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 
 torch.set_num_threads(2)
 with torch.device("meta"):
@@ -144,7 +135,7 @@ def test_the_dense_head_of_published_widths_is_the_references(height, width):
 
 
 @pytest.mark.parametrize("frame", range(3))
-def test_everything_a_frame_makes_is_the_references(golden, run, frame):
+def test_every_output_of_a_frame_is_the_references(golden, run, frame):
     state, made = run[frame]
     for theirs, ours in OUTPUTS.items():
         got, want = getattr(made, ours), golden[f"frame{frame}/{theirs}"]
@@ -163,7 +154,7 @@ def test_the_layers_inside_are_the_references(golden, images):
         )
         for name in watched
     ]
-    walked(net, images[:3])
+    walk(net, images[:3])
     for hook in hooks:
         hook.remove()
     assert error(torch.cat(seen["enc_norm"]), golden["act/enc_norm/0"]) < 1e-4
@@ -180,7 +171,7 @@ def test_the_state_begins_as_the_references(golden):
     assert state_positions(768, CPU)[-1].tolist() == [27, 11]  # 28 columns, not 27
 
 
-def test_keeping_and_resetting_the_state_is_the_references_update_and_reset(golden, images):
+def test_keeping_and_resetting_the_state_equal_the_references_update_and_reset(golden, images):
     net = tiny_cut3r()
     state = net.begin()
     for i, image in enumerate(images):
@@ -197,39 +188,41 @@ def test_keeping_and_resetting_the_state_is_the_references_update_and_reset(gold
 
 def test_later_images_change_no_earlier_prediction(images, run):
     for k in (1, 2, 3):
-        for short, long in zip(walked(tiny_cut3r(), images[:k]), run, strict=False):
+        for short, long in zip(walk(tiny_cut3r(), images[:k]), run, strict=False):
             assert same(short[0], long[0])
             assert same(short[1], long[1])
 
 
 def test_going_on_from_a_kept_state_is_running_all_at_once(images, run):
     net = tiny_cut3r()
-    kept = run[1][0]
-    copy = dataclasses.replace(kept, feature=kept.feature.clone(), memory=kept.memory.clone())
+    after_two = run[1][0]
+    copy = dataclasses.replace(
+        after_two, feature=after_two.feature.clone(), memory=after_two.memory.clone()
+    )
     resumed = net.step(copy, images[2], ALL)
     assert same(resumed[1], run[2][1])
     assert same(resumed[0], run[2][0])
-    net.step(kept, images[3])  # a fork
-    assert same(net.step(kept, images[2], ALL)[1], run[2][1])
+    net.step(after_two, images[3])  # a fork
+    assert same(net.step(after_two, images[2], ALL)[1], run[2][1])
 
 
-def test_sequences_of_a_batch_do_not_know_of_each_other(images):
+def test_sequences_of_a_batch_do_not_influence_each_other(images):
     net = tiny_cut3r()
     both, _ = net.step(net.begin(2), torch.cat([images[0], images[1]]))
     both, made = net.step(both, torch.cat([images[1], images[0]]))
-    alone = walked(net, images[[1, 0]])[1]
+    alone = walk(net, images[[1, 0]])[1]
     assert error(made.points_self[1:], alone[1].points_self) < 1e-5
     assert error(both.memory[1:], alone[0].memory) < 1e-5
 
 
-def test_heads_that_nobody_asks_for_are_not_run(images, run):
+def test_heads_that_are_not_requested_are_not_run(images, run):
     state, made = tiny_cut3r().step(tiny_cut3r().begin(), images[0], ("self",))
     assert made.pose is made.points_other is made.confidence_other is made.rgb is None
     assert torch.equal(made.points_self, run[0][1].points_self)
     assert same(state, run[0][0])
 
 
-def test_a_camera_alone_can_ask_what_it_would_see_and_changes_nothing(images, run):
+def test_a_camera_without_an_image_is_answered_and_leaves_the_state_unchanged(images, run):
     net, rays = tiny_cut3r(), torch.rand(1, 6, 48, 80, generator=torch.Generator().manual_seed(0))
     asked, made = net.step(run[0][0], None, ray_map=rays)
     assert same(asked, run[0][0])
@@ -300,11 +293,11 @@ def test_a_config_of_another_network_is_refused(change, match):
         CUT3R(dataclasses.replace(TINY_CUT3R, **change))
 
 
-# ---- what a checkpoint says of itself ------------------------------------------------------------
+# ---- the description in a checkpoint ------------------------------------------------------------
 
 
-def test_the_published_model_string_is_that_of_the_default_config():
-    check_model_string(PUBLISHED, CUT3RConfig())
+def test_the_published_model_string_describes_the_default_config():
+    check_model_string(PUBLISHED_CUT3R, CUT3RConfig())
 
 
 @pytest.mark.parametrize(
@@ -318,22 +311,22 @@ def test_the_published_model_string_is_that_of_the_default_config():
         ("enc_depth=24", "enc_depth=__import__('os').system('true')", "is no plain value"),
         ("enc_depth=24", "enc_depth=[x for x in (1,)]", "is no plain value"),
         ("enc_num_heads=16, ", "", "does not say enc_num_heads"),
-        (PUBLISHED, "-" * 100_000, "cannot read"),
+        (PUBLISHED_CUT3R, "-" * 100_000, "cannot read"),
         ("enc_depth=24", "**{}", "cannot read"),
         ("enc_depth=24", "enc_depth={}", "is no plain value"),
         ("))", "))()", "cannot read"),
         ("))", "), 1)", "cannot read"),
         ("))", "", "cannot read"),
-        (PUBLISHED, "", "cannot read"),
-        (PUBLISHED, "(" * 5000, "cannot read"),
+        (PUBLISHED_CUT3R, "", "cannot read"),
+        (PUBLISHED_CUT3R, "(" * 5000, "cannot read"),
     ],
 )
 def test_a_model_string_of_another_network_or_with_code_is_refused(old, new, match):
-    assert old in PUBLISHED
+    assert old in PUBLISHED_CUT3R
     with pytest.raises(ValueError, match=match):
-        check_model_string(PUBLISHED.replace(old, new), CUT3RConfig())
+        check_model_string(PUBLISHED_CUT3R.replace(old, new), CUT3RConfig())
 
 
-def test_heads_of_the_state_that_the_string_leaves_out_are_compared_too():
+def test_numbers_of_heads_that_the_string_omits_are_compared_too():
     with pytest.raises(ValueError, match="state_dec_num_heads: the file says 16, the config 12"):
-        check_model_string(PUBLISHED, CUT3RConfig(state_dec_num_heads=12))
+        check_model_string(PUBLISHED_CUT3R, CUT3RConfig(state_dec_num_heads=12))
