@@ -92,7 +92,5 @@ def test_the_wheel_carries_nothing_else(wheel):
 )
 def test_the_installed_package_needs_no_repository(installed, tmp_path, code):
     where = "import vmemkit; print(vmemkit.__file__)"
-    output = run(
-        sys.executable, "-c", f"{where}; {code}", cwd=tmp_path, PYTHONPATH=str(installed)
-    )
+    output = run(sys.executable, "-c", f"{where}; {code}", cwd=tmp_path, PYTHONPATH=str(installed))
     assert output.startswith(str(installed)), "another vmemkit than the installed one was imported"
