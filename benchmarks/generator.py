@@ -1,13 +1,13 @@
-"""How fast the published network is here, and what its memory modes take.
+"""How fast is the published network here, and how much memory does each mode take?
 
     python benchmarks/generator.py --save     # on a GPU: full size, 576 x 576; on a CPU: a small one
     python benchmarks/generator.py --memory   # memory of each mode, counted on the meta device
 
-Weights are random: they cost as much as trained ones. The reference runs in the same process: float32
-weights (on a GPU under bfloat16 autocast), general cross-attention, nothing kept over the steps, 50
-Euler steps, all frames decoded. Ours is `DiffusionGenerator` with `FAST`, on a GPU with bfloat16
-weights, eager and compiled. A window begins with encoded context and ends with images. Operations
-are those of the reference's step for all, so that work saved counts as speed.
+Weights are random, which costs as much as trained ones. The reference runs in the same process:
+float32 weights (on a GPU under bfloat16 autocast), general cross-attention, nothing cached over the
+steps, 50 Euler steps, all frames decoded. Ours is `DiffusionGenerator` with `FAST`, on a GPU with
+bfloat16 weights, eager and compiled. A window begins with encoded context and ends with images.
+Rates count the operations of the reference's step for both, so that saved work counts as speed.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ from vmemkit.generation.diffusion import (
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.scenes import orbit
 
-FRAMES, CONTEXT = 8, 4  # of a window
+FRAMES, CONTEXT = 8, 4  # frames of a window, and how many of them are context
 SMALL = UNetConfig(model_channels=64, context_dim=128)
 RESULTS = Path(__file__).parent / "results"
-VAE = {  # of Stable Diffusion 2.1
+VAE = {  # Stable Diffusion 2.1
     "down_block_types": 4 * ("DownEncoderBlock2D",),
     "up_block_types": 4 * ("UpDecoderBlock2D",),
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
     "latent_channels": 4,
 }
-CLIP_PARAMETERS = 632_076_800  # of the image tower
+CLIP_PARAMETERS = 632_076_800  # image tower only
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A device, a network and the size of its window there."""
+    """A device, a network and the size of its window."""
 
     device: str
     config: UNetConfig
-    side: int  # of a latent
+    side: int  # latent pixels
     dtype: torch.dtype
-    modes: tuple[str | None, ...]  # of torch.compile, for ours
+    modes: tuple[str | None, ...]  # of torch.compile, for our network
     vae: dict
 
     @classmethod
@@ -75,7 +75,7 @@ class Setup:
             modes = (None, mode or "max-autotune-no-cudagraphs")
             return cls(device, UNetConfig(), 72, torch.bfloat16, modes, VAE)
         modes = (None, mode) if mode else (None,)
-        small = VAE | {"block_out_channels": (32, 32, 32, 32)}  # or decoding would be all of it
+        small = VAE | {"block_out_channels": (32, 32, 32, 32)}  # otherwise decoding would dominate
         return cls(device, SMALL, 24, torch.float32, modes, small)
 
 
@@ -142,7 +142,7 @@ def ours(setup: Setup, net: UNet, codec: VaeCodec, mode: str | None) -> Diffusio
 
 
 def scene(generator: DiffusionGenerator, setup: Setup) -> tuple[Views, Cameras]:
-    """Four context views of nothing in particular, encoded, and four targets on the way round."""
+    """Four random context views, encoded, and four targets along an arc."""
     start = cameras(torch.eye(4), intrinsics(60.0))
     path = orbit(start, 2.0, 90.0, FRAMES).to(setup.device)
     image = torch.rand(CONTEXT, 3, 8 * setup.side, 8 * setup.side).to(setup.device)
@@ -152,7 +152,9 @@ def scene(generator: DiffusionGenerator, setup: Setup) -> tuple[Views, Cameras]:
 
 def reference_step(setup: Setup, net: UNet, window: Window) -> Callable[..., Tensor]:
     told = cat([window.unconditional, window.condition])
-    tokens = told.crossattn.repeat(1, 2, 1)  # the same token twice takes the general way
+    tokens = told.crossattn.repeat(
+        1, 2, 1
+    )  # two equal tokens, so that the general attention code runs
     noise = torch.randn_like(window.condition.latent)
 
     def step(x: Tensor = noise, t: int = 500) -> Tensor:
@@ -193,7 +195,7 @@ def our_window(
 
 
 def compare(setup: Setup, what: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taken in turn after a first time that does not count."""
+    """Median seconds of each job; the jobs run in turn, after one warm-up each."""
     taken: dict[str, list[float]] = {name: [] for name in what}
     for i in range(repeats + 1):
         for name, function in what.items():
@@ -216,7 +218,7 @@ def clock(setup: Setup) -> float:
 
 
 def ceiling(setup: Setup) -> float:
-    """TFLOP/s of the best of a few square matrix products in the same precision."""
+    """TFLOP/s of the fastest of a few square matrix products in the same precision."""
     rates = []
     for n in (4096, 8192, 16384) if setup.device == "cuda" else (1024, 2048, 3072):
         a, b = (torch.randn(n, n, dtype=setup.dtype, device=setup.device) for _ in "ab")
@@ -230,7 +232,7 @@ def ceiling(setup: Setup) -> float:
 
 
 def operations(setup: Setup, window: Window) -> int:
-    """Of the reference's step."""
+    """TFLOP of the reference's step."""
     with torch.device("meta"):
         net = UNet(setup.config)
     window = replace(
@@ -247,7 +249,7 @@ def operations(setup: Setup, window: Window) -> int:
 
 
 class Peak(TorchDispatchMode):
-    """Bytes of the tensors that are alive, `kept` ones (such as weights) left out."""
+    """Bytes of the tensors that are alive, without `kept` ones (such as weights)."""
 
     def __init__(self, *kept: Tensor) -> None:
         super().__init__()
@@ -274,8 +276,8 @@ class Peak(TorchDispatchMode):
 
 @torch.no_grad()
 def print_memory() -> None:
-    """Of the presets at 576 x 576, in GB: weights, and what is alive besides at the worst moment.
-    Kernels are taken not to need scratch space, and attention to keep no scores, as on a GPU."""
+    """GB of the presets at 576 x 576: weights, and other live tensors at the peak.
+    Assumes that kernels need no scratch space and attention stores no scores, as on a GPU."""
     scores = functional.scaled_dot_product_attention
     functional.scaled_dot_product_attention = lambda q, *_, **__: torch.empty_like(q)
     try:
@@ -300,7 +302,7 @@ def print_memory() -> None:
 
 
 def unet_memory(frames: int, dtype: torch.dtype) -> tuple[float, float, float]:
-    """GB of weights, of what is fixed over the steps, and of a step."""
+    """GB of weights, of tensors that are fixed over the steps, and of a step."""
     config = UNetConfig()
     with torch.device("meta"):
         net = in_precision(UNet(config), dtype)

@@ -1,9 +1,9 @@
-"""What is a reconstructor's geometry worth, and what does it cost?
+"""How good is a reconstructor's depth, and what does it cost?
 
-1. Aligners on point maps that a simulated network spoiled by known amounts: relative depth error, and
-   how much of the targets the two views retrieved afterwards show, relative to the best choice.
-   Walks from one view with true depth through two-room houses and back; all images are true.
-2. Seconds per step along a walk: with the state kept, and running everything again.
+1. Ways of alignment, for depth that a simulated network spoiled by known amounts: relative depth
+   error, and true coverage by two retrieved views, relative to the best choice. The walks start from
+   one view with true depth and go through two-room houses and back; all images are true.
+2. Seconds per step along a walk: with CUT3R's state kept, and with all frames run again.
 3. FLOPs of a frame at the published size, counted.
 Run: python benchmarks/geometry.py [--seeds N] [--views N] [--json FILE]
 """
@@ -75,7 +75,7 @@ def table(seeds: int) -> list[dict]:
 
 
 def small_network() -> CUT3R:
-    """Seeded weights, such that what it sees is in front of the camera."""
+    """A network with seeded weights whose depth is positive."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = CUT3R(SMALL).eval().requires_grad_(False)
@@ -85,7 +85,7 @@ def small_network() -> CUT3R:
 
 
 def slopes(views: int, m: int = 4) -> list[dict]:
-    """Seconds per step of m views, the memory's geometry being true, so that only costs differ."""
+    """Seconds per step of m views. The memory's geometry is true, so only costs differ."""
     house, net, rows = rooms(0, 2), small_network(), []
     path = cat([capture_tour(house, seed).cameras for seed in range(1 + views // 60)])[:views]
     seen = house.render(path, *SIZE)
@@ -104,7 +104,7 @@ def slopes(views: int, m: int = 4) -> list[dict]:
             state = how.seeing(before)(new).state
             seconds.append(time.perf_counter() - clock)
             memory = write(memory, new, state)
-        seconds = seconds[1:]  # the first goes through the given views as well
+        seconds = seconds[1:]  # the first step also processes the given views
         at = m * np.arange(len(seconds))
         slope = 100 * float(np.polyfit(at, seconds, 1)[0])
         first, last = float(np.median(seconds[:4])), float(np.median(seconds[-4:]))
@@ -117,7 +117,7 @@ def slopes(views: int, m: int = 4) -> list[dict]:
 
 
 def flops() -> dict[str, float]:
-    """Of a frame of the published network, in GFLOP (a multiplication and an addition are two)."""
+    """GFLOP of a frame of the published network (a multiplication and an addition count as two)."""
     counted = {}
     for label, height, heads in (
         ("512 x 384, all heads", 384, ("pose", "self", "other", "rgb")),

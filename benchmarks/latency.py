@@ -1,10 +1,10 @@
-"""How long a person waits: from a press, a key or a click in the browser to the changed page.
+"""How long a person waits, from a press or a click in the browser until the page has changed.
 
-JupyterLab in Chromium on this machine (drawing in software), a memory of about 20 thousand and one
-of about 200 thousand surfels. Medians of several presses, milliseconds, measured on the page:
-a slider of the RetrievalInspector until the votes are redrawn, a click on a surfel until its views
-are lit, a press of the Explorer until the new view is shown (images of 90 x 120 and 300 x 400).
-Needs a browser, as tests/test_browser.py. Run: python benchmarks/latency.py
+JupyterLab runs in Chromium on this machine (drawing in software), with a memory of about 20 thousand
+and one of about 200 thousand surfels. Results are medians of several presses, in milliseconds,
+measured on the page: a slider of the RetrievalInspector until the votes are redrawn, a click on a
+surfel until its views are highlighted, a press of the Explorer until the new view is shown (images of
+90 x 120 and 300 x 400). Needs Chromium, as the browser test does. Run: python benchmarks/latency.py
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-from browser_helpers import ask, find_browser, jupyterlab, open_and_run, opened, surfels_in_sight
 from nbformat.v4 import new_code_cell, new_notebook
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
+from browser_helpers import ask, find_browser, jupyterlab, open_and_run, opened, surfels_in_sight
 
-HEIGHTS = {"20k": 90, "200k": 300}  # rows of the images
+HEIGHTS = {"20k": 90, "200k": 300}  # pixels, by the number of surfels
 TIMES = 7
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELLS = """
-import torch
-from vmemkit import evaluate, scenes, widgets
+from vmemkit import scenes, widgets
 explorer = widgets.Explorer("house, six views a room", height={height})
 explorer
 # ---
 house = scenes.rooms(0)
-tour = evaluate.capture_tour(house)
+tour = scenes.capture_tour(house)
 targets = tour.cameras[tour.back]
 inspector = widgets.RetrievalInspector(explorer.value.memory, targets, policy="coverage")
 inspector
 """
-# Notes when a person acts, and when below an element (found by selector and words) something has
-# changed and the words to wait for are there.
+# Records the time of the action, and the time when an element (found by selector and text) has
+# changed and shows the text to wait for.
 WATCH = """([selector, words, until]) => {
   const found = [...document.querySelectorAll(selector)].filter(e => e.textContent.includes(words));
   window.changed = null;
@@ -56,7 +55,7 @@ WATCH = """([selector, words, until]) => {
 
 
 def waited(page, selector: str, words: str, act, until: str = "") -> float:
-    """Milliseconds from what `act` does on the page until the element changes and says `until`."""
+    """Milliseconds from the action `act` until the element has changed and shows `until`."""
     assert page.evaluate(WATCH, [selector, words, until]), f"nothing found: {selector} {words}"
     act()
     page.wait_for_function("() => window.changed !== null", timeout=60_000)
@@ -83,7 +82,7 @@ def measure(page, lab: str, root: Path, height: int) -> dict[str, float]:
 
     def click() -> float:
         place = next(places)
-        # the words come after the colours, in the order in which they were sent
+        # the text arrives after the colours, in the order in which they were sent
         return waited(page, ".widget-html-content", "", lambda: page.mouse.click(*place))
 
     clicks = [click() for _ in range(TIMES)]

@@ -1,4 +1,4 @@
-"""What the memory costs: read, vote, normals, merge, whole write and bytes, against two references.
+"""The cost of the memory: reads, votes, normals, writes and bytes, against two references.
 
 One is the torch code on the same tensors; the other the bandwidth floor: the bytes that must move
 (28 a surfel, 12 a pixel in and out) over the memory bandwidth, measured in the same run. Two worlds:
@@ -54,9 +54,12 @@ from vmemkit.widgets import RetrievalInspector
 
 HEIGHT, WIDTH = 288, 512
 FULL = SurfelConfig(shrink=1.0)
-PER_SURFEL, PER_PIXEL = 28, 2 * 12  # bytes that a read must move: position, normal, radius; a pixel
-SETTLED = 0.2  # seconds that any job is timed for, at least
-PER_POINT = 32  # bytes of normals: point and depth in, normal and radius out
+PER_SURFEL, PER_PIXEL = (
+    28,
+    2 * 12,
+)  # bytes a read moves per surfel (position, normal, radius) and pixel
+SETTLED = 0.2  # seconds: minimum time for which a job is timed
+PER_POINT = 32  # bytes moved per point: point and depth in, normal and radius out
 
 
 def clock(
@@ -65,10 +68,10 @@ def clock(
     times: int = 9,
     before: Callable[[], object] | None = None,
 ) -> float:
-    """Median milliseconds of several runs, after one that does not count. What `before` makes, which
-    is not timed, is what the job is given."""
-    # Torch's threads spin for some milliseconds after their work: quick jobs are run for longer, or
-    # all that is timed is how they share a core with what was timed before them.
+    """Median milliseconds of several runs, after one warm-up. `before` makes the job's argument and
+    is not timed."""
+    # Torch's threads spin for some milliseconds after their work. Quick jobs run for longer, so that
+    # the measurement does not consist of the time in which they share a core with these threads.
     spent, began = [], time.perf_counter()
     while len(spent) <= times or time.perf_counter() - began < SETTLED:
         given = () if before is None else (before(),)
@@ -81,20 +84,20 @@ def clock(
 
 
 def at_its_end(memory: Memory) -> Callable[[], Memory]:
-    """Makes copies of a memory that have just been written to: with room, as a walk has mostly."""
+    """Returns a function that copies a memory after a write, with spare rows, as during a walk."""
     last = memory.views[-1:]
     return lambda: write(memory.truncate(len(memory) - 1), last, from_depth(last))
 
 
 def bandwidth(device: str) -> float:
-    """Bytes per millisecond that a copy of 256 MB reads and writes, at best."""
+    """Bytes per millisecond that a copy of 256 MB reads and writes (best of several)."""
     a = torch.ones(1 << 26, device=device)
     b = torch.empty_like(a)
     return max(2 * a.nbytes / clock(lambda: b.copy_(a), device, 3) for _ in range(3))
 
 
 def walk_through(views: Views, count: int) -> Memory:
-    """A memory of views that holds `count` surfels, or all there are: of coarser grids for fewer."""
+    """A memory with about `count` surfels, or all of the views' pixels; coarser grids for fewer."""
     memory = Memory.empty(
         MemoryConfig(dataclasses.replace(FULL, shrink=min(1, count / 1e6) ** 0.5))
     )
@@ -106,8 +109,8 @@ def walk_through(views: Views, count: int) -> Memory:
 
 
 def cloud(view: Views, count: int) -> Memory:
-    """A memory of one view and `count` discs of random places and directions in front of it, as large
-    as those of a picture of so many pixels, or of one of WIDTH columns."""
+    """A memory of one view and `count` discs at random positions and orientations in front of it. They
+    are as large as the discs of an image with that many pixels, at most those of WIDTH columns."""
     random = torch.Generator().manual_seed(0)
     camera, numbers = view.cameras[0], torch.rand(count, 6, generator=random)
     depth = 1 + 4 * numbers[:, 2]
@@ -124,14 +127,14 @@ def cloud(view: Views, count: int) -> Memory:
 
 
 def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
-    """Of all tables but the views, (held, allocated); sightings included."""
+    """Bytes of all tables except the views: (used, allocated). Sightings are included."""
     tables = memory._surfels, memory._sightings, memory._boxes
     held = sum(leaf.nbytes for rows in tables for leaf in rows.value.leaves().values())
     return held / len(memory.surfels), sum(rows.nbytes for rows in tables) / len(memory.surfels)
 
 
 def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: float) -> dict:
-    """All stages on one memory."""
+    """Times of all stages on one memory."""
     memory, query, new = (x.to(device) for x in (memory, query, new))
     maps, count, coarse = from_depth(new), len(memory.surfels), memory.config.surfels
     radius = dataclasses.replace(
@@ -146,8 +149,8 @@ def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: floa
             memory, pixels_per_surfel(memory, read(memory, query, HEIGHT, WIDTH))
         ),
     }
-    # A frame of full resolution; by the radius rule one of the memory's own, else a distance fit for
-    # coarse surfels holds thousands of fine ones.
+    # The frame has full resolution. For the radius rule it has the memory's resolution: a distance
+    # that suits coarse surfels would match thousands of fine ones.
     writes = {"write": memory, "write, radius rule": radius} if len(memory) > 1 else {}
     floor = (PER_SURFEL * count + PER_PIXEL * HEIGHT * WIDTH) / rate
     held, allocated = bytes_per_surfel(memory)
@@ -156,13 +159,15 @@ def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: floa
     for name, job in jobs.items():
         row[name] = clock(job, device)
         row[f"{name}, torch"] = clock(use("torch")(job), device, 3)
-    # As between two steps of a network: caches hold its numbers, and its threads still spin.
+    # Simulates a network that ran before: its data fill the caches, and its threads still spin.
     pair = jobs["read + vote"]
     row["read + vote, after torch"] = clock(lambda _: pair(), device, 9, use("torch")(pair))
     for name, start in writes.items():
         job, before = lambda given: write(given, new, maps), at_its_end(start)
         row[name] = clock(job, device, 5, before)
-        if name == "write" or count <= 2_000:  # all with all takes minutes on larger ones
+        if (
+            name == "write" or count <= 2_000
+        ):  # comparing all pairs takes minutes on larger memories
             row[f"{name}, torch"] = clock(use("torch")(job), device, 1, before)
     row["read over floor"] = row["read"] / floor
     row["read + vote, torch over ours"] = row["read + vote, torch"] / row["read + vote"]
@@ -187,7 +192,7 @@ def table(world: str, rows: list[dict]) -> None:
 
 
 def normals(view: Views, device: str, rate: float) -> dict:
-    """Normals and radii of a whole frame, and the surfels made of it."""
+    """Times of normals and radii of a frame, and of its surfels."""
     view = view.to(device)
     maps, camera = from_depth(view)[0], view.cameras[0]
     job = lambda: surfels_from_points(maps, camera, view.image[0], FULL)  # noqa: E731
@@ -199,13 +204,13 @@ def normals(view: Views, device: str, rate: float) -> dict:
 
 
 def by_views(view: Views, device: str) -> list[dict]:
-    """Votes and writes in memories of 100,000 surfels that ever more views saw a third of."""
+    """Times of votes and writes with 100,000 surfels and more and more views that saw a third of them."""
     rows, random = [], torch.Generator().manual_seed(0)
     print("\n  views  sightings    vote   write   (ms; 100,000 surfels)")
     for views in (10, 100, 1_000):
         one = cloud(view, 100_000)
         surfel, seer = [], []
-        for v in range(views):  # each sees some stretches, as pictures do
+        for v in range(views):  # each view sees some runs of neighbours, as real views do
             start = torch.randint(0, 66_000, (1,), generator=random)
             surfel.append(start + torch.arange(33_000))
             seer.append(torch.full((33_000,), v))
@@ -229,11 +234,11 @@ def by_views(view: Views, device: str) -> list[dict]:
 
 
 def starting() -> dict:
-    """Seconds of the first use, in processes of their own: import, compile, load what is compiled."""
+    """Seconds of the first use in a new process: import, first compilation, load from the cache."""
     read_once = (
         "import time, torch; a = time.perf_counter(); import vmemkit as vm, vmemkit.memory as m;"
-        "b = time.perf_counter(); from vmemkit.scenes import rooms; house = rooms(0);"
-        "from vmemkit.evaluate import capture_tour; c = capture_tour(house).cameras[:1];"
+        "b = time.perf_counter(); from vmemkit.scenes import capture_tour, rooms; house = rooms(0);"
+        "c = capture_tour(house).cameras[:1];"
         "v = house.render(c, 48, 64); t = time.perf_counter(); memory = m.begin(v);"
         "vm.retrieve(memory, c, 1); print(b - a, time.perf_counter() - t)"
     )
@@ -252,8 +257,7 @@ def starting() -> dict:
 
 
 def redraw() -> dict:
-    """Milliseconds in the kernel from a slider's move until an inspector of a large memory has
-    retrieved and drawn again."""
+    """Milliseconds in the kernel from a slider's move until an inspector has retrieved and redrawn."""
     house = rooms(0)
     tour = capture_tour(house)
     memory = begin(house.render(tour.cameras[:12], 300, 400))
@@ -270,14 +274,14 @@ def redraw() -> dict:
 
 
 def long_walk(views: int) -> dict:
-    """A walk of ever new places under budgets: how much memory does the process take?"""
+    """Memory of the process during a long walk through new places, under budgets."""
     height, width, process = 60, 80, psutil.Process()
     memory = Memory.empty(MemoryConfig(FULL, budget=100_000), spill=Spill(budget=64 << 20))
     lens, random = intrinsics(75.0, width / height), torch.Generator().manual_seed(0)
     print("\n  views   surfels  on disk   resident   ms a write")
     rows, part, start = [], max(1, views // 5), time.perf_counter()
     for i in range(views):
-        eye = torch.tensor([[0.25 * i, 0.0, 0.0]])  # along an endless wall of boxes
+        eye = torch.tensor([[0.25 * i, 0.0, 0.0]])  # along an infinite wall of boxes
         camera = cameras(look_at(eye, eye + torch.tensor([[0.3, 0.0, 1.0]])), lens)
         depth = (2 + torch.rand(1, 6, 8, generator=random)).repeat_interleave(10, 1)
         depth = depth.repeat_interleave(10, 2)
@@ -296,7 +300,7 @@ def long_walk(views: int) -> dict:
 
 
 def plot(worlds: dict[str, list[dict]], path: str) -> None:
-    """Milliseconds over surfels, ours, torch and the floor."""
+    """Plot milliseconds over surfels: ours, torch, and the bandwidth floor."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, (world, rows) in zip(axes, worlds.items(), strict=True):
         x = [row["surfels"] for row in rows]

@@ -1,7 +1,7 @@
-"""How much of what the targets see do the chosen views show, relative to the best choice?
+"""True coverage of the targets by the chosen views, relative to the best choice, for each policy.
 
-Two-room tours (out, a look around, back by other poses), true views in the memory, K = 4, M = 4.
-With --shrink the same for memories of few and of many surfels: by surfels per image pixel and axis.
+Tours through two-room houses (out, a look around, back by other poses); the memory holds true views;
+K = 4, M = 4. --shrink compares memories of few and of many surfels (surfels per pixel and axis).
 Run: python benchmarks/retrieval.py [--seeds N] [--rooms N] [--shrink 0.05 0.25 ...] [--json FILE]
 """
 
@@ -17,7 +17,7 @@ from vmemkit.scenes import capture_tour, rooms
 
 
 def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple[int, int]) -> list:
-    """Coverage of memories that keep `shrink` times as many rows and columns as the images have."""
+    """Coverage with `shrink` surfels per image pixel along each axis."""
     policies = {name: (name, RetrievalConfig()) for name in ("coverage", "surfel_votes")}
     print(f"images of {size[0]} x {size[1]}, {seeds} houses of {room_count} rooms")
     print("shrink   " + "".join(f"{name + ': mean':>20s} {'worst':>6s}" for name in policies))

@@ -1,8 +1,8 @@
-"""Where a step's time goes: the seconds of every stage of a walk, by generator.
+"""Where the time of a step goes: milliseconds of every stage of a walk, by generator.
 
-A walk of windows of four views through a two-room house: with `Warp` at several image sizes and at
-one or half a surfel per pixel and axis, and with the small generator `rooms`. The first step is left
-out (it compiles); medians of the others. The torch reference of the memory's stages runs beside it.
+The walk goes through a two-room house, four views per step: with `Warp` at several image sizes and at
+one or half a surfel per pixel and axis, and with the small generator `rooms`. The first step compiles
+and is left out; results are medians of the others. The torch code of the memory runs for comparison.
 Run: python benchmarks/walk.py [--steps N] [--device cuda] [--json FILE]
 """
 
@@ -22,13 +22,13 @@ from vmemkit.memory import MemoryConfig, begin
 from vmemkit.pipeline import STAGES, walk
 from vmemkit.scenes import capture_tour, rooms
 
-GIVEN, M = 8, 4  # views in the memory at first; views of a step
+GIVEN, M = 8, 4  # views in the memory at the start; views per step
 
 
 def spent(
     generator: Generator, size: tuple[int, int], shrink: float, steps: int, device: str
 ) -> dict:
-    """Median milliseconds of each stage, and what the memory held at the end."""
+    """Median milliseconds of each stage, and the number of surfels and views at the end."""
     house = rooms(0)
     path = capture_tour(house, aspect=size[1] / size[0]).cameras
     given = house.render(path[:GIVEN], *size).to(device)
@@ -37,7 +37,7 @@ def spent(
     seconds = []
     for step in walk(memory, targets, generator, m=M):
         memory = step.memory
-        len(memory.surfels)  # reads a count back, so that a GPU has finished
+        len(memory.surfels)  # reads a count back, so the GPU has finished
         seconds.append(step.seconds)
     stages = {name: 1e3 * median(s[name] for s in seconds[1:]) for name in STAGES}
     return stages | {"surfels": len(memory.surfels), "views": len(memory)}
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json")
     options = parser.parse_args()
-    most = (len(capture_tour(rooms(0)).cameras) - GIVEN) // M - 1  # the first step is left out
+    most = (len(capture_tour(rooms(0)).cameras) - GIVEN) // M - 1  # the first step is not counted
     if not 1 <= options.steps <= most:
         parser.error(f"the walk has 1 to {most} steps, got {options.steps}")
     torch.set_num_threads(options.threads)

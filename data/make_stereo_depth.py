@@ -1,14 +1,15 @@
 """Depth of the stereo pairs: from data/*_left.png and *_right.png to data/*_depth.png.
 
-Run it after changing it: `python data/make_stereo_depth.py`. The results are in the repository.
+Run it after a change: `python data/make_stereo_depth.py`. The results are in the repository.
+It needs OpenCV's contrib modules: `pip install opencv-contrib-python-headless`.
 
-1. Semi-global matching of doubled images, within the disparities of the camera's depth range.
-2. A weighted least squares filter keeps what both directions agree on and continues it up to the
-   edges of the picture; what is far from anything matched is unknown.
-3. Unknown areas of one tone are plain walls. Each gets the plane on which most of the matched pixels
-   of that tone around it agree, if they do; else it stays unknown (0), as does all beyond the range
-   and outside the rectified image.
-4. A median smooths the outlines, so that they do not fray when the camera moves.
+1. Semi-global matching of images at twice their size, within the camera's depth range.
+2. A weighted least squares filter keeps disparities on which both directions agree, and extends them
+   to the edges of the image. Pixels far from any match are unknown.
+3. Unknown areas of one grey tone are taken as plain walls. Each gets the plane on which most matched
+   pixels of that tone around it agree, if they do. Otherwise it stays unknown (0), as do pixels beyond
+   the depth range and outside the rectified image.
+4. A median smooths outlines, so that they are not ragged when the camera moves.
 
 Sources: Hirschmueller 2008 (matching), Min et al. 2014 (filter), OpenCV's ximgproc for both.
 """
@@ -24,15 +25,18 @@ from scipy import ndimage
 
 DATA = Path(__file__).parent
 PAIRS = ("bedroom_chair", "cycles")
-ZOOM = 2  # of the images before matching: disparity steps of 1/32 pixel
+ZOOM = 2  # scale of the images before matching, for disparity steps of 1/32 pixel
 BLOCK = 5  # pixels matched at once: small, because bicycle frames are thin
-STEP, JUMP = 8 * BLOCK**2, 48 * BLOCK**2  # smoothness penalties; OpenCV's advice, jumps dearer
-SMOOTHING, COLOR_SIGMA = 8000.0, 1.0  # of the filter: OpenCV's values for full-size disparity
-NEIGHBOURHOOD, MATCHED = 41, 0.25  # pixels, and the share of them that must have been matched
-TONE, RIM, LEAST_AREA = 25, 40, 400  # grey levels, pixels, pixels: of plain areas
+STEP, JUMP = (
+    8 * BLOCK**2,
+    48 * BLOCK**2,
+)  # smoothness penalties: OpenCV's advice, with a higher one for jumps
+SMOOTHING, COLOR_SIGMA = 8000.0, 1.0  # filter: OpenCV's values for full-size disparity
+NEIGHBOURHOOD, MATCHED = 41, 0.25  # pixels, and the share of them that must be matched
+TONE, RIM, LEAST_AREA = 25, 40, 400  # plain areas: grey levels, pixels around, pixels
 TRIES, FIT, AGREED = 300, 0.4, 0.45  # planes tried, pixels of disparity, share of matched pixels
-OUTLINE = 25  # pixels of the median
-FIXED_POINT = 16  # OpenCV's disparities are in sixteenths of a pixel
+OUTLINE = 25  # pixels: size of the median
+FIXED_POINT = 16  # OpenCV gives disparities in sixteenths of a pixel
 UNIT = 0.001  # metres per step of the depth PNG
 
 
@@ -49,7 +53,7 @@ def main() -> None:
 
 
 def stereo_depth(left: np.ndarray, right: np.ndarray, calibration: dict) -> np.ndarray:
-    """Planar depth [h w] of the left image, metres, 0 = unknown."""
+    """z-depth [h w] of the left image, metres, 0 = unknown."""
     nearest, farthest = calibration["depth_range"]
     focal_times_baseline = calibration["fx"] * calibration["baseline_meters"]
     least, most = focal_times_baseline / farthest, focal_times_baseline / nearest
@@ -71,10 +75,10 @@ def stereo_depth(left: np.ndarray, right: np.ndarray, calibration: dict) -> np.n
 def matched(
     left: np.ndarray, right: np.ndarray, least: float, most: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Disparity of every left pixel and its confidence [h w], least and most in pixels."""
+    """Disparity of every left pixel and its confidence [h w]; `least` and `most` are in pixels."""
     low = int(ZOOM * least)
     count = 16 * int(np.ceil((ZOOM * most - low) / 16))  # OpenCV wants multiples of 16
-    margin = low + count  # so that pixels at the left border have room to be matched
+    margin = low + count  # so that pixels at the left border can be matched
     a, b = (_widened(image, margin) for image in (left, right))
     matcher = cv2.StereoSGBM_create(
         minDisparity=low,
@@ -106,7 +110,7 @@ def with_plain_areas(
     sure: np.ndarray,
     inside: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Disparity and what is known of it, with planes through unknown areas of one tone."""
+    """Disparity and the mask of known pixels, with planes through unknown areas of one tone."""
     tone = cv2.medianBlur(image, 9).astype(np.float32)
     rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
     pixels = np.stack([columns, rows, np.ones_like(rows)], -1).astype(np.float64)
@@ -131,7 +135,7 @@ def _plane(pixels: np.ndarray, disparity: np.ndarray) -> tuple[np.ndarray, float
     best = np.zeros(len(pixels), dtype=bool)
     for _ in range(TRIES):
         chosen = rng.choice(len(pixels), 3, replace=False)
-        if abs(np.linalg.det(pixels[chosen])) < 1:  # in one line
+        if abs(np.linalg.det(pixels[chosen])) < 1:  # the pixels lie on one line
             continue
         plane = np.linalg.solve(pixels[chosen], disparity[chosen])
         fits = np.abs(pixels @ plane - disparity) < FIT
@@ -140,7 +144,7 @@ def _plane(pixels: np.ndarray, disparity: np.ndarray) -> tuple[np.ndarray, float
 
 
 def _rectified(shape: tuple[int, int], rectangle: list[float]) -> np.ndarray:
-    """Where the image is no replicated border; the rectangle is x0 y0 x1 y1, shares of the size."""
+    """Mask of pixels that are not a replicated border. The rectangle is x0 y0 x1 y1, shares of the size."""
     (height, width), (x0, y0, x1, y1) = shape, rectangle
     inside = np.zeros(shape, dtype=bool)
     inside[round(y0 * height) : round(y1 * height), round(x0 * width) : round(x1 * width)] = True

@@ -1,19 +1,19 @@
-"""How nbval runs a notebook and compares it with its stored outputs: by what a reader would check."""
+"""How nbval runs a notebook and compares it with its stored outputs: by the text a reader would check."""
 
 from __future__ import annotations
 
 import os
 
-# Pictures of 3-D views and plots, tables that widgets draw, and warnings are for the eye.
-FOR_THE_EYE = ("application/vnd.plotly.v1+json", "text/html", "stderr")
+# Pictures of 3-D views and plots, tables drawn by widgets, and warnings may differ between machines.
+NOT_COMPARED = ("application/vnd.plotly.v1+json", "text/html", "stderr")
 
 
 def set_environment() -> None:
-    """What kernels inherit, here and where the notebooks are executed to be stored."""
-    # Tensors are small here, so more threads only wait for each other; and with one thread sums are
-    # taken in the same order on machines with many cores and with few.
+    """Environment variables that kernels inherit, in tests and in `render.py`."""
+    # Tensors are small, so more threads only wait for each other. With one thread, sums are also
+    # taken in the same order on every machine.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # On every machine 08 takes the branch without weights, whose outputs are stored.
+    # Notebook 08 takes the branch without weights on every machine, because its outputs are stored.
     os.environ |= {"VMEMKIT_WEIGHTS": "", "HF_HUB_CACHE": os.devnull}
 
 
@@ -21,6 +21,6 @@ set_environment()
 
 
 def pytest_collectstart(collector: object) -> None:
-    """Leave `FOR_THE_EYE` out of the comparison; nbval leaves out images and widgets by itself."""
+    """Leave `NOT_COMPARED` out of the comparison; nbval itself leaves out images and widgets."""
     if hasattr(collector, "skip_compare"):
-        collector.skip_compare += FOR_THE_EYE
+        collector.skip_compare += NOT_COMPARED

@@ -1,8 +1,8 @@
 """Build a gallery of the notebooks as static pages: 3-D views turn without a kernel or a network.
 
 In: the notebooks beside this file, all or those named. Out: a folder with one page each, an
-index, and the browser code that they share: that of the installed widgets, of plotly, and the
-widget manager, which comes from npm. Serve the folder, or open its `index.html`.
+index, and the browser code that they share: the installed widgets, plotly, and the widget manager
+from npm. Serve the folder, or open its `index.html`.
 Run: python notebooks/gallery.py OUT [NAME ...]
 """
 
@@ -23,16 +23,16 @@ from nbformat import NotebookNode
 from render import FOLDER, execute
 
 MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
-LOADER = "requirejs@2.3.8"  # loads their modules
-EXTENSIONS = {  # installed with the widgets: file on the page, file in share/jupyter/nbextensions
+LOADER = "requirejs@2.3.8"  # loads the modules of the widgets
+EXTENSIONS = {  # file on the page: file in share/jupyter/nbextensions, installed with the widgets
     "jupyter-threejs.js": "jupyter-threejs/index.js",
     "three.js": "jupyter-threejs/three.js",
     "jupyter-datawidgets.js": "jupyter-datawidgets/index.js",
     "anywidget.js": "anywidget/index.js",
 }
-FONTS = ("@jupyter-widgets", "@jupyter-widgets/html-manager/dist")  # where its pages look
+FONTS = ("@jupyter-widgets", "@jupyter-widgets/html-manager/dist")  # where pages look for icons
 PAGE_STYLE = ".jupyter-widgets, .widget-html-content { font-family: system-ui, sans-serif; }"
-NO_ICON = '<link rel="icon" href="data:,">'  # else browsers ask the server for one
+NO_ICON = '<link rel="icon" href="data:,">'  # otherwise browsers request one from the server
 PLOTLY = "application/vnd.plotly.v1+json"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; color: #22262b; }
@@ -61,7 +61,7 @@ def build(out: Path, names: list[str]) -> None:
 
 
 def fetch(out: Path) -> None:
-    """The browser code that the pages share. Errors: ValueError without npm."""
+    """Write the browser code that the pages share. Errors: ValueError without npm."""
     npm = shutil.which("npm")
     if npm is None:
         raise ValueError(
@@ -81,7 +81,7 @@ def fetch(out: Path) -> None:
                 for name, member in files.items():
                     (out / name).write_bytes(archive.extractfile(f"package/{member}").read())
                 for font in (m for m in archive.getmembers() if m.name.endswith(".woff2")):
-                    for place in FONTS:  # of the icons on buttons
+                    for place in FONTS:
                         (out / place).mkdir(parents=True, exist_ok=True)
                         font_file = out / place / Path(font.name).name
                         font_file.write_bytes(archive.extractfile(font).read())
@@ -92,7 +92,7 @@ def fetch(out: Path) -> None:
 
 
 def to_page(notebook: NotebookNode, name: str) -> str:
-    """A notebook with its widgets' states as a page that loads nothing from elsewhere."""
+    """A notebook with its widget states as a page that loads nothing from other servers."""
     for number, cell in enumerate(notebook.cells):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -107,24 +107,24 @@ def to_page(notebook: NotebookNode, name: str) -> str:
         mermaid_js_url="",
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
-    # before require.js, so that plotly puts itself on the page instead of into its loader
+    # plotly comes before require.js, so that it defines `Plotly` on the page instead of as a module.
     head = f'<head>{NO_ICON}<script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
     return body.replace("<head>", head, 1)
 
 
 def plot(figure: dict, name: str) -> str:
-    """A plotly figure as HTML that uses the page's plotly."""
+    """A plotly figure as HTML; the page has already loaded plotly."""
     chart = plotly.io.to_json(plotly.graph_objects.Figure(figure, skip_invalid=True))
     return f'<div id="{name}"></div><script>Plotly.newPlot("{name}", {chart})</script>'
 
 
 def title(notebook: NotebookNode) -> str:
-    """The first heading."""
+    """The first heading of the notebook."""
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
 def index(pages: list[tuple[str, str]]) -> str:
-    """The page that leads to the others."""
+    """The index page, with a card for each notebook."""
     cards = "".join(
         f'<a href="{name}.html"><img src="{name}.jpg" alt=""><h2>{name[:2]} · {html.escape(text)}'
         "</h2></a>"

@@ -1,9 +1,9 @@
 """Execute the notebooks and store their outputs, normalised: the same run gives the same file.
 
 In: notebooks beside this file, all of them or those named. Out: the same files, with outputs.
-Dropped are widget states (megabytes of JavaScript), execution times, the version of Python and
-transient metadata; stream outputs are joined, keys are sorted, cells are named by their place.
-The picture of the cell that is tagged "cover" is kept as pictures/NAME.jpg, for indexes.
+Widget states (megabytes of JavaScript), execution times, the Python version and transient metadata
+are dropped. Stream outputs are joined, keys are sorted, and cells are numbered in order.
+The picture of the cell tagged "cover" is saved as pictures/NAME.jpg, for the README and the gallery.
 Run: python notebooks/render.py [NAME ...]
 """
 
@@ -34,7 +34,7 @@ def execute(path: Path) -> NotebookNode:
 
 
 def normalised(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without what says nothing about its content."""
+    """The notebook without metadata that differs between runs."""
     cells = []
     for place, cell in enumerate(notebook.cells):
         tags = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
@@ -49,7 +49,7 @@ def normalised(notebook: NotebookNode) -> NotebookNode:
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Outputs in which what was printed in several pieces is one: where it was cut is chance."""
+    """Outputs with adjacent pieces of one stream joined: the kernel splits streams at random places."""
     joined: list[NotebookNode] = []
     for output in outputs:
         last = joined[-1] if joined else None
@@ -61,7 +61,7 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def save_cover(notebook: NotebookNode, path: Path) -> None:
-    """Write the picture of the cell tagged "cover", if there is one, as a small JPEG."""
+    """Write the picture of the cell tagged "cover", if any, as a small JPEG."""
     for cell in notebook.cells:
         if "cover" in cell.metadata.get("tags", []):
             data = next(o.data for o in cell.outputs if "data" in o)

@@ -19,7 +19,7 @@ from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 if TYPE_CHECKING:
     from vmemkit.generation import DiffusionGenerator, preset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "POLICIES",

@@ -23,7 +23,6 @@ for place in range(64):
     PLACES[((int(SEQUENCE) << place) & (2**64 - 1)) >> 58] = place
 
 
-
 @inlined
 def lowest(bits) -> int:
     """Position of the lowest set bit of a word that has one, by De Bruijn's sequence."""
