@@ -8,7 +8,7 @@ from core_helpers import turned
 from golden_helpers import seeded
 
 from vmemkit.core import cat, data_file, seed_from, stream
-from vmemkit.generation import IMAGINED, SEEN, diffusion, preset, reproject, windows
+from vmemkit.generation import IMAGINED, SEEN, context_batch, diffusion, preset, reproject
 from vmemkit.generation.diffusion import LogLevels
 from vmemkit.generation.rgbd import (
     UNET,
@@ -117,7 +117,7 @@ def test_levels_refuse_steps_that_they_cannot_space(steps, spacing):
 
 def test_what_the_context_shows_is_kept_to_the_last_bit(model, seen, targets):
     made = result(model, seen, targets[:1])
-    shown = reproject(windows(seen), targets[None, :1])
+    shown = reproject(context_batch(seen), targets[None, :1])
     known = shown.known[0, 0]
     assert 0.2 < known.float().mean() < 0.95
     assert torch.equal(made.image[0][:, known], shown.image[0, 0][:, known])
@@ -225,7 +225,7 @@ def test_an_untrained_network_is_the_linear_filter_on_the_base(seen, targets):
         torch.nn.init.zeros_(tensor)
     sigma = LogLevels().table[-1]
     with torch.no_grad():
-        given, _ = cues(windows(seen), targets[None])
+        given, _ = cues(context_batch(seen), targets[None])
         noise = sigma * torch.randn(given.base.shape, generator=stream(0))
         made = network(unet, given, LogLevels(), 3)(noise, sigma)
     unknown = 1 - given.known
@@ -247,7 +247,7 @@ def test_the_filters_error_is_what_is_foretold():
 
 def test_half_precision_is_near_to_single(model, seen, targets):
     with torch.no_grad():
-        given, _ = cues(windows(seen), targets[None])
+        given, _ = cues(context_batch(seen), targets[None])
         noise = torch.randn(given.base.shape, generator=stream(0))
         one, half = (
             network(model.unet, given, LogLevels(), 3, h)(noise, torch.tensor(1.0))
@@ -279,7 +279,7 @@ def test_one_step_of_the_shipped_weights_is_nearer_to_the_truth_than_the_base():
     for seed in range(11, 17):
         house = rooms(seed)
         views = house.render(all_round(house), 64, 64)
-        given, seen = cues(windows(views[:2]), views.cameras[None, 2:])
+        given, seen = cues(context_batch(views[:2]), views.cameras[None, 2:])
         noise = torch.randn(given.base.shape, generator=stream(0))
         noise = diffusion.start(noise, torch.tensor([80.0]))
         with torch.no_grad():
