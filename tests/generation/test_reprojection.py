@@ -1,4 +1,4 @@
-"""Reprojection and layout: against geometry that is known, batched as one by one."""
+"""Reprojection and layout against known geometry; a batch gives what its rows give one by one."""
 
 import math
 
@@ -9,7 +9,8 @@ from core_helpers import turned
 from vmemkit import scenes
 from vmemkit.core import Cameras, Views, cat, intrinsics
 from vmemkit.generation import context_batch, reproject
-from vmemkit.generation.rgbd import layout, room_box
+from vmemkit.generation.rgbd import layout
+from vmemkit.generation.rgbd.room_box import fit_box
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def house():
 
 @pytest.fixture(scope="module")
 def around(house):
-    """Six views all round the first room's centre."""
+    """Six views all around from the first room's centre."""
     return house.render(turned(house.centres[0], *range(0, 360, 60)), 64, 64)
 
 
@@ -79,7 +80,7 @@ def test_absent_views_and_unknown_depth_add_nothing(around):
     assert not reproject(nothing, target).known.any()
 
 
-def test_windows_do_not_know_of_each_other(house, around):
+def test_contexts_of_a_batch_do_not_influence_each_other(house, around):
     targets = turned(house.centres[0], 10.0, 100.0)[None].map(lambda x: x.expand(2, *x.shape[1:]))
     one, two = context_batch(around[:2]), context_batch(around[2:4])
     together = reproject(cat([one, two]), targets)
@@ -104,7 +105,7 @@ def test_cracks_of_a_surface_that_comes_nearer_are_closed(house):
 # ---- layout --------------------------------------------------------------------------------------
 
 
-def boxes(house, room, eye, height):
+def true_distances(house, room, eye, height):
     """Distances from the eye to -x, +x, ceiling, floor, -z, +z of a room."""
     low, high = house.cells.low[room], house.cells.high[room]
     point = torch.stack([eye[0], torch.tensor(-height), eye[2]])
@@ -117,11 +118,11 @@ def test_a_room_seen_all_round_is_measured_within_centimetres(seed):
     eye = house.centres[0]
     views = house.render(turned(eye, *range(0, 360, 60)), 64, 64)
     targets = turned(eye, 0.0)
-    frame, distance, seen, _ = room_box._room(context_batch(views), targets[None])
-    torch.testing.assert_close(frame[0, :3, :3], torch.eye(3), atol=0.02, rtol=0)
-    assert seen.all()
-    wanted = boxes(house, 0, eye, -float(eye[1]))
-    assert ((distance[0] - wanted).abs() < 0.1).sum() >= 5  # a wardrobe may stand for one wall
+    box = fit_box(context_batch(views), targets[None])
+    torch.testing.assert_close(box.frame_from_world[0, :3, :3], torch.eye(3), atol=0.02, rtol=0)
+    assert box.seen.all()
+    error = (box.distance[0] - true_distances(house, 0, eye, -float(eye[1]))).abs()
+    assert (error < 0.1).sum() >= 5  # a wardrobe may be taken for one wall
 
 
 def test_the_layout_guesses_depth_better_than_its_surroundings_do(house, around):
