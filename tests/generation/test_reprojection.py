@@ -52,31 +52,31 @@ def test_the_nearer_surface_wins_and_what_it_hides_does_not_shine_through():
     cameras = Cameras(torch.eye(4).expand(2, 4, 4), K.expand(2, 3, 3))
     depth = torch.stack([torch.full((16, 16), 4.0), torch.full((16, 16), 2.0)])
     color = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
-    window = context_batch(Views(cameras, color, torch.ones(2, dtype=torch.bool), depth))
-    seen = reproject(window, cameras[None, :1])
+    batch = context_batch(Views(cameras, color, torch.ones(2, dtype=torch.bool), depth))
+    seen = reproject(batch, cameras[None, :1])
     assert (seen.depth == 2).all()
     assert (seen.image == 1).all()
 
 
 def test_imagined_pixels_yield_to_given_ones_and_say_what_they_are(around):
     both = cat([around[:1], around[:1].replace(image=1 - around.image[:1])])
-    window = context_batch(both)
-    window = window.replace(given=window.given & torch.tensor([True, False])[None, :, None, None])
-    seen = reproject(window, around.cameras[None, :1])
+    batch = context_batch(both)
+    batch = batch.replace(given=batch.given & torch.tensor([True, False])[None, :, None, None])
+    seen = reproject(batch, around.cameras[None, :1])
     torch.testing.assert_close(seen.image[0, 0], around.image[0], rtol=0, atol=2e-3)
     assert seen.given.all()
-    made = window.replace(given=torch.zeros_like(window.given))
+    made = batch.replace(given=torch.zeros_like(batch.given))
     assert not reproject(made, around.cameras[None, :1]).given.any()
 
 
 def test_absent_views_and_unknown_depth_add_nothing(around):
-    window = context_batch(around[:3])
-    absent = window.replace(present=torch.tensor([[True, False, False]]))
+    batch = context_batch(around[:3])
+    absent = batch.replace(present=torch.tensor([[True, False, False]]))
     target = around.cameras[None, 1:2]
     alone = reproject(context_batch(around[:1]), target)
     for name, value in reproject(absent, target).leaves().items():
         torch.testing.assert_close(value, alone.leaves()[name], equal_nan=True)
-    nothing = window.replace(depth=torch.full_like(window.depth, torch.nan))
+    nothing = batch.replace(depth=torch.full_like(batch.depth, torch.nan))
     assert not reproject(nothing, target).known.any()
 
 
@@ -85,11 +85,11 @@ def test_contexts_of_a_batch_do_not_influence_each_other(house, around):
     one, two = context_batch(around[:2]), context_batch(around[2:4])
     together = reproject(cat([one, two]), targets)
     rooms = layout(cat([one, two]), targets, 32, 32)
-    for i, window in enumerate((one, two)):
-        alone = reproject(window, targets[:1])
+    for i, batch in enumerate((one, two)):
+        alone = reproject(batch, targets[:1])
         for name, value in alone.leaves().items():
             torch.testing.assert_close(together.leaves()[name][i], value[0], equal_nan=True)
-        room = layout(window, targets[:1], 32, 32)
+        room = layout(batch, targets[:1], 32, 32)
         torch.testing.assert_close(rooms.depth[i], room.depth[0])
         torch.testing.assert_close(rooms.image[i], room.image[0])
 
@@ -149,8 +149,8 @@ def test_turning_the_world_turns_the_layout_with_it(around):
 
 
 def test_without_any_context_the_layout_is_a_plain_room(around):
-    window = context_batch(around[:1]).replace(present=torch.zeros(1, 1, dtype=torch.bool))
-    room = layout(window, around.cameras[None, :2], 32, 32)
+    batch = context_batch(around[:1]).replace(present=torch.zeros(1, 1, dtype=torch.bool))
+    room = layout(batch, around.cameras[None, :2], 32, 32)
     assert room.depth.isfinite().all()
     assert (room.depth > 0.2).all()
     assert (room.depth < 8).all()

@@ -79,9 +79,9 @@ class Filled:
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
-        window, (height, width) = context_batch(context), context.image.shape[2:]
-        seen = reproject(window, targets[None])
-        room = layout(window, targets[None], height, width)
+        batch, (height, width) = context_batch(context), context.image.shape[2:]
+        seen = reproject(batch, targets[None])
+        room = layout(batch, targets[None], height, width)
         known = seen.known[0]
         image, depth = room.image[0], room.depth[0]
         for i in range(len(targets) if self.fill != "layout" else 0):

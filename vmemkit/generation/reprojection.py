@@ -17,17 +17,11 @@ from vmemkit.core import Cameras, TensorStruct, Views, project, unproject
 from vmemkit.generation.generator import IMAGINED, SEEN, Generation
 
 NEAR = 0.05  # world units in front of a camera up to which nothing is drawn
-
 SLACK = 0.04  # share of the depth within which two points count as one surface
-
 ENOUGH = 0.25  # share of a pixel that must be covered for it to be known
-
 FOCUS = 4.0  # exponent on resolution: how far the sharper view outweighs the others
-
 CRACK = 2  # pixels: width of cracks that are closed
-
 ONE_SURFACE = 1.2  # largest ratio of the depths around a crack
-
 DOUBT = 1e-3  # weight of an imagined pixel; a given one's is 1
 
 

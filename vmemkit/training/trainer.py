@@ -38,9 +38,7 @@ from vmemkit.nets.weights import load_into, read
 from vmemkit.training.data import Walks, record
 
 K = 4  # context views of a sample, at most
-
 STEPS = 2  # number of the random stream for steps; walks have their own
-
 SHARD = 15_000_000  # bytes per file of a checkpoint, at most
 
 

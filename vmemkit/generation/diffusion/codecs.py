@@ -20,13 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 VAE_SCALE = 0.18215  # brings latents of Stable Diffusion's VAE to about unit variance
-
 LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # names on the hub
-
 CLIP_SIZE = 224  # pixels: side of the images that CLIP takes
-
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # colours of the images that CLIP was trained on
-
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # their standard deviation
 
 

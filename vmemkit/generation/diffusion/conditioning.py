@@ -24,9 +24,7 @@ from vmemkit.generation.diffusion.sampling import Condition
 # A camera counts for the centre if it is no farther from the median position than FAR times the
 # FAR_QUANTILE of these distances, and than FARTHEST world units.
 FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6
-
 DEFAULT_FOV = 54.0  # degrees, of images that come without intrinsics
-
 AT_CENTRE = 1e-5  # world units: a first camera this close to the centre gives no scale
 
 

@@ -74,9 +74,8 @@ class DiffusionConfig:
             )
         if self.preview_every < 0:
             raise ValueError(f"preview_every is 0 or more steps, got {self.preview_every}")
-        self.levels.sigmas(
-            self.steps, self.spacing
-        )  # raises ValueError if it cannot space the steps
+        # Raises ValueError for steps and spacings that the levels do not allow.
+        self.levels.sigmas(self.steps, self.spacing)
 
 
 @dataclass(frozen=True, repr=False)

@@ -33,9 +33,7 @@ Network = Callable[[Tensor, Tensor], Tensor]  # [n i h w], index of the noise le
 Noise = Callable[[], Tensor]  # standard normal, in the shape of the sample
 
 CHURN = 1e-6  # the released Euler sampler raises each sigma by this much, by adding noise
-
 FINEST = 19  # index of the finest level that the released 50 steps use
-
 RHO = 7.0  # exponent of the level spacing of Karras et al., 2022
 
 # A context view at most this far from a target (degrees, network units) shows the same picture.

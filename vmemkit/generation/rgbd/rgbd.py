@@ -47,11 +47,8 @@ from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
 
 WEIGHTS = "rooms.safetensors"  # name of the weight file in data/
-
 FACTOR = 2  # image pixels per latent pixel, along a side
-
 LATENT = 4 * FACTOR**2  # latent channels: RGB-D by space to depth
-
 PATCH = 8  # image pixels of a context patch, along a side
 
 TOKEN = (
@@ -59,9 +56,7 @@ TOKEN = (
 )  # channels per patch: RGB-D of its quarters, its place, shares known and given
 
 COLOR_STD = 0.25  # standard deviation of colours in made-up rooms, about
-
 DEPTH_MEAN, DEPTH_STD = 2.5, 0.5  # metres, and standard deviation of log depth, in the same rooms
-
 DEPTH_LIMITS = (-4.0, 4.0)  # range of encoded depth, in standard deviations
 
 # Rows: brightness, two colour differences, depth. In pictures these are almost uncorrelated.

@@ -22,33 +22,19 @@ from vmemkit.core import Cameras, TensorStruct, invert, pixel_centres, pose, ray
 from vmemkit.generation.reprojection import ContextBatch, relative
 
 EYE_HEIGHT, EYE_HEIGHTS = 1.5, (1.0, 2.0)  # metres above the floor: where unseen, and its range
-
 HEADROOM, HEADROOMS = 1.2, (0.7, 1.7)  # metres from the eye to the ceiling, likewise
-
 FAR_WALL, NEAREST_WALL = 2.5, 0.3  # metres to a wall: where unseen, and at least
-
 BIN, BINS = 0.1, 80  # metres per bin, and number of bins, of the distances to walls
-
 LEAST_AREA = 0.3  # square metres of a wall that must be visible
-
 NEARBY = 2.0  # metres from the first target, beyond which surfaces count less and less
-
 ON_PLANE = 0.15  # metres up to which a point belongs to a wall, the floor or the ceiling
-
 UPRIGHT = 0.8  # cosine from which a normal counts as along an axis
-
 VERTICAL = 0.5  # |y| of a unit normal below which a surface counts as vertical
-
 EDGE_STEP = 0.25  # share of the distance: neighbouring points farther apart are on two surfaces
-
 HEIGHTS = 24  # levels of a wall's colour from floor to ceiling
-
 WHITE = 0.93  # brightness of an unseen ceiling
-
 POINTS = 32  # rows and columns of a context view that are used, at most
-
 FEATURES = 7  # channels of `Layout.features`
-
 REACH = 3.0  # metres: the unit of the coordinates that the network sees
 
 

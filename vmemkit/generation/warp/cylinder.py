@@ -22,21 +22,13 @@ from vmemkit.core import Cameras, pixel_centres, pose, rays
 from vmemkit.generation.warp.smoothing import blend_seam, push_pull, require_known
 
 JUMP_COST = 0.2  # for a cut between two runs, in means of the column distance
-
 TURN_COST = 0.1  # for a change between copying and mirroring, in the same unit
-
 BORDER_COST = 2.5  # factor on cuts at a gap's border, which are cross-faded from one side only
-
 FULL_COLUMN = 0.8  # share of the tallest column's height; corners of a 70 degree view have 0.82
-
 FADE = 6  # columns on either side of a cut over which two runs are cross-faded
-
 SIDES = 5  # cameras that surround a position, 72 degrees each
-
 MAX_SLOPE = 2.0  # height over distance: the cylinder ends 63 degrees above and below the horizon
-
 MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; planning takes their cube in time
-
 KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all pixels it came from are
 
 

@@ -18,45 +18,27 @@ from vmemkit.generation.warp.smoothing import push_pull, require_known
 # ---- finding planes ------------------------------------------------------------------------------
 
 RANSAC_TRIALS = 256  # finds a plane that holds 20 % of the samples with probability 0.9
-
 RANSAC_SAMPLES = 2048  # known pixels that take part in the fit: more only cost time
-
 LOCAL_SHARE = 1 / 8  # share of the samples, the nearest, from which the other two points are drawn
-
 THIN_TRIANGLE = 1e-5  # twice the area, in images, below which three points fix no plane
-
 PLANES = 8  # planes at most: a view of a furnished room shows 3 to 5 large ones
-
 PLANE_TOLERANCE = 0.005  # relative error of inverse depth on a plane: 1.5 cm at 3 m
-
 NOISE_TOLERANCE = 4.0  # factor on the depth's median roughness: the tolerance where depth is noisy
-
 MOST_TOLERANCE = 0.03  # upper limit of the tolerance, relative
-
 PLANE_SUPPORT = 0.015  # share of the known pixels below which a plane counts as clutter
 
 # ---- choosing among them: costs without a unit, about 1 for an error of 100 % ---------------------
 
 NEAR_COST = 1.0  # for a surface that misses the nearest known depth by 100 %
-
 STEP_COST = 1.5  # for a step in depth of 100 % between neighbours
-
 ROOM_COST = 1.0  # for a surface that lies 100 % behind a wall
-
 HIDING = 0.05  # relative depth by which a plane must be in front of known depth to hide it
-
 MOST_HIDDEN = 0.15  # share of the known pixels: a plane that hides more is furniture, no wall
-
 RARE_COST = 0.05  # for a plane that explains little of the image
-
 SMOOTH_COST = 1.0  # for the smooth filling instead of a plane
-
 WILD_COST = 10.0  # for a plane beyond its horizon: never chosen if there is another
-
 TEMPERATURE = 0.1  # of the choice between surfaces, in units of cost
-
 REACH_FACTOR = 1.4  # by which the neighbourhood shrinks in each round: halved in two rounds
-
 DEPTH_RANGE = (0.5, 2.0)  # filled depth stays within these multiples of the known extremes
 
 

@@ -13,38 +13,40 @@ import math
 from dataclasses import dataclass
 
 RAY_HEADS = 16  # attention heads of the ray encoder, fixed in the published code
-
 NETWORK, CONFIG = "ARCroco3DStereo", "ARCroco3DStereoConfig"  # names in a checkpoint's description
-
 TRAINING_ONLY = ("freeze",)  # values of the description that do not concern the network
 
 # The published file calls the first layer by its training-time name; its parameters are the same.
 SYNONYMS = {"ManyAR_PatchEmbed": "PatchEmbedDust3R"}
 
+# Values of the description that this implementation has built in.
+BUILT_IN = {
+    "state_pe": "2d",
+    "pos_embed": "RoPE100",
+    "pose_head": True,
+    "patch_embed_cls": "PatchEmbedDust3R",
+    "head_type": "dpt",
+    "output_mode": "pts3d+pose",
+    "depth_mode": ("exp", -math.inf, math.inf),
+    "conf_mode": ("exp", 1, math.inf),
+    "pose_mode": ("exp", -math.inf, math.inf),
+    "landscape_only": False,
+}
+
 
 @dataclass(frozen=True)
 class CUT3RConfig:
-    """Names and defaults as published (cut3r_512_dpt_4_64)."""
+    """Sizes of the network. Names and defaults as published (cut3r_512_dpt_4_64)."""
 
-    state_size: int = 768
-    state_pe: str = "2d"
-    pos_embed: str = "RoPE100"
+    state_size: int = 768  # tokens of the state
     rgb_head: bool = True
-    pose_head: bool = True
-    patch_embed_cls: str = "PatchEmbedDust3R"
-    img_size: tuple[int, int] = (512, 512)
-    head_type: str = "dpt"
-    output_mode: str = "pts3d+pose"
-    depth_mode: tuple[str, float, float] = ("exp", -math.inf, math.inf)
-    conf_mode: tuple[str, float, float] = ("exp", 1, math.inf)
-    pose_mode: tuple[str, float, float] = ("exp", -math.inf, math.inf)
+    img_size: tuple[int, int] = (512, 512)  # pixels
     enc_embed_dim: int = 1024
     enc_depth: int = 24
     enc_num_heads: int = 16
     dec_embed_dim: int = 768
     dec_depth: int = 12
     dec_num_heads: int = 12
-    landscape_only: bool = False
     # Descriptions leave these out: they are the published code's defaults.
     state_dec_num_heads: int = 16  # differs from dec_num_heads, and does not show in the weights
     local_mem_size: int = 256
@@ -56,22 +58,7 @@ class CUT3RConfig:
 
 
 def check_config(config: CUT3RConfig) -> None:
-    """Errors: ValueError for a config that contradicts itself, or describes another network."""
-    supported = {
-        "state_pe": "2d",
-        "pos_embed": "RoPE100",
-        "pose_head": True,
-        "patch_embed_cls": "PatchEmbedDust3R",
-        "head_type": "dpt",
-        "output_mode": "pts3d+pose",
-        "depth_mode": CUT3RConfig.depth_mode,
-        "conf_mode": CUT3RConfig.conf_mode,
-        "pose_mode": CUT3RConfig.pose_mode,
-        "landscape_only": False,
-    }
-    for name, value in supported.items():
-        if getattr(config, name) != value:
-            raise ValueError(f"CUT3R has {name}={value!r} only, got {getattr(config, name)!r}")
+    """Errors: ValueError for a config that contradicts itself."""
     for name, width, heads in (
         ("encoder", config.enc_embed_dim, config.enc_num_heads),
         ("ray encoder", config.enc_embed_dim, RAY_HEADS),
@@ -94,7 +81,7 @@ def check_model_string(text: str, config: CUT3RConfig) -> None:
     Errors: ValueError for another network, for values that are not plain, for missing numbers of
     heads, and for each difference.
     """
-    values, own = _described(text), dataclasses.asdict(config)
+    values, own = _described(text), BUILT_IN | dataclasses.asdict(config)
     missing = [name for name in ("enc_num_heads", "dec_num_heads") if name not in values]
     if missing:
         raise ValueError(

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 HUB = "https://huggingface.co"
-
 STABILITY = "no commercial use, neither of the weights nor of what they generate"
 
 

@@ -27,15 +27,10 @@ from torch import Tensor, nn
 from vmemkit.nets.weights.catalogue import WEIGHTS, WeightFile
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
-
 ZIP_MAGIC = b"PK\x03\x04"  # starts files of torch.save since 1.6, which can be mapped into memory
-
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
-
 PARALLEL = "module."  # prefix that data-parallel training puts before names
-
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # torch's words for what a refused pickle asks for
-
 SHOWN = 5  # mismatches that a message names
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from vmemkit.nets.weights.catalogue import HUB, WEIGHTS, WeightFile
 
 FOLDERS, MIRRORS = "VMEMKIT_WEIGHTS", "VMEMKIT_MIRRORS"  # environment variables
-
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", re.ASCII)  # OWNER/NAME[/SUBFOLDER]
 
 
