@@ -23,7 +23,7 @@ from vmemkit.evaluation import (
     passed,
     trials,
 )
-from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
+from vmemkit.generation import IMAGINED, SEEN, Generation, context_batch, reproject
 from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
 from vmemkit.scenes import rooms
 
@@ -107,7 +107,7 @@ def test_trials_are_partly_unseen_repeatable_and_of_many_houses(asked):
 def test_rivals_keep_what_is_shown_and_fill_the_rest(asked, fill):
     for trial in asked:
         *_, made = Filled(fill)(trial.context, trial.truth.cameras, stream(0))
-        shown = reproject(windows(trial.context), trial.truth.cameras[None])
+        shown = reproject(context_batch(trial.context), trial.truth.cameras[None])
         known = shown.known[0, 0]
         assert torch.equal(made.image[0][:, known], shown.image[0, 0][:, known])
         assert made.depth.isfinite().all()

@@ -7,6 +7,7 @@ import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, pixel_centres, pose, rays
 from vmemkit.generation.warp.cylinder import (
+    Panorama,
     copy_columns,
     cylinder_rays,
     fill_views,
@@ -110,7 +111,7 @@ def test_targets_that_overlap_are_filled_alike_even_where_nothing_was_known():
     panorama, source = to_cylinder(given, photographed(given), ALL, directions)
     nothing = torch.zeros(2, HEIGHT, WIDTH, dtype=torch.bool)
     image = torch.zeros(2, 3, HEIGHT, WIDTH)
-    filled = fill_views(targets, image, nothing, directions, panorama, source)
+    filled = fill_views(targets, image, nothing, Panorama(directions, panorama, source))
     left, left_known = to_cylinder(targets[:1], filled[:1], ALL, directions)
     right, right_known = to_cylinder(targets[1:], filled[1:], ALL, directions)
     both = left_known & right_known
@@ -128,30 +129,31 @@ def test_known_pixels_are_returned_unchanged():
     known[0, :, 45:] = False
     directions = cylinder_rays(targets, HEIGHT, WIDTH)
     panorama, source = to_cylinder(targets, image, known, directions)
-    filled = fill_views(targets, image * known[:, None], known, directions, panorama, source)
+    around = Panorama(directions, panorama, source)
+    filled = fill_views(targets, image * known[:, None], known, around)
     assert torch.equal(filled.movedim(1, -1)[known], image.movedim(1, -1)[known])
     assert torch.isfinite(filled).all()
     assert filled.amin() >= 0
     assert filled.amax() <= 1
 
 
-def test_without_any_source_what_the_targets_know_must_do():
+def test_without_any_source_the_targets_own_pixels_are_copied():
     targets = turned(0.0)
     image, known = photographed(targets), ALL.clone()
     known[..., 30:] = False
     directions = cylinder_rays(targets, HEIGHT, WIDTH)
-    empty = torch.zeros(3, *directions.shape[:2]), torch.zeros(directions.shape[:2]).bool()
-    filled = fill_views(targets, image, known, directions, *empty)
+    nothing = torch.zeros(directions.shape[:2], dtype=torch.bool)
+    empty = Panorama(directions, torch.zeros(3, *directions.shape[:2]), nothing)
+    filled = fill_views(targets, image, known, empty)
     assert (filled - image).abs().mean() < 0.1
     with pytest.raises(ValueError, match="at least one source pixel"):
-        fill_views(targets, image, torch.zeros_like(known), directions, *empty)
+        fill_views(targets, image, torch.zeros_like(known), empty)
 
 
-def test_a_cylinder_needs_targets_and_a_size():
+@pytest.mark.parametrize(("count", "height"), [(0, HEIGHT), (1, 0)])
+def test_a_cylinder_needs_targets_and_a_size(count, height):
     with pytest.raises(ValueError, match="needs targets"):
-        cylinder_rays(turned(0.0)[:0], HEIGHT, WIDTH)
-    with pytest.raises(ValueError, match="needs targets"):
-        cylinder_rays(turned(0.0), 0, WIDTH)
+        cylinder_rays(turned(0.0)[:count], height, WIDTH)
 
 
 def test_looking_straight_up_makes_no_endless_cylinder():

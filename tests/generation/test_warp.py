@@ -5,8 +5,8 @@ import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, look_at, pose, project, unproject
 from vmemkit.evaluation import psnr
-from vmemkit.generation import IMAGINED, SEEN, Warp, WarpConfig, warp
-from vmemkit.generation.warp.forward_warp import context_discs
+from vmemkit.generation import IMAGINED, SEEN, Warp, WarpConfig
+from vmemkit.generation.warp.forward_warp import context_discs, splat_context
 from vmemkit.scenes import moves, rooms
 
 H, W = 48, 64
@@ -66,7 +66,7 @@ def test_the_first_state_has_holes_and_the_last_has_none(house):
     assert filled.image.amax() <= 1
 
 
-@pytest.mark.parametrize("fill", ["columns", "exemplar", "push_pull"])
+@pytest.mark.parametrize("fill", ["columns", "push_pull"])
 def test_the_same_seed_gives_the_same_views(house, fill):
     first, second = (generate(house, facing(house), facing(house, 40), fill=fill)[-1] for _ in "ab")
     assert torch.equal(first.image, second.image)
@@ -97,13 +97,13 @@ def test_imagination_does_not_fill_space_that_a_given_view_saw_to_be_empty(house
     assert (depth[0, inside] > 0.9 * truth[row.clamp(max=H - 1), column]).all()
 
 
-def test_a_target_that_sees_nothing_is_still_painted_and_has_depth(house):
-    """Ordinary fast turning does it: no crash, no NaN in the picture."""
-    for fill in ("columns", "exemplar", "push_pull"):
-        *_, made = generate(house, facing(house), facing(house, 180), fill=fill)
-        assert made.image.isfinite().all()
-        assert made.depth.isfinite().any()
-        assert (made.confidence == IMAGINED).all()
+@pytest.mark.parametrize("fill", ["columns", "push_pull"])
+def test_a_target_that_sees_nothing_is_still_painted_and_has_depth(house, fill):
+    """An ordinary fast turn leads there."""
+    *_, made = generate(house, facing(house), facing(house, 180), fill=fill)
+    assert made.image.isfinite().all()
+    assert made.depth.isfinite().any()
+    assert (made.confidence == IMAGINED).all()
 
 
 def test_the_world_may_have_any_axis_up(house):
@@ -120,15 +120,8 @@ def test_the_world_may_have_any_axis_up(house):
     assert psnr(upright.image[0], tilted.image[0]) > 30
 
 
-def test_a_context_without_views_or_depth_is_refused(house):
-    context = house.render(facing(house), H, W)
-    for bad in (context[:0], context.replace(depth=None)):
-        with pytest.raises(ValueError, match="context views with depth"):
-            list(Warp()(bad, facing(house), torch.Generator()))
-
-
-def test_a_context_of_which_nothing_is_left_is_filled_like_a_target_that_sees_nothing(box):
-    """Imagined views at arm's length in a room that given views looked through."""
+def test_a_context_of_imagined_pixels_in_empty_space_shows_nothing(box):
+    """Imagined surfaces at arm's length, in a room that given views looked through."""
     seen = box.render(box.look(*range(0, 360, 45)))
     made = seen.replace(
         depth=torch.full_like(seen.depth, 0.3),
@@ -138,7 +131,7 @@ def test_a_context_of_which_nothing_is_left_is_filled_like_a_target_that_sees_no
     config = WarpConfig()
     discs = context_discs(made[:1], seen, config)
     assert len(discs) == 0
-    state = warp(made[:1], discs, seen.cameras[:2], 24, 32, config)
+    state = splat_context(made[:1], discs, seen.cameras[:2], 24, 32, config)
     assert not state.image.any()
     assert state.depth.isnan().all()
     assert not state.confidence.any()

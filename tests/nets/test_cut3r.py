@@ -280,15 +280,12 @@ def test_heads_and_sizes_that_do_not_go_together_are_refused(images, as_installe
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"pos_embed": "cosine"}, "pos_embed='RoPE100' only, got 'cosine'"),
-        ({"head_type": "linear"}, "head_type='dpt' only"),
-        ({"landscape_only": True}, "landscape_only=False only"),
         ({"enc_num_heads": 3}, r"encoder needs a width that is a multiple of 4 \* 3"),
         ({"state_dec_num_heads": 0}, "state decoder needs"),
         ({"dec_depth": 3}, "need dec_depth >= 4"),
     ],
 )
-def test_a_config_of_another_network_is_refused(change, match):
+def test_a_config_that_contradicts_itself_is_refused(change, match):
     with pytest.raises(ValueError, match=match):
         CUT3R(dataclasses.replace(TINY_CUT3R, **change))
 
@@ -308,12 +305,12 @@ def test_the_published_model_string_describes_the_default_config():
         ("freeze='encoder'", "pose_conf_head=True", "the config 'does not know it'"),
         ("'exp', 1, inf", "'exp', 0, inf", "conf_mode: the file says"),
         ("ARCroco3DStereo(A", "AsymmetricCroCo3DStereo(A", "cannot read"),
-        ("enc_depth=24", "enc_depth=__import__('os').system('true')", "is no plain value"),
-        ("enc_depth=24", "enc_depth=[x for x in (1,)]", "is no plain value"),
+        ("enc_depth=24", "enc_depth=__import__('os').system('true')", "is not a plain value"),
+        ("enc_depth=24", "enc_depth=[x for x in (1,)]", "is not a plain value"),
         ("enc_num_heads=16, ", "", "does not say enc_num_heads"),
         (PUBLISHED_CUT3R, "-" * 100_000, "cannot read"),
         ("enc_depth=24", "**{}", "cannot read"),
-        ("enc_depth=24", "enc_depth={}", "is no plain value"),
+        ("enc_depth=24", "enc_depth={}", "is not a plain value"),
         ("))", "))()", "cannot read"),
         ("))", "), 1)", "cannot read"),
         ("))", "", "cannot read"),

@@ -1,4 +1,4 @@
-"""The multi-view UNet: published names, published numbers, and what makes it fast changes nothing."""
+"""The multi-view UNet: published names and numbers, and speed-ups that change nothing."""
 
 import copy
 import functools
@@ -42,17 +42,19 @@ def test_parameters_have_the_published_names_and_shapes():
 
 
 def test_the_tiny_network_computes_what_the_reference_does_block_by_block():
-    net, seen = copy.deepcopy(tiny_unet()), {}
+    net, outputs = copy.deepcopy(tiny_unet()), {}
     for where in ("input_blocks", "output_blocks"):
         for i, block in enumerate(getattr(net, where)):
             name = f"{where}.{i}"
-            block[-1].register_forward_hook(lambda m, i, out, name=name: seen.update({name: out}))
-    net.middle_block[-1].register_forward_hook(lambda m, i, out: seen.update(middle_block=out))
-    net.time_embed.register_forward_hook(lambda m, i, out: seen.update(time_embed=out))
+            block[-1].register_forward_hook(
+                lambda m, i, out, name=name: outputs.update({name: out})
+            )
+    net.middle_block[-1].register_forward_hook(lambda m, i, out: outputs.update(middle_block=out))
+    net.time_embed.register_forward_hook(lambda m, i, out: outputs.update(time_embed=out))
     assert error(run(net), part("tiny")["out"]) < 1e-5
-    assert error(seen.pop("time_embed"), part("tiny")["time_embed_out"]) < 1e-6
-    assert {f"act/{name}" for name in seen} == {k for k in part("tiny") if k.startswith("act/")}
-    for name, out in seen.items():
+    assert error(outputs.pop("time_embed"), part("tiny")["time_embed_out"]) < 1e-6
+    assert {f"act/{name}" for name in outputs} == {k for k in part("tiny") if k.startswith("act/")}
+    for name, out in outputs.items():
         assert error(out.flatten()[::37], part("tiny")[f"act/{name}"]) < 1e-5, name
 
 
@@ -61,13 +63,13 @@ def test_a_network_of_the_full_topology_computes_what_the_reference_does():
     assert error(run(net, "topology"), part("topology")["out"]) < 1e-5
 
 
-def test_waves_of_the_noise_level():
+def test_the_noise_level_is_embedded_as_in_the_reference():
     want = part("tiny")
     assert error(timestep_embedding(want["t"], 32), want["timestep_embedding"]) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "channels", "emb"), [("a", 32, 48), ("b", 64, 48)])
-def test_a_residual_block(name, channels, emb):
+def test_a_residual_block_computes_what_the_reference_does(name, channels, emb):
     block, want = (
         seeded(ResBlock(channels, emb, 64, 6), f"resblock_{name}/"),
         part(f"resblock/{name}"),
@@ -76,7 +78,7 @@ def test_a_residual_block(name, channels, emb):
     assert error(block(want["x"], want["emb"], fixed), want["out"]) < 1e-5
 
 
-def test_halving_and_doubling():
+def test_halving_and_doubling_compute_what_the_reference_does():
     for name, layer in {"down": Downsample(32), "up": Upsample(32)}.items():
         want = part(f"resblock/{name}")
         layer.load_state_dict({k[2:]: v for k, v in want.items() if k.startswith("w/")})
@@ -94,23 +96,23 @@ def test_a_norm_of_half_precision_numbers_is_computed_in_float32():
 
 @pytest.mark.parametrize("across", [False, True])
 @pytest.mark.parametrize("tokens", ["context", "context3"])
-def test_a_transformer_with_one_and_with_three_tokens(across, tokens):
+def test_a_transformer_computes_what_the_reference_does(across, tokens):
     net, want = seeded(MultiviewTransformer(64, 16, 16, 1, across), "mvt/"), part("transformer")
     got = net(want["x"], net.fixed(want[tokens], FRAMES), FRAMES)
     name = ("unflat" if across else "flat") + ("/out" if tokens == "context" else "/out_context3")
     assert error(got, want[name]) < 1e-5
 
 
-# ---- speed-ups are exact -------------------------------------------------------------------------
+# ---- exact speed-ups -----------------------------------------------------------------------------
 
 
 def test_one_token_gives_the_same_as_the_general_attention():
-    """The same token twice takes the general way, and says nothing new."""
+    """The same token twice takes the general path, with the same result."""
     y = golden()["tiny/y"]
     assert error(run(tiny_unet(), y=y.repeat(1, 2, 1)), run(tiny_unet())) < 1e-5
 
 
-def test_what_is_fixed_is_worked_out_once_for_all_steps():
+def test_the_fixed_part_serves_all_steps():
     g, net = part("tiny"), tiny_unet()
     fixed = net.fixed(g["y"], g["dense_y"], 16, 16, FRAMES)
     for t in (7, 500):
@@ -120,7 +122,7 @@ def test_what_is_fixed_is_worked_out_once_for_all_steps():
         assert error(once, every) < 1e-5
 
 
-def test_rays_of_one_sequence_serve_both():
+def test_rays_of_one_sequence_serve_both_sequences():
     g = part("tiny")
     rays = g["dense_y"][:FRAMES]
     assert (
@@ -151,7 +153,7 @@ assert torch.allclose(compiled(x, t, fixed, 4), net.denoise(x, t, fixed, 4), ato
 
 
 def test_the_network_compiles_into_one_graph():
-    """As installed: the checks of shapes, which only the tests have, cannot be compiled."""
+    """In a process of its own, because the tests' shape checks cannot be compiled."""
     subprocess.run([sys.executable, "-c", COMPILED], check=True)
 
 
@@ -162,7 +164,7 @@ def test_float32_is_as_good_as_float64():
 
 
 def test_bfloat16_deviates_by_about_two_percent_as_weights_and_as_autocast():
-    """Random weights; the reference's own half precision is of this order. Norms keep float32."""
+    """With random weights, as much as the reference's own half precision. Norms stay float32."""
     want = run(tiny_unet())
     net = in_precision(copy.deepcopy(tiny_unet()), torch.bfloat16)
     assert {p.dtype for n, p in net.named_parameters() if "norm" in n} == {torch.float32}
@@ -174,12 +176,12 @@ def test_bfloat16_deviates_by_about_two_percent_as_weights_and_as_autocast():
         assert 1e-3 < deviation < 0.03
 
 
-# ---- what it may be asked ------------------------------------------------------------------------
+# ---- inputs --------------------------------------------------------------------------------------
 
 
 def test_frames_are_told_apart_by_rays_and_mask_alone():
-    """Frames in another order give the frames of the result in that order, unless the first leads
-    (its embedding speaks for all)."""
+    """Frames in another order give the same result in that order, if all embeddings are equal (the
+    first frame's serves all)."""
     g, order = part("tiny"), torch.tensor([2, 0, 3, 1])
     x, dense, y = (g[k][:FRAMES] for k in ("x", "dense_y", "y"))
     y, t = y[:1].expand_as(y), g["t"][:1]
@@ -227,9 +229,9 @@ def test_a_config_that_contradicts_itself_is_refused(bad):
 # ---- full size -----------------------------------------------------------------------------------
 
 
-def test_a_step_of_the_published_network_costs_what_is_said():
-    """2 x 8 frames of 576 x 576: 26.34 TFLOP in general, of which 1.16 are cross-attention to one
-    token, which is a constant here."""
+def test_a_step_of_the_published_network_costs_25_tflop():
+    """For 2 x 8 frames of 576 x 576. The reference needs 26.34 TFLOP, of which 1.16 go to
+    cross-attention to one token; here that is computed once for all steps."""
     net = published()
     x, t = (
         torch.empty(16, 11, 72, 72, device="meta"),

@@ -1,4 +1,4 @@
-"""Weight files: the table of them, what is read and what is refused, and strict loading."""
+"""Weight files: their table, which files are read and which are refused, and strict loading."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAPS = Path("/proc/self/maps")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_entry_says_all_that_one_must_know_before_fetching_it(name):
+def test_an_entry_says_all_that_one_must_know_before_downloading_it(name):
     entry = WEIGHTS[name]
     assert entry.name == name
     assert entry.files
@@ -54,11 +54,11 @@ def test_an_entry_says_all_that_one_must_know_before_fetching_it(name):
 def test_sizes_are_those_of_float32_parameters(name):
     entry = WEIGHTS[name]
     assert entry.size >= 4 * entry.parameters
-    if name != "clip":  # whose file holds the text tower too
+    if name != "clip":  # its file holds the text tower too
         assert entry.size < 4.01 * entry.parameters
 
 
-def test_an_unknown_gate_is_said_to_be_unknown():
+def test_terms_say_if_the_gate_is_unknown():
     assert "unknown" in dataclasses.replace(WEIGHTS["vae"], gated=None).terms
 
 
@@ -88,10 +88,10 @@ def image_tower() -> nn.Module:
 def test_a_file_of_full_size_fits_its_entry_and_its_network(build, fits):
     with torch.device("meta"):
         net = build()
-    # One number spread over each shape: gigabytes that take no memory.
+    # One number expanded to each shape: gigabytes that take no memory.
     file = {key: torch.zeros(()).expand(like.shape) for key, like in net.state_dict().items()}
     assert fitting(file) == fits
-    if build is unet:  # the others' own buffers are their libraries' matter
+    if build is unet:  # the other networks have buffers that only their libraries can fill
         load_into(net, file, fits[0])
         assert not any(tensor.is_meta for tensor in net.state_dict().values())
 
@@ -127,7 +127,7 @@ def same(got: dict, wanted: dict) -> bool:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", *checkpoints.PICKLES, ".PTH"])
-def test_what_was_saved_is_read(tmp_path, suffix):
+def test_files_of_every_suffix_are_read(tmp_path, suffix):
     assert same(read(saved(tmp_path / f"x{suffix}", state())), state())
 
 
@@ -147,12 +147,12 @@ def test_large_files_are_mapped_and_not_copied(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])
-def test_one_wrapper_is_taken_off(tmp_path, wrapper):
+def test_weights_are_found_under_a_wrapper(tmp_path, wrapper):
     path = saved(tmp_path / "x.pth", {wrapper: OrderedDict(state()), "epoch": 3, "args": ["--lr"]})
     assert same(read(path), state())
 
 
-def test_a_wrapper_beside_tensors_is_not_one(tmp_path):
+def test_a_dict_beside_tensors_is_not_a_wrapper(tmp_path):
     path = saved(tmp_path / "x.pth", {"model": state(), "other": torch.ones(1)})
     with pytest.raises(ValueError, match="holds a dict under 'model', needs tensors alone"):
         read(path)
@@ -163,7 +163,7 @@ def test_parameters_come_as_plain_tensors(tmp_path):
     assert not read(path)["a"].requires_grad
 
 
-def test_traces_of_parallel_training_leave_the_names(tmp_path):
+def test_prefixes_of_parallel_training_are_removed(tmp_path):
     parallel = {f"module.net.module.{key}": value for key, value in state().items()}
     plain = {f"net.{key}": value for key, value in state().items()}
     assert same(read(saved(tmp_path / "x.pth", parallel)), plain)
@@ -184,21 +184,21 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, n
     with pytest.raises(ValueError, match=r"x\.pth is refused.*asks for \w+\.system.*run its code"):
         read(path)
     assert not trap.exists()
-    torch.load(path, weights_only=False)  # which it would have done
+    torch.load(path, weights_only=False)  # the trap works: an unsafe reader runs it
     assert trap.exists()
 
 
 @pytest.mark.parametrize(
-    ("extra", "asked"),
+    ("extra", "module"),
     [
         (Path("x"), "pathlib"),
         (nn.Linear(1, 1), "torch.nn.modules"),
         (argparse.Namespace(layer=nn.Linear(1, 1)), "torch.nn.modules"),
     ],
 )
-def test_a_pickle_of_more_than_tensors_is_refused_by_what_it_asks_for(tmp_path, extra, asked):
+def test_a_pickle_of_more_than_tensors_is_refused_with_its_reason(tmp_path, extra, module):
     path = saved(tmp_path / "x.pth", {"model": state(), "args": extra})
-    with pytest.raises(ValueError, match=f"asks for {asked}") as error:
+    with pytest.raises(ValueError, match=f"asks for {module}") as error:
         read(path)
     assert "weights_only" not in str(error.value)  # torch's own advice is the unsafe way
     assert error.value.__cause__ is None
@@ -223,32 +223,32 @@ def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
 
 
 def test_settings_of_omegaconf_are_read_without_it(tmp_path, monkeypatch):
-    """As CUT3R's file has them: classes of these names, whose code must not run."""
-    made = {}
+    """CUT3R's file has objects of classes with these names, whose code must not run."""
+    classes = {}
     for name in ("dictconfig.DictConfig", "nodes.AnyNode", "base.Metadata"):
         module, _, own = name.partition(".")
         kind = type(own, (), {"__module__": f"omegaconf.{module}", "__qualname__": own})
         kind.__setstate__ = lambda *_: pytest.fail("the file's own code ran")
-        made[own] = kind
+        classes[own] = kind
         fake = types.ModuleType(f"omegaconf.{module}")
         setattr(fake, own, kind)
         monkeypatch.setitem(sys.modules, fake.__name__, fake)
     monkeypatch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
 
-    def node(kind, **held):
-        one = made[kind]()
-        vars(one).update(held)
+    def node(kind, **attributes):
+        one = classes[kind]()
+        vars(one).update(attributes)
         return one
 
-    said = node("AnyNode", _val="Net()", _metadata=node("Metadata", ref_type=typing.Any))
-    tree = node("DictConfig", _content={"model": said, "lr": node("AnyNode", _val=0.1)})
+    model = node("AnyNode", _val="Net()", _metadata=node("Metadata", ref_type=typing.Any))
+    tree = node("DictConfig", _content={"model": model, "lr": node("AnyNode", _val=0.1)})
     path = saved(tmp_path / "x.pth", {"model": state(), "args": tree})
     assert arguments(path) == {"model": "Net()", "lr": 0.1}
     assert same(read(path), state())
 
 
 def damaged(folder: Path) -> dict[str, Path]:
-    """Files that are no weights, by what is wrong with them."""
+    """Files that cannot be read, by what is wrong with them."""
     files = {}
     for suffix in (".pth", ".safetensors"):
         whole = saved(folder / f"whole{suffix}", state()).read_bytes()
@@ -270,7 +270,7 @@ def damaged(folder: Path) -> dict[str, Path]:
     return files | {"old and cut short": old}
 
 
-def test_what_is_damaged_cut_short_or_something_else_is_refused_by_name(tmp_path):
+def test_damaged_truncated_and_foreign_files_are_refused_by_name(tmp_path):
     for path in damaged(tmp_path).values():
         with pytest.raises(ValueError, match="it is damaged, cut short or no weight file") as error:
             read(path)
@@ -278,7 +278,7 @@ def test_what_is_damaged_cut_short_or_something_else_is_refused_by_name(tmp_path
         assert "\n" not in str(error.value)
 
 
-def test_what_is_no_file_or_no_weight_file_by_name_is_refused(tmp_path):
+def test_missing_files_folders_and_other_suffixes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none\.pth is missing: give a file"):
         read(tmp_path / "none.pth")
     (tmp_path / "folder.pth").mkdir()
@@ -301,32 +301,32 @@ def test_what_is_no_file_or_no_weight_file_by_name_is_refused(tmp_path):
         ({"a": torch.eye(2).to_sparse()}, "no values for 'a'"),
     ],
 )
-def test_other_things_than_dense_tensors_by_name_are_refused(tmp_path, content, words):
+def test_anything_but_dense_tensors_by_name_is_refused(tmp_path, content, words):
     with pytest.raises(ValueError, match=f"x.pth holds {words}"):
         read(saved(tmp_path / "x.pth", content))
 
 
-def test_contents_are_counted_over_floating_point_tensors_and_shared_ones_once():
+def test_contents_count_floating_point_tensors_and_shared_ones_once():
     shared = torch.ones(4, 2)
-    held = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
-    assert weights.contents(held) == checkpoints.Contents(3, 11, ("float16", "float32"))
+    tensors = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
+    assert weights.contents(tensors) == checkpoints.Contents(3, 11, ("float16", "float32"))
 
 
-def test_a_file_fits_the_entries_whose_numbers_it_has(monkeypatch):
+def test_a_file_fits_the_entries_whose_numbers_it_has():
     tower = {"vision_model.x": torch.ones(5), "visual_projection.weight": torch.ones(2)}
-    for name, prefixes in (("vae", ("",)), ("clip", WEIGHTS["clip"].prefixes)):
-        small = dataclasses.replace(WEIGHTS[name], keys=2, parameters=7, prefixes=prefixes)
-        monkeypatch.setitem(WEIGHTS, name, small)
-    assert fitting(tower) == ("vae", "clip")
-    assert fitting(tower | {"text_model.x": torch.ones(1)}) == ("clip",)
-    assert fitting(tower | {"vision_model.y": torch.ones(1)}) == ()
+    entries = {
+        name: dataclasses.replace(WEIGHTS[name], keys=2, parameters=7) for name in ("vae", "clip")
+    }
+    assert fitting(tower, entries) == ("vae", "clip")
+    assert fitting(tower | {"text_model.x": torch.ones(1)}, entries) == ("clip",)
+    assert fitting(tower | {"vision_model.y": torch.ones(1)}, entries) == ()
 
 
 # ---- loading -------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
-    """Layers, a table of indices in the state and, if `scratch`, a buffer outside of it."""
+    """Layers, a buffer of indices, and if `scratch` a buffer that the state does not hold."""
 
     def __init__(self, scratch: bool = False):
         super().__init__()
@@ -368,7 +368,7 @@ def test_a_network_with_memory_takes_copies():
 
 @pytest.mark.parametrize("build", [Net, on_meta])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_stays_unless_another_is_asked_for(build, dtype):
+def test_half_precision_stays_unless_a_dtype_is_given(build, dtype):
     half = {
         key: value.to(dtype) if value.is_floating_point() else value
         for key, value in trained().items()
@@ -393,7 +393,7 @@ WRONG = {
 
 @pytest.mark.parametrize("build", [Net, on_meta])
 @pytest.mark.parametrize("what", WRONG)
-def test_what_differs_is_refused_and_nothing_changes(build, what):
+def test_other_weights_are_refused_and_nothing_changes(build, what):
     change, words = WRONG[what]
     given = {key: value for key, value in (trained() | change).items() if value is not None}
     net = build()
@@ -406,7 +406,7 @@ def test_what_differs_is_refused_and_nothing_changes(build, what):
     assert build is on_meta or same(net.state_dict(), values)
 
 
-def test_the_first_five_differences_are_named_some_of_each_sort_always_the_same():
+def test_five_differences_are_named_of_all_sorts_and_always_the_same():
     given = {f"net.{key}": value for key, value in trained().items()} | {"ids": torch.ones(9)}
     lines = (
         "layers.0.weight: got nothing, needs float [3, 2]",
@@ -421,7 +421,7 @@ def test_the_first_five_differences_are_named_some_of_each_sort_always_the_same(
         assert f"misshapen. {'; '.join(lines)}. `vmemkit" in str(error.value)
 
 
-def test_nothing_is_left_without_values():
+def test_a_network_must_not_keep_tensors_without_values():
     net = on_meta(scratch=True)
     with pytest.raises(ValueError, match="1 tensors without values, such as 'scratch'"):
         load_into(net, trained(), "net")

@@ -1,4 +1,4 @@
-"""Training: walks worth learning from, samples as stated, and runs that go on as if never stopped."""
+"""Training: walks to learn from, samples as configured, and runs that can be interrupted."""
 
 import json
 from dataclasses import asdict, replace
@@ -14,7 +14,6 @@ from vmemkit.nets.unet import UNet
 from vmemkit.nets.weights import read
 from vmemkit.scenes import save_capture, walk_through
 from vmemkit.training import SMOKE, Run, TrainConfig, export, recorded, remembered, sample
-from vmemkit.training import trainer as train
 from vmemkit.training.data import record
 from vmemkit.training.trainer import loss
 
@@ -54,14 +53,14 @@ def test_walks_stay_in_the_open_and_move_as_people_do(seed):
 
 
 def test_walks_go_through_doorways():
-    rooms = []
+    visited = []
     for seed in range(6):
         house = scenes.rooms(seed)
-        rooms.append(house.room_of(walk_through(house, stream(seed), 60).position).unique())
-    assert sum(len(found[found >= 0]) > 1 for found in rooms) >= 3
+        visited.append(house.room_of(walk_through(house, stream(seed), 60).position).unique())
+    assert sum(len(rooms[rooms >= 0]) > 1 for rooms in visited) >= 3
 
 
-def test_a_walk_is_its_number(walks):
+def test_a_walk_follows_from_the_seed_and_its_number(walks):
     again = record(0, 1, 8, 32)
     for name, value in again.leaves().items():
         assert torch.equal(value[0], walks.leaves()[name][1])
@@ -72,11 +71,11 @@ def test_a_walk_is_its_number(walks):
 def test_recordings_are_cut_into_walks(tmp_path, walks):
     views = scenes.rooms(0).render(walk_through(scenes.rooms(0), stream(0), 10, 4 / 3), 24, 32)
     save_capture(views, tmp_path / "tape")
-    found = recorded([tmp_path / "tape"], 4, 16)
-    assert found.image.shape == (4, 4, 3, 16, 16)  # frames 0-3, 2-5, 4-7, 6-9
-    K = found.cameras.K[0, 0]
+    cut = recorded([tmp_path / "tape"], 4, 16)
+    assert cut.image.shape == (4, 4, 3, 16, 16)  # frames 0-3, 2-5, 4-7, 6-9
+    K = cut.cameras.K[0, 0]
     assert float(K[0, 0]) == pytest.approx(float(K[1, 1]), rel=1e-3)  # square
-    run = Run(replace(TINY, size=16, views=4), walks=found)
+    run = Run(replace(TINY, size=16, views=4), walks=cut)
     assert run.advance() > 0
     with pytest.raises(ValueError, match="12 frames or more"):
         recorded([tmp_path / "tape"], 12, 16)
@@ -88,42 +87,42 @@ def test_recordings_are_cut_into_walks(tmp_path, walks):
 
 
 def times(walks, cameras):
-    """Walk and place of every camera, found by its pose."""
+    """Index of every camera among all views of the walks, by its pose."""
     poses = walks.cameras.world_from_cam.flatten(0, 1).flatten(1)
     wanted = cameras.world_from_cam.flatten(0, 1).flatten(1)
     return torch.cdist(wanted, poses).argmin(1).view(cameras.K.shape[:2])
 
 
-def test_targets_follow_each_other_and_are_never_their_own_context(walks):
+def test_targets_are_consecutive_and_never_their_own_context(walks):
     config = replace(TINY, batch=60, empty=0.0, spoilt=0.0)
     for number in (1, 3):
-        windows = sample(walks, config, number, torch.Generator().manual_seed(0))
-        assert windows.depth.shape == (60 // number, number, 32, 32)
-        target, context = times(walks, windows.targets), times(walks, windows.context.cameras)
+        samples = sample(walks, config, number, torch.Generator().manual_seed(0))
+        assert samples.depth.shape == (60 // number, number, 32, 32)
+        target, context = times(walks, samples.targets), times(walks, samples.context.cameras)
         assert (target.diff(dim=1) == 1).all()
         assert (target[:, :1] // 8 == context // 8).all()  # of the same walk
-        present = windows.context.present
+        present = samples.context.present
         assert present.any(1).all()
         own = (context[:, :, None] == target[:, None]).any(2)
         assert not (own & present).any()
         assert len(present.sum(1).unique()) == 4  # 1 to 4 of them
 
 
-def test_context_is_chosen_and_dropped_at_the_stated_rates(walks):
+def test_context_is_chosen_and_dropped_at_the_configured_rates(walks):
     config = replace(TINY, batch=400, empty=0.3, spoilt=0.25, past=1.0, nearest=0.0, recent=1.0)
-    windows = sample(walks, config, 1, torch.Generator().manual_seed(1))
-    present = windows.context.present
+    samples = sample(walks, config, 1, torch.Generator().manual_seed(1))
+    present = samples.context.present
     assert abs((~present.any(1)).float().mean() - 0.3) < 0.07
-    made = ~windows.context.given.flatten(2).all(2) & present
-    assert abs(made.sum() / present.sum() - 0.25) < 0.07
-    target, context = times(walks, windows.targets), times(walks, windows.context.cameras)
+    spoilt = ~samples.context.given.flatten(2).all(2) & present
+    assert abs(spoilt.sum() / present.sum() - 0.25) < 0.07
+    target, context = times(walks, samples.targets), times(walks, samples.context.cameras)
     ages = (target - context)[present]
     assert ages.amin() == 1
     newest = (target - context).masked_fill(~present, 99).amin(1)[present.any(1)]
-    assert (newest == 1).all()  # the latest views, and none from later
+    assert (newest == 1).all()  # the view right before the target
 
 
-def test_spoilt_views_are_near_to_what_they_were(walks):
+def test_spoilt_views_are_close_to_the_clean_ones(walks):
     config = replace(TINY, batch=100, empty=0.0, spoilt=1.0)
     clean = replace(config, spoilt=0.0)
     spoilt, true = (sample(walks, c, 1, torch.Generator().manual_seed(2)) for c in (config, clean))
@@ -136,51 +135,51 @@ def test_spoilt_views_are_near_to_what_they_were(walks):
     assert not spoilt.context.given[present].any()
 
 
-def test_the_loss_is_about_one_for_a_linear_filter_and_only_where_nothing_is_shown(walks):
+def test_the_loss_of_a_linear_filter_is_about_one_and_ignores_known_pixels(walks):
     config = replace(TINY, batch=60, spoilt=0.0)
     unet = UNet(TINY.network)
     for tensor in unet.out[-1].parameters():
         torch.nn.init.zeros_(tensor)
-    windows = sample(walks, config, 1, torch.Generator().manual_seed(3))
+    samples = sample(walks, config, 1, torch.Generator().manual_seed(3))
 
-    def value(windows) -> float:
+    def value(samples) -> float:
         rng = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return float(loss(unet, windows, config, LogLevels(), rng))
+            return float(loss(unet, samples, config, LogLevels(), rng))
 
-    assert 0.3 < value(windows) < 3
-    whole = windows.replace(
-        context=windows.context.replace(
-            cameras=windows.targets.map(lambda x: x.expand(-1, 4, *x.shape[2:])),
-            image=1 - windows.image.expand(-1, 4, -1, -1, -1),  # all wrong, but shown
-            depth=windows.depth.expand(-1, 4, -1, -1),
-            present=torch.ones_like(windows.context.present),
+    assert 0.3 < value(samples) < 3
+    whole = samples.replace(
+        context=samples.context.replace(
+            cameras=samples.targets.map(lambda x: x.expand(-1, 4, *x.shape[2:])),
+            image=1 - samples.image.expand(-1, 4, -1, -1, -1),  # wrong, but known
+            depth=samples.depth.expand(-1, 4, -1, -1),
+            present=torch.ones_like(samples.context.present),
         )
     )
     assert value(whole) < 0.02
 
 
-def test_pixels_of_unknown_depth_teach_no_depth(walks):
+def test_pixels_of_unknown_depth_do_not_count_for_depth(walks):
     config = replace(TINY, batch=8, empty=1.0)
-    windows = sample(walks, config, 1, torch.Generator().manual_seed(4))
+    samples = sample(walks, config, 1, torch.Generator().manual_seed(4))
     unet = UNet(TINY.network)
     for tensor in unet.out[-1].parameters():
         torch.nn.init.zeros_(tensor)
 
-    def value(windows, weight) -> float:
+    def value(samples, weight) -> float:
         rng = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            return float(loss(unet, windows, replace(config, depth=weight), LogLevels(), rng))
+            return float(loss(unet, samples, replace(config, depth=weight), LogLevels(), rng))
 
-    unknown = windows.replace(depth=torch.full_like(windows.depth, torch.nan))
-    assert value(unknown, 5.0) == pytest.approx(value(windows, 0.0), rel=1e-4)
-    assert value(windows, 5.0) != pytest.approx(value(windows, 0.0), rel=0.01)
+    unknown = samples.replace(depth=torch.full_like(samples.depth, torch.nan))
+    assert value(unknown, 5.0) == pytest.approx(value(samples, 0.0), rel=1e-4)
+    assert value(samples, 5.0) != pytest.approx(value(samples, 0.0), rel=0.01)
 
 
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def test_a_run_that_was_stopped_is_the_run_that_was_not(tmp_path):
+def test_a_run_that_is_resumed_equals_one_that_was_not_interrupted(tmp_path):
     whole, parts = Run(TINY), Run(TINY)
     for _ in range(6):
         whole.advance()
@@ -201,13 +200,12 @@ def test_several_targets_at_once_can_be_trained():
     assert run.advance() > 0
 
 
-def test_checkpoints_come_in_small_files_and_replace_each_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "SHARD", 1_000_000)
+def test_checkpoints_come_in_small_files_and_replace_each_other(tmp_path):
     run = Run(TINY)
     run.advance()
-    run.save(tmp_path / "checkpoint")
+    run.save(tmp_path / "checkpoint", shard=1_000_000)
     run.advance()
-    run.save(tmp_path / "checkpoint")
+    run.save(tmp_path / "checkpoint", shard=1_000_000)
     files = sorted((tmp_path / "checkpoint").glob("*.safetensors"))
     assert len(files) > 3
     assert all(file.stat().st_size < 1_100_000 for file in files)
@@ -255,9 +253,9 @@ def test_a_small_network_learns_a_walk(tmp_path):
     assert last < 0.8 * first
     assert remembered(run) > before + 2  # dB
     export(run.average, tmp_path / "rooms.safetensors")
-    kept = read(tmp_path / "rooms.safetensors")
-    assert kept.keys() == run.average.state_dict().keys()
-    assert all(x.dtype == torch.float16 for x in kept.values())
+    state = read(tmp_path / "rooms.safetensors")
+    assert state.keys() == run.average.state_dict().keys()
+    assert all(x.dtype == torch.float16 for x in state.values())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -21,7 +21,7 @@ DEPENDENCIES = (
     "torch",
     "numpy",
     "scipy",
-    "opencv-contrib-python-headless",
+    "opencv-python-headless",
     "safetensors",
     "numba",
     "rich",

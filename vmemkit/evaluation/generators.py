@@ -23,7 +23,14 @@ from torch.nn import functional
 
 from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
 from vmemkit.evaluation.scores import psnr
-from vmemkit.generation import Generation, Generator, completed, push_pull, reproject, windows
+from vmemkit.generation import (
+    Generation,
+    Generator,
+    completed,
+    context_batch,
+    push_pull,
+    reproject,
+)
 from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
@@ -72,9 +79,9 @@ class Filled:
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
-        window, (height, width) = windows(context), context.image.shape[2:]
-        seen = reproject(window, targets[None])
-        room = layout(window, targets[None], height, width)
+        batch, (height, width) = context_batch(context), context.image.shape[2:]
+        seen = reproject(batch, targets[None])
+        room = layout(batch, targets[None], height, width)
         known = seen.known[0]
         image, depth = room.image[0], room.depth[0]
         for i in range(len(targets) if self.fill != "layout" else 0):
@@ -113,7 +120,7 @@ def trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
             at = 2 + int(torch.randint(len(views) - 2, (), generator=rng))
             k = 1 + int(torch.randint(4, (), generator=rng))
             context, truth = views[max(0, at - k) : at], views[at : at + 1]
-            shown = reproject(windows(context), truth.cameras[None])
+            shown = reproject(context_batch(context), truth.cameras[None])
             unseen = ~shown.known[0, 0]
             right = (shown.depth[0, 0] / truth.depth[0] - 1).abs() < SAME
             if LEAST <= float(unseen.float().mean()) <= MOST and len(found) < count:

@@ -1,7 +1,7 @@
-"""What every generator makes and takes: the types, and where its randomness comes from.
+"""What every generator takes and makes.
 
-A `Generator` is any callable `(context, targets, rng) -> iterator of Generations`: each is a state
-worth looking at, the last is the result.
+A generator is any callable `(context, targets, rng) -> iterator of Generation`. Each item is a state of
+the target views worth looking at, and the last one is the result.
 """
 
 from __future__ import annotations
@@ -16,25 +16,33 @@ from torch import Tensor
 
 from vmemkit.core import Cameras, TensorStruct, Views, seed_from, stream
 
-# Confidence of a pixel that goes back to a given view, and of one that was filled.
+# Confidence of a pixel whose content comes from a given view, and of one that was made up.
 SEEN, IMAGINED = 2.0, 1.0
 
 
 @dataclass(frozen=True, repr=False)
 class Generation(TensorStruct):
-    """A state of the target views while they are made."""
+    """A state of the target views while they are generated."""
 
     image: Float[Tensor, "m 3 h w"]  # in [0, 1]
-    depth: Float[Tensor, "m h w"]  # planar, world units; NaN where unknown
+    depth: Float[Tensor, "m h w"]  # planar z-depth, world units; NaN where unknown
     confidence: Float[Tensor, "m h w"]  # SEEN, IMAGINED, or 0 where nothing is known yet
-    latent: Float[Tensor, "m c hl wl"] | None = None  # of the image, for the generator's own use
-    embedding: Float[Tensor, "m d"] | None = None
+    latent: Float[Tensor, "m c hl wl"] | None = (
+        None  # code of the image, for the generator's own use
+    )
+    embedding: Float[Tensor, "m d"] | None = None  # likewise, one vector per image
 
     def views(self, cameras: Cameras) -> Views:
-        """As generated views, seen by `cameras` (m,)."""
-        given = torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device)
-        codes = (self.latent, self.embedding)
-        return Views(cameras, self.image, given, self.depth, self.confidence, *codes)
+        """The state as generated views of `cameras` (m,)."""
+        return Views(
+            cameras=cameras,
+            image=self.image,
+            given=torch.zeros(len(self.image), dtype=torch.bool, device=self.image.device),
+            depth=self.depth,
+            confidence=self.confidence,
+            latent=self.latent,
+            embedding=self.embedding,
+        )
 
 
 @runtime_checkable
@@ -51,12 +59,20 @@ class Encodes(Protocol):
     """A generator that works on codes of images, which a walk keeps in the memory's views."""
 
     def encode(self, views: Views) -> Views:
-        """The views with their latents and embeddings, made where they are missing."""
+        """The views with their latents and embeddings; missing ones are computed."""
         ...
 
 
+def check_context(context: Views) -> None:
+    """Errors: ValueError for no context views, and for views without depth."""
+    if len(context) == 0 or context.depth is None:
+        raise ValueError(
+            f"need context views with depth, got {context}: retrieve at least one view"
+        )
+
+
 def check_images(views: Views, side: int) -> None:
-    """Errors: ValueError for images that are not finite, or no multiples of `side` pixels."""
+    """Errors: ValueError for images that are not finite, or not multiples of `side` pixels."""
     if not views.image.isfinite().all():
         raise ValueError("images must be finite, got NaN or infinity")
     h, w = views.image.shape[2:]
@@ -64,11 +80,8 @@ def check_images(views: Views, side: int) -> None:
         near = [max(side, round(n / side) * side) for n in (h, w)]
         raise ValueError(
             f"images must be multiples of {side} pixels in height and width, got {h} x {w}: "
-            f"resize them, such as vmemkit.views.resize(views, {near[0]}, {near[1]})"
+            f"resize them, such as vmemkit.core.resize(views, {near[0]}, {near[1]})"
         )
-
-
-# ---- together with other generators --------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,18 +95,18 @@ class WithDepth:
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
         seed = seed_from(rng)
-        *_, guess = self.depth(context, targets, stream(seed, 0))
+        *_, geometry = self.depth(context, targets, stream(seed, 0))
         for state in self.images(context, targets, stream(seed, 1)):
-            yield state.replace(depth=guess.depth, confidence=guess.confidence)
+            yield state.replace(depth=geometry.depth, confidence=geometry.confidence)
 
     def encode(self, views: Views) -> Views:
         return self.images.encode(views) if isinstance(self.images, Encodes) else views
 
 
 def with_depth(images: Generator, depth: Generator) -> WithDepth:
-    """A generator that paints with `images` and takes geometry from `depth`, such as `Warp()`.
+    """A generator that paints with `images` and takes its geometry from `depth`, such as `Warp()`.
 
-    For walks without a reconstructor. Where the context shows the target, the geometry is right and
-    so is the memory; what was imagined is remembered where `depth` guesses it to be.
+    It serves walks without a reconstructor. Where the context shows the target, the geometry is
+    right. Imagined content is remembered where `depth` guesses it to be.
     """
     return WithDepth(images, depth)

@@ -1,9 +1,9 @@
 """A whole path at once, without a memory: anchors first, then the views between them.
 
 In: given views, a path, a generator. Out: the path's views, window by window. In the first pass the
-generator makes views spread evenly along the path from the given ones; in the second, those between
-two neighbouring anchors from these two. What lies far apart on the path only meets through anchors:
-that is what a walk with memory is to be compared with, on the same backbone.
+generator makes anchors, which are views spread evenly along the path, from the given views. In the
+second it makes the views between two neighbouring anchors from these two. So distant parts of a path
+are connected by anchors only, which makes it a baseline for a walk with memory.
 Source: Zhou et al., 2025 (Stable Virtual Camera), two-pass sampling, its "interp" strategy.
 """
 
@@ -20,12 +20,12 @@ from torch import Tensor
 from vmemkit.core import CODES, Cameras, Views, cat, check, pose_distance, stream
 from vmemkit.generation.generator import Encodes, Generator
 
-FRAMES = 21  # of a window of Stable Virtual Camera
+FRAMES = 21  # of a window of Stable Virtual Camera: context and targets
 
 
 @dataclass(frozen=True, repr=False)
-class Passed:
-    """One window: which places of the path it made, from what."""
+class PathWindow:
+    """Views of the path that were generated together, and their context."""
 
     number: int  # of the pass, 1 or 2
     index: Int[Tensor, " m"]  # places on the path
@@ -34,13 +34,16 @@ class Passed:
 
     def __repr__(self) -> str:
         k, places = len(self.context), self.index.tolist()
-        return f"Passed({self.number}, views={places}, from {k} views)"
+        return f"PathWindow(pass {self.number}, views={places}, from {k} views)"
 
 
 def anchor_places(n: int, given: int, frames: int = FRAMES) -> Int[Tensor, " a"]:
-    """Places of the anchors on a path of n views: evenly spaced, both ends among them; so many that
-    the views between two fit into a window with them, and at least as many as fit into the first
-    window beside the given views. Errors: ValueError for no views and windows below 4 frames."""
+    """Places of the anchors on a path of n views: evenly spaced, with both ends among them.
+
+    There are so many that the views between two anchors fit into a window with these, and at least
+    as many as fit into the first window beside the given views.
+    Errors: ValueError for no views and for windows below 4 frames.
+    """
     if n < 1 or frames < 4:
         raise ValueError(
             f"two passes need a path and windows of 4 frames or more, got {n}, {frames}"
@@ -56,18 +59,18 @@ def two_passes(
     frames: int = FRAMES,
     seed: int = 0,
     between: Generator | None = None,
-) -> Iterator[Passed]:
-    """The views of `path` (n,), from given views (g,), window by window; `assembled` puts them in
-    order. `frames` is the generator's window, context included.
+) -> Iterator[PathWindow]:
+    """The views of `path` (n,) from given views (g,), window by window; `assembled` orders them.
 
-    `between` makes the second pass, if not the same generator. Stable Virtual Camera's own settings:
-    guidance_scale=4 in the first, guidance="temporal" with guidance_scale=2 in the second
+    frames: of the generator's window, context included.
+    between: the generator of the second pass, by default the same. Stable Virtual Camera sets
+    guidance_scale=4 in the first pass, and guidance="temporal" with guidance_scale=2 in the second
     (`DiffusionGenerator.with_config`).
 
     Anchors that do not fit into one window are made in several, each from the nearest of the given
-    views and the anchors already made. The same seed gives the same views.
-    Errors: ValueError at once for no given views or path, too many given views or windows too small;
-    later from the generator.
+    views and earlier anchors. The same seed gives the same views.
+    Errors: ValueError at once for no given views or path, too many given views, and windows that are
+    too small; later from the generator.
     """
     if path.world_from_cam.ndim != 3 or len(path) == 0 or not 1 <= len(given) < frames:
         raise ValueError(
@@ -76,11 +79,11 @@ def two_passes(
         )
     places = anchor_places(len(path), len(given), frames)
     check(path)
-    return _windows(given, path, places, generator, between or generator, frames, seed)
+    return _path_windows(given, path, places, generator, between or generator, frames, seed)
 
 
-def assembled(windows: Sequence[Passed]) -> Views:
-    """The views of the path, in its order. Errors: ValueError unless each place was made once."""
+def assembled(windows: Sequence[PathWindow]) -> Views:
+    """The views of the path, in its order. Errors: ValueError unless each place is there once."""
     if not windows:
         raise ValueError("need at least one window, got none")
     index = torch.cat([window.index for window in windows])
@@ -90,7 +93,7 @@ def assembled(windows: Sequence[Passed]) -> Views:
     return cat([window.views for window in windows])[order]
 
 
-def _windows(
+def _path_windows(
     given: Views,
     path: Cameras,
     places: Int[Tensor, " a"],
@@ -98,52 +101,52 @@ def _windows(
     between: Generator,
     frames: int,
     seed: int,
-) -> Iterator[Passed]:
-    encode = generator.encode if isinstance(generator, Encodes) else lambda views: views
-    known = encode(_with_depth(given))
-    fits = len(places) + len(known) <= frames
-    room = len(known) if fits else frames // 2  # for context, in each window of the first pass
-    anchors = None
-    for part in places.split(frames - room):
-        pool = known if anchors is None else _joined(known, anchors)
-        context = _nearest(pool, path[part], room)
-        window = _made(1, part, context, path, generator, seed)
+) -> Iterator[PathWindow]:
+    """The windows of both passes; the arguments are checked by `two_passes`."""
+    given = _with_depth(given)
+    given = generator.encode(given) if isinstance(generator, Encodes) else given
+    one_window = len(places) + len(given) <= frames
+    k = len(given) if one_window else frames // 2  # context views per window of the first pass
+    anchors: list[Views] = []
+    for part in places.split(frames - k):
+        context = _nearest(_joined([given, *anchors]), path[part], k)
+        window = _generated(1, part, context, path, generator, seed)
         yield window
-        anchors = window.views if anchors is None else _joined(anchors, window.views)
+        anchors.append(window.views)
+    all_anchors = _joined(anchors)
     for i in range(len(places) - 1):
         inside = torch.arange(int(places[i]) + 1, int(places[i + 1]))
         if len(inside):
-            yield _made(2, inside, anchors[i : i + 2], path, between, seed)
+            yield _generated(2, inside, all_anchors[i : i + 2], path, between, seed)
 
 
-def _made(
+def _generated(
     number: int,
     index: Int[Tensor, " m"],
     context: Views,
     path: Cameras,
     generator: Generator,
     seed: int,
-) -> Passed:
-    *_, made = generator(context, path[index], stream(seed, number, int(index[0])))
-    return Passed(number, index, context, made.views(path[index]))
+) -> PathWindow:
+    *_, result = generator(context, path[index], stream(seed, number, int(index[0])))
+    return PathWindow(number, index, context, result.views(path[index]))
 
 
-def _joined(first: Views, second: Views) -> Views:
-    """Both in one, without codes that only one of them has."""
-    both = (first, second)
-    missing = [name for name in CODES if any(getattr(views, name) is None for views in both)]
-    return cat([views.replace(**dict.fromkeys(missing)) for views in both])
+def _joined(parts: Sequence[Views]) -> Views:
+    """All views in one, without codes that some of them lack."""
+    missing = [name for name in CODES if any(getattr(views, name) is None for views in parts)]
+    return cat([views.replace(**dict.fromkeys(missing)) for views in parts])
 
 
 def _nearest(pool: Views, targets: Cameras, k: int) -> Views:
-    """The k views of the pool that are nearest to the middle of the targets, by pose."""
+    """The k views of the pool whose poses are nearest to the middle of the targets."""
     middle = targets.world_from_cam[len(targets) // 2]
     distance = pose_distance(pool.cameras.world_from_cam, middle)
     return pool[distance.argsort(stable=True)[:k]]
 
 
 def _with_depth(views: Views) -> Views:
-    """With depth and confidence, unknown where there are none, as generated views have them."""
+    """The views with depth and confidence, unknown where they have none, as generated views have."""
     blank = views.image[:, 0]
     depth = torch.full_like(blank, torch.nan) if views.depth is None else views.depth
     confidence = torch.zeros_like(blank) if views.confidence is None else views.confidence

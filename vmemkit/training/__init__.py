@@ -1,6 +1,6 @@
 """Training of the small generator, on made-up rooms or on recordings of your own.
 
-In: a seed and settings. Out: a `Run`, which can be stopped, saved and taken up again, and weights.
+In: a seed and settings. Out: a `Run`, which can be stopped, saved and resumed, and its weights.
 """
 
 import lazy_loader

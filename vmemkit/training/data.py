@@ -1,6 +1,6 @@
-"""Walks to train on: through made-up houses, sampled like interactive walks, or cut from recordings.
+"""Walks to train on: through made-up houses, or cut from recordings.
 
-In: numbers of walks, or folders. Out: `Walks`, views with depth of equal length, many at a time.
+In: a seed and numbers of walks, or folders. Out: `Walks`, many sequences of views with depth.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from vmemkit.core import Cameras, TensorStruct, Views, cat, crop_to_aspect, resize, stream
 from vmemkit.scenes import Rooms, load_capture, rooms, walk_through
 
-HOUSES = 1  # random stream of a run's houses and walks
+HOUSES = 1  # number of the random stream for houses and walks; the trainer has its own
 
 
 @dataclass(frozen=True, repr=False)
 class Walks(TensorStruct):
-    """Recorded walks of equal length."""
+    """n sequences of t views with depth."""
 
     cameras: Cameras  # (n, t)
     image: Float[Tensor, "n t 3 h w"]
@@ -31,46 +31,48 @@ class Walks(TensorStruct):
 def record(
     seed: int, number: int, views: int, size: int, device: torch.device | str = "cpu"
 ) -> Walks:
-    """Walk `number` of a run: its own house, its own way through it."""
+    """Walk `number` of a training run, as one row: a house and a way through it, both by the seed."""
     rng = stream(seed, HOUSES, number)
     design = int(torch.randint(2**40, (), generator=rng))
     house = rooms(design, 2 + int(torch.randint(2, (), generator=rng)))
     cameras = walk_through(house, rng, views).to(device)
-    return of_views(house.to(device).render(cameras, size, size))
+    return _one_walk(house.to(device).render(cameras, size, size))
 
 
 def in_house(house: Rooms, count: int, views: int, size: int, seed: int = 0) -> Walks:
-    """Several walks through one house, each with its own lens."""
-    found = []
+    """Several walks through one house, each with its own field of view."""
+    walks = []
     for number in range(count):
         cameras = walk_through(house, stream(seed, HOUSES, number), views)
-        found.append(of_views(house.render(cameras, size, size)))
-    return cat(found)
-
-
-def of_views(views: Views) -> Walks:
-    """Views (t,) as one walk."""
-    cameras = views.cameras.map(lambda tensor: tensor[None])
-    return Walks(cameras, views.image[None], views.depth[None])
+        walks.append(_one_walk(house.render(cameras, size, size)))
+    return cat(walks)
 
 
 def recorded(folders: Sequence[str | Path], views: int, size: int) -> Walks:
-    """Walks cut from one's own posed RGB-D recordings (`scenes.load_capture`), in metres, with y down
-    along gravity: every `views` consecutive frames, cropped to the square in their middle.
+    """Walks cut from posed RGB-D recordings (`scenes.load_capture`).
 
+    Every run of `views` consecutive frames, each starting half a walk after the last, is a walk of
+    its own. Frames are cropped to the square in their middle. Recordings must be in metres, with y
+    down along gravity.
     Errors: ValueError for recordings without depth, or with fewer frames than a walk has.
     """
-    found = []
+    walks = []
     for folder in folders:
-        tape = load_capture(folder)
-        if tape.depth is None or len(tape) < views:
+        recording = load_capture(folder)
+        if recording.depth is None or len(recording) < views:
             raise ValueError(
-                f"{folder} needs {views} frames or more with depth, got {len(tape)} "
-                f"{'without' if tape.depth is None else 'with'} it"
+                f"{folder} needs {views} frames or more with depth, got {len(recording)} "
+                f"{'without' if recording.depth is None else 'with'} it"
             )
-        tape = resize(crop_to_aspect(tape, 1.0), size, size)
-        starts = range(0, len(tape) - views + 1, max(1, views // 2))
-        found += [of_views(tape[start : start + views]) for start in starts]
-    if not found:
+        recording = resize(crop_to_aspect(recording, 1.0), size, size)
+        starts = range(0, len(recording) - views + 1, max(1, views // 2))
+        walks += [_one_walk(recording[start : start + views]) for start in starts]
+    if not walks:
         raise ValueError("need one recording or more, got none")
-    return cat(found)
+    return cat(walks)
+
+
+def _one_walk(views: Views) -> Walks:
+    """Views (t,) as one row."""
+    cameras = views.cameras.map(lambda tensor: tensor[None])
+    return Walks(cameras, views.image[None], views.depth[None])

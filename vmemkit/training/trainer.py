@@ -1,12 +1,15 @@
-"""Training of the small generator: walks through made-up houses, or through one's own recordings.
+"""Training of the small generator: on walks through made-up houses, or on one's own recordings.
 
-A `Run` advances by one step of the optimiser at a time, so that progress, pictures and stopping belong
-to the caller. Everything random in step s follows from the seed and s alone, so a run that goes on
-from a checkpoint is the run that was never interrupted.
-Per step: windows (context views and targets) are cut from a pool of walks, in which old walks are
-replaced by new ones all the time; the context is spoilt a little, as the model's own views will be;
-the targets are noised, and the network's estimate of the clean ones is judged where the context
-shows nothing (Karras et al., 2022, for noise levels and weights).
+A `Run` advances by one step of the optimiser per call, so that progress, pictures and stopping belong
+to the caller. All random numbers of step s follow from the seed and s alone, so that a run that is
+resumed from a checkpoint is equal to one that was never interrupted. A step does this:
+
+1. Take the pool of walks, in which new walks replace old ones all the time.
+2. Cut samples from it: context views and targets. Degrade some context views a little, as
+   the model's own views will be (`sample`).
+3. Add noise to the targets, and let the network estimate the clean ones. The error counts where the
+   context shows nothing (`loss`; noise levels and weights as in Karras et al., 2022).
+4. Update the weights, and their moving average.
 """
 
 from __future__ import annotations
@@ -27,47 +30,44 @@ from torch.nn import functional
 from torch.nn.functional import pixel_unshuffle
 
 from vmemkit.core import Cameras, TensorStruct, pose_distance, stream
-from vmemkit.generation import Windows, reproject
+from vmemkit.generation import ContextBatch, reproject
 from vmemkit.generation.diffusion import LogLevels, euler, start
 from vmemkit.generation.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
 from vmemkit.training.data import Walks, record
 
-K = 4  # context views of a window, at most
-
-STEPS = 2  # random stream of a run: another than its walks'
-
-SHARD = 15_000_000  # bytes
+K = 4  # context views of a sample, at most
+STEPS = 2  # number of the random stream for steps; walks have their own
+SHARD = 15_000_000  # bytes per file of a checkpoint, at most
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run. Shares are of the samples."""
+    """Settings of a training run. Errors: ValueError for settings that allow no training."""
 
     seed: int = 0
-    size: int = 64  # pixels
+    size: int = 64  # pixels, side of the square images; a multiple of 16
     steps: int = 20_000  # over which the learning rate falls
-    batch: int = 8  # target views
-    targets: tuple[float, ...] = (1.0,)  # shares of windows with 1, 2, 3, 4 targets
-    lr: float = 1e-3
-    warm_up: int = 200  # steps
+    batch: int = 8  # target views per step
+    targets: tuple[float, ...] = (1.0,)  # shares of samples with 1, 2, 3, 4 targets
+    lr: float = 1e-3  # learning rate after the warm-up
+    warm_up: int = 200  # steps over which the learning rate rises
     weight_decay: float = 0.01
-    ema: float = 0.999
+    ema: float = 0.999  # decay per step of the weights' moving average
     walks: int = 96  # in the pool
-    views: int = 20  # of a walk
+    views: int = 20  # per walk
     refresh: float = 0.25  # walks replaced per step
-    nearest: float = 0.35  # share of contexts of the nearest poses,
-    recent: float = 0.30  # of the latest views; the others are random
-    past: float = 0.7  # of contexts from before the targets only
-    empty: float = 0.05  # of windows without context
-    spoilt: float = 0.5  # of context views as if the model had made them
-    noise: tuple[float, float] = (0.4, 1.4)  # mean and deviation of log sigma
-    depth: float = 1.5  # weight of depth against a colour
+    nearest: float = 0.35  # share of samples whose context views are nearest by pose,
+    recent: float = 0.30  # are the latest before the target; the others are random
+    past: float = 0.7  # share of samples whose context is from before the targets only
+    empty: float = 0.05  # share of samples without context
+    spoilt: float = 0.5  # share of context views that are degraded like generated ones
+    noise: tuple[float, float] = (0.4, 1.4)  # mean and standard deviation of log sigma
+    depth: float = 1.5  # weight of the depth channel; a colour's is 1
     network: UNetConfig = field(default_factory=lambda: UNET)
 
     def __post_init__(self) -> None:
-        """Errors: ValueError for settings with which nothing can be trained."""
         counts = (self.size, self.steps, self.batch, self.warm_up, self.walks)
         if min(counts) < 1 or not self.lr > 0 or self.refresh < 0:
             raise ValueError(
@@ -76,7 +76,7 @@ class TrainConfig:
         most = len(self.targets)
         if not 1 <= most <= K or self.views < K or not sum(self.targets) > 0:
             raise ValueError(
-                f"need shares of windows with 1 to {K} targets, and walks of {K} views or more, got "
+                f"need shares of samples with 1 to {K} targets, and walks of {K} views or more, got "
                 f"{self.targets} and {self.views}"
             )
         if self.size % 16:
@@ -84,14 +84,14 @@ class TrainConfig:
 
     @classmethod
     def of(cls, values: dict) -> TrainConfig:
-        """From what `dataclasses.asdict` made of one, and JSON of that."""
-        kept = {f.name: values[f.name] for f in fields(cls)}
-        network = {k: tuple(v) if isinstance(v, list) else v for k, v in kept["network"].items()}
-        kept |= {key: tuple(kept[key]) for key in ("targets", "noise")}
-        return cls(**kept | {"network": UNetConfig(**network)})
+        """The inverse of `dataclasses.asdict`, also after a round trip through JSON."""
+        known = {f.name: values[f.name] for f in fields(cls)}
+        known |= {name: tuple(known[name]) for name in ("targets", "noise")}
+        network = {k: tuple(v) if isinstance(v, list) else v for k, v in known["network"].items()}
+        return cls(**known | {"network": UNetConfig(**network)})
 
 
-# A minute on a CPU: a smaller network learns one short walk by heart.
+# A smaller network that learns one short walk by heart: a minute on a CPU.
 SMOKE = TrainConfig(
     size=32,
     steps=1000,
@@ -113,9 +113,9 @@ SMOKE = TrainConfig(
 
 @dataclass(frozen=True, repr=False)
 class Sample(TensorStruct):
-    """Windows with their true targets."""
+    """b contexts, each with m target cameras and their true images and depth."""
 
-    context: Windows
+    context: ContextBatch
     targets: Cameras  # (b, m)
     image: Float[Tensor, "b m 3 h w"]
     depth: Float[Tensor, "b m h w"]
@@ -125,7 +125,13 @@ class Sample(TensorStruct):
 
 
 def sample(walks: Walks, config: TrainConfig, targets: int, rng: torch.Generator) -> Sample:
-    """Windows of up to K context views and `targets` consecutive targets."""
+    """Samples of up to K context views and `targets` consecutive views of a walk.
+
+    1. Choose a walk per sample, and where in it the targets begin.
+    2. Score the walk's other views as context: by pose, by time or at random.
+    3. Rule out the targets themselves, and in most samples all later views.
+    4. Take the K best, of which a random number is present, sometimes none.
+    """
     device, (count, t) = rng.device, walks.depth.shape[:2]
     b = max(1, config.batch // targets)
 
@@ -137,13 +143,12 @@ def sample(walks: Walks, config: TrainConfig, targets: int, rng: torch.Generator
     time = torch.arange(t, device=device)
     target = first[:, None] + torch.arange(targets, device=device)
     poses = walks.cameras.world_from_cam[walk]
-    asked = poses[torch.arange(b, device=device), first]
-    near = -pose_distance(poses, asked[:, None], 0.4)
+    first_target = poses[torch.arange(b, device=device), first]
+    by_pose = -pose_distance(poses, first_target[:, None], 0.4)
+    by_time = -(first[:, None] - time).abs().float()
     mode = draw(b, 1)
-    score = torch.where(
-        mode < config.nearest + config.recent, -(first[:, None] - time).abs().float(), draw(b, t)
-    )
-    score = torch.where(mode < config.nearest, near, score)
+    score = torch.where(mode < config.nearest + config.recent, by_time, draw(b, t))
+    score = torch.where(mode < config.nearest, by_pose, score)
     is_target = (time >= first[:, None]) & (time < first[:, None] + targets)
     later = (time > first[:, None]) & (draw(b, 1) < config.past)
     score = score.masked_fill(is_target | later, -torch.inf)
@@ -152,24 +157,24 @@ def sample(walks: Walks, config: TrainConfig, targets: int, rng: torch.Generator
     number = torch.where(draw(b, 1) < config.empty, 0, number)
     present = best.isfinite() & (torch.arange(K, device=device) < number)
     rows = walk[:, None]
-    context = Windows(
-        walks.cameras[rows, chosen],
-        walks.image[rows, chosen],
-        walks.depth[rows, chosen],
-        present[:, :, None, None].expand(b, K, *walks.depth.shape[2:]),
-        present,
+    context = ContextBatch(
+        cameras=walks.cameras[rows, chosen],
+        image=walks.image[rows, chosen],
+        depth=walks.depth[rows, chosen],
+        given=present[:, :, None, None].expand(b, K, *walks.depth.shape[2:]),
+        present=present,
     )
     return Sample(
-        _spoilt(context, config, rng),
-        walks.cameras[rows, target],
-        walks.image[rows, target],
-        walks.depth[rows, target],
+        context=_degraded(context, config, rng),
+        targets=walks.cameras[rows, target],
+        image=walks.image[rows, target],
+        depth=walks.depth[rows, target],
     )
 
 
-def _spoilt(context: Windows, config: TrainConfig, rng: torch.Generator) -> Windows:
-    """Some of the views as if they had been generated: depth bent and rough, colours off, blurred,
-    grainy; and no longer `given`."""
+def _degraded(context: ContextBatch, config: TrainConfig, rng: torch.Generator) -> ContextBatch:
+    """A context in which some views look generated: blurred, with wrong colours and grain, and with
+    bent and rough depth. These are no longer `given`."""
     (b, k, h, w), device = context.depth.shape, rng.device
 
     def normal(*shape: int) -> Tensor:
@@ -186,12 +191,12 @@ def _spoilt(context: Windows, config: TrainConfig, rng: torch.Generator) -> Wind
     image = image + amount() * (functional.avg_pool2d(edge, 3, 1) - image)
     image = image + 0.04 * amount() * smooth(3) + 0.02 * amount() * normal(3, h, w)
     depth = depth * (0.04 * amount() * smooth(1) + 0.01 * amount() * normal(1, h, w)).exp()
-    made = torch.rand(b, k, generator=rng, device=device) < config.spoilt
+    spoilt = torch.rand(b, k, generator=rng, device=device) < config.spoilt
     image, depth = image.clamp(0, 1).unflatten(0, (b, k)), depth[:, 0].unflatten(0, (b, k))
     return context.replace(
-        image=torch.where(made[:, :, None, None, None], image, context.image),
-        depth=torch.where(made[:, :, None, None], depth, context.depth),
-        given=context.given & ~made[:, :, None, None],
+        image=torch.where(spoilt[:, :, None, None, None], image, context.image),
+        depth=torch.where(spoilt[:, :, None, None], depth, context.depth),
+        given=context.given & ~spoilt[:, :, None, None],
     )
 
 
@@ -203,9 +208,11 @@ def loss(
     rng: torch.Generator,
     half: bool = False,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of the denoised targets, where the context does not show them, as a share of
-    what the best linear filter leaves: so every noise level counts alike, and below 1 something has
-    been learnt."""
+    """Mean squared error of the denoised targets where the context does not show them.
+
+    It is relative to the error that the best linear filter leaves, so that all noise levels count
+    alike. Below 1, the network has learnt something. half: as in `rgbd.network`.
+    """
     b, m = sample.depth.shape[:2]
     with torch.no_grad():
         given, _ = cues(sample.context, sample.targets)
@@ -217,12 +224,12 @@ def loss(
     noise = torch.randn(clean.shape, generator=rng, device=rng.device)
     noisy = clean + sigma.view(-1, 1, 1, 1) * noise
     error = (network(unet, given, levels, m, half)(noisy, sigma) - clean).square()
-    weight = 1 - given.known  # the rest is copied, whatever the network says
+    weight = 1 - given.known  # known pixels are copied, whatever the network estimates
     measured = sample.depth.isfinite().flatten(0, 1)[:, None].float()
-    # Space to depth keeps a channel together: depth is the last quarter.
+    # Depth is the last quarter of the latent channels.
     weight[:, -weight.shape[1] // 4 :] *= config.depth * pixel_unshuffle(measured, FACTOR)
-    usual = linear_error(sigma, *sample.depth.shape[2:]).view(-1, 1, 1, 1)
-    return (weight * error / usual).sum() / weight.sum().clamp(min=1)
+    usual_error = linear_error(sigma, *sample.depth.shape[2:]).view(-1, 1, 1, 1)
+    return (weight * error / usual_error).sum() / weight.sum().clamp(min=1)
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -231,7 +238,8 @@ def loss(
 class Run:
     """A training run: the network, its moving average, the optimiser and the pool of walks.
 
-    walks: one's own (`recorded`), else houses made up on the way. `save` and `resume` keep every bit.
+    walks: to train on, such as `recorded` ones. By default the pool is filled with walks through
+    made-up houses. `resume` after `save` gives the same run to the last bit.
     """
 
     def __init__(
@@ -242,13 +250,13 @@ class Run:
             torch.manual_seed(config.seed)
             unet = UNet(config.network)
         for tensor in unet.out[-1].parameters():
-            nn.init.zeros_(tensor)  # the first estimate is the base itself
+            nn.init.zeros_(tensor)  # so that the first estimate is the linear filter's
         self.unet = unet.to(self.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.unet).requires_grad_(False).eval()
         self.optimizer = self._optimizer()
-        self.own = None if walks is None else walks.to(self.device)
+        self._given_walks = None if walks is None else walks.to(self.device)
         self._pool: Walks | None = None
-        self._recorded = range(0)
+        self._pool_numbers = range(0)
         self.step, self.losses = 0, []
 
     def advance(self) -> float:
@@ -259,48 +267,51 @@ class Run:
         targets = 1 + int(torch.multinomial(torch.tensor(config.targets), 1, generator=seed))
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(step)
-        windows = sample(self.walks(), config, targets, rng)
+        samples = sample(self.walks(), config, targets, rng)
         half = self.device.type == "cuda"
-        value = loss(self.unet, windows, config, self.levels, rng, half)
+        value = loss(self.unet, samples, config, self.levels, rng, half)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        keep = min(config.ema, self.step / (self.step + 10))
+        decay = min(config.ema, self.step / (self.step + 10))
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.unet.parameters(), strict=True):
-                mean.lerp_(now, 1 - keep)
+                mean.lerp_(now, 1 - decay)
         self.losses.append(float(value.detach()))
         return self.losses[-1]
 
     def walks(self) -> Walks:
-        """The pool at this step: walk n lies in row n modulo the pool's size."""
-        if self.own is not None:
-            return self.own
+        """The walks to train on at this step. In the pool, walk n is in row n modulo its size."""
+        if self._given_walks is not None:
+            return self._given_walks
         config, first = self.config, int(self.step * self.config.refresh)
-        wanted = range(first, first + config.walks)
-        for number in wanted:
-            if number in self._recorded:
+        numbers = range(first, first + config.walks)
+        for number in numbers:
+            if number in self._pool_numbers:
                 continue
             walk = record(config.seed, number, config.views, config.size, self.device)
             if self._pool is None:
                 self._pool = walk.map(lambda x: x.repeat(config.walks, *[1] * (x.ndim - 1)))
             for name, rows in self._pool.leaves().items():
                 rows[number % config.walks] = walk.leaves()[name][0]
-        self._recorded = wanted
+        self._pool_numbers = numbers
         return self._pool
 
-    def save(self, folder: str | Path) -> None:
-        """A checkpoint: everything that the next step depends on, in files of at most SHARD bytes.
-        The folder appears complete, or stays as it was."""
+    def save(self, folder: str | Path, shard: int = SHARD) -> None:
+        """Write a checkpoint: everything that the next step depends on.
+
+        The tensors go into files of at most `shard` bytes, or of one larger tensor. The folder
+        appears complete, or stays as it was.
+        """
         folder = Path(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
             draft = Path(temporary) / "new"
             draft.mkdir()
-            for i, shard in enumerate(_shards(self._state())):
-                save_file(shard, draft / f"state-{i:02d}.safetensors")
+            for i, part in enumerate(_shards(self._state(), shard)):
+                save_file(part, draft / f"state-{i:02d}.safetensors")
             about = {"config": asdict(self.config), "step": self.step, "losses": self.losses}
             (draft / "run.json").write_text(json.dumps(about), encoding="utf-8")
             if folder.exists():
@@ -311,14 +322,14 @@ class Run:
     def resume(
         cls, folder: str | Path, device: torch.device | str = "cpu", walks: Walks | None = None
     ) -> Run:
-        """The run that `save` left there. Errors: ValueError for a folder that holds none."""
+        """The run that `save` wrote. Errors: ValueError for a folder without a complete one."""
         folder = Path(folder)
         try:
             about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
             run = cls(TrainConfig.of(about["config"]), device, walks)
             run.step, run.losses = int(about["step"]), [float(x) for x in about["losses"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder} holds no training run to go on with: {error}") from error
+        except Exception as error:
+            raise ValueError(f"{folder} holds no training run to resume: {error}") from error
         state: dict[str, Tensor] = {}
         for shard in sorted(folder.glob("state-*.safetensors")):
             state |= read(shard)
@@ -326,9 +337,13 @@ class Run:
         return run
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        lr, decay = self.config.lr, self.config.weight_decay
-        how = {"betas": (0.9, 0.98), "weight_decay": decay, "fused": True}
-        return torch.optim.AdamW(self.unet.parameters(), lr, **how)
+        return torch.optim.AdamW(
+            self.unet.parameters(),
+            self.config.lr,
+            betas=(0.9, 0.98),
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
 
     def _rate(self, step: int) -> float:
         config = self.config
@@ -336,6 +351,7 @@ class Run:
         return config.lr * min((step + 1) / config.warm_up, 1.0) * max(fall, 0.01)
 
     def _state(self) -> dict[str, Tensor]:
+        """All tensors by name: "now." and "average." weights, then the optimiser's, KEY.PARAMETER."""
         state = {f"now.{name}": x for name, x in self.unet.state_dict().items()}
         state |= {f"average.{name}": x for name, x in self.average.state_dict().items()}
         for name, parameter in self.unet.named_parameters():
@@ -352,23 +368,24 @@ class Run:
             load_into(unet, parts.pop(part, {}), f"the checkpoint in {folder}")
         self.unet.to(self.device, memory_format=torch.channels_last)
         self.average.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = self._optimizer()  # loading has made new parameters
+        self.optimizer = self._optimizer()  # loading has replaced the parameters
         for name, parameter in self.unet.named_parameters():
-            kept = {key: part[name] for key, part in parts.items() if name in part}
-            if kept:  # in the layout of the parameter, which the fused optimiser takes for granted
+            moments = {key: part[name] for key, part in parts.items() if name in part}
+            if moments:
+                # The fused optimiser needs them in the memory layout of the parameter.
                 self.optimizer.state[parameter] = {
                     key: torch.empty_like(parameter).copy_(x) if x.ndim else x
-                    for key, x in kept.items()
+                    for key, x in moments.items()
                 }
 
 
 @torch.no_grad()
-def painted(run: Run, windows: Sample, seed: int = 0) -> Float[Tensor, "n 3 h w"]:
-    """What the averaged network samples of the windows' targets, one each."""
-    given, seen = cues(windows.context, windows.targets)
+def painted(run: Run, samples: Sample, seed: int = 0) -> Float[Tensor, "n 3 h w"]:
+    """The targets of samples, as the averaged network generates them."""
+    given, seen = cues(samples.context, samples.targets)
     sigmas = run.levels.sigmas(10)
     noise = torch.randn(given.base.shape, generator=stream(seed)).to(run.device)
-    denoise = network(run.average, given, run.levels, windows.depth.shape[1])
+    denoise = network(run.average, given, run.levels, samples.depth.shape[1])
     *_, last = euler(denoise, start(noise, sigmas), sigmas)
     image, _ = decode(last.denoised)
     known = seen.known.flatten(0, 1)[:, None]
@@ -376,26 +393,28 @@ def painted(run: Run, windows: Sample, seed: int = 0) -> Float[Tensor, "n 3 h w"
 
 
 def remembered(run: Run) -> float:
-    """PSNR (dB) of what the network samples of the walks it was trained on, where the context shows
-    nothing: whether it can learn by heart."""
-    windows = sample(run.walks(), run.config, 1, torch.Generator(run.device).manual_seed(0))
-    seen = reproject(windows.context, windows.targets)
-    error = (painted(run, windows) - windows.image.flatten(0, 1)).square().mean(1)
+    """PSNR (dB) of generated targets from the training walks, where the context shows nothing.
+
+    It tells whether the network can learn by heart.
+    """
+    samples = sample(run.walks(), run.config, 1, torch.Generator(run.device).manual_seed(0))
+    seen = reproject(samples.context, samples.targets)
+    error = (painted(run, samples) - samples.image.flatten(0, 1)).square().mean(1)
     return float(-10 * error[~seen.known.flatten(0, 1)].mean().log10())
 
 
 def export(unet: UNet, file: str | Path) -> None:
-    """The weights alone, in half precision, as `preset("rooms")` reads them."""
+    """Write the weights alone, in half precision, as `preset("rooms")` reads them."""
     state = {name: x.detach().half().cpu().contiguous() for name, x in unet.state_dict().items()}
     save_file(state, file)
 
 
-def _shards(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """The state in parts of at most SHARD bytes (or of one larger tensor)."""
+def _shards(state: dict[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
+    """The state in parts of at most `limit` bytes, or of one larger tensor."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, x in state.items():
-        if part and size + x.nbytes > SHARD:
+        if part and size + x.nbytes > limit:
             yield part
             part, size = {}, 0
         part[name], size = x, size + x.nbytes

@@ -1,7 +1,8 @@
 """Diffusion: the multi-view latent diffusion model of SEVA and VMem, part by part.
 
-In: context views and target cameras. Out: images without depth. Views become latents (`codecs.py`),
-cameras become rays (`conditioning.py`), noise becomes latents step by step (`sampling.py`).
+In: context views and target cameras. Out: images without depth. `codecs.py` turns views into latents,
+`conditioning.py` turns cameras into rays, `sampling.py` turns noise into latents step by step, and
+`diffusion.py` chains them.
 Source: VMem, section 3.3; Stable Virtual Camera (Zhou et al., 2025); EDM (Karras et al., 2022).
 """
 

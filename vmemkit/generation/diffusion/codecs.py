@@ -1,9 +1,8 @@
-"""Encoders: images to what a diffusion network works on, and back.
+"""Codecs: images to the codes that a diffusion network works on, and back.
 
-A `Codec` turns images into latents and latents into images; an image encoder sums an image up in a
-vector. `PixelCodec` needs no weights. `VaeCodec` and `ClipTower` wrap the models of diffusers and
-transformers; they and kornia are imported when a model is loaded, not before.
-Images are [n 3 h w] in [0, 1], outside and inside.
+A `Codec` turns images into latents and latents into images. An image encoder sums an image up in one
+vector. `PixelCodec` needs no weights; `VaeCodec` and `ClipTower` wrap models of diffusers and
+transformers, which are imported when a model is loaded. Images are [n 3 h w] in [0, 1] everywhere.
 """
 
 from __future__ import annotations
@@ -17,24 +16,19 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-VAE_SCALE = 0.18215  # makes latents of Stable Diffusion's VAE have about unit variance
-
-LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-
-CLIP_SIZE = 224  # pixels
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on
-
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+VAE_SCALE = 0.18215  # brings latents of Stable Diffusion's VAE to about unit variance
+LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # names on the hub
+CLIP_SIZE = 224  # pixels: side of the images that CLIP takes
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # colours of the images that CLIP was trained on
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # their standard deviation
 
 
 @runtime_checkable
 class Codec(Protocol):
-    """Also a torch module, so that it can be moved between devices."""
+    """Images to latents and back. It is also a torch module, so that it can change devices."""
 
     channels: int  # of a latent
     factor: int  # image pixels per latent pixel, along a side
@@ -46,7 +40,7 @@ class Codec(Protocol):
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """Also a torch module."""
+    """Images to one embedding each. It is also a torch module."""
 
     width: int  # of an embedding
 
@@ -54,7 +48,7 @@ class ImageEncoder(Protocol):
 
 
 class PixelCodec(nn.Module):
-    """Space to depth: a latent pixel holds factor x factor image pixels, in [-1, 1]. Loses nothing."""
+    """Space to depth: a latent pixel holds factor x factor image pixels, in [-1, 1]. It is lossless."""
 
     def __init__(self, factor: int) -> None:
         super().__init__()
@@ -68,8 +62,10 @@ class PixelCodec(nn.Module):
 
 
 class VaeCodec(nn.Module):
-    """A variational autoencoder of diffusers (`AutoencoderKL`): latents are means of the posterior,
-    scaled. `chunk` images at a time, which bounds the memory it takes."""
+    """A variational autoencoder of diffusers (`AutoencoderKL`): latents are scaled posterior means.
+
+    It takes `chunk` images at a time, to bound the memory.
+    """
 
     def __init__(self, vae: nn.Module, scale: float = VAE_SCALE, chunk: int = 1) -> None:
         super().__init__()
@@ -90,8 +86,10 @@ class VaeCodec(nn.Module):
 
 
 class ClipTower(nn.Module):
-    """CLIP's image tower (`CLIPVisionModelWithProjection`), embeddings not normalised. Images are
-    resized as the networks were trained: blurred, then bicubic with aligned corners."""
+    """CLIP's image tower (`CLIPVisionModelWithProjection`); its embeddings are not normalised.
+
+    Images are resized as in the networks' training: blurred, then bicubic with aligned corners.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -110,38 +108,47 @@ class ClipTower(nn.Module):
 def load_vae(file: Path, dtype: torch.dtype = torch.float32) -> VaeCodec:
     """The VAE of a weight file with its config.json beside it.
 
-    Errors: ValueError for files that are missing, broken or another model's.
+    Errors: ValueError for files that are missing, broken or of another model, and without diffusers.
     """
     diffusers = _library("diffusers")
-    with _quiet(diffusers):
-        model, foreign = _pretrained(diffusers.AutoencoderKL, file, dtype)
-    if foreign:
-        raise ValueError(f"{file} holds more than a VAE, such as {', '.join(foreign[:5])}")
+    with _silenced(diffusers):
+        model, unused = _pretrained(diffusers.AutoencoderKL, file, dtype)
+    if unused:
+        raise ValueError(f"{file} holds more than a VAE, such as {', '.join(unused[:5])}")
     return VaeCodec(model)
 
 
 def load_clip(file: Path, dtype: torch.dtype = torch.float32) -> ClipTower:
-    """The image tower of a CLIP weight file with its config.json beside it; the text tower, which
-    such files hold as well, is left out. Errors: as `load_vae`."""
+    """The image tower of a CLIP weight file with its config.json beside it.
+
+    The text tower, which such files hold too, is left out. Errors: as `load_vae`, for transformers.
+    """
     transformers = _library("transformers")
-    with _quiet(transformers):
-        config = _loaded(transformers.AutoConfig, file)
-        # the width that both towers share may stand outside the image tower's own settings
+    with _silenced(transformers):
+        config = _from_pretrained(transformers.AutoConfig, file)
         tower = getattr(config, "vision_config", config)
+        # Some files give the width that both towers share only at the top of their settings.
         tower.projection_dim = config.projection_dim
-        model, _ = _pretrained(
-            transformers.CLIPVisionModelWithProjection, file, dtype, config=tower
-        )
+        kind = transformers.CLIPVisionModelWithProjection
+        model, _ = _pretrained(kind, file, dtype, config=tower)
     return ClipTower(model)
 
 
 def _pretrained(
     kind: type, file: Path, dtype: torch.dtype, **settings: object
 ) -> tuple[nn.Module, list[str]]:
-    """The library's own loading, made strict: nothing may be left at random. Returns the model and
-    the keys of the file that it has no place for."""
-    how = {"use_safetensors": True, "output_loading_info": True, "torch_dtype": dtype}
-    model, info = _loaded(kind, file, **how, **settings)
+    """A model with all its weights from `file`, and the names in the file that it has no use for.
+
+    Errors: ValueError where the library would fill missing parameters with random numbers.
+    """
+    model, info = _from_pretrained(
+        kind,
+        file,
+        use_safetensors=True,
+        output_loading_info=True,
+        torch_dtype=dtype,
+        **settings,
+    )
     wrong = [str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]]]
     if wrong:
         raise ValueError(
@@ -151,23 +158,24 @@ def _pretrained(
     return model.eval().requires_grad_(False), sorted(map(str, info["unexpected_keys"]))
 
 
-def _loaded(kind: type, file: Path, **how: object) -> Any:
-    """`kind.from_pretrained` of the file's folder. Whatever goes wrong is a ValueError."""
-    beside = file.parent / "config.json"
-    if file.name not in LIBRARY_FILES or not file.is_file() or not beside.is_file():
+def _from_pretrained(kind: type, file: Path, **options: object) -> Any:
+    """`kind.from_pretrained` of the file's folder. Errors: ValueError, whatever goes wrong."""
+    if file.name not in LIBRARY_FILES or not all(
+        path.is_file() for path in (file, file.parent / "config.json")
+    ):
         raise ValueError(
             f"{file} needs to be there with its config.json beside it, both named as on the hub "
             f"({' or '.join(LIBRARY_FILES)})"
         )
     try:
-        return kind.from_pretrained(file.parent, local_files_only=True, **how)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        return kind.from_pretrained(file.parent, local_files_only=True, **options)
+    except Exception as error:
         raise ValueError(f"cannot load {kind.__name__} from {file.parent}: {error}") from error
 
 
 @contextmanager
-def _quiet(library: ModuleType) -> Iterator[None]:
-    """Without the library's tables of keys, progress bars and advice."""
+def _silenced(library: ModuleType) -> Iterator[None]:
+    """Keep the library from printing tables of keys, progress bars and advice."""
     logging = library.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

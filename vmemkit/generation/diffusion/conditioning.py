@@ -1,9 +1,10 @@
-"""Conditioning: context views and target cameras as a network takes them.
+"""Conditioning: context views and target cameras as a diffusion network takes them.
 
-In: the cameras of a window, context frames first, and the context's latents and embeddings. Out:
-a `Condition` with them and one without (for guidance): camera rays as Pluecker maps relative to the
-first frame, a mask of the frames that are known, their latents, and the mean of their embeddings.
-Scenes have no scale of their own: the window is centred and scaled by its first camera's distance.
+In: the cameras of a window (context frames first), and the context's latents and embeddings. Out: two
+`Condition`s, one with the context and one without, for guidance. A condition holds camera rays as
+Pluecker maps relative to the first frame, a mask of the context frames, their latents, and the mean
+of their embeddings. Scenes have no scale of their own, so the cameras of a window are centred, and
+scaled by the distance of the first.
 Source: Zhou et al., 2025 (Stable Virtual Camera), as VMem's released code applies it.
 """
 
@@ -20,23 +21,23 @@ from torch.nn.functional import normalize
 from vmemkit.core import Cameras, intrinsics, pixel_centres, rays
 from vmemkit.generation.diffusion.sampling import Condition
 
-FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6  # cameras beyond do not count for the centre
-
-DEFAULT_FOV = 54.0  # degrees
-
-AT_CENTRE = 1e-5  # a first camera as near to the centre as this gives no scale
+# A camera counts for the centre if it is no farther from the median position than FAR times the
+# FAR_QUANTILE of these distances, and than FARTHEST world units.
+FAR, FAR_QUANTILE, FARTHEST = 10.0, 0.97, 1e6
+DEFAULT_FOV = 54.0  # degrees, of images that come without intrinsics
+AT_CENTRE = 1e-5  # world units: a first camera this close to the centre gives no scale
 
 
 @dataclass(frozen=True)
 class CameraScale:
-    """How far from the centre the first camera shall be, and what VMem adds to the factor."""
+    """How the cameras of a window are scaled."""
 
-    distance: float = 2.0
-    offset: float = 0.01  # differs in Stable Virtual Camera: 0
+    distance: float = 2.0  # of the first camera from the centre, afterwards
+    offset: float = 0.01  # added to the factor by VMem; 0 in Stable Virtual Camera
 
 
 def default_intrinsics(aspect: float, fov: float = DEFAULT_FOV) -> Float[Tensor, "3 3"]:
-    """K of an image that does not say, as released: `fov` degrees along the longer side."""
+    """K of an image without known intrinsics, as released: `fov` degrees along the longer side."""
     if aspect >= 1:
         return intrinsics(fov, aspect)
     across = 2 * math.degrees(math.atan(aspect * math.tan(math.radians(fov / 2))))
@@ -44,10 +45,10 @@ def default_intrinsics(aspect: float, fov: float = DEFAULT_FOV) -> Float[Tensor,
 
 
 def centred(cameras: Cameras) -> Cameras:
-    """Cameras (t,) with the mean of their positions, outliers left out, at the origin."""
+    """Cameras (t,) moved so that the mean of their positions, without outliers, is the origin."""
     position = cameras.position
-    away = (position - position.median(0).values).norm(dim=-1)
-    near = away <= (FAR * torch.quantile(away, FAR_QUANTILE)).clamp(max=FARTHEST)
+    distance = (position - position.median(0).values).norm(dim=-1)
+    near = distance <= (FAR * torch.quantile(distance, FAR_QUANTILE)).clamp(max=FARTHEST)
     return _moved(cameras, position - position[near].mean(0))
 
 
@@ -61,9 +62,11 @@ def scaled(cameras: Cameras, scale: CameraScale) -> Cameras:
 
 
 def pluecker(cameras: Cameras, height: int, width: int) -> Float[Tensor, "t 6 h w"]:
-    """Rays through the pixel centres as seen from the first camera: unit direction d, and moment
-    o x d of the camera's position o. The moment says where the line is, whichever point of it the
-    camera sits at."""
+    """Rays through the pixel centres in the first camera's axes: unit direction d and moment o x d,
+    where o is the camera's position.
+
+    The moment says where the line lies, and is the same for every point o on the line.
+    """
     first_from_cam = cameras.cam_from_world[:1] @ cameras.world_from_cam
     relative = Cameras(first_from_cam, cameras.K)
     uv = pixel_centres(height, width, device=cameras.device)
@@ -78,10 +81,11 @@ def conditions(
     latent: Float[Tensor, "k c h w"],
     embedding: Float[Tensor, "k d"],
 ) -> tuple[Condition, Condition]:
-    """(with, without) the context, for frames of which k are given, in their order.
+    """Conditions with and without the context, for t frames of which k are `given`, in their order.
 
-    cameras (t,): in the network's units. Without context the rays stay, the mask, the latents and
-    the embedding are zero. Errors: ValueError for no context, or not as many as `given` says.
+    cameras (t,): in the network's units. The condition without context has the same rays, but its
+    mask, latents and embedding are zero. Errors: ValueError for no latents, and for another number
+    of latents or embeddings than given frames.
     """
     if len(latent) == 0 or not len(latent) == len(embedding) == int(given.sum()):
         raise ValueError(
@@ -94,12 +98,12 @@ def conditions(
     frames[given] = latent
     lines = pluecker(cameras, h, w)
     mean = embedding.mean(0).expand(t, 1, -1)
-    with_context = Condition(frames, known, torch.cat([known, lines], 1), mean, lines)
-    nothing = torch.zeros_like(known)
-    without = Condition(
-        torch.zeros_like(frames), nothing, torch.cat([nothing, lines], 1), mean * 0, lines
-    )
-    return with_context, without
+
+    def condition(frames: Tensor, known: Tensor, mean: Tensor) -> Condition:
+        return Condition(frames, known, torch.cat([known, lines], 1), mean, lines)
+
+    without_context = condition(torch.zeros_like(frames), torch.zeros_like(known), mean * 0)
+    return condition(frames, known, mean), without_context
 
 
 def _moved(cameras: Cameras, position: Float[Tensor, "t 3"]) -> Cameras:

@@ -1,11 +1,11 @@
 """Sampling: from noise to clean latents, one step at a time.
 
-A sampler is a generator: it takes `denoise(x, sigma)`, the best guess at the clean sample behind a
-noisy one, and yields a `Denoising` per step, the last of which has the result. `denoise` is made of
-a network by `denoised` (which noise level is which index, what the network is fed) and `guided`.
-Here sigma is the standard deviation of the noise on a sample of variance 1, never a depth.
+A sampler is a generator. It takes `denoise(x, sigma)`, which guesses the clean sample behind a noisy
+one, and yields a `Denoising` per step; the last one holds the result. `denoised` makes such a guess
+with a network, and `guided` combines the guesses with and without context.
+Here sigma is the standard deviation of the noise that is added to a sample of variance 1.
 Sources: Karras et al., 2022 (samplers in sigma), Lu et al., 2022 (DPM-Solver++), Zhou et al., 2025
-(Stable Virtual Camera: noise levels, guidance), whose numbers VMem keeps.
+(Stable Virtual Camera: noise levels and guidance; VMem keeps its numbers).
 """
 
 from __future__ import annotations
@@ -32,28 +32,31 @@ Network = Callable[[Tensor, Tensor], Tensor]  # [n i h w], index of the noise le
 
 Noise = Callable[[], Tensor]  # standard normal, in the shape of the sample
 
-CHURN = 1e-6  # added to each sigma by the released Euler sampler, with the noise that belongs to it
+CHURN = 1e-6  # the released Euler sampler raises each sigma by this much, by adding noise
+FINEST = 19  # index of the finest level that the released 50 steps use
+RHO = 7.0  # exponent of the level spacing of Karras et al., 2022
 
-FINEST, RHO = 19, 7.0  # index of the last level of the released 50 steps; of Karras et al., 2022
-
-CLOSE_DEGREES, CLOSE_DISTANCE = 10.0, 1e-5  # of a target that a context view as good as shows
+# A context view at most this far from a target (degrees, network units) shows the same picture.
+CLOSE_DEGREES, CLOSE_DISTANCE = 10.0, 1e-5
 
 
 @dataclass(frozen=True, repr=False)
 class Condition(TensorStruct):
-    """What a network is told about a window of t frames, context frames among them."""
+    """The network's input besides the noisy sample, for t frames, context frames among them."""
 
-    latent: Float[Tensor, "t c h w"]  # of the context frames; 0 for the others
-    known: Float[Tensor, "t 1 h w"]  # 1 on frames whose latent replaces the noisy one
-    concat: Float[Tensor, "t e h w"]  # further input channels: mask, Pluecker rays
+    latent: Float[Tensor, "t c h w"]  # clean latents of the context frames; 0 for the others
+    known: Float[Tensor, "t 1 h w"]  # 1 on context frames, whose latent replaces the noisy one
+    concat: Float[Tensor, "t e h w"]  # further input channels: mask and Pluecker rays
     crossattn: Float[Tensor, "t s d"]  # image embedding
     dense: Float[Tensor, "t 6 h w"]  # Pluecker rays
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The noise levels that a network knows: those of a DDPM with a scaled-linear schedule, shifted
-    towards more noise, because many views of one scene repeat each other."""
+    """The noise levels that a network was trained on: a DDPM's scaled-linear schedule.
+
+    It is shifted towards more noise, because many views of one scene are redundant.
+    """
 
     count: int = 1000
     linear_start: float = 5e-6
@@ -62,21 +65,21 @@ class Levels:
 
     @functools.cached_property
     def table(self) -> Float[Tensor, " count"]:
-        """Every sigma, ascending with the index that the network is given."""
+        """Every sigma in ascending order; the network is given the index."""
         ends = self.linear_start**0.5, self.linear_end**0.5
         beta = torch.linspace(*ends, self.count, dtype=torch.float64) ** 2
-        kept = torch.cumprod(1 - beta, 0)
-        return (((1 - kept) / kept).sqrt() * math.exp(self.log_snr_shift)).float()
+        signal = torch.cumprod(1 - beta, 0)
+        return (((1 - signal) / signal).sqrt() * math.exp(self.log_snr_shift)).float()
 
     def sigmas(
         self, steps: int, spacing: Literal["uniform", "karras"] = "uniform"
     ) -> Float[Tensor, " n"]:
-        """Levels for a sampler, descending, and a final 0: steps + 1 of them.
+        """Levels for a sampler, steps + 1 of them, descending and ending with 0.
 
-        "uniform" in the index is how the released samplers space them: the fewer the steps, the more
-        noise is left for the last to remove at once. "karras" always goes down to FINEST, with rho = 7
-        (Karras et al., 2022, equation 5), at levels of the table.
-        Errors: ValueError unless 1 <= steps <= count, or where Karras' levels would repeat.
+        "uniform": evenly spaced in the index, as released. The fewer the steps, the more noise is
+        left for the last one. "karras": always down to FINEST (Karras et al., 2022, equation 5, each
+        snapped to the table).
+        Errors: ValueError unless 1 <= steps <= count, and where Karras' levels would repeat.
         """
         if not 1 <= steps <= self.count:
             raise ValueError(f"a sampler needs 1 to {self.count} steps, got {steps}")
@@ -101,13 +104,15 @@ class Levels:
 
 @dataclass(frozen=True)
 class LogLevels(Levels):
-    """Noise levels evenly spaced in their logarithm, for networks of one's own (Karras et al., 2022,
-    who give the network log sigma itself)."""
+    """Noise levels evenly spaced in log sigma, for networks trained with this package.
 
-    coarsest: float = 80.0
-    finest: float = 0.02
-    start: float = 40.0  # of a sampler
-    stop: float = 0.1
+    Karras et al., 2022, give the network log sigma itself; here it gets the index of the level.
+    """
+
+    coarsest: float = 80.0  # sigma at the end of the table
+    finest: float = 0.02  # sigma at its beginning
+    start: float = 40.0  # sigma of a sampler's first level
+    stop: float = 0.1  # sigma of its last level above 0
 
     @functools.cached_property
     def table(self) -> Float[Tensor, " count"]:
@@ -117,9 +122,9 @@ class LogLevels(Levels):
     def sigmas(
         self, steps: int, spacing: Literal["uniform", "karras"] = "karras"
     ) -> Float[Tensor, " n"]:
-        """Levels for a sampler, descending from `start` to `stop`, and a final 0: steps + 1 of them.
+        """Levels for a sampler, steps + 1 of them, descending from `start` to `stop`, then 0.
 
-        "uniform" in log sigma, or "karras". Errors: ValueError unless 2 <= steps <= count.
+        "uniform" is in log sigma. Errors: ValueError unless 2 <= steps <= count, or for other words.
         """
         if not 2 <= steps <= self.count or spacing not in ("uniform", "karras"):
             raise ValueError(
@@ -138,17 +143,17 @@ class Denoising:
 
     step: int  # 0 to steps - 1
     steps: int
-    sigma: float  # noise level that the step started from
-    sigma_next: float  # and that it leads to; 0 after the last
+    sigma: float  # noise level before the step
+    sigma_next: float  # noise level after it; 0 after the last
     x: Float[Tensor, "t c h w"]  # the sample at sigma_next
-    denoised: Float[Tensor, "t c h w"]  # the guess at the clean sample that the step follows
+    denoised: Float[Tensor, "t c h w"]  # the guess at the clean sample that the step went towards
 
     def __repr__(self) -> str:
         levels = f"sigma {self.sigma:.3g} -> {self.sigma_next:.3g}"
         return f"Denoising(step {self.step + 1} of {self.steps}, {levels}, x={list(self.x.shape)})"
 
 
-# ---- what to denoise with ------------------------------------------------------------------------
+# ---- denoisers -----------------------------------------------------------------------------------
 
 
 def denoised(
@@ -158,11 +163,14 @@ def denoised(
     condition: Condition,
     levels: Levels,
 ) -> Float[Tensor, "n c h w"]:
-    """The clean sample by a network that estimates noise.
+    """The clean sample, by a network that estimates noise.
 
-    Where the condition knows the latent it replaces x. A condition of n = 2 t rows (two conditions of
-    one window, concatenated) denoises x under both. `network` may work in half precision: it is given
-    float32, and what it returns is made float32 again.
+    1. Replace x by the condition's latent on context frames.
+    2. Scale it to unit variance and let the network estimate the noise.
+    3. Subtract the noise.
+
+    A condition of n = 2 t rows (two conditions of one window, concatenated) denoises x under both.
+    `network` gets float32, and may return half precision.
     """
     index, snapped = levels.snap(sigma)
     x = x.repeat(len(condition) // len(x), 1, 1, 1)
@@ -177,11 +185,11 @@ def guided(
     interval: tuple[float, float] = (0.0, math.inf),
     alone: Denoise | None = None,
 ) -> Denoise:
-    """Classifier-free guidance: past the conditional guess, away from the unconditional one.
+    """Classifier-free guidance: the step from the unconditional to the conditional guess, prolonged.
 
-    scale: per frame or for all; 1 is the conditional guess itself. Outside the `interval` of sigma
-    guidance is off (Kynkäänniemi et al., 2024): there the guess is `alone`, the conditional one by
-    itself, where it is given, and else that of the pair.
+    scale: factor on that step, per frame or for all; 1 gives the conditional guess itself.
+    interval: range of sigma in which guidance is on (Kynkäänniemi et al., 2024). Outside, the
+    conditional guess is taken, from `alone` if that is given, since it costs half a `pair`.
     """
     weight = torch.as_tensor(scale)
     weight = weight.view(-1, 1, 1, 1) if weight.ndim else weight
@@ -198,9 +206,12 @@ def guided(
 def ideal(
     samples: Float[Tensor, "s t c h w"], log_weight: Float[Tensor, " s"] | None = None
 ) -> Denoise:
-    """The best possible denoiser of a world that holds these windows and no others, with these
-    (unnormalised) log probabilities: the mean of what x could have been. For teaching and tests: it
-    is exact, needs no training, and remembers instead of imagining."""
+    """The best possible denoiser of a world that consists of these samples only.
+
+    Its guess is their mean, weighted by how likely each is behind x. It is exact and needs no
+    training, and so serves teaching and tests. log_weight: log probability of each sample, up to a
+    constant; by default all are equal.
+    """
     flat = samples.flatten(1)
     prior = flat.new_zeros(len(flat)) if log_weight is None else log_weight
 
@@ -221,19 +232,19 @@ def multiview_scale(
     cameras: Cameras,
     given: Bool[Tensor, " t"],
 ) -> Float[Tensor, " t"]:
-    """Guidance per frame: `least` for frames that some context frame as good as shows, `scale` for
-    the others. cameras (t,): in the scaled units that the network sees.
+    """Guidance per frame: `least` for frames that the context shows almost exactly, else `scale`.
 
-    As released, the three tests (turned by less than 10 degrees, within 1e-5, the same K) may each
-    be passed by another context frame.
+    Such a frame has a context frame less than CLOSE_DEGREES away, one within CLOSE_DISTANCE, and one
+    with the same K. As released, these may be three different context frames.
+    cameras (t,): in the scaled units that the network sees.
     """
     scale = torch.as_tensor(scale, dtype=torch.float32, device=given.device).expand(len(given))
-    shown = cameras[given]
-    if len(shown) == 0:
+    context = cameras[given]
+    if len(context) == 0:
         return scale
-    angle = pose_distance(cameras.world_from_cam[:, None], shown.world_from_cam[None], 0.0)
-    distance = (cameras.position[:, None] - shown.position[None]).norm(dim=-1)
-    same_lens = (cameras.K[:, None] == shown.K[None]).flatten(2).all(-1).any(-1)
+    angle = pose_distance(cameras.world_from_cam[:, None], context.world_from_cam[None], 0.0)
+    distance = (cameras.position[:, None] - context.position[None]).norm(dim=-1)
+    same_lens = (cameras.K[:, None] == context.K[None]).flatten(2).all(-1).any(-1)
     close = torch.rad2deg(angle.amin(-1)) < CLOSE_DEGREES
     close &= (distance.amin(-1) < CLOSE_DISTANCE) & same_lens
     return torch.where(close, least, scale)
@@ -246,13 +257,15 @@ def temporal_scale(
     given: Bool[Tensor, " t"],
     time: Int[Tensor, " t"] | None = None,
 ) -> Float[Tensor, " t"]:
-    """Guidance that grows with the distance in time to the nearest context frame, from `least` to
-    `scale`; and `least` where `multiview_scale` says so. time: of every frame, its place if None."""
+    """Guidance that grows from `least` to `scale` with the time to the nearest context frame.
+
+    It is `least` where `multiview_scale` says so. time: of every frame; by default its index.
+    """
     time = torch.arange(len(given), device=given.device) if time is None else time
-    away = (time[:, None] - time[None]).abs()[:, given]
-    if away.shape[1] == 0:
+    gaps = (time[:, None] - time[None]).abs()[:, given]
+    if gaps.shape[1] == 0:
         return multiview_scale(scale, least, cameras, given)
-    nearest = away.amin(1).float()
+    nearest = gaps.amin(1).float()
     share = nearest / nearest.amax().clamp(min=1)
     return multiview_scale(least + share * (scale - least), least, cameras, given)
 
@@ -261,7 +274,7 @@ def temporal_scale(
 
 
 def start(noise: Float[Tensor, "t c h w"], sigmas: Float[Tensor, " n"]) -> Float[Tensor, "t c h w"]:
-    """The sample at the first level, of standard normal noise."""
+    """The sample at the first level, made of standard normal noise."""
     return noise * (1 + sigmas[0] ** 2).sqrt()
 
 
@@ -271,8 +284,10 @@ def euler(
     sigmas: Float[Tensor, " n"],
     noise: Noise | None = None,
 ) -> Iterator[Denoising]:
-    """First-order steps (Karras et al., 2022, algorithm 2), as released: with `noise` each sigma is
-    raised by CHURN first, and as much noise added. x: at sigmas[0]."""
+    """First-order steps (Karras et al., 2022, algorithm 2), from x at sigmas[0].
+
+    As released: if `noise` is given, it raises each sigma by CHURN before the step.
+    """
     for i, (sigma, sigma_next) in enumerate(_steps(x, sigmas)):
         raised = sigma if noise is None else sigma + CHURN
         if noise is not None:
@@ -285,24 +300,30 @@ def euler(
 def dpm_solver(
     denoise: Denoise, x: Float[Tensor, "t c h w"], sigmas: Float[Tensor, " n"]
 ) -> Iterator[Denoising]:
-    """Second-order multistep steps, DPM-Solver++(2M) of Lu et al., 2022, algorithm 2, in sigma: the
-    clean guess is extrapolated from the last two in log sigma. Deterministic. x: at sigmas[0]."""
-    before, step_before = None, None
+    """Second-order multistep steps, from x at sigmas[0]: DPM-Solver++(2M) of Lu et al., 2022,
+    algorithm 2, in sigma.
+
+    Each step goes towards a guess that is extrapolated from the last two, in log sigma. No noise is
+    added, so the result follows from x.
+    """
+    last_guess, last_step = None, None
     for i, (sigma, sigma_next) in enumerate(_steps(x, sigmas)):
         guess = denoise(x, sigma)
-        step = (sigma / sigma_next).log()  # infinite for the last, which goes to the guess itself
+        step = (
+            sigma / sigma_next
+        ).log()  # infinite in the last step, which ends at the guess itself
         towards = guess
-        if before is not None and sigma_next > 0:
-            towards = guess + step / (2 * step_before) * (guess - before)
+        if last_guess is not None and sigma_next > 0:
+            towards = guess + step / (2 * last_step) * (guess - last_guess)
         x = sigma_next / sigma * x - torch.expm1(-step) * towards
-        before, step_before = guess, step
+        last_guess, last_step = guess, step
         yield Denoising(i, len(sigmas) - 1, float(sigma), float(sigma_next), x, guess)
 
 
 def _steps(x: Tensor, sigmas: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """(from, to) of every step. Errors: ValueError for levels that do not fall to zero or more."""
+    """The sigmas (before, after) each step. Errors: ValueError for levels that do not fall."""
     falling = len(sigmas) >= 2 and bool((sigmas.diff() < 0).all()) and float(sigmas[-1]) >= 0
     if not falling:
         raise ValueError(f"a sampler needs two or more falling levels >= 0, got {sigmas.tolist()}")
-    levels = sigmas.to("cpu", x.dtype)  # a number on the CPU meets any x without waiting for a GPU
+    levels = sigmas.to("cpu", x.dtype)  # scalars on the CPU, because reading a GPU's makes it wait
     return list(itertools.pairwise(levels))

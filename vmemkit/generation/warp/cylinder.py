@@ -1,15 +1,17 @@
-"""Filling of several views together, in an upright cylinder round them, by copying real content.
+"""Colour of holes, for several views together: real content copied in a cylinder around them.
 
-In: target views at (nearly) one position with what is known of them, and a panorama of what was
-really seen from there. Out: the targets, complete. The missing columns of the cylinder are taken
-from columns of real views, in runs that are copied or mirrored, so nothing changes its elevation:
-the horizon stays straight, floors stay below, and targets that overlap agree. The runs are a
-shortest path (as the one-dimensional case of shift maps: Pritch et al. 2009), solved exactly.
+In: target views at (nearly) one position with their known pixels, and a `Panorama` of what the real
+views show from there. Out: the targets, complete, and equal where they overlap.
+The cylinder is upright. Its missing columns are taken from columns of real views, in runs that are
+copied or mirrored. So no content changes its elevation: the horizon stays straight and floors stay
+below. The runs are a shortest path, solved exactly (the one-dimensional case of shift maps; Pritch
+et al., 2009).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,41 +19,42 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import Cameras, pixel_centres, pose, rays
-from vmemkit.generation.warp.holes import blend_seam, push_pull, require_known
+from vmemkit.generation.warp.smoothing import blend_seam, push_pull, require_known
 
-JUMP_COST = 0.2  # of a cut between two copied runs, in means of the column distance
-
-TURN_COST = 0.1  # of changing between copying and mirroring, likewise
-
-BORDER_COST = 2.5  # times: a cut at a gap's border cannot be faded over from both sides
-
-FULL_COLUMN = 0.8  # share of the tallest column; the corners of a 70 degree view have 0.82
-
-FADE = 6  # columns over which two copied runs are cross-faded, either side
-
-SIDES = 5  # cameras that surround a position: 72 degrees each
-
+JUMP_COST = 0.2  # for a cut between two runs, in means of the column distance
+TURN_COST = 0.1  # for a change between copying and mirroring, in the same unit
+BORDER_COST = 2.5  # factor on cuts at a gap's border, which are cross-faded from one side only
+FULL_COLUMN = 0.8  # share of the tallest column's height; corners of a 70 degree view have 0.82
+FADE = 6  # columns on either side of a cut over which two runs are cross-faded
+SIDES = 5  # cameras that surround a position, 72 degrees each
 MAX_SLOPE = 2.0  # height over distance: the cylinder ends 63 degrees above and below the horizon
+MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; planning takes their cube in time
+KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all pixels it came from are
 
-MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; the path costs the cube of it
 
-KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all that it came from is
+@dataclass(frozen=True)
+class Panorama:
+    """What real views show all around a position, on the cylinder of `cylinder_rays`."""
+
+    rays_world: Float[Tensor, "H W 3"]
+    image: Float[Tensor, "3 H W"]
+    source: Bool[Tensor, "H W"]  # where the image shows a real view, and may be copied
 
 
 def cylinder_rays(targets: Cameras, height: int, width: int) -> Float[Tensor, "H W 3"]:
-    """World directions of the pixels of an upright cylinder that holds all that the targets see.
+    """World directions of the pixels of an upright cylinder that holds all that the targets (m,) see.
 
-    Columns are azimuths, all round; rows are height over horizontal distance (y down), so that
-    upright edges stay straight. As fine as the targets' images of `height` x `width` at their
-    centre. targets: [m].
+    Columns are azimuths over the full circle. Rows are height over horizontal distance (y down), so
+    that vertical edges stay straight. Its pixels are as fine as those at the centre of the targets'
+    images of `height` x `width`. Errors: ValueError for no targets or no pixels.
     """
     if height < 1 or width < 1 or len(targets) < 1:
         raise ValueError(
             f"a cylinder needs targets and an image size, got {len(targets)}, {height} x {width}"
         )
     uv = pixel_centres(height, width, device=targets.device)
-    seen = rays(targets, uv.expand(len(targets), *uv.shape))
-    slope = (seen[..., 1].abs() / torch.hypot(seen[..., 0], seen[..., 2]).clamp(min=1e-6)).amax()
+    ray = rays(targets, uv.expand(len(targets), *uv.shape))
+    slope = (ray[..., 1].abs() / torch.hypot(ray[..., 0], ray[..., 2]).clamp(min=1e-6)).amax()
     slope = min(float(slope) + 1 / height, MAX_SLOPE)
     columns = 2 * math.pi * float(targets.K[:, 0, 0].amax()) * width
     rows = 2 * slope * float(targets.K[:, 1, 1].amax()) * height
@@ -63,12 +66,12 @@ def cylinder_rays(targets: Cameras, height: int, width: int) -> Float[Tensor, "H
 
 
 def surrounding_cameras(targets: Cameras, rays_world: Float[Tensor, "H W 3"]) -> Cameras:
-    """Five level cameras at the targets' mean position that together see the whole cylinder.
+    """Level cameras at the targets' mean position that together see the whole cylinder.
 
-    Views warped into these and passed to `to_cylinder` make the panorama that `fill_views` copies
-    from. As their images have the cylinder's content, H rows and W / 4 columns suit them.
+    What views show is splatted into these and taken `to_cylinder` to make a `Panorama`. Their images
+    need about the cylinder's resolution: H rows and W / 4 columns.
     """
-    overlap = math.radians(1.0)  # a little, so that no ray falls between two images
+    overlap = math.radians(1.0)  # so that no ray falls between two images
     half = math.pi / SIDES + overlap
     turn = torch.arange(SIDES, device=targets.device) * (2 * math.pi / SIDES)
     zero, one = torch.zeros_like(turn), torch.ones_like(turn)
@@ -87,9 +90,11 @@ def to_cylinder(
     known: Bool[Tensor, "m h w"],
     rays_world: Float[Tensor, "H W 3"],
 ) -> tuple[Float[Tensor, "3 H W"], Bool[Tensor, "H W"]]:
-    """What the views show along `rays_world`, each ray from the view that sees it most centrally.
+    """Colour along `rays_world`, each from the view that sees the ray most centrally, and whether
+    any view knows it.
 
-    The views' positions are taken as one: exact for rotations, else as good as what is far away.
+    All views are treated as if they stood at one position. This is exact for pure rotations, and
+    otherwise better the farther away the content is.
     """
     in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
     uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
@@ -112,16 +117,15 @@ def from_cylinder(
     height: int,
     width: int,
 ) -> Float[Tensor, "m c height width"]:
-    """The panorama of `cylinder_rays` as seen by the targets; its top and bottom are continued."""
-    seen = rays(
-        targets,
-        pixel_centres(height, width, device=targets.device).expand(len(targets), height, width, 2),
-    )
+    """An image on the cylinder as the targets see it; its top and bottom rows are continued."""
+    uv = pixel_centres(height, width, device=targets.device)
+    ray = rays(targets, uv.expand(len(targets), height, width, 2))
     slope = rays_world[-1, 0, 1] * len(rays_world) / (len(rays_world) - 1)
-    u = torch.atan2(seen[..., 0], seen[..., 2]) / (2 * math.pi) + 0.5
-    v = seen[..., 1] / torch.hypot(seen[..., 0], seen[..., 2]).clamp(min=1e-6) / slope
+    u = torch.atan2(ray[..., 0], ray[..., 2]) / (2 * math.pi) + 0.5
+    v = ray[..., 1] / torch.hypot(ray[..., 0], ray[..., 2]).clamp(min=1e-6) / slope
     W = panorama.shape[-1]
-    wrapped = torch.cat([panorama[..., -2:], panorama, panorama[..., :2]], -1)  # bicubic
+    # Two columns of the other end on either side, because bicubic sampling reaches that far.
+    wrapped = torch.cat([panorama[..., -2:], panorama, panorama[..., :2]], -1)
     grid = torch.stack([2 * (u * W + 2) / (W + 4) - 1, v.clamp(-1, 1)], -1)
     wrapped = wrapped.expand(len(targets), *wrapped.shape)
     return functional.grid_sample(
@@ -133,27 +137,27 @@ def fill_views(
     targets: Cameras,
     image: Float[Tensor, "m 3 h w"],
     known: Bool[Tensor, "m h w"],
-    rays_world: Float[Tensor, "H W 3"],
-    panorama: Float[Tensor, "3 H W"],
-    source: Bool[Tensor, "H W"],
+    panorama: Panorama,
 ) -> Float[Tensor, "m 3 h w"]:
     """Views at (nearly) one position, filled together so that they agree where they overlap.
 
-    `panorama` shows, along the directions `rays_world` (of `cylinder_rays`), what was really seen;
-    only its `source` pixels are copied. Known pixels are returned unchanged.
-    Errors: ValueError if there is neither a known nor a source pixel.
+    1. Take the targets to the cylinder, and lay what the panorama shows of real views over them.
+    2. Fill the missing columns that some target sees, from columns of real views.
+    3. Take the cylinder back to the targets, with the colour step at the seam blended.
+
+    Known pixels are returned unchanged. With no real view in the panorama, the targets' own known
+    pixels are copied. Errors: ValueError if there is neither a known nor a source pixel.
     """
     if known.all():
         return image
-    seen, seen_known = to_cylinder(targets, image, known, rays_world)
-    whole = torch.where(source, panorama, seen)
-    whole_known = source | seen_known
-    # with nothing real in sight, what is there must do
-    source = source if source.any() else whole_known
-    in_sight = to_cylinder(targets, image, torch.ones_like(known), rays_world)[1].any(0)
-    filled = copy_columns(whole, whole_known, source, in_sight)
-    filling = from_cylinder(filled, rays_world, targets, *image.shape[-2:])
-    return torch.stack([blend_seam(*each) for each in zip(filling, image, known, strict=True)])
+    own, own_known = to_cylinder(targets, image, known, panorama.rays_world)
+    both = torch.where(panorama.source, panorama.image, own)
+    both_known = panorama.source | own_known
+    source = panorama.source if panorama.source.any() else both_known
+    in_sight = to_cylinder(targets, image, torch.ones_like(known), panorama.rays_world)[1].any(0)
+    filled = copy_columns(both, both_known, source, in_sight)
+    filling = from_cylinder(filled, panorama.rays_world, targets, *image.shape[-2:])
+    return torch.stack([blend_seam(f, i, k) for f, i, k in zip(filling, image, known, strict=True)])
 
 
 def copy_columns(
@@ -162,12 +166,15 @@ def copy_columns(
     source: Bool[Tensor, "h w"],
     wanted: Bool[Tensor, " w"] | None = None,
 ) -> Float[Tensor, "3 h w"]:
-    """An image that closes round (its last column is next to its first), filled column by column.
+    """An image that wraps around (its last column is next to its first), filled column by column.
 
-    Every missing column is a column of `source`, in runs that are copied or mirrored; the runs are
-    chosen by dynamic programming so that the sum of the steps between them is least. Rows are kept.
-    What the chosen columns do not hold either, and gaps without a `wanted` column (default: all
-    are), are filled by `push_pull`. Errors: ValueError if no known pixel is a source.
+    1. Compare each column with each source column.
+    2. Plan for each gap a sequence of source columns, in copied or mirrored runs, such that the
+       visible steps between neighbouring columns are smallest in sum (dynamic programming).
+    3. Lay the planned columns, cross-faded at the cuts. No pixel changes its row.
+
+    `push_pull` fills what the planned columns do not show either, and gaps without a `wanted` column
+    (default: all are wanted). Errors: ValueError if no known pixel is a source.
     """
     source = source & known
     require_known(source, "source pixel to copy from")
@@ -177,10 +184,10 @@ def copy_columns(
     if not whole.any() or whole.all():
         return push_pull(image, known)
     clean = torch.where(known, image, image.new_zeros(()))
-    apart = _column_distance(clean, known, source)
+    distance = _column_distance(clean, known, source)
     wanted = torch.ones_like(whole) if wanted is None else wanted
     gaps = [gap for gap in _gaps(whole) if wanted[gap].any()]
-    column, direction = _plan_columns(apart, usable, gaps)
+    column, direction = _plan_columns(distance, usable, gaps)
     return _lay_columns(clean, known, source & usable, column, direction)
 
 
@@ -193,56 +200,57 @@ def _column_distance(
     square = (x * x * a).sum(0) @ b.T + a @ (x * x * b).sum(0).T
     cross = ((x * a) @ (x * b).mT).sum(0)
     common = a @ b.T
-    apart = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
-    # columns that share no row say nothing about each other: neither good nor bad
-    usual = apart[common > 0].mean() if bool((common > 0).any()) else apart.new_zeros(())
-    return torch.where(common > 0, apart, usual)
+    distance = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
+    # Columns without a common row cannot be compared: they get the mean distance.
+    usual = distance[common > 0].mean() if bool((common > 0).any()) else distance.new_zeros(())
+    return torch.where(common > 0, distance, usual)
 
 
 def _plan_columns(
-    apart: Float[Tensor, "w w"], usable: Bool[Tensor, " w"], gaps: list[Int[Tensor, " _"]]
+    distance: Float[Tensor, "w w"], usable: Bool[Tensor, " w"], gaps: list[Int[Tensor, " _"]]
 ) -> tuple[Int[Tensor, " w"], Int[Tensor, " w"]]:
-    """For every column, the column to take and the direction (+1 copied, -1 mirrored) it runs in.
+    """For every column, the column to take and its direction: +1 in a copied run, -1 in a mirrored.
 
-    A state is a usable column with a direction. Going on within a run is free, a jump costs the
-    step that it makes visible; the Viterbi path through each gap starts and ends at its borders.
+    A state is a usable column with a direction. To go on within a run is free, and a jump costs the
+    step that it makes visible. The Viterbi path through each gap starts and ends at its borders.
     """
     w = len(usable)
-    column = torch.arange(w, device=apart.device)
+    column = torch.arange(w, device=distance.device)
     direction = torch.ones_like(column)
     own = column[usable]
     states = torch.cat([own, own]), torch.cat([torch.ones_like(own), -torch.ones_like(own)])
-    unit = apart[usable][:, usable].mean()
-    step = _step_cost(apart, usable, states, states, unit)
+    unit = distance[usable][:, usable].mean()
+    step = _step_cost(distance, usable, states, states, unit)
     for gap in gaps:
         borders = torch.stack([gap[0] - 1, gap[-1] + 1]) % w
         ahead = borders, torch.ones_like(borders)
-        enter = BORDER_COST * _step_cost(apart, usable, ahead, states, unit)[0]
-        leave = BORDER_COST * _step_cost(apart, usable, states, ahead, unit)[:, 1]
-        chosen = _viterbi(enter, step, apart[gap][:, states[0]], leave)
+        enter = BORDER_COST * _step_cost(distance, usable, ahead, states, unit)[0]
+        leave = BORDER_COST * _step_cost(distance, usable, states, ahead, unit)[:, 1]
+        chosen = _viterbi(enter, step, distance[gap][:, states[0]], leave)
         column = column.index_copy(0, gap, states[0][chosen])
         direction = direction.index_copy(0, gap, states[1][chosen])
     return column, direction
 
 
 def _step_cost(
-    apart: Float[Tensor, "w w"],
+    distance: Float[Tensor, "w w"],
     usable: Bool[Tensor, " w"],
     before: tuple[Int[Tensor, " a"], Int[Tensor, " a"]],
     after: tuple[Int[Tensor, " b"], Int[Tensor, " b"]],
     unit: Float[Tensor, ""],
 ) -> Float[Tensor, "a b"]:
-    """Cost of one (column, direction) being followed by another.
+    """Cost of one (column, direction) state being followed by another.
 
-    The step is judged by what would have come next, and by what would have come before; at the end
-    of a run only one of them exists, or neither: then the columns themselves are compared.
+    The step between two columns is visible as two differences: between the next column and the one
+    that would have come next, and between this column and the one that would have come before. At
+    the end of a run only one of these exists. If neither does, the two columns are compared.
     """
     (column, way), (next_column, next_way) = before, after
     beyond, prior = (column + way) % len(usable), (next_column - next_way) % len(usable)
-    forward, backward = apart[beyond][:, next_column], apart[column][:, prior]
+    forward, backward = distance[beyond][:, next_column], distance[column][:, prior]
     has_beyond, has_prior = usable[beyond][:, None], usable[prior]
     forward = torch.where(
-        has_beyond, forward, torch.where(has_prior, backward, apart[column][:, next_column])
+        has_beyond, forward, torch.where(has_prior, backward, distance[column][:, next_column])
     )
     backward = torch.where(has_prior, backward, forward)
     goes_on = (beyond[:, None] == next_column) & (way[:, None] == next_way)
@@ -254,12 +262,12 @@ def _step_cost(
 def _viterbi(
     enter: Float[Tensor, " s"],
     step: Float[Tensor, "s s"],
-    each: Float[Tensor, "g s"],
+    stay: Float[Tensor, "g s"],
     leave: Float[Tensor, " s"],
 ) -> Int[Tensor, " g"]:
-    """The cheapest sequence of g states."""
-    cost, origins = enter + each[0], []
-    for here in each[1:]:
+    """The cheapest sequence of g states: costs to enter, of each step, to be there and to leave."""
+    cost, origins = enter + stay[0], []
+    for here in stay[1:]:
         cost, origin = (cost[:, None] + step).min(0)
         cost = cost + here
         origins.append(origin)
@@ -270,7 +278,7 @@ def _viterbi(
 
 
 def _gaps(whole: Bool[Tensor, " w"]) -> list[Int[Tensor, " _"]]:
-    """Runs of columns that are not whole, round the circle. Needs at least one whole column."""
+    """Runs of columns that are not whole, on the circle. At least one column must be whole."""
     first = int(whole.int().argmax())
     order = (torch.arange(len(whole), device=whole.device) + first) % len(whole)
     missing = order[~whole[order]]
@@ -286,13 +294,14 @@ def _lay_columns(
     column: Int[Tensor, " w"],
     direction: Int[Tensor, " w"],
 ) -> Float[Tensor, "3 h w"]:
-    """The planned columns in place, each run faded over to where the next one goes on."""
+    """The planned columns in their places, neighbouring runs cross-faded over FADE columns."""
     total = torch.zeros_like(image)
     weight = image.new_zeros(image.shape[1:])
-    for offset in range(-FADE, FADE + 1):  # each place asks its neighbours' runs what comes here
-        taken = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
-        share = (FADE + 1 - abs(offset)) * source[:, taken].to(image.dtype)
-        total = total + share * image[:, :, taken]
+    # Each column is a mean of what the runs of its neighbours would show here if they went on.
+    for offset in range(-FADE, FADE + 1):
+        continued = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
+        share = (FADE + 1 - abs(offset)) * source[:, continued].to(image.dtype)
+        total = total + share * image[:, :, continued]
         weight = weight + share
     laid = torch.where(known, image, total / weight.clamp(min=1))
     return push_pull(laid, known | (weight > 0))

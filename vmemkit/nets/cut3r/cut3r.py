@@ -1,10 +1,11 @@
-"""CUT3R (Wang et al., 2025): point maps of one image after another, from a state that persists.
+"""CUT3R (Wang et al., 2025): geometry from one image after another, with a state that persists.
 
-In: a state and an image. Out: the next state, and what the image shows: where its camera stands in
-the world of the first image, and a point per pixel, both in the camera's own axes ("self") and in
-that world ("other"). The network is causal: an image's prediction depends on earlier images only,
-through the state, which is a value. To go on from an earlier image, go on from its state.
-Axes are OpenCV's. Its sizes are in cut3r_config.py. Parameter names are the published files'.
+In: a state and an image. Out: the next state, and what the image shows. That is the pose of its camera
+in the world of the first image, and a point per pixel, both in the camera's own axes ("self") and in
+that world ("other"). Axes are OpenCV's.
+The network is causal: a prediction depends on earlier images only, through the state. The state is a
+value, so one can go on from any earlier image's. Sizes are in `config.py`, and parameter names are
+the published files'.
 """
 
 from __future__ import annotations
@@ -34,20 +35,18 @@ from vmemkit.nets.cut3r.vit import (
 
 Head = Literal["pose", "self", "other", "rgb"]
 
-PATCH = 16  # pixels, the side
-
-MEMORY_DEPTH = 2  # blocks that read the memory, and as many that write it
-
-TINY = 1e-8  # below this length a vector has no direction
+PATCH = 16  # pixels along the side of a patch
+MEMORY_DEPTH = 2  # blocks that read the pose memory, and blocks that write it
+TINY = 1e-8  # length below which a vector has no direction
 
 
 @dataclass(frozen=True)
 class CUT3RState:
-    """What is remembered between images, for each of b sequences: 3.9 MB in the published size."""
+    """What the network remembers between images of b sequences: 3.9 MB each in the published size."""
 
     feature: Float[Tensor, "b s c"]
-    memory: Float[Tensor, "b m d"]
-    started: bool = False  # whether an image came before: the first one's pose is given, not read
+    memory: Float[Tensor, "b m d"]  # from appearance to pose, see `PoseRetriever`
+    started: bool = False  # false before the first image, whose pose defines the world
 
     def __repr__(self) -> str:
         return f"CUT3RState(feature={list(self.feature.shape)}, memory={list(self.memory.shape)})"
@@ -55,10 +54,10 @@ class CUT3RState:
 
 @dataclass(frozen=True, repr=False)
 class CUT3RPrediction:
-    """What was asked for; the rest is None. The unit of length is the network's own."""
+    """The results of the requested heads; the others are None. Lengths are in the network's unit."""
 
-    # x, y, z of the camera's centre, then the unit quaternion w, x, y, z (w >= 0) that turns the
-    # camera's axes into those of the world, which is the first image's camera
+    # world_from_cam: x, y, z of the camera's centre, then the unit quaternion w, x, y, z (w >= 0) of
+    # its rotation. The world is the first image's camera.
     pose: Float[Tensor, "b 7"] | None = None
     points_self: Float[Tensor, "b h w 3"] | None = None  # in the camera's own axes
     confidence_self: Float[Tensor, "b h w"] | None = None  # > 1
@@ -68,7 +67,7 @@ class CUT3RPrediction:
 
 
 class CUT3R(nn.Module):
-    """Errors: ValueError for a config that contradicts itself or is of another network."""
+    """The network. Errors: ValueError for a config that `check_config` refuses."""
 
     def __init__(self, config: CUT3RConfig) -> None:
         super().__init__()
@@ -76,7 +75,7 @@ class CUT3R(nn.Module):
         self.config = config
         wide, width = config.enc_embed_dim, config.dec_embed_dim
         self.pose_token = nn.Parameter(torch.zeros(1, 1, width))
-        # Of training alone, where images or rays are left out.
+        # Used in training only, in place of images or rays that are left out.
         self.masked_img_token = nn.Parameter(torch.zeros(1, wide))
         self.masked_ray_map_token = nn.Parameter(torch.zeros(1, wide))
         self.patch_embed, self.patch_embed_ray_map = PatchEmbed(3, wide), PatchEmbed(6, wide)
@@ -110,7 +109,7 @@ class CUT3R(nn.Module):
         return CUT3RState(feature.expand(batch, -1, -1), memory.expand(batch, -1, -1))
 
     def reset(self, state: CUT3RState) -> CUT3RState:
-        """`state` with all forgotten but that a sequence has begun."""
+        """The state before the first image, except that the world stays defined if it was."""
         return dataclasses.replace(self.begin(len(state.feature)), started=state.started)
 
     def step(
@@ -120,11 +119,12 @@ class CUT3R(nn.Module):
         heads: Collection[Head] = ("pose", "self", "other"),
         ray_map: Float[Tensor, "b 6 h w"] | None = None,
     ) -> tuple[CUT3RState, CUT3RPrediction]:
-        """The next state, and what `heads` say of an image in [-1, 1], or of what a camera would
-        see from the rays alone (`ray_map`: origin and direction per pixel; the state then stays).
+        """The next state, and the results of `heads` for an image in [-1, 1].
 
-        Errors: ValueError for sides that are no multiples of PATCH, for a batch that the state is
-        not of, for neither image nor rays, and for a head that the config does not have.
+        ray_map: origin and direction per pixel. Without an image, the network predicts from the rays
+        alone what a camera there would see, and the state stays as it is.
+        Errors: ValueError for sides that are not multiples of PATCH, for a batch size other than the
+        state's, for neither image nor rays, and for a head that the config does not have.
         """
         given = image if image is not None else ray_map
         _check_input(self.config, state, image, ray_map, heads)
@@ -137,11 +137,11 @@ class CUT3R(nn.Module):
         else:
             pose = self.pose_token.expand(len(given), -1, -1)
         feature, depths = self._decoded(state.feature, pose, tokens, grid)
-        seen = depths[-1][:, :1]
+        pose = depths[-1][:, :1]
         prediction = self.downstream_head(tokens, depths, grid, (rows, columns), heads)
         if image is None:
             return state, prediction
-        memory = self.pose_retriever.write(summary, seen, state.memory)
+        memory = self.pose_retriever.write(summary, pose, state.memory)
         return CUT3RState(feature, memory, started=True), prediction
 
     def _encoded(
@@ -168,11 +168,13 @@ class CUT3R(nn.Module):
         tokens: Float[Tensor, "b n e"],
         grid: Int[Tensor, "n 2"],
     ) -> tuple[Tensor, list[Tensor]]:
-        """The next state feature, and the image stream [b 1+n c] at the depths that the heads read:
-        half way, three quarters, and normed at the end. The pose token comes first."""
+        """The next state feature, and the image stream [b 1+n c] at the depths that the heads read.
+
+        These are half of the layers, three quarters, and the end after a norm. The pose token is the
+        stream's first. It has a place of its own, (-1, -1), since it belongs to no patch.
+        """
         config = self.config
-        nowhere = grid.new_full((1, 2), -1)  # the pose token's place
-        places = torch.cat([nowhere, grid])
+        places = torch.cat([grid.new_full((1, 2), -1), grid])
         own = state_positions(config.state_size, grid.device)
         wide = config.dec_embed_dim // config.dec_num_heads
         narrow = config.dec_embed_dim // config.state_dec_num_heads
@@ -181,7 +183,7 @@ class CUT3R(nn.Module):
         stream, taps = torch.cat([pose, self.decoder_embed(tokens)], dim=1), []
         layers = zip(self.dec_blocks_state, self.dec_blocks, strict=True)
         for depth, (state_block, image_block) in enumerate(layers, start=1):
-            # Both read what the other was before this layer.
+            # Each attends to the other as it was before this layer.
             feature, stream = (
                 state_block(feature, stream, *state_turns),
                 image_block(stream, feature, *image_turns),
@@ -251,10 +253,8 @@ class Heads(nn.Module):
     def __init__(self, config: CUT3RConfig) -> None:
         super().__init__()
         width = config.dec_embed_dim
-        sizes = (
-            (config.enc_embed_dim, width, width, width),
-            *(config.layer_dims, config.feature_dim, config.last_dim),
-        )
+        token_widths = (config.enc_embed_dim, width, width, width)
+        sizes = (token_widths, config.layer_dims, config.feature_dim, config.last_dim)
         self.heads = config.dec_num_heads
         self.dpt_self = DPT(*sizes, channels=4)
         self.final_transform = nn.ModuleList(ModulatedBlock(width, self.heads) for _ in range(2))
@@ -271,38 +271,38 @@ class Heads(nn.Module):
         size: tuple[int, int],
         wanted: Collection[Head],
     ) -> CUT3RPrediction:
-        pose, made = depths[-1][:, 0], {}
+        pose, results = depths[-1][:, 0], {}
         maps = [tokens, *(depth[:, 1:] for depth in depths)]
         if "pose" in wanted:
-            made["pose"] = self.pose_head(pose)
+            results["pose"] = self.pose_head(pose)
         if "self" in wanted:
             raw = self.dpt_self(maps, *size)
-            made["points_self"], made["confidence_self"] = points_and_confidence(raw)
+            results["points_self"], results["confidence_self"] = points_and_confidence(raw)
         if "other" in wanted:
             x, by = maps[-1], turns(grid, maps[-1].shape[-1] // self.heads)
             for block in self.final_transform:
                 x = block(x, pose, by)
             raw = self.dpt_cross([*maps[:-1], x], *size)
-            made["points_other"], made["confidence_other"] = points_and_confidence(raw)
+            results["points_other"], results["confidence_other"] = points_and_confidence(raw)
         if "rgb" in wanted:
             squeezed = self.dpt_rgb(maps, *size).sigmoid() * (1 - 2e-6) + 1e-6
-            made["rgb"] = (2 * squeezed - 1).permute(0, 2, 3, 1)
-        return CUT3RPrediction(**made)
+            results["rgb"] = (2 * squeezed - 1).permute(0, 2, 3, 1)
+        return CUT3RPrediction(**results)
 
 
 def points_and_confidence(raw: Float[Tensor, "b 4 h w"]) -> tuple[Tensor, Tensor]:
-    """What a dense head's output means: points [b h w 3] and confidence [b h w]."""
+    """Points [b h w 3] and confidence [b h w] from the output of a dense head."""
     return stretched(raw[:, :3].permute(0, 2, 3, 1)), 1 + raw[:, 3].exp()
 
 
 def stretched(v: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-    """v with its length l made exp(l) - 1."""
+    """Vectors of the same direction, with the length l changed to exp(l) - 1."""
     length = v.norm(dim=-1, keepdim=True)
     return v / length.clamp(min=TINY) * length.expm1()
 
 
 def state_positions(count: int, device: torch.device) -> Int[Tensor, "n 2"]:
-    """Places of the state's tokens: on a grid about as wide as high, its width made even."""
+    """Places of the state's tokens on a grid, about square and of even width."""
     width = math.isqrt(count)
     width += width % 2
     index = torch.arange(count, device=device)

@@ -1,8 +1,9 @@
 """The dense prediction transformer head (DPT; Ranftl et al., 2021) as DUSt3R and CUT3R use it.
 
-In: tokens of four depths of a transformer on a patch grid. Out: a map at the image's resolution.
-Each depth becomes a map at its own scale (4, 2, 1 and 1/2 pixels per patch); from the coarsest on,
-maps are fused and doubled in size. Parameter names are the published files'.
+In: tokens from four layers ("depths") of a transformer on a patch grid. Out: a map at the image's
+resolution. The tokens of each depth become a map of their own scale (4, 2, 1 and 1/2 pixels per
+patch). From the coarsest on, maps are fused and doubled in size. Parameter names are the published
+files'.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class ResidualConvUnit(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """A finer map joined to the sum so far (the coarsest has none to join), at twice the size."""
+    """Adds a finer map to the sum so far and doubles its size; the coarsest map comes first, alone."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,8 +42,8 @@ class FeatureFusion(nn.Module):
 
 
 class DPT(nn.Module):
-    """token_widths: of the four depths. layer_dims: widths of their maps. feature_dim, last_dim:
-    widths of the fused map and before the output."""
+    """token_widths: channels of the four depths' tokens. layer_dims: channels of their maps.
+    feature_dim, last_dim: channels of the fused map, and before the output."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class DPT(nn.Module):
         self.scratch = nn.Module()
         for i, layer in enumerate(layers, start=1):
             self.scratch.add_module(f"layer{i}_rn", layer)
-        self.scratch.layer_rn = nn.ModuleList(layers)  # the same again: files hold both names
+        self.scratch.layer_rn = nn.ModuleList(layers)  # the same layers: files hold both names
         for i in range(1, 5):
             self.scratch.add_module(f"refinenet{i}", FeatureFusion(feature_dim))
         half = feature_dim // 2
@@ -81,7 +82,7 @@ class DPT(nn.Module):
     def forward(
         self, tokens: Sequence[Float[Tensor, "b n _"]], rows: int, columns: int
     ) -> Float[Tensor, "b k h w"]:
-        """tokens: of the four depths, shallow first, row by row of a grid of rows x columns."""
+        """tokens: of the four depths, shallow first, each a grid of rows x columns row by row."""
         maps = [
             layer(post(depth.transpose(1, 2).unflatten(2, (rows, columns))))
             for depth, post, layer in zip(

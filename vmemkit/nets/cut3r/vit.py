@@ -1,8 +1,8 @@
 """Layers of the vision transformers in CUT3R (Wang et al., 2025; after CroCo v2 and DUSt3R).
 
-In and out: tokens [b n c], with their places on the patch grid as integer positions [n 2] (y, x).
-Attention knows places by rotary embedding in two dimensions; a place may be negative, which is how
-a token that belongs to no patch gets one of its own. Parameter names are the published files'.
+In and out: tokens [b n c]. Their places on the patch grid are integer positions [n 2] (y, x), which
+attention gets by a rotary embedding in two dimensions. A position may be negative, for tokens that
+belong to no patch. Parameter names are the published files'.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-BASE = 100.0  # of the rotary wave lengths ("RoPE100")
+BASE = 100.0  # ratio of the longest to the shortest rotary wave length, about ("RoPE100")
+EPS = 1e-6  # added to the variance by every LayerNorm
 
-EPS = 1e-6  # of every LayerNorm
-
-Turns = tuple[Tensor, Tensor]  # cosine and sine [n d] of what a position turns each channel by
+Turns = tuple[Tensor, Tensor]  # cosine and sine [n d] of the angle by which each channel is rotated
 
 
 def turns(position: Int[Tensor, "n 2"], head_width: int) -> Turns:
-    """The rotation of each position, for heads of `head_width` channels (a multiple of 4).
+    """The rotary embedding of each position, for heads of `head_width` channels (a multiple of 4).
 
-    The first half of the channels turns with y, the second with x, channel i of a quarter by
-    position * BASE^(-i / quarter) radians, together with channel i of the next quarter.
+    Channels are rotated in pairs: channel i of the first quarter with channel i of the second, by
+    y * BASE^(-i / quarter) radians. The third and fourth quarter rotate likewise by x.
     """
     quarter = head_width // 4
     index = torch.arange(quarter, dtype=torch.float32, device=position.device)
@@ -34,7 +33,7 @@ def turns(position: Int[Tensor, "n 2"], head_width: int) -> Turns:
 
 
 def rotate(x: Float[Tensor, "*b n d"], by: Turns) -> Float[Tensor, "*b n d"]:
-    """x with each channel pair turned by its token's position. Computed in float32 or wider."""
+    """x with each channel pair rotated by its token's position, in float32 or wider."""
     u, v, p, q = x.chunk(4, dim=-1)
     return x * by[0] + torch.cat([-v, u, -q, p], dim=-1) * by[1]
 
@@ -61,8 +60,8 @@ class Mlp(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """`half_turns`: queries and keys are rounded to float16 before and after they are turned,
-    whatever the dtype around, as the published encoder was trained."""
+    """half_turns: round queries and keys to float16 before and after the rotation, in any dtype,
+    as in the training of the published encoder."""
 
     def __init__(self, width: int, heads: int, half_turns: bool = False) -> None:
         super().__init__()
@@ -120,8 +119,8 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Tokens attend to each other, then to those of another stream. Without `by`, places do not
-    count."""
+    """Tokens attend to each other, then to those of another stream. Without `by`, attention ignores
+    places."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -145,7 +144,7 @@ class DecoderBlock(nn.Module):
 
 
 class ModulatedNorm(nn.Module):
-    """LayerNorm whose gain and shift a condition changes."""
+    """LayerNorm whose gain and shift depend on a condition."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -160,7 +159,7 @@ class ModulatedNorm(nn.Module):
 
 
 class ModulatedBlock(nn.Module):
-    """An encoder block on a condition: here, the token of the camera's pose."""
+    """An encoder block with a condition, which is the camera's pose token."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

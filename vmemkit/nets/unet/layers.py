@@ -1,9 +1,9 @@
 """Layers of the multi-view UNet of VMem and Stable Virtual Camera (Zhou et al., 2025).
 
-Rows are frames, frame index fastest: n = sequences * frames. What a layer makes of the condition
-alone (the image embedding, the camera rays) does not change while a sample is denoised, so each
-layer splits in two: `fixed(condition)`, once per sample, and `forward(x, ..., fixed)`, once per step.
-Norms are computed in float32 or wider, whatever the dtype around them.
+Rows are frames of one or more sequences: n = sequences * frames, frames of a sequence in a row. The
+condition (image embedding, camera rays) is the same in all steps of a sampling. So a layer has two
+methods: `fixed(condition)`, once per sampling, and `forward(x, ..., fixed)`, once per step. Norms are
+computed in float32 or wider, whatever the dtype around them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-GROUPS = 32
+GROUPS = 32  # of channels in every group norm
 
 
 class FixedContext(NamedTuple):
-    """What cross-attention makes of its context: keys and values, or with one token the outcome,
-    which is then the same for every query (the softmax over one key is 1)."""
+    """Keys and values of cross-attention; or, for one token, its result.
+
+    The result is then the same for every query, because the softmax over one key is 1.
+    """
 
     outcome: Float[Tensor, "r 1 c"] | None
     key: Float[Tensor, "r s c"] | None = None
@@ -57,8 +59,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head attention of x to itself (`forward`) or to a context (`fixed`, then `add_to`), in
-    heads of `head_width`."""
+    """Multi-head attention of x to itself (`forward`), or to a context (`fixed`, then `add_to`)."""
 
     def __init__(self, width: int, context_width: int, head_width: int) -> None:
         super().__init__()
@@ -91,12 +92,12 @@ class Attention(nn.Module):
     def add_to(
         self, x: Float[Tensor, "n l c"], norm: LayerNorm, context: FixedContext
     ) -> Float[Tensor, "n l c"]:
-        """x + attention of norm(x) to a context, whose r rows serve n / r rows of x each."""
+        """x + attention of norm(x) to a context of r rows, each of which serves n / r rows of x."""
         count = len(context.key if context.outcome is None else context.outcome)
         rows = x.unflatten(0, (count, -1))
         if context.outcome is not None:
             return (rows + context.outcome[:, None]).flatten(0, 1)
-        queries = norm(rows).flatten(1, 2)  # rows of one context: queries of one attention
+        queries = norm(rows).flatten(1, 2)  # all rows that one context serves, in one attention
         mixed = self.attend(queries, context.key, context.value)
         return (rows + mixed.view_as(rows)).flatten(0, 1)
 
@@ -116,7 +117,7 @@ class GatedLinear(nn.Module):
 class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        # the name of the last layer in published files is net.2
+        # The identity is there because published files call the last layer net.2.
         self.net = nn.Sequential(
             GatedLinear(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)
         )
@@ -145,8 +146,10 @@ class TransformerBlock(nn.Module):
 
 
 class TimeMixBlock(TransformerBlock):
-    """A transformer block over the frames at one pixel. Returns what is to be added: its last
-    feed-forward has no skip connection."""
+    """A transformer block over the frames at one pixel.
+
+    Its last feed-forward layer has no skip connection, so the result must be added to the input.
+    """
 
     def __init__(self, width: int, context_width: int, head_width: int) -> None:
         super().__init__(width, context_width, head_width)
@@ -159,7 +162,8 @@ class TimeMixBlock(TransformerBlock):
 
 
 class MultiviewTransformer(nn.Module):
-    """Attention within frames, or `across` all pixels of all frames, then over frames per pixel."""
+    """Attention over the pixels of each frame, or `across` those of all frames; then, for each pixel,
+    over the frames."""
 
     def __init__(
         self, width: int, context_width: int, head_width: int, depth: int, across: bool
@@ -176,8 +180,10 @@ class MultiviewTransformer(nn.Module):
     def fixed(
         self, y: Float[Tensor, "n s d"], num_frames: int
     ) -> list[tuple[FixedContext, FixedContext]]:
-        """Per depth: of the spatial block, of the time-mix block. Where a row is a whole sequence,
-        the embedding of its first frame counts."""
+        """Per layer, the context of the spatial and of the time-mix block.
+
+        Where a row is a whole sequence, the embedding of its first frame serves all frames.
+        """
         first = y[::num_frames]
         spatial = first if self.across else y
         return [
@@ -205,8 +211,8 @@ class MultiviewTransformer(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions, the first of pixels modulated by the camera rays, with the noise level added
-    in between."""
+    """Two convolutions. The camera rays modulate the input of the first, and the noise level is added
+    to its output."""
 
     def __init__(
         self, channels: int, emb_width: int, out_channels: int, dense_channels: int
@@ -220,26 +226,26 @@ class ResBlock(nn.Module):
         self.out_layers = nn.Sequential(
             GroupNorm(out_channels),
             nn.SiLU(),
-            nn.Identity(),  # the name of the last layer in published files is out_layers.3
+            nn.Identity(),  # because published files call the last layer out_layers.3
             nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
         same = channels == out_channels
         self.skip_connection = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
 
     def fixed(self, dense_y: Float[Tensor, "r d hd wd"], height: int, width: int) -> Modulation:
-        """At this block's resolution. r may be the frames of one sequence, for all of them."""
+        """The modulation at this block's resolution. Rays of one sequence may serve all sequences."""
         resized = functional.interpolate(
             dense_y, (height, width), mode="bilinear", align_corners=True
         )
         both = self.dense_emb_layers(resized)  # scale and shift
         half = both.shape[1] // 2
-        both[:, :half] += 1  # in place: these maps are the largest part of what is kept
+        both[:, :half] += 1  # in place, because these maps take the most memory
         return Modulation(both[:, :half], both[:, half:])
 
     def forward(
         self, x: Float[Tensor, "n c h w"], emb: Float[Tensor, "e d"], fixed: Modulation
     ) -> Float[Tensor, "n c2 h w"]:
-        """e is n, or 1 where all rows have the same noise level."""
+        """emb: the noise level of each row, or one for all."""
         norm, act, conv = self.in_layers
         h = act(norm(x)).unflatten(0, (-1, len(fixed.gain)))
         h = conv(torch.addcmul(fixed.shift, h, fixed.gain).flatten(0, 1))

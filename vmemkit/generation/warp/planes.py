@@ -1,0 +1,212 @@
+"""Depth of a hole: the planes around it are continued, and meet where they intersect.
+
+In: z-depth with a mask of its known pixels. Out: complete z-depth; known pixels stay.
+The inverse z-depth of a plane is affine in image coordinates, 1 / z = a u + b v + c, whatever the
+intrinsics. So a plane is three numbers, and continuing it means to evaluate them elsewhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from vmemkit.core import pixel_centres
+from vmemkit.generation.warp.smoothing import push_pull, require_known
+
+# ---- finding planes ------------------------------------------------------------------------------
+
+RANSAC_TRIALS = 256  # finds a plane that holds 20 % of the samples with probability 0.9
+RANSAC_SAMPLES = 2048  # known pixels that take part in the fit: more only cost time
+LOCAL_SHARE = 1 / 8  # share of the samples, the nearest, from which the other two points are drawn
+THIN_TRIANGLE = 1e-5  # twice the area, in images, below which three points fix no plane
+PLANES = 8  # planes at most: a view of a furnished room shows 3 to 5 large ones
+PLANE_TOLERANCE = 0.005  # relative error of inverse depth on a plane: 1.5 cm at 3 m
+NOISE_TOLERANCE = 4.0  # factor on the depth's median roughness: the tolerance where depth is noisy
+MOST_TOLERANCE = 0.03  # upper limit of the tolerance, relative
+PLANE_SUPPORT = 0.015  # share of the known pixels below which a plane counts as clutter
+
+# ---- choosing among them: costs without a unit, about 1 for an error of 100 % ---------------------
+
+NEAR_COST = 1.0  # for a surface that misses the nearest known depth by 100 %
+STEP_COST = 1.5  # for a step in depth of 100 % between neighbours
+ROOM_COST = 1.0  # for a surface that lies 100 % behind a wall
+HIDING = 0.05  # relative depth by which a plane must be in front of known depth to hide it
+MOST_HIDDEN = 0.15  # share of the known pixels: a plane that hides more is furniture, no wall
+RARE_COST = 0.05  # for a plane that explains little of the image
+SMOOTH_COST = 1.0  # for the smooth filling instead of a plane
+WILD_COST = 10.0  # for a plane beyond its horizon: never chosen if there is another
+TEMPERATURE = 0.1  # of the choice between surfaces, in units of cost
+REACH_FACTOR = 1.4  # by which the neighbourhood shrinks in each round: halved in two rounds
+DEPTH_RANGE = (0.5, 2.0)  # filled depth stays within these multiples of the known extremes
+
+
+def fill_depth(depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
+    """Planar z-depth completed by continuing the planes at the holes' borders.
+
+    1. Find the dominant planes of the known pixels.
+    2. Evaluate each plane at every pixel. The smooth filling is one more candidate surface.
+    3. Give every candidate a cost at every pixel: planes that explain little, lie behind a wall or
+       leave DEPTH_RANGE are expensive.
+    4. Choose a surface per hole pixel: a low cost, and small depth steps to its neighbours.
+
+    Known depth is returned unchanged. Errors: ValueError if nothing is known, or if known depth is
+    not positive and finite.
+    """
+    require_known(known)
+    if not bool((torch.isfinite(depth) & (depth > 0))[known].all()):
+        raise ValueError("known depth must be positive and finite: mark other pixels as unknown")
+    if known.all():
+        return depth
+    inverse = torch.where(known, 1 / depth, 0.0)
+    low = 1 / (DEPTH_RANGE[1] * depth[known].amax())
+    high = 1 / (DEPTH_RANGE[0] * depth[known].amin())
+    uv = pixel_centres(*depth.shape, device=depth.device)
+    uv1 = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)  # [h w 3]
+    planes, support = _dominant_planes(inverse[known], uv1[known], _tolerance(inverse, known))
+    surfaces = torch.einsum("hwi,pi->phw", uv1, planes)
+    valid = (surfaces > low) & (surfaces < high)
+    cost = RARE_COST * (1 - support[:, None, None]) + WILD_COST * ~valid
+    cost = cost + ROOM_COST * _behind_room(surfaces, valid, inverse, known)
+    surfaces = torch.cat([surfaces, push_pull(inverse[None], known)])
+    cost = torch.cat([cost, cost.new_full((1, *known.shape), SMOOTH_COST)])
+    filled = _choose_surfaces(inverse, known, surfaces.clamp(low, high), cost)
+    return torch.where(known, depth, 1 / filled)
+
+
+def _tolerance(inverse: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> float:
+    """Relative error of inverse depth that a plane may have: larger where all depth is rough."""
+    bend = inverse[:, 1:-1] - (inverse[:, 2:] + inverse[:, :-2]) / 2
+    inside = known[:, 1:-1] & known[:, 2:] & known[:, :-2]
+    if not inside.any():
+        return PLANE_TOLERANCE
+    roughness = float((bend.abs() / inverse[:, 1:-1].clamp(min=1e-9))[inside].median())
+    return min(max(PLANE_TOLERANCE, NOISE_TOLERANCE * roughness), MOST_TOLERANCE)
+
+
+def _dominant_planes(
+    inverse: Float[Tensor, " n"], uv1: Float[Tensor, "n 3"], tolerance: float
+) -> tuple[Float[Tensor, "p 3"], Float[Tensor, " p"]]:
+    """Planes (a, b, c) with 1 / z = a u + b v + c, and the share of the pixels each explains.
+
+    One after the other by RANSAC, each from the pixels that the ones before do not explain.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sample = torch.randperm(len(inverse), generator=generator)[:RANSAC_SAMPLES].to(inverse.device)
+    uv1, inverse = uv1[sample], inverse[sample]
+    free = torch.ones_like(inverse, dtype=torch.bool)
+    planes, support = [], []
+    while len(planes) < PLANES and int(free.sum()) > max(3, PLANE_SUPPORT * len(inverse)):
+        candidates = _candidates(uv1[free], inverse[free], generator)
+        error = (candidates @ uv1[free].T - inverse[free]).abs()
+        best = candidates[(error < tolerance * inverse[free]).sum(1).argmax()]
+        inlier = free
+        for _ in range(2):  # refitted to its inliers, a plane explains more of them
+            inlier = free & ((uv1 @ best - inverse).abs() < tolerance * inverse)
+            if not inlier.any():
+                break
+            best = _least_squares(uv1[inlier], inverse[inlier])
+        share = float(inlier.sum()) / len(inverse)
+        if share < PLANE_SUPPORT:
+            break
+        planes.append(best)
+        support.append(share)
+        free = free & ~((uv1 @ best - inverse).abs() < 2 * tolerance * inverse)
+    stacked = torch.stack(planes) if planes else uv1.new_zeros(0, 3)
+    return stacked, inverse.new_tensor(support)
+
+
+def _candidates(
+    uv1: Float[Tensor, "n 3"], inverse: Float[Tensor, " n"], generator: torch.Generator
+) -> Float[Tensor, "t 3"]:
+    """Planes through RANSAC_TRIALS triples of points that are close to each other in the image.
+
+    Close points are likely on one surface. Where a triple is too thin, the plane is level instead:
+    it has constant depth.
+    """
+    device = uv1.device
+    first = torch.randint(len(uv1), (RANSAC_TRIALS,), generator=generator).to(device)
+    distance = (uv1[first][:, None] - uv1).square().sum(-1)
+    count = max(3, int(LOCAL_SHARE * len(uv1)))
+    near = distance.topk(min(count, len(uv1)), largest=False).indices
+    others = torch.randint(near.shape[1], (RANSAC_TRIALS, 2), generator=generator).to(device)
+    triple = torch.cat([first[:, None], near.gather(1, others)], 1)
+    A, b = uv1[triple], inverse[triple]
+    usable = torch.linalg.det(A).abs() > THIN_TRIANGLE
+    eye = torch.eye(3, device=device).expand_as(A)
+    planes = torch.linalg.solve(torch.where(usable[:, None, None], A, eye), b[..., None])[..., 0]
+    level = torch.stack([torch.zeros_like(b[:, 0]), torch.zeros_like(b[:, 0]), b[:, 0]], -1)
+    return torch.where(usable[:, None], planes, level)
+
+
+def _least_squares(uv1: Float[Tensor, "n 3"], inverse: Float[Tensor, " n"]) -> Float[Tensor, " 3"]:
+    """The plane through n points; the flattest one where they leave a choice."""
+    A = uv1.double()
+    # A weak pull towards flat planes, too weak to matter where any two pixels fix the slope.
+    slopes = torch.diag(A.new_tensor([1e-6, 1e-6, 0.0]))
+    return torch.linalg.solve(A.T @ A + slopes, A.T @ inverse.double()).to(uv1.dtype)
+
+
+def _behind_room(
+    surfaces: Float[Tensor, "p h w"],
+    valid: Bool[Tensor, "p h w"],
+    inverse: Float[Tensor, "h w"],
+    known: Bool[Tensor, "h w"],
+) -> Float[Tensor, "p h w"]:
+    """How far each surface lies behind the room's walls, relative to their depth and at most 1.
+
+    A wall, floor or ceiling hides nothing that is known when it is continued, and nothing is
+    expected behind it. A plane that would hide much is a piece of furniture and bounds nothing.
+    """
+    hides = (valid & (surfaces > (1 + HIDING) * inverse))[:, known].to(inverse.dtype).mean(-1)
+    is_wall = (1 - hides / MOST_HIDDEN).clamp(min=0)[:, None, None]
+    behind = torch.zeros_like(surfaces)
+    for wall, weight in zip(torch.where(valid, surfaces, 0.0), is_wall, strict=True):
+        gap = (wall / surfaces.clamp(min=1e-9) - 1).clamp(0, 1)
+        behind = torch.maximum(behind, weight * gap)
+    return behind
+
+
+def _choose_surfaces(
+    inverse: Float[Tensor, "h w"],
+    known: Bool[Tensor, "h w"],
+    surfaces: Float[Tensor, "p h w"],
+    cost: Float[Tensor, "p h w"],
+) -> Float[Tensor, "h w"]:
+    """One of the `surfaces` (inverse depths) per hole pixel: low cost, small steps in depth.
+
+    An annealed mean field, in which neighbouring pixels come to agree:
+
+    1. Start from the depth step between each surface and the nearest known pixels.
+    2. Average the steps over a square neighbourhood, at first half the image, and add the cost.
+    3. Turn costs into probabilities, and these into the expected step from each surface to what
+       the pixel itself takes. Shrink the neighbourhood and go on with 2.
+    4. When the neighbourhood is one pixel, take the cheapest surface. So surfaces change where
+       they intersect, because there the step is smallest.
+    """
+    reach = max(known.shape) // 2
+    to_known = ((surfaces - inverse).abs() / inverse.clamp(min=1e-9)).clamp(max=1)
+    step = push_pull(to_known, known)
+    cost = cost + NEAR_COST * step
+    while True:
+        total = cost + STEP_COST * _box_mean(step, reach)
+        if reach == 1:
+            return surfaces.gather(0, total.argmin(0)[None])[0]
+        expected = torch.zeros_like(step)
+        for surface, share in zip(surfaces, torch.softmax(-total / TEMPERATURE, 0), strict=True):
+            expected += share * ((surfaces - surface) / surfaces[-1]).abs().clamp(max=1)
+        step = torch.where(known, to_known, expected)
+        reach = max(1, int(reach / REACH_FACTOR))
+
+
+def _box_mean(layers: Float[Tensor, "c h w"], reach: int) -> Float[Tensor, "c h w"]:
+    """Mean over squares of 2 reach + 1 pixels, cut off at the image's edge, by summed areas."""
+    h, w = layers.shape[-2:]
+    sums = functional.pad(layers.double(), (1, 0, 1, 0)).cumsum(-1).cumsum(-2)
+    rows, columns = torch.arange(h, device=layers.device), torch.arange(w, device=layers.device)
+    top, bottom = (rows - reach).clamp(min=0), (rows + reach + 1).clamp(max=h)
+    left, right = (columns - reach).clamp(min=0), (columns + reach + 1).clamp(max=w)
+    bands = sums[:, bottom] - sums[:, top]
+    area = (bottom - top)[:, None] * (right - left)
+    return ((bands[..., right] - bands[..., left]) / area).to(layers.dtype)
