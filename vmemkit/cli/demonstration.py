@@ -48,15 +48,10 @@ from vmemkit.scenes import (
 from vmemkit.scenes import panorama as photograph
 
 TURN = 15.0  # degrees between the views of the circle
-
 SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
-
 POLICIES = ("coverage", "temporal")
-
 PLAIN = {"coverage": "surfel memory", "temporal": "latest views"}  # for the overview
-
 MOMENTS = (0.215, 0.49, 0.85)  # of the path: those of the overview
-
 DIGITS = 4  # of the metrics
 
 

@@ -38,9 +38,7 @@ from vmemkit.generation.rgbd import WEIGHTS, RgbdConfig, RgbdDiffusion, load_rgb
 from vmemkit.training import SMOKE, Run, TrainConfig, Walks, export, recorded, remembered
 
 SAVE_EVERY = 300.0  # seconds
-
 REPORT_EVERY = 100  # steps
-
 SHEET = 6  # trials of a sample sheet
 
 COLUMNS = {  # number -> heading, decimals

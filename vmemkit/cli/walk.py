@@ -38,15 +38,10 @@ from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import moves, read_realestate10k, read_transforms, write_transforms
 
 FOV = 65.0  # degrees: of a phone's main camera, if nobody says
-
 HEIGHT = 144  # pixels of a walk's images
-
 PUBLISHED_HEIGHT, PUBLISHED_STEP = 576, 64  # as the published networks were trained, and can halve
-
 SIZES = {"warp": (HEIGHT, 1), "rooms": (64, 16)}  # height and step; others: as published
-
 MOVES = "right 30, left 60, right 30"  # what a single picture can bear
-
 ASPECT_TOLERANCE = 0.02  # within which a depth map is taken to be one of the image's field of view
 
 NEEDS_DEPTH = (

@@ -30,14 +30,10 @@ from vmemkit.pipeline import walk
 from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
 
 UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use
-
 LEAST, MOST = 0.25, 0.95  # share of a target that must be unseen for it to be a trial
-
 WALK_VIEWS = 20  # of the walk through a house that a trial is taken from
 SAME = 0.05  # share of the depth
-
 TURN, FOV = 30.0, 70.0  # degrees: between views of a circle, and of its camera
-
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
 
 GATE = {  # what a generator must reach to be the default: from, to

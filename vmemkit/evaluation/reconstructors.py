@@ -25,7 +25,6 @@ from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene, Tour
 
 SURE = 5.0  # confidence: enough for PnP
-
 WALKING = RetrievalConfig(blind="nearest")  # as in `walk`
 
 

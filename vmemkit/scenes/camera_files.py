@@ -27,22 +27,15 @@ from vmemkit.core import Cameras, check, default_depth_unit, image_size, replaci
 from vmemkit.core import cameras as checked_cameras
 
 MAX_CAMERAS = 100_000  # of one file: an hour of video
-
 MAX_FILE_BYTES = 256_000_000  # that many cameras with long names, and room to spare
-
 MAX_NUMBER = 1e9  # beyond it float32 has nothing left of a position or of a pixel
-
 RIGID_TOLERANCE = 1e-3  # of R^T R - 1, as in camera.check
-
 NUMBERS_PER_LINE = 19  # of a RealEstate10K camera
-
 FRAME_MICROSECONDS = 33_333  # RealEstate10K's time between frames, at 30 per second
 
 # Axes that change sign from camera axes of that name to OpenCV's.
 CONVENTIONS = {"opengl": (1.0, -1.0, -1.0, 1.0), "opencv": (1.0, 1.0, 1.0, 1.0)}
-
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
-
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
 
 

@@ -33,15 +33,10 @@ from vmemkit.scenes.tours import capture_tour, single_tour
 from vmemkit.scenes.trajectory import moves
 
 PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
-
 ASPECT = 4 / 3  # width / height of all pictures
-
 HEIGHT = 90  # pixels
-
 FOV = 75.0  # degrees
-
 LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
-
 PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
 
 
@@ -70,9 +65,7 @@ def picture_size(height: int) -> tuple[int, int]:
 
 
 SLACK = 0.02  # of an aspect of 2 that still is a panorama's
-
 KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
-
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
 
 

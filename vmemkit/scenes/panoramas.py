@@ -23,7 +23,6 @@ from vmemkit.core import (
 )
 
 CENTRE_TOLERANCE = 1e-3  # of the radius: a parallax of a thousandth of a radian
-
 MAX_SAMPLES = 8  # per pixel and axis of a panorama's view
 
 

@@ -31,11 +31,8 @@ from vmemkit.core import views as checked_views
 from vmemkit.scenes.camera_files import read_transforms, write_transforms
 
 POSE_TOLERANCE = 1e-4  # of a pose's and of K's entries, for a camera to be a recorded one
-
 ASPECT_TOLERANCE = 0.01  # within which a depth map is one of the image's field of view
-
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
-
 LARGEST_STEP = 65535  # of a 16-bit depth image
 
 

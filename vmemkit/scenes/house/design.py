@@ -29,39 +29,22 @@ Limits = tuple[float, float]
 Span = tuple[float, float, float, float, float, float]
 
 ROOM_SIDE, CEILING, WALL_THICKNESS = (3.8, 5.8), (2.5, 2.95), (0.15, 0.30)  # metres
-
 SHIFT = (-1.0, 1.0)  # of a room along z against the one before
-
 DOOR_WIDTH, DOOR_HEIGHT = (1.0, 1.3), (2.02, 2.15)
-
 DOOR_SLANT = 0.5  # z over x, at most, of the straight way from a room's middle to its doorway
-
 CASING_WIDTH, CASING_DEPTH = 0.09, 0.025  # of the frame round a doorway
-
 WALL_GAP = 0.03  # from furniture to the wall beside it
-
 OVERLAP = 5e-3  # of a doorway with its rooms, so that rays and viewers pass without a gap
-
 WAY = 0.8  # width of the way that stays free for a viewer from centre to doorway
-
 RUG_SIDE, RUG_HEIGHT = (1.5, 2.3), 0.012
-
 CORD, GLOBE, GLOBE_DROP = 0.01, 0.17, 0.37  # half widths, and from the ceiling to the lamp's middle
-
 PICTURES = 4  # per room, where there is space
-
 TRIES = 40  # random spots tried for each thing
-
 MAX_SEED = 2**63 - 1
-
 OAK, WALNUT = (0.66, 0.48, 0.31), (0.40, 0.26, 0.18)
-
 PINE, WHITEWASH = (0.78, 0.60, 0.40), (0.80, 0.77, 0.71)
-
 STONE, MORTAR, METAL = (0.83, 0.80, 0.75), (0.80, 0.76, 0.70), (0.72, 0.66, 0.52)
-
 LINEN, TREES, BULB = (0.92, 0.90, 0.86), (0.42, 0.55, 0.38), (1.0, 0.95, 0.84)
-
 SKY, POT, LEAF = (0.66, 0.80, 0.95), (0.62, 0.42, 0.33), (0.30, 0.45, 0.24)
 
 
@@ -93,9 +76,7 @@ WALLS = (  # pattern, metres per repeat
 )
 
 FLOORS = (("planks", 0.13), ("checker", 0.42), ("parquet", 0.36), ("carpet", 1.0), ("slabs", 0.6))
-
 GLOW = {"sky": 0.85, "bulb": 0.9}  # what shines by itself
-
 PAPERS = ("stripes", "plaid", "dots", "lattice")  # printed in quiet tones of the wall's colour
 
 
@@ -249,17 +230,17 @@ def _plan(rng: torch.Generator, n_rooms: int) -> list[Box]:
     cells: list[Box] = []
     x, z = 0.0, 0.0
     for i in range(n_rooms):
-        width, depth = _uniform(rng, ROOM_SIDE), _uniform(rng, ROOM_SIDE)
-        x = x + _uniform(rng, WALL_THICKNESS) if i else -width / 2
-        z = z + _uniform(rng, SHIFT) if i else 0.0
-        cells.append(((x, -_uniform(rng, CEILING), z - depth / 2), (x + width, 0.0, z + depth / 2)))
+        width, depth = uniform(rng, *ROOM_SIDE), uniform(rng, *ROOM_SIDE)
+        x = x + uniform(rng, *WALL_THICKNESS) if i else -width / 2
+        z = z + uniform(rng, *SHIFT) if i else 0.0
+        cells.append(((x, -uniform(rng, *CEILING), z - depth / 2), (x + width, 0.0, z + depth / 2)))
         x = x + width
     return cells
 
 
 def _doorway(rng: torch.Generator, left: Box, right: Box) -> Box:
     """The empty space of the doorway from one room to the next."""
-    width, height = _uniform(rng, DOOR_WIDTH), _uniform(rng, DOOR_HEIGHT)
+    width, height = uniform(rng, *DOOR_WIDTH), uniform(rng, *DOOR_HEIGHT)
     limits = []
     for room in (left, right):
         middle, half = (
@@ -268,7 +249,7 @@ def _doorway(rng: torch.Generator, left: Box, right: Box) -> Box:
         )
         aside = min(half, DOOR_SLANT * (room[1][0] - room[0][0]) / 2)
         limits.append((middle - aside, middle + aside))
-    z = _uniform(rng, (max(limit[0] for limit in limits), min(limit[1] for limit in limits)))
+    z = uniform(rng, max(limit[0] for limit in limits), min(limit[1] for limit in limits))
     x0, x1 = left[1][0] - OVERLAP, right[0][0] + OVERLAP
     return (x0, -height, z - width / 2), (x1, 0.0, z + width / 2)
 
@@ -321,10 +302,12 @@ def _place(
     """A wall, a place along it, a size and the space claimed; None if no spot was found."""
     gap = thing.clearance
     for _ in range(TRIES):
-        width, depth, height = (_uniform(rng, x) for x in (thing.width, thing.depth, thing.height))
+        width, depth, height = (
+            uniform(rng, *limits) for limits in (thing.width, thing.depth, thing.height)
+        )
         wall = walls[int(torch.randint(len(walls), (), generator=rng))]
         axis, reach = (2 if wall < 2 else 0), width / 2 + WALL_GAP
-        along = _uniform(rng, (cell[0][axis] + reach, cell[1][axis] - reach))
+        along = uniform(rng, cell[0][axis] + reach, cell[1][axis] - reach)
         half = width / 2 + gap
         up = (max(thing.raised - gap, 0.0), thing.raised + height + gap)
         claim = _at_wall(cell, wall, along, (-half, half, 0.0, depth + gap, *up))
@@ -371,7 +354,7 @@ def _lamp(cell: Box) -> list[Solid]:
 
 def _rug(rng: torch.Generator, cell: Box, palette: Palette) -> list[Solid]:
     x, _, z = _middle(cell)
-    a, b = _uniform(rng, RUG_SIDE) / 2, _uniform(rng, RUG_SIDE) / 2
+    a, b = uniform(rng, *RUG_SIDE) / 2, uniform(rng, *RUG_SIDE) / 2
     box = (x - a, -RUG_HEIGHT, z - b), (x + a, 0.0, z + b)
     return [Solid(box, "rug", (palette.textile, LINEN, palette.second), 0.4)]
 
@@ -447,8 +430,9 @@ def _blend(a: Color, b: Color, share: float) -> Color:
     return x, y, z
 
 
-def _uniform(rng: torch.Generator, limits: Limits) -> float:
-    return limits[0] + (limits[1] - limits[0]) * float(torch.rand((), generator=rng))
+def uniform(rng: torch.Generator, low: float, high: float) -> float:
+    """One random number between the limits."""
+    return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def _draw(rng: torch.Generator, n: int, count: int) -> list[int]:

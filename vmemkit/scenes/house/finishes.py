@@ -27,17 +27,11 @@ Pairs = Float[Tensor, "n 2"]
 Rgb = Float[Tensor, "n 3"]
 
 WHITE = (0.93, 0.92, 0.89)  # the trim: skirting, frames, ceilings
-
 GROUT = (0.80, 0.78, 0.74)
-
 SHADOW = (0.16, 0.13, 0.11)  # picture frames, and the dark behind books
-
 SKIRTING, CORNICE = 0.11, 0.06  # height of the boards below and above a wall, metres
-
 DADO, BAND, TILED = 0.95, 1.25, 1.35  # height of a dado rail, a painted band, a tiled part, metres
-
 GAP = 0.006  # between boards, metres
-
 DOT_RADIUS = 0.2  # of a repeat
 
 BRICK, TILE, BOOK = (

@@ -22,29 +22,17 @@ from vmemkit.core import Cameras, TensorStruct, Views, cat, pixel_centres, proje
 from vmemkit.scenes.house.finishes import WHITE, Finish, Surface, mix, paint, skirting
 
 EYE_HEIGHT = 1.5  # metres above the floor
-
 VIEWER_RADIUS, VIEWER_SIDES = 0.3, 16  # a viewer is a disc of that radius, in metres, and corners
-
 HEADROOM = 0.1  # of a viewer's eye above the floor and below whatever hangs there, metres
-
 FLAT, OVERHEAD = 0.05, 1.9  # what is lower (a rug) or hangs higher (a lamp) is no obstacle, metres
-
 SURFACE_TOLERANCE = 2e-3  # metres by which rounding may put a point behind its own surface
-
 TINY = 1e-6  # stands in for a zero in a ray's direction
-
 MAX_RAYS = 2**28  # in one render: 5000 views of 256 x 192
-
 RAYS_PAINTED = 2**15  # at once: bounds memory
-
 RAYS_TIMES_BLOCKS = 2**18  # intersections at once: their intermediates stay in the cache
-
 AMBIENT, BOUNCE = 0.62, 0.10  # light from all around, and what the floor sends upwards
-
 LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # warm, cool
-
 LAMP_DROP, FALLOFF, WRAP = 0.3, 0.10, 0.25  # metres; per square metre; light past the terminator
-
 CORNER, CORNER_SHADE = 0.45, 0.40  # reach in metres and depth of the shade in corners
 
 
