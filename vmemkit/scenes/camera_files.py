@@ -92,7 +92,10 @@ def read_transforms(path: str | Path, convention: str = "opengl") -> Transforms:
             raise ValueError(f"{file} has neither w and h nor images to measure: add w and h")
         first = image_size(images[0])
         sizes = [size or first for size in sizes]
-    K = [_unit_intrinsics(frame, size, where) for (where, frame), size in zip(frames, sizes, strict=True)]
+    K = [
+        _unit_intrinsics(frame, size, where)
+        for (where, frame), size in zip(frames, sizes, strict=True)
+    ]
     unit = data.get("depth_unit_scale_factor")
     return Transforms(
         cameras=checked_cameras(torch.from_numpy(poses), torch.tensor(K, dtype=torch.float64)),
@@ -302,7 +305,9 @@ def _size(frame: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     return int(h), int(w)
 
 
-def _unit_intrinsics(frame: Mapping[str, Any], size: tuple[int, int], where: str) -> list[list[float]]:
+def _unit_intrinsics(
+    frame: Mapping[str, Any], size: tuple[int, int], where: str
+) -> list[list[float]]:
     """K for a 1 x 1 image from the frame's values in pixels."""
     h, w = size
     if frame.get("fl_x") is not None:
