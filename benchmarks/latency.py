@@ -26,12 +26,12 @@ TIMES = 7
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CELLS = """
 import torch
-from vmemkit import evaluate, scenes, widgets
+from vmemkit import scenes, widgets
 explorer = widgets.Explorer("house, six views a room", height={height})
 explorer
 # ---
 house = scenes.rooms(0)
-tour = evaluate.capture_tour(house)
+tour = scenes.capture_tour(house)
 targets = tour.cameras[tour.back]
 inspector = widgets.RetrievalInspector(explorer.value.memory, targets, policy="coverage")
 inspector

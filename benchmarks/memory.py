@@ -233,7 +233,7 @@ def starting() -> dict:
     read_once = (
         "import time, torch; a = time.perf_counter(); import vmemkit as vm, vmemkit.memory as m;"
         "b = time.perf_counter(); from vmemkit.scenes import rooms; house = rooms(0);"
-        "from vmemkit.evaluate import capture_tour; c = capture_tour(house).cameras[:1];"
+        "from vmemkit.scenes import capture_tour; c = capture_tour(house).cameras[:1];"
         "v = house.render(c, 48, 64); t = time.perf_counter(); memory = m.begin(v);"
         "vm.retrieve(memory, c, 1); print(b - a, time.perf_counter() - t)"
     )

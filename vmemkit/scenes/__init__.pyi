@@ -16,7 +16,6 @@ from .examples import from_image as from_image
 from .examples import photo_view as photo_view
 from .examples import stereo_view as stereo_view
 from .house.design import rooms as rooms
-from .house.ray_casting import EYE_HEIGHT as EYE_HEIGHT
 from .house.ray_casting import Rooms as Rooms
 from .panoramas import Panorama as Panorama
 from .panoramas import panorama as panorama

@@ -7,4 +7,5 @@ from .checkpoints import read as read
 from .hub import FOLDERS as FOLDERS
 from .hub import available as available
 from .hub import find as find
+from .hub import get as get
 from .hub import require as require
