@@ -20,7 +20,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vmemkit.core import cat
-from vmemkit.evaluation import CORRUPTIONS, ReconstructorVerdict, Simulated, judge_reconstructors
+from vmemkit.evaluation import (
+    CORRUPTIONS,
+    ReconstructorScores,
+    SimulatedNetwork,
+    evaluate_reconstructor,
+)
 from vmemkit.memory import begin, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.reconstruction import AlignConfig, Cut3r, oracle
@@ -50,24 +55,24 @@ def table(seeds: int) -> list[dict]:
     print(f"{'the network spoils':27s} {'aligner':9s} depth error  worst kept  coverage  trusted")
     rows = []
     for label, corruption in CORRUPTIONS.items():
-        verdicts: dict[str, list[ReconstructorVerdict]] = {}
+        scores: dict[str, list[ReconstructorScores]] = {}
         for seed in range(seeds):
             house = rooms(seed, 2)
             tour = single_tour(house, seed)
             seen = cat([tour.given, tour.cameras])
             for name in ALIGNERS:
-                net = Simulated(house, seen, SIZE, corruption, seed=seed)
+                net = SimulatedNetwork(house, seen, SIZE, corruption, seed=seed)
                 kept = "keep" if name == "none" else "distrust"
                 how = Cut3r(net, align=name, failures=kept, optimiser=PNP)
-                verdicts.setdefault(name, []).append(
-                    judge_reconstructors(house, tour, how, k=2, size=SIZE)
+                scores.setdefault(name, []).append(
+                    evaluate_reconstructor(house, tour, how, k=2, size=SIZE)
                 )
             if label == "unit":
-                true = judge_reconstructors(house, tour, oracle(house), k=2, size=SIZE)
-                verdicts.setdefault("(truth)", []).append(true)
-        for name, found in verdicts.items():
+                true = evaluate_reconstructor(house, tour, oracle(house), k=2, size=SIZE)
+                scores.setdefault("(truth)", []).append(true)
+        for name, of_houses in scores.items():
             fields = ("error", "worst", "coverage", "trusted")
-            row = {field: mean(getattr(v, field) for v in found) for field in fields}
+            row = {field: mean(getattr(v, field) for v in of_houses) for field in fields}
             rows.append({"corruption": label, "aligner": name, **row})
             numbers = "{error:10.1%} {worst:11.1%} {coverage:9.3f} {trusted:8.0%}".format(**row)
             print(f"{label:27s} {name:9s} {numbers}", flush=True)

@@ -10,7 +10,7 @@ import json
 from statistics import mean
 
 from vmemkit.core import SurfelConfig
-from vmemkit.evaluation import race
+from vmemkit.evaluation import compare_policies
 from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import capture_tour, rooms
@@ -27,7 +27,9 @@ def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple
         for seed in range(seeds):
             house, config = rooms(seed, room_count), MemoryConfig(SurfelConfig(shrink=shrink))
             tour = capture_tour(house, seed)
-            for name, values in race(house, tour, policies, size=size, config=config).items():
+            for name, values in compare_policies(
+                house, tour, policies, size=size, config=config
+            ).items():
                 ratios[name] += values
         row = {"shrink": shrink}
         for name, values in ratios.items():
@@ -46,7 +48,7 @@ def by_policy(seeds: int, room_count: int) -> list:
     ratios = {label: [] for label in policies}
     for seed in range(seeds):
         house = rooms(seed, room_count)
-        for label, values in race(house, capture_tour(house, seed), policies).items():
+        for label, values in compare_policies(house, capture_tour(house, seed), policies).items():
             ratios[label] += values
     rows = [
         {"policy": label, "mean": mean(values), "worst": min(values), "steps": len(values)}

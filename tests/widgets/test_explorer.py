@@ -424,8 +424,10 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
     for name in names:
         steps = list(vm.walk(start, tour.cameras, Paints(box), policy=name, k=1, m=2))
         assert same(tables(race.value[name][-1].memory), tables(steps[-1].memory))
-        shares = [coverage(box, step, 24) for step in steps]
-        assert race.coverage[name] == [share / best for share, best in shares]
+        for step, ratio in zip(steps, race.coverage[name], strict=True):
+            chosen = step.retrieval.chosen
+            [(_, wanted)] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
+            assert ratio == wanted
         images = torch.cat([step.views.image for step in steps])
         assert race.returns[name] == [psnr(images[i + 2], images[i]) for i in (0, 1)]
         means[name] = sum(race.coverage[name])

@@ -1,16 +1,17 @@
-"""The demonstration: four walks, each with the surfel memory and with the most recent views only.
+"""`vmemkit demo`: four walks, each with the surfel memory and with the most recent views only.
 
 In: a seed and a size. Out: a folder with a video, a contact sheet and the surfels of each walk,
-`metrics.json` and `overview.png`; on the way, `Progress` for whoever shows it.
+`metrics.json` and `overview.png`; on the way, a `Progress` per step for whoever shows it.
 
 - rooms           a made-up house, from a single view: through the doorway and back by other poses
-- rooms_capture   the same house from six views per room: all is seen, only memory decides
+- rooms_capture   the same house from six views per room: all is seen, only retrieval decides
 - panorama        a photograph of all directions: four views given, full circle and back
 - stereo          a stereo photograph with its depth: a short orbit and back
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,9 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from rich.console import Console
 
+from vmemkit.cli.terminal import metrics_table, progress_bar
 from vmemkit.core import Views, cat, data_file, replacing, resize
 from vmemkit.evaluation import score
 from vmemkit.figures import comparison, contact_sheet, save_figure, save_walk_video
@@ -37,32 +40,35 @@ from vmemkit.scenes import (
     Scene,
     Tour,
     capture_tour,
+    circle_cameras,
+    example_size,
     moves,
     orbit,
-    picture_size,
+    panorama,
     rooms,
     single_tour,
     stereo_view,
-    turned,
 )
-from vmemkit.scenes import panorama as photograph
 
 TURN = 15.0  # degrees between the views of the circle
-
-SWING, SWING_STEP, LIFT = 12.0, 3.0, 0.12  # degrees to each side, between views; metres
-
+SWING = 12.0  # degrees of the orbit to each side
+SWING_STEP = 3.0  # degrees between its views
+LIFT = 0.12  # metres by which its way back is higher
 POLICIES = ("coverage", "temporal")
-
-PLAIN = {"coverage": "surfel memory", "temporal": "latest views"}  # for the overview
-
-MOMENTS = (0.215, 0.49, 0.85)  # of the path: those of the overview
-
-DIGITS = 4  # of the metrics
+LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # of the overview's rows
+MOMENTS = (0.215, 0.49, 0.85)  # shares of the path at which the overview shows a view
+DIGITS = 4  # decimals of the metrics
+MIN_HEIGHT = 16  # pixels
+EXPLANATION = (
+    "coverage: share of the target pixels on the way back that the retrieved views had really seen "
+    "(of best: relative to the best choice); return dB, SSIM: likeness to the first visit; truth dB: "
+    "to the real scene. Higher is better."
+)
 
 
 @dataclass(frozen=True, repr=False)
 class Job:
-    """A walk to take: where it starts, where it goes, and what is known of the truth."""
+    """A walk to take: where it starts, where it goes, and the truth if it is known."""
 
     name: str
     about: str
@@ -83,6 +89,30 @@ class Progress:
     row: dict[str, Any] | None = None
 
 
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit demo`."""
+    parser.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
+    names = ", ".join(WALKS)
+    parser.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
+    parser.set_defaults(run=run_demo)
+
+
+def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT) -> None:
+    """`vmemkit demo`: takes the walks, prints their metrics and where the results are."""
+    rows: list[dict[str, Any]] = []
+    with progress_bar(console) as bar:
+        task = bar.add_task("preparing", total=None)
+        for state in demo(options.out, options.seed, options.walks, height=height):
+            label = f"{state.walk} · {state.policy or 'preparing'}"
+            bar.update(task, description=label, completed=state.done, total=state.total)
+            if state.row is not None:
+                rows.append(state.row)
+    console.print(metrics_table(rows))
+    console.print(EXPLANATION, style="dim")
+    console.print(f"videos, contact sheets, surfels and metrics.json are in {options.out}")
+
+
 def demo(
     out: str | os.PathLike,
     seed: int = 0,
@@ -90,7 +120,7 @@ def demo(
     policies: Sequence[str] = POLICIES,
     height: int = HEIGHT,
 ) -> Iterator[Progress]:
-    """Take the walks (all of `WALKS` unless named), each with every policy, and write `out`.
+    """Take the walks (default: all of `WALKS`), each with every policy, and write them to `out`.
 
     Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
     memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
@@ -103,9 +133,11 @@ def demo(
     _check_names("policies", policies, RETRIEVAL_POLICIES)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
-    if height < 16:
-        raise ValueError(f"need images of at least 16 rows for anything to be seen, got {height}")
-    data_file(PANORAMA)  # before anything is written
+    if height < MIN_HEIGHT:
+        raise ValueError(
+            f"need images of at least {MIN_HEIGHT} rows to show anything, got {height}"
+        )
+    data_file(PANORAMA)  # raises if the data is missing
     return _demo(out, seed, walks, policies, height)
 
 
@@ -121,21 +153,25 @@ def _demo(
     rows: list[dict[str, Any]] = []
     for name in walks:
         yield Progress(name, None)
-        job, taken = WALKS[name](height, seed), {}
+        job, steps_by_policy = WALKS[name](height, seed), {}
         out.mkdir(parents=True, exist_ok=True)
+        total = len(job.tour.cameras)
         for policy in policies:
-            total, steps = len(job.tour.cameras), []
+            steps, done = [], 0
             for step in walk(begin(job.given), job.tour.cameras, policy=policy, seed=seed):
-                yield Progress(name, policy, sum(len(s.targets) for s in steps), total)
+                yield Progress(name, policy, done, total)
                 steps.append(step)
-            taken[policy] = steps
+                done += len(step.targets)
+            steps_by_policy[policy] = steps
             rows.append(_row(job, policy, steps))
             _write(out, job, policy, steps)
-            _save_json(out / "metrics.json", rows)
+            with replacing(out / "metrics.json") as draft:
+                draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
             yield Progress(name, policy, total, total, rows[-1])
-        # the capture is the walk on which only memory decides; else any that knows the truth
+        # The overview shows rooms_capture, where only retrieval decides, or else the last walk
+        # whose truth is known.
         if job.truth is not None and (name == "rooms_capture" or "rooms_capture" not in walks):
-            save_figure(out / "overview.png", _overview(job, taken))
+            save_figure(out / "overview.png", _overview(job, steps_by_policy))
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -158,26 +194,27 @@ def rooms_capture_walk(height: int, seed: int) -> Job:
 
 def panorama_walk(height: int, seed: int) -> Job:
     """Four views 90 degrees apart are given; the full circle, and back the same way."""
-    scene = photograph(data_file(PANORAMA))
+    scene, size = panorama(data_file(PANORAMA)), example_size(height)
     headings = torch.arange(TURN, 360 + TURN / 2, TURN)
-    there_and_back = torch.cat([headings, headings.flip(0) - TURN])
     count = len(headings)
-    # going back, heading h - TURN was seen going out, and heading 0 at the circle's end
-    seen = (torch.arange(count - 2, -2, -1)) % count
-    twin = torch.cat([torch.full((count,), -1), seen])
-    given = turned(torch.arange(0.0, 360.0, 90.0))
-    tour = Tour(given, turned(there_and_back), slice(count, 2 * count), twin)
-    size = picture_size(height)
-    about, truth = (
-        "a photograph of all directions, from four views",
-        scene.render(tour.cameras, *size),
+    # Row i of the way back stands where row count - 2 - i of the way out stood; heading 0, the last
+    # one, was first reached at the circle's end.
+    first_visit = torch.arange(count - 2, -2, -1) % count
+    given = circle_cameras(torch.arange(0.0, 360.0, 90.0))
+    tour = Tour(
+        given=given,
+        cameras=circle_cameras(torch.cat([headings, headings.flip(0) - TURN])),
+        back=slice(count, 2 * count),
+        twin=torch.cat([torch.full((count,), -1), first_visit]),
     )
+    about = "a photograph of all directions, from four views"
+    truth = scene.render(tour.cameras, *size)
     return Job("panorama", about, scene.render(given, *size), tour, scene, truth)
 
 
 def stereo_walk(height: int, seed: int) -> Job:
     """One view is given; to the right, back and to the left from higher up, and the first again."""
-    given = resize(stereo_view(STEREO), *picture_size(height))
+    given = resize(stereo_view(STEREO), *example_size(height))
     start, distance = given.cameras[0], float(given.depth.nanmedian())
     count = round(SWING / SWING_STEP)
     first = orbit(start, distance, SWING, count)
@@ -201,12 +238,12 @@ WALKS: dict[str, Callable[[int, int], Job]] = {
 
 
 def _in_house(name: str, about: str, house: Rooms, tour: Tour, height: int) -> Job:
-    size = picture_size(height)
+    size = example_size(height)
     given = house.render(tour.given, *size, samples=2)
     return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
 
 
-# ---- what is written -----------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
 def _row(job: Job, policy: str, steps: list[Step]) -> dict[str, Any]:
@@ -226,12 +263,7 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
-def _overview(job: Job, taken: dict[str, list[Step]]) -> Figure:
+def _overview(job: Job, steps_by_policy: dict[str, list[Step]]) -> Figure:
     moments = [round(share * (len(job.tour.cameras) - 1)) for share in MOMENTS]
-    named = {PLAIN.get(policy, policy): steps for policy, steps in taken.items()}
-    return comparison(named, job.truth.image, moments)
-
-
-def _save_json(path: Path, rows: list[dict[str, Any]]) -> None:
-    with replacing(path) as draft:
-        draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    rows = {LABELS.get(policy, policy): steps for policy, steps in steps_by_policy.items()}
+    return comparison(rows, job.truth.image, moments)

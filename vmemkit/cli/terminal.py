@@ -21,34 +21,38 @@ METRICS = {  # key of a row of metrics.json -> heading, decimals
 
 
 def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Rows of metrics.json as a table, the better of each walk in bold."""
+    """Rows of metrics.json as a table, the best of each walk in bold."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("walk", "policy"):
         table.add_column(heading, no_wrap=True)
     for heading, _ in METRICS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for i, row in enumerate(rows):
-        rivals = [other for other in rows if other["walk"] == row["walk"]]
+        same_walk = [other for other in rows if other["walk"] == row["walk"]]
         cells = [
-            _cell(row[key], [r[key] for r in rivals], digits)
+            _cell(row[key], [other[key] for other in same_walk], digits)
             for key, (_, digits) in METRICS.items()
         ]
-        last = i + 1 == len(rows) or rows[i + 1]["walk"] != row["walk"]
-        table.add_row(row["walk"], row["policy"], *cells, end_section=last)
+        is_last = i + 1 == len(rows) or rows[i + 1]["walk"] != row["walk"]
+        table.add_row(row["walk"], row["policy"], *cells, end_section=is_last)
     return table
 
 
-def _cell(value: float | None, rivals: list[float | None], digits: int) -> Text:
-    best = (
-        value is not None and len(rivals) > 1 and value == max(r for r in rivals if r is not None)
-    )
-    return Text("-" if value is None else f"{value:.{digits}f}", style="bold" if best else "")
+def _cell(value: float | None, values: list[float | None], digits: int) -> Text:
+    if value is None:
+        return Text("-")
+    is_best = len(values) > 1 and value == max(other for other in values if other is not None)
+    return Text(f"{value:.{digits}f}", style="bold" if is_best else "")
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar while there is something to wait for, and somebody to see it."""
-    columns = (
+    """A bar that disappears at the end, and shows only where the console is a terminal."""
+    return Progress(
         TextColumn("{task.description}", markup=False),
-        *(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

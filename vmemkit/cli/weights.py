@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from rich import box
@@ -12,61 +13,6 @@ from rich.text import Text
 
 from vmemkit.nets import weights
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, contents, find, fitting, read, require
-
-
-def run_weights(options: argparse.Namespace, console: Console) -> None:
-    """`vmemkit weights`: what published weight files there are, and which are here."""
-    console.print(weights_table())
-    console.print(
-        "None is needed. `vmemkit weights get NAME` fetches one; `vmemkit weights check NAME` reads "
-        f"it. Files of your own go into a folder that {FOLDERS} names.",
-        style="dim",
-    )
-
-
-def run_get(options: argparse.Namespace, console: Console) -> None:
-    """`vmemkit weights get NAME`: its terms, then the download, which has a bar of its own."""
-    if options.name in WEIGHTS:
-        entry = WEIGHTS[options.name]
-        console.print(Text(f"{entry.name}: {entry.what}, {entry.size_text}"))
-        console.print(Text(entry.terms), soft_wrap=True)
-    path = weights.get(options.name, options.folder, options.repository)
-    console.print(Text(f"{options.name} is in {path}"), soft_wrap=True)
-
-
-def run_check(options: argparse.Namespace, console: Console) -> None:
-    """`vmemkit weights check NAME|FILE`: what a file holds, and which entry of the table it fits."""
-    asked = options.file
-    path = require(asked) if asked in WEIGHTS else Path(asked)
-    state = read(path)
-    held, fits = contents(state), fitting(state)
-    dtypes = " and ".join(held.dtypes) or "no floating-point tensor"
-    console.print(
-        Text(f"{path}: {held.keys:,} keys, {held.parameters:,} parameters, {dtypes}"),
-        soft_wrap=True,
-    )
-    if asked in WEIGHTS and asked not in fits:
-        entry = WEIGHTS[asked]
-        raise ValueError(
-            f"{path} is not {asked}, which has {entry.keys:,} keys and {entry.parameters:,} "
-            f"parameters: get it anew with `vmemkit weights get {asked}`"
-        )
-    console.print(f"its numbers are those of {' and '.join(fits) or 'no entry of the table'}")
-
-
-def weights_table() -> Table:
-    """The published weight files, their terms, and where they are on this machine."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("name", no_wrap=True)
-    for heading in ("what", "size", "licence", "gated", "found"):
-        table.add_column(heading, overflow="fold")
-    gates = {True: "yes", False: "no", None: "unknown"}
-    for name, entry in WEIGHTS.items():
-        terms = "; ".join(filter(None, (entry.licence, entry.limits)))
-        where = str(find(name) or "no")
-        cells = (entry.what, entry.size_text, terms, gates[entry.gated], where)
-        table.add_row(name, *map(Text, cells), end_section=True)
-    return table
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -83,3 +29,60 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="read a file and count what is in it")
     check.add_argument("file", metavar="NAME|FILE", help="an entry of the list, or any weight file")
     check.set_defaults(run=run_check)
+
+
+def run_weights(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit weights`: which published weight files there are, and which are on this machine."""
+    console.print(weights_table())
+    console.print(
+        "None is needed. `vmemkit weights get NAME` downloads one, `vmemkit weights check NAME` reads "
+        f"it. Put files of your own into a folder that {FOLDERS} names.",
+        style="dim",
+    )
+
+
+def run_get(
+    options: argparse.Namespace, console: Console, get: Callable[..., Path] = weights.get
+) -> None:
+    """`vmemkit weights get NAME`: prints the terms, then downloads by `get(name, folder, repository)`."""
+    if options.name in WEIGHTS:
+        entry = WEIGHTS[options.name]
+        console.print(Text(f"{entry.name}: {entry.what}, {entry.size_text}"))
+        console.print(Text(entry.terms), soft_wrap=True)
+    path = get(options.name, options.folder, options.repository)
+    console.print(Text(f"{options.name} is in {path}"), soft_wrap=True)
+
+
+def run_check(options: argparse.Namespace, console: Console) -> None:
+    """`vmemkit weights check NAME|FILE`: what a file holds, and which entry of the table it fits."""
+    name = options.file
+    path = require(name) if name in WEIGHTS else Path(name)
+    state = read(path)
+    content, entries = contents(state), fitting(state)
+    dtypes = " and ".join(content.dtypes) or "no floating-point tensor"
+    console.print(
+        Text(f"{path}: {content.keys:,} keys, {content.parameters:,} parameters, {dtypes}"),
+        soft_wrap=True,
+    )
+    if name in WEIGHTS and name not in entries:
+        entry = WEIGHTS[name]
+        raise ValueError(
+            f"{path} is not {name}, which has {entry.keys:,} keys and {entry.parameters:,} "
+            f"parameters: get it anew with `vmemkit weights get {name}`"
+        )
+    console.print(f"it has the size of {' and '.join(entries) or 'no entry of the table'}")
+
+
+def weights_table() -> Table:
+    """The published weight files, their terms, and where they are on this machine."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    for heading in ("what", "size", "licence", "gated", "found"):
+        table.add_column(heading, overflow="fold")
+    gates = {True: "yes", False: "no", None: "unknown"}
+    for name, entry in WEIGHTS.items():
+        terms = "; ".join(filter(None, (entry.licence, entry.limits)))
+        where = str(find(name) or "no")
+        cells = (entry.what, entry.size_text, terms, gates[entry.gated], where)
+        table.add_row(name, *map(Text, cells), end_section=True)
+    return table

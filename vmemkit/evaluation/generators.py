@@ -1,9 +1,9 @@
-"""Judging a generator where it has to imagine: beside copies of what was seen, and in circles.
+"""Evaluating generators where they have to invent: on unseen pixels, and over full circles.
 
-In: generators. Out: a row of numbers for each, and pictures. Unseen houses, and only the pixels that
-no context view shows (by `reproject`): there the error of depth, and how much structure there is
-against the truth, since a blur wins every error of colours. Then a full circle on the spot and back,
-which shows whether a walk decays, and whether it comes back to what it invented.
+In: generators. Out: numbers for each, and its images. Trials lie in houses that training never sees.
+They count the pixels that no context view shows (by `reproject`): the error of depth, and how much
+structure there is against the truth, because a blur wins every error of colours. A full circle on
+the spot and back then shows whether a walk decays, and whether it comes back to what it invented.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, look_at, stream
+from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, stream
 from vmemkit.evaluation.scores import psnr
 from vmemkit.generation import (
     Generation,
@@ -34,20 +34,15 @@ from vmemkit.generation import (
 from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
-from vmemkit.scenes import EYE_HEIGHT, Rooms, rooms, walk_through
+from vmemkit.scenes import Rooms, rooms, upright_cameras, walk_through
 
-UNSEEN = 0x5EE  # first number of the random streams of judging, which training does not use
-
-LEAST, MOST = 0.25, 0.95  # share of a target that must be unseen for it to be a trial
-
-WALK_VIEWS = 20  # of the walk through a house that a trial is taken from
-SAME = 0.05  # share of the depth
-
-TURN, FOV = 30.0, 70.0  # degrees: between views of a circle, and of its camera
-
+EVALUATION = 0x5EE  # first number of the random streams here, which training does not use
+LEAST_UNSEEN, MOST_UNSEEN = 0.25, 0.95  # share of a trial's target that no context view shows
+WALK_VIEWS = 20  # length of the walk through a house that a trial is taken from
+DEPTH_TOLERANCE = 0.05  # relative error up to which a reprojected depth is right
+TURN, FOV = 30.0, 70.0  # degrees: between the views of a circle, and their field of view
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
-
-GATE = {  # what a generator must reach to be the default: from, to
+GATE = {  # what a generator must reach to be the default: least, most
     "depth_error": (0.0, 0.18),
     "edges_least": (0.6, 1.4),
     "edges_most": (0.6, 1.4),
@@ -61,18 +56,18 @@ GATE = {  # what a generator must reach to be the default: from, to
 
 @dataclass(frozen=True, repr=False)
 class Trial:
-    """One target, the context that a generator gets, and the truth."""
+    """One target with the context that a generator gets and the truth."""
 
     context: Views  # (k,)
     truth: Views  # (1,)
-    unseen: Bool[Tensor, "h w"]  # what no context view shows
-    seen: Bool[Tensor, "h w"]  # what one shows, and rightly (its depth within SAME)
+    unseen_mask: Bool[Tensor, "h w"]  # pixels that no context view shows
+    seen_mask: Bool[Tensor, "h w"]  # pixels that one shows, and whose depth is then right
 
 
 @dataclass(frozen=True)
-class Filled:
-    """A rival without a network: what the context shows, and the rest by rule: from the nearest known
-    pixel, by push-pull, or the room's `layout`."""
+class FillBaseline:
+    """A generator without a network: reprojects the context and fills the rest by a rule, from the
+    nearest known pixel, by push-pull, or with the room's `layout`."""
 
     fill: Literal["nearest", "push_pull", "layout"]
 
@@ -80,16 +75,16 @@ class Filled:
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
         batch, (height, width) = context_batch(context), context.image.shape[2:]
-        seen = reproject(batch, targets[None])
+        shown = reproject(batch, targets[None])
         room = layout(batch, targets[None], height, width)
-        known = seen.known[0]
         image, depth = room.image[0], room.depth[0]
-        for i in range(len(targets) if self.fill != "layout" else 0):
-            if known[i].any():  # else the layout is all there is to go by
-                image[i], depth[i] = self._spread(seen.image[0, i], seen.depth[0, i], known[i])
-        yield completed(seen, image, depth)
+        if self.fill != "layout":
+            for i, known in enumerate(shown.known[0]):
+                if known.any():  # without known pixels, the layout has to do
+                    image[i], depth[i] = self._fill(shown.image[0, i], shown.depth[0, i], known)
+        yield completed(shown, image, depth)
 
-    def _spread(
+    def _fill(
         self, image: Float[Tensor, "3 h w"], depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]
     ) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"]]:
         if self.fill == "nearest":
@@ -103,15 +98,14 @@ class Filled:
 # ---- trials --------------------------------------------------------------------------------------
 
 
-def trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
-    """Targets in houses that training never sees, with 1 to 4 of the views before them as context.
-
-    Those that the context shows almost whole, or not at all, are left out.
+def sample_trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
+    """Trials of `size` x `size` pixels in houses that training never sees, with 1 to 4 views before
+    the target as context. Targets that the context shows almost whole, or not at all, are left out.
     """
-    found: list[Trial] = []
+    trials: list[Trial] = []
     number = 0
-    while len(found) < count:
-        rng = stream(UNSEEN, seed, number)
+    while len(trials) < count:
+        rng = stream(EVALUATION, seed, number)
         number += 1
         house = rooms(int(torch.randint(2**40, (), generator=rng)), 2)
         cameras = walk_through(house, rng, WALK_VIEWS)
@@ -122,54 +116,56 @@ def trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
             context, truth = views[max(0, at - k) : at], views[at : at + 1]
             shown = reproject(context_batch(context), truth.cameras[None])
             unseen = ~shown.known[0, 0]
-            right = (shown.depth[0, 0] / truth.depth[0] - 1).abs() < SAME
-            if LEAST <= float(unseen.float().mean()) <= MOST and len(found) < count:
-                found.append(Trial(context, truth, unseen, ~unseen & right))
-    return found
+            right = (shown.depth[0, 0] / truth.depth[0] - 1).abs() < DEPTH_TOLERANCE
+            share = float(unseen.float().mean())
+            if LEAST_UNSEEN <= share <= MOST_UNSEEN and len(trials) < count:
+                trials.append(Trial(context, truth, unseen, ~unseen & right))
+    return trials
 
 
-def imagine(generator: Generator, trials: list[Trial], seed: int = 0) -> Views:
-    """What a generator makes of each trial (n,)."""
-    made = []
+def generate_trials(generator: Generator, trials: list[Trial], seed: int = 0) -> Views:
+    """The views (n,) that a generator makes of the trials' targets."""
+    views = []
     for i, trial in enumerate(trials):
-        *_, last = generator(trial.context, trial.truth.cameras, stream(UNSEEN, seed, 1, i))
-        made.append(last.views(trial.truth.cameras))
-    return cat(made)
+        *_, last = generator(trial.context, trial.truth.cameras, stream(EVALUATION, seed, 1, i))
+        views.append(last.views(trial.truth.cameras))
+    return cat(views)
 
 
-def imagination(made: Views, trials: list[Trial]) -> dict[str, float]:
-    """Numbers on the pixels that the context does not show, and PSNR on those it does."""
-    unseen, seen = (torch.stack([getattr(t, n) for t in trials]) for n in ("unseen", "seen"))
+def trial_metrics(views: Views, trials: list[Trial]) -> dict[str, float]:
+    """Metrics on the pixels that the context does not show, and PSNR on those that it shows."""
+    unseen = torch.stack([trial.unseen_mask for trial in trials])
+    seen = torch.stack([trial.seen_mask for trial in trials])
     truth = torch.cat([trial.truth.image for trial in trials])
     depth = torch.cat([trial.truth.depth for trial in trials])
-    error = (made.image - truth).square().mean(1)
+    error = (views.image - truth).square().mean(1)
     return {
-        "depth_error": float((made.depth / depth - 1).abs()[unseen].nanmean()),
-        "edges": edge_energy(made.image, unseen) / edge_energy(truth, unseen),
-        "contrast": contrast(made.image, unseen) / contrast(truth, unseen),
-        "frechet": frechet(features(made.image, unseen), features(truth, unseen)),
+        "depth_error": float((views.depth / depth - 1).abs()[unseen].nanmean()),
+        "edges": edge_energy(views.image, unseen) / edge_energy(truth, unseen),
+        "contrast": contrast(views.image, unseen) / contrast(truth, unseen),
+        "frechet": frechet(features(views.image, unseen), features(truth, unseen)),
         "psnr_unseen": _decibels(error[unseen]),
         "psnr_seen": _decibels(error[seen]),
     }
 
 
-def trial_rows(
-    made: Mapping[str, Views], trials: list[Trial]
+def trial_images(
+    views: Mapping[str, Views], trials: list[Trial]
 ) -> dict[str, Float[Tensor, "n 3 h w"]]:
-    """Rows of images by name, for `figures.grid`: the last context view of each trial, the seen part
-    of the target (the rest white), what each generator made, and the truth."""
+    """Rows of images by name, for `figures.grid`: the last context view of each trial, the target
+    with its unseen pixels white, each generator's views, and the truth."""
     truth = torch.cat([trial.truth.image for trial in trials])
-    unseen = torch.stack([trial.unseen for trial in trials])
+    unseen = torch.stack([trial.unseen_mask for trial in trials])
     return {
         "context": torch.cat([trial.context.image[-1:] for trial in trials]),
         "shown": torch.where(unseen[:, None], 1.0, truth),
-        **{name: views.image for name, views in made.items()},
+        **{name: rows.image for name, rows in views.items()},
         "truth": truth,
     }
 
 
 def edge_energy(image: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n h w"]) -> float:
-    """Mean absolute step of luminance between neighbouring pixels of the mask."""
+    """Mean absolute difference of luminance between neighbouring pixels of the mask."""
     grey = _grey(image)
     across = (grey[:, :, 1:] - grey[:, :, :-1]).abs()[mask[:, :, 1:] & mask[:, :, :-1]]
     down = (grey[:, 1:] - grey[:, :-1]).abs()[mask[:, 1:] & mask[:, :-1]]
@@ -184,7 +180,7 @@ def contrast(image: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n h w"]) -> fl
 
 def features(image: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n h w"]) -> Float[Tensor, "s f"]:
     """Responses of fixed random convolutions (three layers, stride 2, ReLU), one row per CELL x CELL
-    pixels most of which are in the mask. No pretrained network: not FID, and not comparable to it."""
+    pixels that are mostly in the mask. No network is pretrained: this is not comparable to FID."""
     rng, x = torch.Generator().manual_seed(0), 2 * image - 1
     for channels in FEATURES:
         fan = 9 * x.shape[1]
@@ -195,7 +191,7 @@ def features(image: Float[Tensor, "n 3 h w"], mask: Bool[Tensor, "n h w"]) -> Fl
 
 
 def frechet(a: Float[Tensor, "s f"], b: Float[Tensor, "r f"]) -> float:
-    """Frechet distance of two sets of features, as if they were normally distributed."""
+    """Frechet distance of the normal distributions fitted to two sets of features."""
     (m, A), (n, B) = ((x.mean(0).double(), x.double().T.cov()) for x in (a, b))
     values, axes = torch.linalg.eigh(A)
     root = axes * values.clamp(min=0).sqrt() @ axes.T
@@ -218,90 +214,87 @@ def _grey(image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
 class Circle:
     """A walk of a full turn on the spot and back, from one given view."""
 
-    made: Views  # (2 n,) n out, the last of which is the start's pose, and n back
+    views: Views  # (2 n,) n out, the last of which has the start's pose, and n back
     truth: Views
     seconds: float  # per step of 4 views
 
 
-def circle(
+def walk_circle(
     house: Rooms, generator: Generator, policy: str, size: int = 64, seed: int = 0
 ) -> Circle:
     """From a view of the first room: TURN degrees at a time, all round to the start, and back."""
     n = round(360 / TURN)
-    turn = torch.cat([torch.arange(1, n + 1), torch.arange(n - 1, -1, -1)]) * TURN
-    cameras = _turned(house.centres[0], torch.cat([torch.zeros(1), turn]))
+    out_and_back = torch.cat([torch.arange(0, n + 1), torch.arange(n - 1, -1, -1)]) * TURN
+    cameras = upright_cameras(house.centres[:1], out_and_back, intrinsics(FOV))
     truth = house.render(cameras, size, size)
     start = time.perf_counter()
     steps = list(walk(begin(truth[:1]), cameras[1:], generator, policy=policy, seed=seed))
     seconds = (time.perf_counter() - start) / len(steps)
-    made = steps[-1].memory.views[1:]
-    return Circle(made, truth[1:], seconds)
+    return Circle(steps[-1].memory.views[1:], truth[1:], seconds)
 
 
-def _turned(eye: Float[Tensor, " 3"], degrees: Float[Tensor, " n"]) -> Cameras:
-    yaw = torch.deg2rad(degrees)
-    eye = torch.stack([eye[0], torch.tensor(-EYE_HEIGHT), eye[2]])
-    gaze = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], 1)
-    poses = look_at(eye.expand_as(gaze), eye + gaze)
-    return Cameras(poses, intrinsics(FOV).expand(len(poses), 3, 3))
-
-
-def endurance(circles: list[Circle]) -> dict[str, float]:
-    """How a generator holds out, over circles in several houses: PSNR of the way back against the
-    way out, and the least and most structure of any step against the truth's."""
-    n = len(circles[0].made) // 2
-    whole = torch.ones_like(circles[0].made.image[:, 0], dtype=torch.bool)
-    ratios: dict[str, list[float]] = {"edges": [], "contrast": []}
+def circle_metrics(circles: list[Circle]) -> dict[str, float]:
+    """Metrics over circles in several houses: PSNR of the way back against the way out, and the least
+    and most structure of any step relative to the truth's."""
+    n = len(circles[0].views) // 2
+    everywhere = torch.ones_like(
+        torch.cat([c.truth.image[:1, 0] for c in circles]), dtype=torch.bool
+    )
+    edges, contrasts = [], []
     for i in range(2 * n):
-        made, truth = (
-            torch.cat([getattr(c, name).image[i : i + 1] for c in circles])
-            for name in ("made", "truth")
-        )
-        mask = whole[:1].expand(len(circles), -1, -1)
-        for name, measure in (("edges", edge_energy), ("contrast", contrast)):
-            ratios[name].append(measure(made, mask) / measure(truth, mask))
-    pairs = [(2 * n - 2 - i, i) for i in range(n - 1)]  # back, and out, in the same pose
-    returns = [psnr(c.made.image[back], c.made.image[out]) for c in circles for back, out in pairs]
-    limits = {f"{key}_{f.__name__[:3]}": f(row) for key, row in ratios.items() for f in (min, max)}
+        image = torch.cat([circle.views.image[i : i + 1] for circle in circles])
+        truth = torch.cat([circle.truth.image[i : i + 1] for circle in circles])
+        edges.append(edge_energy(image, everywhere) / edge_energy(truth, everywhere))
+        contrasts.append(contrast(image, everywhere) / contrast(truth, everywhere))
+    same_pose = [(2 * n - 2 - i, i) for i in range(n - 1)]  # rows of the way back, and out
+    returns = [
+        psnr(circle.views.image[back], circle.views.image[out])
+        for circle in circles
+        for back, out in same_pose
+    ]
     return {
         "return_psnr": mean(returns),
-        "edges_least": limits["edges_min"],
-        "edges_most": limits["edges_max"],
-        "contrast_least": limits["contrast_min"],
-        "contrast_most": limits["contrast_max"],
-        "seconds": mean(c.seconds for c in circles),
+        "edges_least": min(edges),
+        "edges_most": max(edges),
+        "contrast_least": min(contrasts),
+        "contrast_most": max(contrasts),
+        "seconds": mean(circle.seconds for circle in circles),
     }
 
 
+# ---- both ----------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, repr=False)
-class GeneratorVerdict:
-    """What a generator was found to be worth."""
+class GeneratorScores:
+    """All metrics of a generator, and its views of the trials."""
 
     name: str
-    numbers: dict[str, float]
-    made: Views  # of the trials
+    metrics: dict[str, float]
+    views: Views
 
 
-def judge_generators(
-    generators: Mapping[str, Generator], asked: list[Trial], houses: int = 6, seed: int = 0
-) -> Iterator[GeneratorVerdict]:
-    """One verdict per generator, as it is ready: on the trials, and on circles in `houses` houses."""
-    size = asked[0].truth.image.shape[-1]
-    seeds = [
-        int(torch.randint(2**40, (), generator=stream(UNSEEN, seed, 2, i))) for i in range(houses)
-    ]
-    homes = [rooms(number) for number in seeds]
+def evaluate_generators(
+    generators: Mapping[str, Generator], trials: list[Trial], houses: int = 6, seed: int = 0
+) -> Iterator[GeneratorScores]:
+    """The scores of each generator, as they are ready: on the trials, and on circles in `houses`
+    houses under surfel retrieval and, for the gain, with the most recent views."""
+    size = trials[0].truth.image.shape[-1]
+    streams = [stream(EVALUATION, seed, 2, i) for i in range(houses)]
+    worlds = [rooms(int(torch.randint(2**40, (), generator=rng))) for rng in streams]
     for name, generator in generators.items():
-        made = imagine(generator, asked, seed)
-        kept, lost = (
-            [circle(house, generator, policy, size, seed) for house in homes]
+        views = generate_trials(generator, trials, seed)
+        metrics = {
+            policy: circle_metrics(
+                [walk_circle(house, generator, policy, size, seed) for house in worlds]
+            )
             for policy in ("coverage", "temporal")
-        )
-        numbers = imagination(made, asked) | endurance(kept)
-        numbers["return_gain"] = numbers["return_psnr"] - endurance(lost)["return_psnr"]
-        yield GeneratorVerdict(name, numbers, made)
+        }
+        gain = metrics["coverage"]["return_psnr"] - metrics["temporal"]["return_psnr"]
+        scores = trial_metrics(views, trials) | metrics["coverage"] | {"return_gain": gain}
+        yield GeneratorScores(name, scores, views)
 
 
-def passed(row: Mapping[str, float]) -> dict[str, bool]:
-    """Which lines of the GATE a row of numbers passes."""
-    return {name: low <= row[name] <= high for name, (low, high) in GATE.items()}
+def gate_results(metrics: Mapping[str, float]) -> dict[str, bool]:
+    """Whether each line of the GATE is met."""
+    return {name: least <= metrics[name] <= most for name, (least, most) in GATE.items()}

@@ -1,9 +1,9 @@
-"""How good is a reconstructor's geometry, and what does it do to retrieval? Judged on true scenes.
+"""Evaluating reconstructors: how good is their geometry, and what does it do to retrieval?
 
-`Simulated` stands in for a network: it knows the scene, and spoils what it says as networks do: all
-lengths in a unit of its own, a scale and a shift of each view's own, noise. So a `Cut3r` around it
-runs as with the published weights, and its error can be told.
-`judge` walks a tour whose images are true and whose geometry is a reconstructor's.
+In: a scene, a tour, a reconstructor. Out: errors of depth and the coverage of what is retrieved, on a
+walk whose images are true and whose geometry is the reconstructor's.
+`SimulatedNetwork` stands in for published weights: it knows the scene and corrupts its depth as
+networks do (a unit of its own, scale and shift per view, noise per pixel), so its error is known.
 """
 
 from __future__ import annotations
@@ -17,26 +17,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
-from vmemkit.evaluation.scores import coverage_ratios
+from vmemkit.evaluation.scores import coverage
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene, Tour
 
-SURE = 5.0  # confidence: enough for PnP
-
-WALKING = RetrievalConfig(blind="nearest")  # as in `walk`
+CONFIDENCE = 5.0  # of the simulated network: enough for PnP
+WALKING = RetrievalConfig(blind="nearest")  # the configuration of `walk`
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """What a simulated network does to true depth. Per view: normal, of these standard deviations."""
+    """How a simulated network changes true depth. All but `unit` are standard deviations."""
 
-    unit: float = 2.5  # its units per world unit
-    scale: float = 0.0  # of a view's log scale
-    shift: float = 0.0  # of a view's shift, world units
-    noise: float = 0.0  # of a pixel's depth, relative
+    unit: float = 2.5  # units of the network per world unit
+    scale: float = 0.0  # log scale of each view
+    shift: float = 0.0  # shift of each view, world units
+    noise: float = 0.0  # relative error of each pixel
 
 
 CORRUPTIONS = {
@@ -48,9 +47,11 @@ CORRUPTIONS = {
 
 
 @dataclass(frozen=True, repr=False)
-class Simulated:
-    """A `cut3r.Network` of a scene: the i-th image it is given is what camera i of (n,) sees. Its
-    state is i. The same seed spoils the same view in the same way, whenever it is seen."""
+class SimulatedNetwork:
+    """A CUT3R network that knows a scene: the i-th image it is given is what camera i of (n,) sees.
+
+    Its state is i. The same seed corrupts the same view in the same way each time.
+    """
 
     scene: Scene
     cameras: Cameras
@@ -72,32 +73,34 @@ class Simulated:
         """Errors: ValueError for more images than cameras."""
         if state >= len(self.cameras):
             raise ValueError(f"this network knows {len(self.cameras)} views, and got another")
-        window, (h, w) = NetworkCrop.of(*self.size, self.config), (image.shape[2], image.shape[3])
-        camera = window.camera(self.cameras[state])
-        depth, rng, by = self._depth(camera, h, w), stream(self.seed, state), self.corruption
-        of_view = torch.randn(2, generator=rng)
+        h, w = image.shape[2:]
+        camera = NetworkCrop.of(*self.size, self.config).camera(self.cameras[state])
+        depth = self.scene.render(Cameras(camera.world_from_cam[None], camera.K[None]), h, w).depth[
+            0
+        ]
+        # 1. Corrupt the depth, in the network's own unit.
+        by, rng = self.corruption, stream(self.seed, state)
+        scale, shift = torch.randn(2, generator=rng)
         depth = depth * (1 + by.noise * torch.randn(depth.shape, generator=rng))
-        depth = by.unit * (depth * torch.exp(by.scale * of_view[0]) + by.shift * of_view[1])
+        depth = by.unit * (depth * torch.exp(by.scale * scale) + by.shift * shift)
+        # 2. Points in the axes of this camera, and of the first one.
         in_cam = camera.replace(world_from_cam=torch.eye(4))
         points = depth[..., None] * rays(in_cam, pixel_centres(h, w))
-        anchor_from_cam = (
-            invert(self.cameras.world_from_cam[0]) @ self.cameras.world_from_cam[state]
-        )
-        moved = points @ anchor_from_cam[:3, :3].mT + by.unit * anchor_from_cam[:3, 3]
-        sure = torch.full((1, h, w), SURE)
-        said = CUT3RPrediction(None, points[None], sure, moved[None], sure)
-        return state + 1, said
-
-    def _depth(self, camera: Cameras, h: int, w: int) -> Float[Tensor, "h w"]:
-        one = Cameras(camera.world_from_cam[None], camera.K[None])
-        return self.scene.render(one, h, w).depth[0]
+        poses = self.cameras.world_from_cam
+        anchor_from_cam = invert(poses[0]) @ poses[state]
+        in_anchor = points @ anchor_from_cam[:3, :3].mT + by.unit * anchor_from_cam[:3, 3]
+        confidence = torch.full((1, h, w), CONFIDENCE)
+        prediction = CUT3RPrediction(None, points[None], confidence, in_anchor[None], confidence)
+        return state + 1, prediction
 
 
 @dataclass(frozen=True)
-class ReconstructorVerdict:
+class ReconstructorScores:
+    """Metrics of a reconstructor over a tour."""
+
     error: float  # median over views of the median |depth / true - 1|
-    worst: float  # of a view that left surfels
-    coverage: float  # of targets on the way back by what is retrieved, relative to the oracle's
+    worst: float  # largest error of a view that left surfels
+    coverage: float  # of targets on the way back by the retrieved views, relative to the oracle's
     trusted: float  # share of the views
     surfels: int
 
@@ -108,7 +111,7 @@ class ReconstructorVerdict:
         )
 
 
-def judge_reconstructors(
+def evaluate_reconstructor(
     scene: Scene,
     tour: Tour,
     reconstructor: Reconstructor,
@@ -117,29 +120,34 @@ def judge_reconstructors(
     size: tuple[int, int] = (96, 128),
     config: MemoryConfig | None = None,
     policy: str = "surfel_votes",
-) -> ReconstructorVerdict:
-    """Walk the tour's path from its given views, whose depth is true. All images are true, all other
-    geometry is the reconstructor's.
+) -> ReconstructorScores:
+    """Walk the tour's path from its given views, whose depth is true, and score the geometry.
 
+    All images are true; all geometry but the given views' is the reconstructor's.
     Errors: ValueError from the reconstructor.
     """
     path = tour.cameras[: tour.back.stop]
     memory = begin(scene.render(tour.given, *size), config)
-    errors, kept, ratios, trusted = [], [], [], []
+    errors, kept_errors, ratios, trusted = [], [], [], []
     for start in range(0, len(path), m):
         views = scene.render(path[start : start + m], *size)
         if start >= tour.back.start:
-            targets = views.cameras
-            chosen = {policy: retrieve(memory, targets, k, policy, WALKING).chosen}
-            ratios += coverage_ratios(scene, memory, targets, k, chosen, WALKING).values()
-        blind = views.replace(depth=None, confidence=None)
-        made = reconstruct(reconstructor, memory, blind)
-        for found, true in zip(made.views, views.depth, strict=True):
-            wrong = (found.depth / true - 1).abs()
-            errors.append(float(wrong[wrong.isfinite()].median()))
-            kept.append(errors[-1] if (found.confidence > 0).any() else 0.0)
+            chosen = retrieve(memory, views.cameras, k, policy, WALKING).chosen
+            [(_, ratio)] = coverage(scene, memory, views.cameras, [chosen], k)
+            ratios.append(ratio)
+        images = views.replace(depth=None, confidence=None)
+        made = reconstruct(reconstructor, memory, images)
+        for estimate, true_depth in zip(made.views, views.depth, strict=True):
+            error = (estimate.depth / true_depth - 1).abs()
+            errors.append(float(error[error.isfinite()].median()))
+            if (estimate.confidence > 0).any():
+                kept_errors.append(errors[-1])
         trusted += [report.trusted for report in made.reports] or [True] * len(views)
         memory = write(memory, made.views, made.state)
-    return ReconstructorVerdict(
-        median(errors), max(kept), mean(ratios), mean(trusted), len(memory.surfels)
+    return ReconstructorScores(
+        error=median(errors),
+        worst=max(kept_errors, default=0.0),
+        coverage=mean(ratios),
+        trusted=mean(trusted),
+        surfels=len(memory.surfels),
     )

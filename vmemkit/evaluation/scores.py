@@ -1,9 +1,9 @@
-"""Evaluation: how well a memory is read, and how well a walk comes back.
+"""Scores of walks and policies: does retrieval find what a target needs, does a walk come back?
 
+In: a tour, steps of a walk, a scene. Out: numbers.
 Coverage needs no generator: the share of target pixels whose true surface point some chosen view
-really saw (inside its image, not occluded), relative to what the best k views would cover.
-The tour of a house goes out, looks around, and comes back by other poses, so that retracing does
-not hand the answer to the nearest camera; at its end it stands where it stood before.
+really saw (inside its image, not occluded), also relative to the best choice of k views. Images are
+compared by PSNR and SSIM, with the scene and with the first visit to the same pose.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from statistics import mean
 
 import torch
 from jaxtyping import Float, Int
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views
@@ -24,14 +23,17 @@ from vmemkit.pipeline import Step
 from vmemkit.retrieval import Oracle, Policy, RetrievalConfig, retrieve, true_visibility
 from vmemkit.scenes import Scene, Tour
 
+MAX_PSNR = 99.0  # dB: the score of equal images
+SSIM_WINDOW = 11  # pixels: side of the Gaussian window
+
 
 @dataclass(frozen=True)
 class Scores:
-    """What a walk is judged by; None where it is undefined."""
+    """Scores of a walk; None where one is undefined."""
 
     coverage: float | None  # mean over the way back: target pixels really seen by the context
-    coverage_of_oracle: float | None  # the same, relative to what the best k views cover
-    return_psnr: float | None  # dB, revisits against the first pass
+    coverage_of_oracle: float | None  # the same, relative to the best choice of k views
+    return_psnr: float | None  # dB, revisits against the first visit
     return_ssim: float | None
     truth_psnr: float | None  # dB, all generated views against the scene
 
@@ -43,10 +45,11 @@ def score(
     truth: Float[Tensor, "n 3 h w"] | None = None,
     rows: int = 24,
 ) -> Scores:
-    """Scores of a walk along a tour, or of its views (n,) made without a memory (`passes`).
+    """Scores of a walk along a tour, or of its views (n,) made without a memory (`two_passes`).
 
-    Coverage needs the scene and a memory, and is judged on a grid of `rows` rows of points; `truth`
+    Coverage needs the scene and a memory; it is measured on a grid of `rows` rows of points. `truth`
     are the scene's views of the tour, rendered if they are not given.
+    Errors: ValueError for another number of views than the tour's cameras.
     """
     if isinstance(steps, Views):
         steps, image = [], steps.image
@@ -56,57 +59,47 @@ def score(
         raise ValueError(
             f"need a view for each of the tour's {len(tour.cameras)}, got {len(image)}"
         )
-    pairs = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
-    ratios, shares, likeness = [], [], None
+    revisits = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
+    coverages, truth_psnr, at = [], None, 0
     if scene is not None:
         if truth is None:
             truth = scene.render(tour.cameras, *image.shape[2:]).image
-        likeness = mean(psnr(a, b) for a, b in zip(image, truth, strict=True))
-        at = 0
+        truth_psnr = mean(psnr(a, b) for a, b in zip(image, truth, strict=True))
         for step in steps:
             if tour.back.start <= at < tour.back.stop:
-                share, best = coverage(scene, step, rows)
-                shares.append(share)
-                ratios.append(share / best if best else 1.0)
+                chosen = step.retrieval.chosen
+                coverages += coverage(scene, step.before, step.targets, [chosen], len(chosen), rows)
             at += len(step.targets)
     return Scores(
-        mean(shares) if shares else None,
-        mean(ratios) if ratios else None,
-        mean(psnr(image[i], image[j]) for i, j in pairs) if pairs else None,
-        mean(ssim(image[i], image[j]) for i, j in pairs) if pairs else None,
-        likeness,
+        coverage=mean(share for share, _ in coverages) if coverages else None,
+        coverage_of_oracle=mean(ratio for _, ratio in coverages) if coverages else None,
+        return_psnr=mean(psnr(image[i], image[j]) for i, j in revisits) if revisits else None,
+        return_ssim=mean(ssim(image[i], image[j]) for i, j in revisits) if revisits else None,
+        truth_psnr=truth_psnr,
     )
 
 
-def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
-    """Share of a step's target pixels whose true surface point the chosen views really see, and the
-    share that the oracle's choice of as many views sees."""
-    memory, k = step.before, len(step.retrieval.chosen)
-    visible = true_visibility(scene, memory.views.cameras, step.targets, rows)
-    best = Oracle(scene, RetrievalConfig(rows=2 * rows))(memory, step.targets, k)
-    share, top = (visible[r.chosen].any(0).float().mean() for r in (step.retrieval, best))
-    return float(share), float(top)
-
-
-def coverage_ratios(
+def coverage(
     scene: Scene,
     memory: Memory,
     targets: Cameras,
+    choices: Sequence[Int[Tensor, " _"]],
     k: int,
-    choices: Mapping[str, Int[Tensor, " _"]],
-    config: RetrievalConfig | None = None,
-) -> dict[str, float]:
-    """What each choice of views truly shows of the targets, relative to what the oracle's k show."""
-    visible = true_visibility(scene, memory.views.cameras, targets)
+    rows: int = 36,
+) -> list[tuple[float, float]]:
+    """How much each choice of views (their numbers in the memory) truly shows of the targets.
 
-    def shown(chosen: Tensor) -> float:
-        return float(visible[chosen].any(0).float().mean())
+    Per choice: the share of target pixels whose surface point some chosen view sees, on a grid of
+    `rows` rows; and that share relative to the oracle's k views (1 if these show nothing either).
+    """
+    visible = true_visibility(scene, memory.views.cameras, targets, rows)
+    config = RetrievalConfig(rows=2 * rows, blind="nearest")  # the oracle looks at half its rows
+    best = Oracle(scene, config)(memory, targets, k).chosen
+    shares = [float(visible[chosen].any(0).float().mean()) for chosen in (best, *choices)]
+    return [(share, share / shares[0] if shares[0] else 1.0) for share in shares[1:]]
 
-    top = shown(Oracle(scene, config or RetrievalConfig())(memory, targets, k).chosen)
-    return {label: shown(chosen) / top if top else 1.0 for label, chosen in choices.items()}
 
-
-def race(
+def compare_policies(
     scene: Scene,
     tour: Tour,
     policies: Mapping[str, tuple[str | Policy, RetrievalConfig]],
@@ -117,8 +110,8 @@ def race(
 ) -> dict[str, list[float]]:
     """Coverage relative to the oracle's, per step of the way back, of several policies on one memory.
 
-    The memory holds the scene's true views and depths, so that only retrieval is judged. `policies`
-    maps a label to a policy and its configuration.
+    The memory holds the scene's true views and depths, so that only retrieval is measured.
+    `policies` maps a label to a policy and its configuration.
     """
     path = tour.cameras[: tour.back.stop]
     views = scene.render(path, *size)
@@ -126,11 +119,12 @@ def race(
     ratios: dict[str, list[float]] = {label: [] for label in policies}
     for start in range(tour.back.start, tour.back.stop, m):
         targets = path[start : start + m]
-        chosen = {
-            label: retrieve(memory, targets, k, policy, settings).chosen
-            for label, (policy, settings) in policies.items()
-        }
-        for label, ratio in coverage_ratios(scene, memory, targets, k, chosen).items():
+        choices = [
+            retrieve(memory, targets, k, policy, settings).chosen
+            for policy, settings in policies.values()
+        ]
+        coverages = coverage(scene, memory, targets, choices, k)
+        for label, (_, ratio) in zip(policies, coverages, strict=True):
             ratios[label].append(ratio)
         new = views[start : start + m]
         memory = write(memory, new)
@@ -138,13 +132,22 @@ def race(
 
 
 def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
-    """Peak signal-to-noise ratio in dB of images in [0, 1]; at most 99."""
+    """Peak signal-to-noise ratio in dB of images in [0, 1]; at most 99, for equal images."""
     error = float((a - b).square().mean())
-    return min(99.0, -10 * math.log10(max(error, 1e-12)))
+    return min(MAX_PSNR, -10 * math.log10(max(error, 1e-12)))
 
 
 def ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
-    """Structural similarity of images in [0, 1] (Wang et al., 2004; scikit-image, 7 x 7 windows)."""
-    return float(
-        structural_similarity(a.cpu().numpy(), b.cpu().numpy(), channel_axis=0, data_range=1.0)
-    )
+    """Structural similarity of images in [0, 1] (Wang et al., 2004; Gaussian 11 x 11 windows).
+
+    Errors: ValueError for images smaller than a window.
+    """
+    # Loaded on first use: torchmetrics loads many libraries, which takes seconds.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(a.shape[1:]) < SSIM_WINDOW:
+        raise ValueError(
+            f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got "
+            f"{a.shape[1]} x {a.shape[2]}: render or resize them larger"
+        )
+    return float(structural_similarity_index_measure(a[None], b[None], data_range=1.0))

@@ -1,8 +1,9 @@
-"""Scenes: worlds with a known truth, recordings of real ones, and ways through them.
+"""Scenes: worlds with known geometry, recordings of real places, and camera paths through them.
 
-In: seeds, photographs, folders. Out: scenes that render any camera (`rooms`, `panorama`, `capture`),
-trajectories (`moves`, `orbit`, tours) and camera files (transforms.json, RealEstate10K).
-Houses with walls between their rooms matter most: occlusion is what the memory has to get right.
+In: seeds, photographs, folders. Out: scenes that render any camera and know who sees what (`rooms`,
+`panorama`, `capture`), paths (`moves`, `orbit`, tours) and camera files (transforms.json,
+RealEstate10K). Houses with walls between their rooms matter most: occlusion is the hard part of
+retrieval.
 """
 
 import lazy_loader

@@ -10,12 +10,12 @@ from .examples import KINDS as KINDS
 from .examples import PANORAMA as PANORAMA
 from .examples import STEREO as STEREO
 from .examples import Beginning as Beginning
+from .examples import circle_cameras as circle_cameras
+from .examples import example_size as example_size
 from .examples import from_image as from_image
-from .examples import picture_size as picture_size
+from .examples import photo_view as photo_view
 from .examples import stereo_view as stereo_view
-from .examples import turned as turned
 from .house.design import rooms as rooms
-from .house.ray_casting import EYE_HEIGHT as EYE_HEIGHT
 from .house.ray_casting import Rooms as Rooms
 from .panoramas import Panorama as Panorama
 from .panoramas import panorama as panorama
@@ -35,3 +35,4 @@ from .trajectory import navigate as navigate
 from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
+from .trajectory import upright_cameras as upright_cameras

@@ -1,9 +1,10 @@
-"""Camera files: nerfstudio's transforms.json and RealEstate10K's text, read and written.
+"""Camera files: nerfstudio's transforms.json and RealEstate10K's text files, read and written.
 
-In: a file, or `Cameras` (t,). Out: the other. The files may come from anywhere, so every number and
-name in them is checked before it is used, and whatever is wrong is a ValueError that says where.
-Only camera axes are converted; the world frame stays the file's own, so that its up need not be
-`camera.UP` (nerfstudio's worlds have z up). Numbers are float64 until they are cameras.
+In: a file, or `Cameras` (t,). Out: the other. `read_transforms` and `read_realestate10k` are where
+files come in. These may come from anywhere, so every number and name is checked before it is used,
+and a ValueError says what is wrong in which frame or line.
+Only camera axes are converted; the world frame stays the file's own, and its up need not be
+`core.UP` (nerfstudio's worlds have z up). Numbers are float64 until they become cameras.
 Sources: docs.nerf.studio (data conventions) and google.github.io/realestate10k (the file format).
 """
 
@@ -26,39 +27,34 @@ from jaxtyping import Float64
 from vmemkit.core import Cameras, check, default_depth_unit, image_size, replacing
 from vmemkit.core import cameras as checked_cameras
 
-MAX_CAMERAS = 100_000  # of one file: an hour of video
-
-MAX_FILE_BYTES = 256_000_000  # that many cameras with long names, and room to spare
-
-MAX_NUMBER = 1e9  # beyond it float32 has nothing left of a position or of a pixel
-
-RIGID_TOLERANCE = 1e-3  # of R^T R - 1, as in camera.check
-
+MAX_CAMERAS = 100_000  # in one file: an hour of video
+MAX_FILE_BYTES = 256_000_000  # that many cameras with long file names
+MAX_NUMBER = 1e9  # beyond it float32 cannot tell neighbouring positions or pixels apart
+RIGID_TOLERANCE = 1e-3  # largest entry of |R^T R - 1|, as in core.check
 NUMBERS_PER_LINE = 19  # of a RealEstate10K camera
-
 FRAME_MICROSECONDS = 33_333  # RealEstate10K's time between frames, at 30 per second
-
-# Axes that change sign from camera axes of that name to OpenCV's.
+# Camera axes by name: the signs that turn their x, y and z into OpenCV's.
 CONVENTIONS = {"opengl": (1.0, -1.0, -1.0, 1.0), "opencv": (1.0, 1.0, 1.0, 1.0)}
-
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
-
 DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+# A frame of a transforms.json: where it is, for messages, and its values over the file's.
+Frame = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """What a transforms.json says. `images` is empty for a file of cameras without images."""
+    """The content of a transforms.json."""
 
     cameras: Cameras  # (t,)
-    images: tuple[Path, ...]  # one per camera, or none at all
+    images: tuple[Path, ...]  # one per camera; empty if the file names no images
     depths: tuple[Path | None, ...]  # one per camera, None where there is no depth
-    size: tuple[int, int] | None  # (height, width), None where frames differ
-    depth_unit: float | None  # metres per step of the depth files, None where the file is silent
+    size: tuple[int, int] | None  # (height, width), None if frames differ
+    depth_unit: float | None  # metres per step of the depth files, None if the file has none
 
 
 def check_path(cameras: Cameras, least: int = 1) -> Cameras:
-    """The same cameras, if they are a path (t,) of `least` to 100,000. Errors: ValueError."""
+    """The same cameras, if they are a path (t,) of `least` to 100,000. Errors: ValueError if not."""
     shape = check(cameras).world_from_cam.shape[:-2]
     if len(shape) != 1 or not least <= shape[0] <= MAX_CAMERAS:
         raise ValueError(
@@ -71,37 +67,40 @@ def read_transforms(path: str | Path, convention: str = "opengl") -> Transforms:
     """Cameras and file names of a nerfstudio transforms.json (`path`: the file or its folder).
 
     `convention` names the camera axes of the file: "opengl" (x right, y up, z back; nerfstudio's
-    own) or "opencv". Only camera axes are converted; the world frame stays the file's, so its up
-    is often (0, 0, 1). Intrinsics are fl_x, fl_y, cx, cy, w, h, global or per frame, or
-    camera_angle_x; a missing size is that of the first image. A file in which no frame names an
-    image is a bare trajectory.
+    own) or "opencv". Intrinsics are fl_x, fl_y, cx, cy, w, h, global or per frame, or
+    camera_angle_x; a missing size is that of the first image. A file without images is a bare
+    trajectory.
     Errors: ValueError naming file and frame for whatever is missing, malformed, not finite, not
     rigid, distorted, or outside the file's folder.
     """
-    signs = _signs(convention)
-    file = _json_file(path)
+    # 1. The JSON, and the frames with the values that they share.
+    signs, file = _axis_signs(convention), _json_file(path)
     data = _read_json(file)
     frames = _frames(data, file)
+    # 2. Poses, turned into OpenCV's camera axes.
     poses = np.array([_matrix(frame, where) for where, frame in frames]) * signs
     _check_rigid(poses, [where for where, _ in frames])
-    images = _files(frames, "file_path", file.parent)
+    # 3. Image and depth files, which must exist inside the folder.
+    images = _named_files(frames, "file_path", file.parent)
     if None in images and any(images):
         raise ValueError(f"{file}: only some frames have a file_path: give every frame its image")
-    images = tuple(image for image in images if image is not None)
+    depths = _named_files(frames, "depth_file_path", file.parent)
+    # 4. Image sizes, because K is for a 1 x 1 image and the file counts in pixels.
     sizes = [_size(frame, where) for where, frame in frames]
-    if None in sizes and not images:
-        raise ValueError(f"{file} has neither w and h nor images to measure: add w and h")
     if None in sizes:
+        if not images[0]:
+            raise ValueError(f"{file} has neither w and h nor images to measure: add w and h")
         first = image_size(images[0])
         sizes = [size or first for size in sizes]
     K = [
-        _intrinsics(frame, size, where) for (where, frame), size in zip(frames, sizes, strict=True)
+        _unit_intrinsics(frame, size, where)
+        for (where, frame), size in zip(frames, sizes, strict=True)
     ]
     unit = data.get("depth_unit_scale_factor")
     return Transforms(
         cameras=checked_cameras(torch.from_numpy(poses), torch.tensor(K, dtype=torch.float64)),
-        images=images,
-        depths=_files(frames, "depth_file_path", file.parent),
+        images=tuple(image for image in images if image is not None),
+        depths=depths,
         size=sizes[0] if len(set(sizes)) == 1 else None,
         depth_unit=None if unit is None else _positive(unit, f"{file}: depth_unit_scale_factor"),
     )
@@ -119,30 +118,32 @@ def write_transforms(
     """Write cameras (t,) as a nerfstudio transforms.json (`path`: the file, or its folder).
 
     `size` is (height, width) in pixels. File names are relative to the folder of the json, or
-    absolute inside it. `depth_unit` is metres per step of the depth files, by default what
-    `load_depth` takes for their kind. Without images the file holds the trajectory alone.
-    Errors: ValueError, and nothing written, for skewed K, wrong counts or names outside the folder.
+    absolute inside it. `depth_unit` is metres per step of the depth files; its default is that of
+    `load_depth` for their kind. Without images the file holds the trajectory alone.
+    Errors: ValueError, and nothing written, for skewed K, wrong counts and names outside the folder.
     """
     _check_writable(cameras)
     if min(size) < 1:
         raise ValueError(f"size is (height, width) in pixels, at least 1, got {size}")
-    signs = _signs(convention)
-    file = _json_file(path)
+    signs, file = _axis_signs(convention), _json_file(path)
     matrices = (cameras.world_from_cam.cpu().double().numpy() * signs).tolist()
     frames = [{"transform_matrix": matrix} for matrix in matrices]
     for key, names in (("file_path", images), ("depth_file_path", depths)):
         if names is not None and len(names) != len(frames):
             raise ValueError(f"need one {key} per camera: {len(frames)}, got {len(names)}")
         for frame, name in zip(frames, names or [], strict=False):
-            frame |= {} if name is None else {key: _relative(file, name)}
+            if name is not None:
+                frame[key] = _relative(file, name)
     data: dict[str, Any] = {"camera_model": "OPENCV", "w": size[1], "h": size[0]}
-    lenses = [_pixels(K, size) for K in cameras.K.tolist()]
-    if lenses.count(lenses[0]) == len(lenses):
-        data |= lenses[0]
+    intrinsics = [_pixel_intrinsics(K, size) for K in cameras.K.tolist()]
+    if intrinsics.count(intrinsics[0]) == len(intrinsics):
+        data |= intrinsics[0]
     else:
-        frames = [lens | frame for lens, frame in zip(lenses, frames, strict=True)]
-    units = {default_depth_unit(name) for name in depths or [] if name is not None}
-    units = units if depth_unit is None else {_positive(depth_unit, "depth_unit")}
+        frames = [own | frame for own, frame in zip(intrinsics, frames, strict=True)]
+    if depth_unit is None:
+        units = {default_depth_unit(name) for name in depths or [] if name is not None}
+    else:
+        units = {_positive(depth_unit, "depth_unit")}
     if len(units) > 1:
         raise ValueError("depth images and depth arrays together need their common depth_unit")
     if units:
@@ -154,9 +155,9 @@ def write_transforms(
 def read_realestate10k(path: str | Path) -> tuple[Cameras, list[int]]:
     """Cameras (t,) and timestamps (microseconds) of a RealEstate10K text file.
 
-    A line of the video's address, then per frame 19 numbers: timestamp, fx fy cx cy (shares of
-    width and height, as our K), k1 k2 (zero), and the 3 x 4 world-to-camera matrix by rows.
-    Errors: ValueError naming file and line for anything else.
+    The first line is the video's address. Each further line has 19 numbers: timestamp, fx fy cx cy
+    (over width and height, as in our K), k1 k2 (zero), and the rows of the 3 x 4 world-to-camera
+    matrix. Errors: ValueError naming file and line for anything else.
     """
     lines = [line.split() for line in _read_text(Path(path)).splitlines()]
     if lines and len(lines[0]) == NUMBERS_PER_LINE:
@@ -167,9 +168,11 @@ def read_realestate10k(path: str | Path) -> tuple[Cameras, list[int]]:
     timestamps, numbers = [], np.zeros((len(rows), NUMBERS_PER_LINE - 1))
     for row, (where, words) in zip(numbers, rows, strict=True):
         if len(words) != NUMBERS_PER_LINE or not re.fullmatch(r"\d{1,18}", words[0]):
-            raise ValueError(f"{where} needs {NUMBERS_PER_LINE} numbers, the first of them whole")
+            raise ValueError(
+                f"{where} needs {NUMBERS_PER_LINE} numbers, the first of them an integer"
+            )
         timestamps.append(int(words[0]))
-        row[:] = [_parsed(word, where) for word in words[1:]]
+        row[:] = [_number(word, where) for word in words[1:]]
         if row[4] or row[5]:
             raise ValueError(f"{where} has lens distortion: undistort the images first")
         if min(row[:2]) <= 0:
@@ -188,7 +191,8 @@ def write_realestate10k(
 ) -> None:
     """Write cameras (t,) as a RealEstate10K text file; timestamps default to 30 per second.
 
-    Errors: ValueError, and nothing written, for skewed K, wrong counts or an address of more lines.
+    Errors: ValueError, and nothing written, for skewed K, wrong counts and an address that is not
+    one line.
     """
     _check_writable(cameras)
     if timestamps is None:
@@ -197,12 +201,12 @@ def write_realestate10k(
     if len(times) != len(cameras) or any(time < 0 for time in times):
         raise ValueError(f"need {len(cameras)} timestamps of 0 or more, got {len(times)}")
     if len(url.splitlines()) > 1 or len(url.split()) == NUMBERS_PER_LINE:
-        raise ValueError(f"the address must be one line and no camera, got {url[:60]!r}")
+        raise ValueError(f"the address must be one line, and not like a camera's, got {url[:60]!r}")
     K = cameras.K.cpu().double().numpy()[:, [0, 1, 0, 1], [0, 1, 2, 2]]
     matrices = np.linalg.inv(cameras.world_from_cam.cpu().double().numpy())[:, :3].reshape(-1, 12)
     lines = [url.strip()]
-    for time, lens, matrix in zip(times, K, matrices, strict=True):
-        numbers = " ".join(f"{number:.9f}" for number in [*lens, 0, 0, *matrix])
+    for time, focal_and_centre, matrix in zip(times, K, matrices, strict=True):
+        numbers = " ".join(f"{number:.9f}" for number in [*focal_and_centre, 0, 0, *matrix])
         lines.append(f"{time} {numbers}")
     with replacing(path) as draft:
         draft.write_text("\n".join(lines) + "\n")
@@ -211,7 +215,9 @@ def write_realestate10k(
 def _check_writable(cameras: Cameras) -> None:
     skew = check_path(cameras).K[:, [0, 1], [1, 0]]
     if bool((skew.abs() > 1e-6).any()):
-        raise ValueError("the format holds focal lengths and principal point, got K with skew")
+        raise ValueError(
+            "the format has focal lengths and principal point, but no skew: got skew in K"
+        )
 
 
 def _check_rigid(poses: Float64[np.ndarray, "t 4 4"], where: list[str]) -> None:
@@ -228,7 +234,7 @@ def _check_rigid(poses: Float64[np.ndarray, "t 4 4"], where: list[str]) -> None:
         )
 
 
-def _signs(convention: str) -> Float64[np.ndarray, 4]:
+def _axis_signs(convention: str) -> Float64[np.ndarray, 4]:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {list(CONVENTIONS)}, got {convention!r}")
     return np.array(CONVENTIONS[convention])
@@ -243,7 +249,7 @@ def _read_text(file: Path) -> str:
         if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
             raise ValueError(f"it must be an existing file of at most {MAX_FILE_BYTES} bytes")
         return file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise ValueError(f"cannot read {file} (a text file in UTF-8 is needed): {error}") from error
 
 
@@ -251,21 +257,21 @@ def _read_json(file: Path) -> dict[str, Any]:
     text = _read_text(file)
     try:
         data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except Exception as error:
         raise ValueError(f"{file} must be a JSON object, but is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise ValueError(f"{file} must be a JSON object with frames, got {type(data).__name__}")
     return data
 
 
-def _frames(data: dict[str, Any], file: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """(place for messages, the frame's values over the file's) of every frame, lenses checked."""
+def _frames(data: dict[str, Any], file: Path) -> list[Frame]:
+    """All frames. Errors: ValueError for cameras that are not pinholes without distortion."""
     frames = data.get("frames")
     if not isinstance(frames, list) or not 1 <= len(frames) <= MAX_CAMERAS:
         got = f"{len(frames)} of them" if isinstance(frames, list) else type(frames).__name__
         raise ValueError(f"{file} needs a list of 1 to {MAX_CAMERAS} frames, got {got}")
     shared = {key: value for key, value in data.items() if not key.endswith("file_path")}
-    placed = []
+    checked_frames = []
     for i, frame in enumerate(frames):
         where = f"{file}, frame {i}"
         if not isinstance(frame, dict):
@@ -273,12 +279,12 @@ def _frames(data: dict[str, Any], file: Path) -> list[tuple[str, Mapping[str, An
         values = ChainMap(frame, shared)
         if str(values.get("camera_model", "OPENCV")).upper() not in PINHOLES:
             raise ValueError(f"{where}: camera_model must be a pinhole's, one of {PINHOLES}")
-        bent = [key for key in DISTORTION if _finite(values.get(key, 0), f"{where}: {key}") != 0]
-        straight = values.get("distortion_params") in (None, [], [0] * 4, [0] * 6)
-        if bent or not straight or values.get("is_fisheye"):
-            raise ValueError(f"{where} has lens distortion {bent}: undistort the images first")
-        placed.append((where, values))
-    return placed
+        nonzero = [key for key in DISTORTION if _finite(values.get(key, 0), f"{where}: {key}") != 0]
+        no_params = values.get("distortion_params") in (None, [], [0] * 4, [0] * 6)
+        if nonzero or not no_params or values.get("is_fisheye"):
+            raise ValueError(f"{where} has lens distortion {nonzero}: undistort the images first")
+        checked_frames.append((where, values))
+    return checked_frames
 
 
 def _matrix(frame: Mapping[str, Any], where: str) -> list[list[float]]:
@@ -290,7 +296,7 @@ def _matrix(frame: Mapping[str, Any], where: str) -> list[list[float]]:
 
 
 def _size(frame: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    """(height, width) in pixels, None where the frame does not say."""
+    """(height, width) in pixels, None if the frame has none."""
     if frame.get("w") is None or frame.get("h") is None:
         return None
     h, w = (_positive(frame[key], f"{where}: {key}") for key in ("h", "w"))
@@ -299,7 +305,10 @@ def _size(frame: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     return int(h), int(w)
 
 
-def _intrinsics(frame: Mapping[str, Any], size: tuple[int, int], where: str) -> list[list[float]]:
+def _unit_intrinsics(
+    frame: Mapping[str, Any], size: tuple[int, int], where: str
+) -> list[list[float]]:
+    """K for a 1 x 1 image from the frame's values in pixels."""
     h, w = size
     if frame.get("fl_x") is not None:
         fx = _positive(frame["fl_x"], f"{where}: fl_x")
@@ -314,7 +323,7 @@ def _intrinsics(frame: Mapping[str, Any], size: tuple[int, int], where: str) -> 
     return [[fx / w, 0.0, cx / w], [0.0, fy / h, cy / h], [0.0, 0.0, 1.0]]
 
 
-def _pixels(K: list[list[float]], size: tuple[int, int]) -> dict[str, float]:
+def _pixel_intrinsics(K: list[list[float]], size: tuple[int, int]) -> dict[str, float]:
     h, w = size
     return {"fl_x": K[0][0] * w, "fl_y": K[1][1] * h, "cx": K[0][2] * w, "cy": K[1][2] * h}
 
@@ -326,7 +335,7 @@ def _finite(value: Any, name: str) -> float:
     return float(value)
 
 
-def _parsed(word: str, where: str) -> float:
+def _number(word: str, where: str) -> float:
     try:
         return _finite(float(word), where)
     except ValueError as error:
@@ -340,19 +349,16 @@ def _positive(value: Any, name: str) -> float:
     return number
 
 
-def _files(
-    frames: list[tuple[str, Mapping[str, Any]]], key: str, folder: Path
-) -> tuple[Path | None, ...]:
-    """The file each frame names by `key`, None where it names none. Errors: ValueError."""
+def _named_files(frames: list[Frame], key: str, folder: Path) -> tuple[Path | None, ...]:
+    """The file that each frame names under `key`, None if it names none. Errors: ValueError."""
     root = folder.resolve()
-    found: list[Path | None] = []
-    for where, frame in frames:
-        name = frame.get(key)
-        found.append(None if name is None else _inside(root, name, f"{where}: {key}"))
-    return tuple(found)
+    return tuple(
+        None if frame.get(key) is None else _file_inside(root, frame[key], f"{where}: {key}")
+        for where, frame in frames
+    )
 
 
-def _inside(root: Path, name: Any, where: str) -> Path:
+def _file_inside(root: Path, name: Any, where: str) -> Path:
     """The existing file `name` under `root`; NeRF's synthetic scenes leave out the .png."""
     if not isinstance(name, str) or Path(name).is_absolute():
         raise ValueError(f"{where} must be a name relative to the folder, got {str(name)[:60]!r}")
@@ -360,8 +366,8 @@ def _inside(root: Path, name: Any, where: str) -> Path:
         for file in ((root / name).resolve(), (root / f"{name}.png").resolve()):
             if file.is_relative_to(root) and file.is_file():
                 return file
-    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
-        raise ValueError(f"{where} is no usable name: {error}") from error
+    except Exception as error:  # too long, a circle of links, a NUL
+        raise ValueError(f"{where} cannot be a file name: {error}") from error
     raise ValueError(f"{where} must be an existing file inside {root}, got {name[:60]!r}")
 
 

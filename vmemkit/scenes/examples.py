@@ -1,4 +1,8 @@
-"""Examples: where the demo, the lessons and the Explorer start."""
+"""Examples: where the demo, the notebooks and the Explorer start.
+
+In: a height in pixels and a seed, or an image of one's own. Out: given views to begin a memory
+with, and the scene they come from where there is one.
+"""
 
 from __future__ import annotations
 
@@ -22,67 +26,78 @@ from vmemkit.core import (
     intrinsics_from_pixels,
     load_depth,
     load_image,
-    look_at,
     resize,
     views,
 )
 from vmemkit.scenes.house.design import rooms
 from vmemkit.scenes.panoramas import panorama
+from vmemkit.scenes.recording import resized_depth
 from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
-from vmemkit.scenes.trajectory import moves
+from vmemkit.scenes.trajectory import moves, upright_cameras
 
-PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"
-
-ASPECT = 4 / 3  # width / height of all pictures
-
+PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"  # files of data/
+ASPECT = 4 / 3  # width / height of all example images
 HEIGHT = 90  # pixels
-
-FOV = 75.0  # degrees
-
-LOOKS_DOWN = 17.0  # degrees: how the stereo camera was held, by the lines that are upright
-
-PART = (120, 50, 345, 460)  # top, left, height, width of the stereo image in which depth is sound
-
-
-def stereo_view(name: str = STEREO) -> Views:
-    """The left image (1,) of a stereo pair of data/, its depth and its camera, where depth is sound."""
-    calibration = json.loads(data_file("oakd_calibration.json").read_text())
-    fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
-    K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
-    level = cameras(torch.eye(4), K)
-    camera = moves(level, f"look down {LOOKS_DOWN}", turn=LOOKS_DOWN)
-    image = load_image(data_file(f"{name}_left.png"))
-    depth = load_depth(data_file(f"{name}_depth.png"))
-    return crop(views(image[None], camera, depth[None]), *PART)
-
-
-def turned(headings: Float[Tensor, " n"]) -> Cameras:
-    """Level cameras at the origin, turned right from the photograph's middle, degrees."""
-    yaw = torch.deg2rad(headings)
-    ahead = torch.stack([yaw.sin(), torch.zeros_like(yaw), yaw.cos()], -1)
-    return cameras(look_at(torch.zeros_like(ahead), ahead), intrinsics(FOV, ASPECT))
-
-
-def picture_size(height: int) -> tuple[int, int]:
-    """Height and width of pictures, pixels."""
-    return height, round(height * ASPECT)
-
-
-SLACK = 0.02  # of an aspect of 2 that still is a panorama's
-
-KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
-
+FOV = 75.0  # degrees: horizontal
+STEREO_TILT = 17.0  # degrees: the stereo camera looked down, measured from upright edges
+SOUND_PART = (
+    120,
+    50,
+    345,
+    460,
+)  # pixels of the stereo image with good depth: top, left, height, width
+ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
+KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
 
 
 @dataclass(frozen=True, repr=False)
 class Beginning:
-    """Where a journey starts: given views, what is true (if anything is known), in words."""
+    """Where a journey starts: given views, the scene if it is known, and a description."""
 
     given: Views  # (g,)
     scene: Scene | None
     about: str
+
+
+def example_size(height: int) -> tuple[int, int]:
+    """Height and width of the examples' images, pixels."""
+    return height, round(height * ASPECT)
+
+
+def stereo_view(name: str = STEREO) -> Views:
+    """The left image (1,) of a stereo pair of data/ with camera and depth, cut to where depth is good."""
+    calibration = json.loads(data_file("oakd_calibration.json").read_text())
+    fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
+    K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
+    level = cameras(torch.eye(4), K)
+    camera = moves(level, f"look down {STEREO_TILT}", turn=STEREO_TILT)
+    image = load_image(data_file(f"{name}_left.png"))
+    depth = load_depth(data_file(f"{name}_depth.png"))
+    return crop(views(image[None], camera, depth[None]), *SOUND_PART)
+
+
+def circle_cameras(headings: Float[Tensor, " n"]) -> Cameras:
+    """Level cameras (n,) at the origin; headings in degrees to the right of a panorama's middle."""
+    return upright_cameras(torch.zeros(1, 3), headings, intrinsics(FOV, ASPECT))
+
+
+def photo_view(
+    image: Float[Tensor, "3 h w"],
+    depth: Float[Tensor, "h2 w2"],
+    K: Float[Tensor, "3 3"],
+    size: tuple[int, int],
+) -> Views:
+    """A photo with planar depth as a view (1,) at the identity pose, cut and resized to `size`.
+
+    Depth may have another resolution, but must show the same part of the scene as the image.
+    Errors: ValueError for depth of another shape and a size that is none.
+    """
+    depth = resized_depth(depth, *image.shape[1:])
+    photo = views(image[None], cameras(torch.eye(4)[None], K), depth[None])
+    height, width = size
+    return resize(crop_to_aspect(photo, width / max(height, 1)), height, width)
 
 
 # ---- where to start ------------------------------------------------------------------------------
@@ -109,7 +124,7 @@ def photographed_hall(height: int, seed: int = 0) -> Beginning:
 
 def stereo(height: int, seed: int = 0) -> Beginning:
     """A photograph with measured depth."""
-    given = resize(stereo_view(), *picture_size(height))
+    given = resize(stereo_view(), *example_size(height))
     return Beginning(given, None, "a photograph with depth from a stereo camera")
 
 
@@ -128,44 +143,35 @@ def from_image(
     depth: Float[Tensor, "h2 w2"] | None = None,
     fov: float = FOV,
 ) -> Beginning:
-    """An image of one's own, as one of `KINDS`, cut to the examples' format of 4:3.
+    """An image of one's own as one of `KINDS`, cut to the examples' aspect of 4 : 3.
 
     A photo needs depth of the same field of view, at any resolution; without depth it can be hung
     on a wall WALL metres away. A panorama is equirectangular, twice as wide as high.
-    Errors: ValueError for another kind, missing depth, and formats that do not fit.
+    Errors: ValueError for another kind, missing depth, and shapes that do not fit.
     """
     h, w = image.shape[1:]
+    if kind not in KINDS:
+        raise ValueError(f"an image can be {', '.join(KINDS)}, got {kind!r}")
     if kind == "panorama":
-        if abs(w / h / 2 - 1) > SLACK:
+        if abs(w / h / 2 - 1) > ASPECT_TOLERANCE:
             raise ValueError(f"a panorama is twice as wide as high, this image is {w} x {h}")
         exact = interpolate(image[None], (h, 2 * h), mode="bilinear", antialias=True)[0]
         return _around(panorama(exact.clamp(0, 1)), height)
-    if kind not in KINDS:
-        raise ValueError(f"an image can be {', '.join(KINDS)}, got {kind!r}")
-    if kind == "photo with depth":
-        if depth is None:
-            raise ValueError(
-                "a photo needs depth to be walked into: upload its depth too (16-bit PNG, .npy or "
-                f".npz), or choose {KINDS[2]!r}"
-            )
-        rows, columns = depth.shape
-        if abs(columns / rows * h / w - 1) > SLACK:
-            raise ValueError(
-                f"the depth is {columns} x {rows} and the image {w} x {h}: both must show the same "
-                "part of the scene"
-            )
-        depth = interpolate(depth[None, None], (h, w), mode="nearest-exact")[0]
-    else:
-        depth = torch.full((1, h, w), WALL)
-    camera = cameras(torch.eye(4)[None], intrinsics(fov, w / h))
-    cut = crop_to_aspect(views(image[None], camera, depth), ASPECT)
-    return Beginning(resize(cut, *picture_size(height)), None, f"your image, a {kind}")
+    if kind == "photo on a wall":
+        depth = torch.full((h, w), WALL)
+    if depth is None:
+        raise ValueError(
+            "a photo needs depth to be walked into: upload its depth too (16-bit PNG, .npy or "
+            f".npz), or choose {KINDS[2]!r}"
+        )
+    given = photo_view(image, depth, intrinsics(fov, w / h), example_size(height))
+    return Beginning(given, None, f"your image, a {kind}")
 
 
 def _around(scene: Scene, height: int) -> Beginning:
-    given = scene.render(turned(torch.arange(0.0, 360.0, 90.0)), *picture_size(height))
-    return Beginning(given, scene, "a photograph of all directions, from four views")
+    given = circle_cameras(torch.arange(0.0, 360.0, 90.0))
+    return _rendered(scene, given, height, "a photograph of all directions, from four views")
 
 
 def _rendered(scene: Scene, given: Cameras, height: int, about: str) -> Beginning:
-    return Beginning(scene.render(given, *picture_size(height)), scene, about)
+    return Beginning(scene.render(given, *example_size(height)), scene, about)

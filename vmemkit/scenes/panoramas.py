@@ -1,4 +1,8 @@
-"""Panoramas: a photograph of all directions as a scene."""
+"""Panoramas: an equirectangular photograph of all directions as a scene.
+
+In: the photograph. Out: a `Panorama` that renders any camera at its centre. Cameras that turn there
+get true images; there is no parallax, so depth is only a sphere.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +26,17 @@ from vmemkit.core import (
     rays,
 )
 
-CENTRE_TOLERANCE = 1e-3  # of the radius: a parallax of a thousandth of a radian
-
-MAX_SAMPLES = 8  # per pixel and axis of a panorama's view
-
-
-# ---- panoramas -----------------------------------------------------------------------------------
+CENTRE_TOLERANCE = 1e-3  # distance of a camera from the centre over the radius
+MAX_SAMPLES = 8  # samples per pixel and axis of a rendered view
 
 
 @dataclass(frozen=True, repr=False)
 class Panorama:
     """A photograph of all directions from the world's origin.
 
-    There is no parallax, so distances cannot be known: everything is put on a sphere of `radius`,
-    and for a camera that only turns any radius is right. The identity pose looks at the middle of
-    the photograph; turning right moves right in it.
+    Distances are unknown, so everything lies on a sphere of `radius`; for a camera that only turns,
+    any radius is right. The identity pose looks at the middle of the photograph, and turning right
+    moves right in it.
     """
 
     image: Float[Tensor, "3 h w"]  # equirectangular, w = 2 h
@@ -50,9 +50,9 @@ class Panorama:
         return Panorama(self.image.to(device), self.radius)
 
     def render(self, cameras: Cameras, height: int, width: int) -> Views:
-        """Views [t], averaged over several bilinear samples per pixel where these are coarse.
+        """Views (t,); coarse pixels are the mean of several bilinear samples.
 
-        Errors: ValueError for a camera away from the origin, or a size that is no image's.
+        Errors: ValueError for a camera away from the origin and for an impossible size.
         """
         if min(height, width) < 1 or height * width > MAX_PIXELS:
             raise ValueError(
@@ -61,8 +61,9 @@ class Panorama:
         self._check_at_centre(cameras)
         uv = pixel_centres(height, width, device=cameras.device)
         direction = rays(cameras, uv.expand(len(cameras), height, width, 2))
-        images = [self._look(camera, height, width) for camera in _each(cameras)]
-        image = torch.cat(images) if images else self.image.new_zeros(0, 3, height, width)
+        image = self.image.new_zeros(len(cameras), 3, height, width)
+        for i in range(len(cameras)):
+            image[i] = self._render_one(cameras[i : i + 1], height, width)
         given = torch.ones(len(cameras), dtype=torch.bool, device=cameras.device)
         return Views(cameras, image, given, self.radius / direction.norm(dim=-1))
 
@@ -74,21 +75,21 @@ class Panorama:
         self._check_at_centre(cameras)
         return in_image(*project(cameras, points_world))
 
-    def _look(self, camera: Cameras, height: int, width: int) -> Float[Tensor, "1 3 h w"]:
-        # How many pixels of the photograph a pixel covers in the middle of the view.
+    def _render_one(self, camera: Cameras, height: int, width: int) -> Float[Tensor, "3 h w"]:
+        # Pixels of the photograph that one pixel covers in the middle of the view.
         focal = min(width * float(camera.K[0, 0, 0]), height * float(camera.K[0, 1, 1]))
         per_pixel = self.image.shape[2] / (2 * math.pi * focal)
         samples = min(max(math.ceil(per_pixel), 1), MAX_SAMPLES)
         uv = pixel_centres(samples * height, samples * width, device=camera.device)
         x, y, z = rays(camera, uv[None]).unbind(-1)
-        turns = torch.atan2(x, z) / (2 * math.pi) + 0.5  # 0 and 1 are the seam, behind
+        turns = torch.atan2(x, z) / (2 * math.pi) + 0.5  # 0 and 1 are the seam, behind the camera
         drop = torch.atan2(y, torch.hypot(x, z)) / math.pi + 0.5
-        # One column of the other side beyond each edge: the seam is blended like any other place.
+        # A column of the opposite side beyond each edge, so that the seam is interpolated, too.
         around = torch.cat([self.image[..., -1:], self.image, self.image[..., :1]], -1)[None]
         columns = self.image.shape[2]
         grid = torch.stack([2 * (turns * columns + 1) / (columns + 2) - 1, 2 * drop - 1], -1)
-        seen = functional.grid_sample(around, grid, padding_mode="border", align_corners=False)
-        return functional.avg_pool2d(seen, samples)
+        fine = functional.grid_sample(around, grid, padding_mode="border", align_corners=False)
+        return functional.avg_pool2d(fine, samples)[0]
 
     def _check_at_centre(self, cameras: Cameras) -> None:
         away = cameras.position.norm(dim=-1)
@@ -96,14 +97,15 @@ class Panorama:
             worst = int(away.argmax())
             raise ValueError(
                 f"camera {worst} is {away[worst]:.3g} away from the panorama's centre (the origin):"
-                " a panorama knows only what is seen from there, so turn, but do not move"
+                " a panorama shows only what is seen from there, so turn, but do not move"
             )
 
 
 def panorama(source: str | os.PathLike | Float[Tensor, "3 h w"], radius: float = 5.0) -> Panorama:
     """A panorama from an equirectangular image or its file; `radius` in world units.
 
-    Errors: ValueError for an image that is not twice as wide as high, or a radius that is no length.
+    Errors: ValueError for an image that is not twice as wide as high, and a radius that is not
+    positive.
     """
     image = source if isinstance(source, Tensor) else load_image(source)
     if image.ndim != 3 or image.shape[0] != 3 or image.shape[2] != 2 * image.shape[1]:
@@ -116,10 +118,3 @@ def panorama(source: str | os.PathLike | Float[Tensor, "3 h w"], radius: float =
     if not 0 < radius < math.inf:
         raise ValueError(f"radius must be a positive length, got {radius}")
     return Panorama(image.float(), radius)
-
-
-# ---- small things --------------------------------------------------------------------------------
-
-
-def _each(cameras: Cameras) -> list[Cameras]:
-    return [cameras[i : i + 1] for i in range(len(cameras))]

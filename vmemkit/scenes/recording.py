@@ -1,4 +1,8 @@
-"""Recordings: posed images with depth in a folder, as a scene."""
+"""Recordings: posed images with depth as a scene, and as a folder with a transforms.json.
+
+In: views with depth, or a folder in nerfstudio's format (docs.nerf.studio, data conventions).
+Out: a `Capture` that shows the recorded views and nothing else, or the views, or the folder.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import interpolate
 
 from vmemkit.core import (
     DEPTH_UNIT,
@@ -30,24 +34,18 @@ from vmemkit.core import (
 from vmemkit.core import views as checked_views
 from vmemkit.scenes.camera_files import read_transforms, write_transforms
 
-POSE_TOLERANCE = 1e-4  # of a pose's and of K's entries, for a camera to be a recorded one
-
-ASPECT_TOLERANCE = 0.01  # within which a depth map is one of the image's field of view
-
+CAMERA_TOLERANCE = 1e-4  # largest difference of pose and K entries from a recorded camera
+ASPECT_TOLERANCE = 0.02  # relative difference of aspect between a depth map and its image
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
-
-LARGEST_STEP = 65535  # of a 16-bit depth image
-
-
-# ---- recordings ----------------------------------------------------------------------------------
+MAX_DEPTH_STEP = 65535  # largest value of a 16-bit depth image
 
 
 @dataclass(frozen=True, repr=False)
 class Capture:
-    """A posed RGB-D recording as a scene: only what was recorded can be shown or asked."""
+    """A posed RGB-D recording as a scene: it knows its recorded cameras and no others."""
 
     views: Views
-    tolerance: float  # share by which a point may lie behind the recorded depth and be seen
+    tolerance: float  # share of the depth by which a visible point may lie behind the surface
 
     def __repr__(self) -> str:
         return f"Capture({len(self.views)} views of {list(self.views.image.shape[2:])})"
@@ -56,19 +54,21 @@ class Capture:
         return Capture(self.views.to(device), self.tolerance)
 
     def render(self, cameras: Cameras, height: int, width: int) -> Views:
-        """The views recorded by these cameras. Errors: ValueError if there is none, or if it was
-        recorded at another resolution."""
-        recorded = tuple(self.views.image.shape[2:])
-        if (height, width) != recorded:
+        """The recorded views of these cameras.
+
+        Errors: ValueError for a camera that was not recorded and for another resolution.
+        """
+        recorded_size = tuple(self.views.image.shape[2:])
+        if (height, width) != recorded_size:
             raise ValueError(
-                f"this was recorded at {recorded} (height, width), got {(height, width)}: ask for "
-                "the recorded size, or resize the views before making the capture"
+                f"this was recorded at {recorded_size} (height, width), got {(height, width)}: ask "
+                "for the recorded size, or resize the views before making the capture"
             )
         return self.views[self._find(cameras)].replace(cameras=cameras)
 
     def visible(self, points_world: Float[Tensor, "n 3"], cameras: Cameras) -> Bool[Tensor, "t n"]:
         """Whether each point is in front of each camera, inside its image, and not behind the
-        recorded depth of its pixel; never where that is unknown. Errors: as `render`."""
+        recorded depth; never where that is unknown. Errors: as `render`."""
         view = self._find(cameras)
         uv, depth = project(cameras, points_world)
         inside = in_image(uv, depth)
@@ -81,20 +81,28 @@ class Capture:
 
     def _find(self, cameras: Cameras) -> Int[Tensor, " t"]:
         """The recorded view of each camera."""
-        wanted, known = _numbers(cameras), _numbers(self.views.cameras)
-        off, view = torch.cdist(wanted, known, p=math.inf).min(1)
-        if bool((off > POSE_TOLERANCE).any()):
-            first = int((off > POSE_TOLERANCE).nonzero()[0, 0])
+
+        def entries(cameras: Cameras) -> Float[Tensor, "n 25"]:
+            return torch.cat([cameras.world_from_cam.flatten(1), cameras.K.flatten(1)], 1)
+
+        difference, view = torch.cdist(
+            entries(cameras), entries(self.views.cameras), p=math.inf
+        ).min(1)
+        if bool((difference > CAMERA_TOLERANCE).any()):
+            first = int((difference > CAMERA_TOLERANCE).nonzero()[0, 0])
             raise ValueError(
-                f"camera {first} is none of the {len(known)} recorded ones (the nearest differs by "
-                f"{off[first]:.3g}): a capture knows only its own views, so use capture.views.cameras"
+                f"camera {first} is none of the {len(self.views)} recorded ones (the nearest differs "
+                f"by {difference[first]:.3g}): a capture knows only capture.views.cameras"
             )
         return view
 
 
 def capture(views: Views, tolerance: float = 0.02) -> Capture:
-    """The scene known at its recorded views; `tolerance` is a share of the depth (2 % allows for
-    the noise of depth cameras). Errors: ValueError for no views, or views without depth."""
+    """The scene of recorded views with depth.
+
+    `tolerance` is a share of the depth: 2 % allows for the noise of depth cameras.
+    Errors: ValueError for no views, views without depth, and a bad tolerance.
+    """
     if len(views) == 0 or views.depth is None:
         raise ValueError(
             f"a capture needs views with depth, got {len(views)} views and depth "
@@ -102,8 +110,7 @@ def capture(views: Views, tolerance: float = 0.02) -> Capture:
         )
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be a share of the depth of 0 or more, got {tolerance}")
-    given = torch.ones_like(views.given)
-    return Capture(views.replace(given=given, confidence=None), tolerance)
+    return Capture(views.replace(given=torch.ones_like(views.given), confidence=None), tolerance)
 
 
 def load_capture(
@@ -112,8 +119,8 @@ def load_capture(
     """The views of a folder with a nerfstudio transforms.json; NaN where depth is unknown.
 
     `convention` names the camera axes of the file, "opengl" or "opencv". `depth_unit` is metres
-    per step of the depth files, by default what the file says, then 0.001 for images and 1 for
-    arrays. Depth of another resolution than the images is brought to theirs by nearest pixel.
+    per step of the depth files; by default it is the file's, else 0.001 for images and 1 for arrays.
+    Depth of another resolution is brought to the images' by nearest pixel.
     Errors: ValueError for whatever is missing, malformed, hostile, or of differing sizes.
     """
     transforms = read_transforms(Path(folder), convention)
@@ -122,10 +129,15 @@ def load_capture(
     size = _common_size(transforms.images, transforms.size)
     unit = transforms.depth_unit if depth_unit is None else depth_unit
     image = torch.stack([load_image(path) for path in transforms.images])
-    depth = None
-    if any(path is not None for path in transforms.depths):
-        depth = torch.stack([_depth_of(path, unit, size) for path in transforms.depths])
-    return checked_views(image, transforms.cameras, depth)
+    if not any(transforms.depths):
+        return checked_views(image, transforms.cameras)
+    depths = [
+        torch.full(size, torch.nan)
+        if path is None
+        else resized_depth(load_depth(path, unit), *size, str(path))
+        for path in transforms.depths
+    ]
+    return checked_views(image, transforms.cameras, torch.stack(depths))
 
 
 def save_capture(
@@ -143,7 +155,8 @@ def save_capture(
     folder = Path(folder)
     if len(views) == 0:
         raise ValueError("save_capture needs at least one view, got none")
-    if not folder.parent.is_dir() or (folder.exists() and not _is_empty_folder(folder)):
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if not folder.parent.is_dir() or (folder.exists() and not is_empty):
         raise ValueError(f"cannot write {folder}: it needs to be a new folder in an existing one")
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
         draft = Path(temporary) / folder.name
@@ -160,8 +173,21 @@ def save_capture(
         os.replace(draft, folder)
 
 
-def _numbers(cameras: Cameras) -> Float[Tensor, "t 25"]:
-    return torch.cat([cameras.world_from_cam.flatten(1), cameras.K.flatten(1)], 1)
+def resized_depth(
+    depth: Float[Tensor, "h w"], height: int, width: int, name: str = "the depth"
+) -> Float[Tensor, "h2 w2"]:
+    """Depth at an image's resolution, by nearest pixel: a mean across an edge would be in mid-air.
+
+    Errors: ValueError for depth of another shape than the image, because both must show the same.
+    """
+    rows, columns = depth.shape
+    if abs(columns / rows * height / width - 1) > ASPECT_TOLERANCE:
+        raise ValueError(
+            f"{name} is {columns} x {rows} and its image {width} x {height} (width x height): both "
+            "must show the same part of the scene, so crop one like the other"
+        )
+    # "exact" is the variant that agrees with pixel centres at + 0.5
+    return interpolate(depth[None, None], (height, width), mode="nearest-exact")[0, 0]
 
 
 def _common_size(images: Sequence[Path], stated: tuple[int, int] | None) -> tuple[int, int]:
@@ -181,39 +207,22 @@ def _common_size(images: Sequence[Path], stated: tuple[int, int] | None) -> tupl
     return size
 
 
-def _depth_of(path: Path | None, unit: float | None, size: tuple[int, int]) -> Tensor:
-    if path is None:
-        return torch.full(size, torch.nan)
-    depth = load_depth(path, unit)
-    aspect = depth.shape[1] / depth.shape[0] * size[0] / size[1]
-    if abs(aspect - 1) > ASPECT_TOLERANCE:
-        raise ValueError(
-            f"{path} is {depth.shape[1]} x {depth.shape[0]}, another shape than its image of "
-            f"{size[1]} x {size[0]}: crop it to the same field of view"
-        )
-    # "exact" is the variant that agrees with pixel centres at + 0.5
-    return functional.interpolate(depth[None, None], size, mode="nearest-exact")[0, 0]
-
-
 def _save_depths(folder: Path, views: Views, unit: float) -> list[str | None]:
-    """Write the depth maps and name them; None for a view of which no depth is known."""
+    """Write the depth maps; returns their names, None for a view without known depth."""
     if views.depth is None:
         return [None] * len(views)
     steps = (views.depth / unit).round()
-    fits = bool((steps.isnan() | ((steps >= 1) & (steps <= LARGEST_STEP))).all())
+    fits = bool((steps.isnan() | ((steps >= 1) & (steps <= MAX_DEPTH_STEP))).all())
     (folder / "depth").mkdir()
     names: list[str | None] = []
     for i, depth in enumerate(views.depth):
         name = f"depth/{i:05d}.{'png' if fits else 'npy'}"
-        names.append(None if bool(depth.isnan().all()) else name)
-        if names[-1] is None:
+        if bool(depth.isnan().all()):
+            names.append(None)
             continue
+        names.append(name)
         if fits:
             save_depth(folder / name, depth, unit)
         else:
             np.save(folder / name, depth.cpu().numpy())
     return names
-
-
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())

@@ -1,13 +1,10 @@
-"""Scenes: worlds that can be looked at from where one likes, to be walked, taught with and measured.
+"""The scene protocol: a world with known geometry that shows what any camera sees.
 
-In: cameras. Out: views as they truly are, with depth; and which points a camera truly sees.
+In: cameras. Out: true views with depth, and which points each camera really sees.
 
-- `rooms(seed)`        a procedural house: exact from everywhere (rooms.py, houses.py, finishes.py).
-- `panorama(image)`    an equirectangular photograph: exact for cameras that turn about its centre.
-- `capture(views)`     a posed RGB-D recording: known at the recorded cameras only.
-
-`load_capture` and `save_capture` read and write recordings as folders with a nerfstudio
-transforms.json (docs.nerf.studio, data conventions).
+- `rooms(seed)`     a procedural house, exact from everywhere (house/)
+- `panorama(image)` an equirectangular photograph, exact for cameras that turn about its centre
+- `capture(views)`  a posed RGB-D recording, known at the recorded cameras only
 """
 
 from __future__ import annotations
@@ -22,10 +19,10 @@ from vmemkit.core import Cameras, Views
 
 @runtime_checkable
 class Scene(Protocol):
-    """A world with known geometry. Both verbs raise ValueError for cameras it knows nothing of."""
+    """A world with known geometry. Both methods raise ValueError for cameras it cannot show."""
 
     def render(self, cameras: Cameras, height: int, width: int) -> Views:
-        """What the cameras (t,) truly see: image and planar depth, `given`."""
+        """What the cameras (t,) truly see: image and planar depth, marked as given."""
         ...
 
     def visible(self, points_world: Float[Tensor, "n 3"], cameras: Cameras) -> Bool[Tensor, "t n"]:

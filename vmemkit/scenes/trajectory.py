@@ -1,11 +1,12 @@
-"""Trajectories: where the camera goes, by words, around a point, through keyframes or from a file.
+"""Trajectories: camera paths from words, around a point, through keyframes, or by pressing keys.
 
-In: a start camera and what it shall do, or cameras to pass through. Out: `Cameras` (t,).
-The presets are those of Stable Virtual Camera (SEVA; Zhou et al. 2025, arXiv 2503.14489): formulas
-and numbers come from its released `get_preset_pose_fov`; `preset` says what differs.
-Paths turn about gravity, `up`. A world that came from elsewhere may have another one than
-`camera.UP`: nerfstudio's worlds have `up=(0, 0, 1)`. Everything is computed in float64, each move
-from its own start, and returned as float32, so that a circle of a hundred steps closes.
+In: a start camera and a description of the path, or cameras to pass through. Out: `Cameras` (n,).
+Paths turn about gravity, `up`. A world from elsewhere may have another one than `core.UP`:
+nerfstudio's worlds have `up=(0, 0, 1)`. Everything is computed in float64, each move from its own
+start, and returned as float32, so that a circle of a hundred steps closes.
+Sources: the presets are those of Stable Virtual Camera (SEVA; Zhou et al. 2025, arXiv 2503.14489),
+with formulas and numbers of its released `get_preset_pose_fov`; `preset_path` lists the differences.
+The keys are those of VMem's released demo.
 """
 
 from __future__ import annotations
@@ -15,14 +16,24 @@ import re
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from scipy.spatial.transform import Rotation, Slerp
+from torch import Tensor
 
-from vmemkit.core import TRANSLATION_WEIGHT, UP, Cameras, cat, check, look_at, pose_distance
+from vmemkit.core import (
+    TRANSLATION_WEIGHT,
+    UP,
+    Cameras,
+    cameras,
+    cat,
+    check,
+    look_at,
+    pose_distance,
+)
 from vmemkit.scenes.camera_files import MAX_CAMERAS, check_path
 
-# A verb moves along an axis of the level frame (x right, y down, z ahead; y is gravity), turns about
-# one, or looks about one of the camera's own axes (x right, y down, z forward).
+# The verbs of `moves`: what a verb does, and along or about which axis. "move" and "turn" use axes of
+# the level frame (x right, y down along gravity, z ahead), "look" uses the camera's own axes.
 VERBS = {
     "forward": ("move", (0, 0, 1)),
     "back": ("move", (0, 0, -1)),
@@ -37,12 +48,12 @@ VERBS = {
     "look down": ("look", (-1, 0, 0)),
 }
 
-# A preset is a kind of path with its size, in SEVA's numbers: degrees of an orbit, a roll and the
-# angle in which the subject sees a lemniscate; radii of a spiral (right, down, ahead); the last field
-# of view of a zoom over the first; the axis of a move (right, down, ahead).
+# The presets: a kind of path and its size, in SEVA's numbers. The size is in degrees for an orbit, a
+# roll and a lemniscate (the angle that it spans, seen from the subject). A spiral has three radii
+# (right, down, ahead), a zoom the ratio of last to first field of view, a move its axis.
 PRESETS = {
     "orbit": ("orbit", 360.0),
-    "spiral": ("spiral", (0.5, 0.5, 0.2)),  # the function's default; SEVA's web demo: 1, 1, 0.5
+    "spiral": ("spiral", (0.5, 0.5, 0.2)),  # SEVA's default; its web demo has 1, 1, 0.5
     "lemniscate": ("lemniscate", 60.0),
     "zoom in": ("zoom", 0.28),
     "zoom out": ("zoom", 1.5),
@@ -57,37 +68,54 @@ PRESETS = {
     "roll": ("roll", 360.0),
 }
 
-SUBJECT_DISTANCE = 10.0  # SEVA's demos look at a point 10 ahead
+SUBJECT_DISTANCE = 10.0  # world units: SEVA's demos look at a point 10 ahead
+MOVE_SHARE = (
+    0.99 / SUBJECT_DISTANCE
+)  # length of a preset move over the distance: SEVA moves by 0.99
+SPIRAL_TURNS = 2  # turns of a spiral
+SPIRAL_RATE = 0.5  # cycles ahead and back per turn of a spiral
 
-MOVE_SHARE = 0.99 / SUBJECT_DISTANCE  # of the distance: SEVA moves by 0.99
-
-SPIRAL_TURNS, SPIRAL_RATE = 2, 0.5  # it goes ahead and back once while it turns twice
-
-# How far ahead of its centre SEVA's spiral looks: disparity is 1/4 of that at 0.9 times the near
-# bound, 1, and 3/4 of that at 5 times the far bound, 5.
+# World units from the spiral's centre to the point that SEVA looks at. Its inverse is a mean of
+# inverse depths: weight 1/4 at 0.9 times the near bound 1, weight 3/4 at 5 times the far bound 5.
 SPIRAL_FOCUS = 1 / (0.25 / (0.9 * 1) + 0.75 / (5 * 5))
+FOVS = (1.0, 170.0)  # degrees: limits of a zoom's last field of view; SEVA's sliders: 5.4 to 162
+MAX_METRES = 1000.0  # longest single move: more than any walk, less than most typing errors
+MAX_DEGREES = 3600.0  # largest single turn: ten times round
+MIN_STEP = 1e-3  # metres or degrees: smaller steps show in no image
+ELEVATION_SLACK = 1e-3  # degrees: by how much float32 may exceed straight up or down
+KEYS = "wsad"  # of `navigate`: forward, backward, left, right
+KEY_STEP, KEY_TURN = 0.1, 4.0  # world units and degrees per key (VMem, released demo)
+FRAMES_PER_KEY = 4  # cameras per key (VMem, released demo)
 
-FOVS = (1.0, 170.0)  # degrees, of the last camera of a zoom; SEVA's sliders allow 5.4 to 162
 
-MAX_METRES = 1000.0  # of one move: beyond any walk, short of a slip of the keyboard
+def upright_cameras(
+    position: Float[Tensor, "#n 3"],
+    heading: Float[Tensor, " n"],
+    K: Float[Tensor, "3 3"],
+    slope: Float[Tensor, " n"] | None = None,
+) -> Cameras:
+    """Cameras (n,) without roll at one position or n of them; y is the world's vertical.
 
-MAX_DEGREES = 3600.0  # of one turn: ten times round
-
-MIN_STEP = 1e-3  # metres or degrees: no image shows less
-
-ELEVATION_SLACK = 1e-3  # degrees over straight up that are float32's
+    `heading` is in degrees from +z to the right, towards +x. `slope` is in degrees, positive looks
+    down; without it the cameras are level.
+    """
+    yaw = torch.deg2rad(heading)
+    pitch = torch.deg2rad(torch.zeros_like(heading) if slope is None else slope)
+    ahead = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()], -1)
+    position = position.expand(len(heading), 3)
+    return cameras(look_at(position, position + ahead.to(position.dtype)), K)
 
 
 def moves(
     start: Cameras, text: str, step: float = 0.25, turn: float = 15.0, up: tuple = UP
 ) -> Cameras:
-    """Cameras (n,) along moves such as "forward 1, right 90, look up 20"; the start is left out.
+    """Cameras (n,) along moves such as "forward 1, right 90, look up 20", without the start.
 
-    Verbs are those of `VERBS`, with metres or degrees, separated by commas or lines. Each move is
+    Moves are separated by commas or lines. Each is a verb of `VERBS` with metres or degrees, and is
     cut into equal steps of at most `step` metres or `turn` degrees. Forward and strafe stay level
-    with respect to `up`, so that walking on while looking down does not end in the floor.
-    Errors: ValueError for what is no move, for a look beyond straight up or down, and for a path
-    of more than 100,000 cameras.
+    with respect to `up`: a camera that looks down does not walk into the floor.
+    Errors: ValueError for unknown moves, a look beyond straight up or down, and more than 100,000
+    cameras.
     """
     if not (MIN_STEP <= step < math.inf and MIN_STEP <= turn < math.inf):
         raise ValueError(f"step and turn must be finite, at least {MIN_STEP}, got {step}, {turn}")
@@ -110,7 +138,7 @@ def moves(
 def orbit(start: Cameras, distance: float, degrees: float, n: int, up: tuple = UP) -> Cameras:
     """Cameras (n,) in equal steps around the point `distance` ahead of the start, looking at it.
 
-    Positive degrees go to the right. The start is left out; after 360 degrees the last is there.
+    Positive degrees go to the right. The start is left out; 360 degrees end at the start's pose.
     """
     if not (0 < distance <= MAX_METRES and abs(degrees) <= MAX_DEGREES and 1 <= n <= MAX_CAMERAS):
         raise ValueError(
@@ -135,23 +163,23 @@ def preset_path(
     zoom_factor: float | None = None,
     up: tuple = UP,
 ) -> Cameras:
-    """Cameras (n,) along one of `PRESETS`, the paths of SEVA; the start is left out, as in `orbit`.
+    """Cameras (n,) along one of `PRESETS`, the paths of SEVA, without the start.
 
-    `distance` is that of the subject, the point ahead of the start, in world units; every length is
-    in proportion to it. Orbit, spiral and lemniscate look at the subject; they, and a roll (which is
-    clockwise), end at the start. An orbit turns about `up`, spiral and lemniscate keep to the
-    camera's own axes. Moves keep the rotation: forward and backward go along the camera's axis, up
-    and down along `up`, left and right level with respect to it. Zooms change the field of view, of
-    the longer side of an image with square pixels, in equal steps to `zoom_factor` times the start's
-    (None: 0.28 in, 1.5 out). A dolly zoom backs off while it zooms in, or goes ahead while it zooms
-    out, so that the subject keeps its size in the image: from 54 degrees, 0.28 backs off by 2.8
-    times the distance.
-    Differs from SEVA, whose paths have the start as their first camera: its orbit and moves go by
-    the camera's own up; its spiral looks at a point 3.29 ahead, whatever the distance (that distance
-    gives its path); its moves are 0.99 long, whatever the distance, and turn to the subject; its
-    dolly zooms move as far, so that the subject changes its size; its roll presumes a start at the
-    world's origin.
-    Errors: ValueError for a name, distance or number that is none, and for a zoom no lens can do.
+    `distance` (world units) is that of the subject, the point ahead of the start; all lengths are
+    proportional to it. `zoom_factor` is the last field of view over the first (None: SEVA's).
+
+    - orbit, spiral and lemniscate look at the subject and end at the start. An orbit turns about
+      `up`; the others use the camera's own axes.
+    - roll turns clockwise and ends at the start.
+    - moves keep the rotation: forward and backward follow the camera's axis, up and down follow
+      `up`, left and right are level.
+    - zooms change the field of view of the longer image side in equal steps.
+    - dolly zooms also move, so that the subject keeps its size in the image.
+
+    Differs from SEVA: its path includes the start, its orbit and moves use the camera's own up, and
+    its spiral, moves and dolly zooms have fixed lengths whatever the distance. Its moves turn to the
+    subject, and its roll assumes a start at the world's origin.
+    Errors: ValueError for an unknown name, a bad distance or number, and an impossible zoom.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name[:60]!r}: there are {', '.join(PRESETS)}")
@@ -172,7 +200,7 @@ def preset_path(
     poses = np.tile(pose, (n, 1, 1))
     if kind == "move":
         axes = np.column_stack([_level(pose, gravity)[:, :2], pose[:3, 2]])  # right, down, ahead
-        # differs from SEVA: in proportion to the distance, and with the rotation kept
+        # differs from SEVA: lengths follow the distance, and the rotation stays
         poses[:, :3, 3] += MOVE_SHARE * distance * shares[:, None] * (axes @ size)
     elif kind == "roll":
         turns = Rotation.from_rotvec(shares[:, None] * [0, 0, math.radians(size)]).as_matrix()
@@ -184,7 +212,7 @@ def preset_path(
 
 
 def there_and_back(cameras: Cameras) -> Cameras:
-    """The path (t,) and its reverse, the turning point once: (2 t - 1,)."""
+    """The path (t,) followed by its reverse, with one turning point: (2 t - 1,)."""
     check_path(cameras, 1)
     return cat([cameras, cameras[torch.arange(len(cameras) - 2, -1, -1, device=cameras.device)]])
 
@@ -193,8 +221,8 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     """Cameras (n,) through the given ones (t,), at equal intervals of `pose_distance`.
 
     Between two keyframes positions and K are linear and rotations turn at a constant rate (slerp).
-    The first and the last camera are exact; keyframes between them are passed, though not
-    necessarily stopped at. If all share one pose, they count as equally far apart.
+    The first and the last camera are exact; the path passes the others, but may have no camera
+    there. Keyframes that all share one pose count as equally far apart.
     Errors: ValueError for fewer than two keyframes, n below 2 and a negative weight.
     """
     check_path(cameras, 2)
@@ -208,15 +236,65 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     if lengths.sum() == 0:
         lengths = np.ones_like(lengths)
     keys = np.append(0.0, np.cumsum(lengths))
-    kept = np.diff(keys, append=np.inf) > 0  # of keyframes at one place, the last
-    keys, poses, K = keys[kept], poses.numpy()[kept], cameras.K.cpu().double().numpy()[kept]
+    distinct = np.diff(keys, append=np.inf) > 0  # of several keyframes at one place, the last
+    keys, poses, K = keys[distinct], poses.numpy()[distinct], cameras.K.cpu().double().numpy()
     at = np.linspace(0, keys[-1], n)
+    between = _cameras_like(
+        cameras[0], _interpolate_poses(poses, keys, at), _interpolate(K[distinct], keys, at)
+    )
+    return cat([cameras[:1], between[1:-1], cameras[-1:]])
+
+
+def navigate(start: Cameras, keys: str, step: float = KEY_STEP, turn: float = KEY_TURN) -> Cameras:
+    """Cameras (4 * len(keys),) that follow pressed keys such as "wwaad", as VMem's released demo.
+
+    w and s move along the camera's own axis by `step` world units; a and d turn about the world's
+    vertical by `turn` degrees. Errors: ValueError for other keys, none, or a step that is not finite.
+    """
+    if not keys or set(keys) - set(KEYS):
+        raise ValueError(f"need keys of {', '.join(KEYS)}, got {keys!r}")
+    if not (math.isfinite(step) and math.isfinite(turn)):
+        raise ValueError(f"a step and a turn are finite, got {step} and {turn}")
+    return _cameras_like(start, key_poses(_pose_of(start), keys, step, turn))
+
+
+def key_poses(
+    pose: Float64[np.ndarray, "4 4"], keys: str, step: float, turn: float
+) -> Float64[np.ndarray, "n 4 4"]:
+    """world_from_cam of `navigate`, from a start pose."""
+    path, shares = [], np.arange(1, FRAMES_PER_KEY + 1) / FRAMES_PER_KEY
+    for key in keys:
+        end = pose.copy()
+        if key in "ws":
+            end[:3, 3] += (step if key == "w" else -step) * pose[:3, 2]
+        else:
+            angle = np.deg2rad(turn if key == "a" else -turn)
+            end[:3, :3] = Rotation.from_rotvec(angle * np.array(UP)).as_matrix() @ pose[:3, :3]
+        path.append(_interpolate_poses(np.stack([pose, end]), np.array([0.0, 1.0]), shares))
+        pose = end
+    return np.concatenate(path)
+
+
+def _interpolate(
+    values: Float64[np.ndarray, "k a b"],
+    keys: Float64[np.ndarray, " k"],
+    at: Float64[np.ndarray, " n"],
+) -> Float64[np.ndarray, "n a b"]:
+    """Linear interpolation of values that belong to increasing keys."""
     segment = np.clip(np.searchsorted(keys, at, side="right") - 1, 0, len(keys) - 2)
     share = ((at - keys[segment]) / (keys[segment + 1] - keys[segment]))[:, None, None]
-    between = (1 - share) * poses[segment] + share * poses[segment + 1]
+    return (1 - share) * values[segment] + share * values[segment + 1]
+
+
+def _interpolate_poses(
+    poses: Float64[np.ndarray, "k 4 4"],
+    keys: Float64[np.ndarray, " k"],
+    at: Float64[np.ndarray, " n"],
+) -> Float64[np.ndarray, "n 4 4"]:
+    """Positions linear, rotations at a constant rate (slerp)."""
+    between = _interpolate(poses, keys, at)
     between[:, :3, :3] = Slerp(keys, Rotation.from_matrix(poses[:, :3, :3]))(at).as_matrix()
-    path = _cameras_like(cameras[0], between, (1 - share) * K[segment] + share * K[segment + 1])
-    return cat([cameras[:1], path[1:-1], cameras[-1:]])
+    return between
 
 
 def _spiral(
@@ -225,7 +303,7 @@ def _spiral(
     """start_from_cam along a spiral that begins at the start."""
     angles = 2 * np.pi * SPIRAL_TURNS * np.append(0.0, shares)
     waves = np.stack([np.cos(angles), np.sin(angles), np.sin(SPIRAL_RATE * angles)], axis=-1)
-    # differs from SEVA: scaled, so that the point that all look at is the subject
+    # differs from SEVA: scaled so that the point that all cameras look at is the subject
     scale = distance / math.hypot(SPIRAL_FOCUS, radii[0])
     centre_from_cam = _gaze(scale * np.array(radii) * waves, scale * SPIRAL_FOCUS)
     return np.linalg.inv(centre_from_cam[0]) @ centre_from_cam[1:]
@@ -234,7 +312,7 @@ def _spiral(
 def _lemniscate(
     distance: float, degrees: float, shares: Float64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n 4 4"]:
-    """start_from_cam along Bernoulli's lemniscate across the image, with the start as its centre."""
+    """start_from_cam along Bernoulli's lemniscate across the image, centred on the start."""
     angles = np.pi / 2 + 2 * np.pi * shares
     reach = distance * math.tan(math.radians(degrees / 2))
     right = reach * np.cos(angles) / (1 + np.sin(angles) ** 2)
@@ -242,7 +320,7 @@ def _lemniscate(
 
 
 def _gaze(positions: Float64[np.ndarray, "n 3"], distance: float) -> Float64[np.ndarray, "n 4 4"]:
-    """a_from_cam at positions in a's axes that look at the point `distance` ahead of a's origin."""
+    """a_from_cam of cameras at positions in frame a that look at its point (0, 0, distance)."""
     target = torch.tensor([0.0, 0.0, distance], dtype=torch.float64)
     return look_at(torch.from_numpy(positions), target.expand(len(positions), 3)).numpy()
 
@@ -253,7 +331,7 @@ def _zoom(
     """Cameras (n,) of a zoom or a dolly zoom to `factor` times the field of view."""
     poses = np.tile(_pose_of(start), (len(shares), 1, 1))
     K = np.tile(start.K.cpu().double().numpy(), (len(shares), 1, 1))
-    # half the view along the longer side, whose focal length in a 1 x 1 image is the smaller one
+    # Half the field of view along the longer side, whose focal length in K is the smaller one.
     half = math.atan(0.5 / min(K[0, 0, 0], K[0, 1, 1]))
     least, most = (math.radians(fov / 2) / half for fov in FOVS)
     least, most = (least, 1.0) if name.endswith("in") else (1.0, most)
@@ -262,11 +340,11 @@ def _zoom(
             f"{name!r} from {math.degrees(2 * half):.1f} degrees needs a zoom_factor of {least:.3g} to "
             f"{most:.3g}, for a last view of {FOVS[0]:g} to {FOVS[1]:g} degrees, got {factor}"
         )
-    focal = math.tan(half) / np.tan(half * (1 + (factor - 1) * shares))  # over the start's
+    focal = math.tan(half) / np.tan(half * (1 + (factor - 1) * shares))  # ratio to the start's
     K[:, 0, 0] *= focal
     K[:, 1, 1] *= focal
     if name.startswith("dolly"):
-        # differs from SEVA: the place follows from the lens: `focal` times as far is as large
+        # differs from SEVA: the subject keeps its size at `focal` times its distance
         poses[:, :3, 3] += distance * (1 - focal)[:, None] * poses[:, :3, 2]
     return _cameras_like(start, poses, K)
 
@@ -304,7 +382,7 @@ def _move(
         poses[:, :3, 3] += amounts[:, None] * (world_from_level @ axis)
         return poses
     if kind == "look":
-        # elevation within the camera's own upright plane, so that it counts on past vertical
+        # Elevation in the camera's own vertical plane, so that it keeps growing past vertical.
         elevation = np.rad2deg(np.arctan2(up @ pose[:3, 2], -up @ pose[:3, 1])) * axis[0]
         if elevation + amounts[-1] > 90 + ELEVATION_SLACK:
             raise ValueError(
@@ -322,7 +400,7 @@ def _level(
 ) -> Float64[np.ndarray, "3 3"]:
     """World axes of the level frame: right, down along gravity, ahead."""
     ahead = pose[:3, 2] - (pose[:3, 2] @ up) * up
-    if np.linalg.norm(ahead) < 1e-3:  # straight up or down: ahead is where the image's x says
+    if np.linalg.norm(ahead) < 1e-3:  # straight up or down: the image's x axis defines ahead
         ahead = np.cross(pose[:3, 0], -up)
     ahead = ahead / np.linalg.norm(ahead)
     return np.stack([np.cross(-up, ahead), -up, ahead], axis=-1)
@@ -351,56 +429,3 @@ def _cameras_like(
     """float32 cameras on the device of `camera`, and with its K unless another is given."""
     K = camera.K.expand(len(poses), 3, 3) if K is None else torch.from_numpy(K)
     return Cameras(torch.from_numpy(poses), K).map(lambda tensor: tensor.float().to(camera.device))
-
-
-STEP = 0.1  # world units of a key
-
-TURN = 4.0  # degrees of a key
-
-FRAMES = 4  # views generated per key
-
-KEYS = {"w": "forward", "s": "backward", "a": "left", "d": "right"}
-
-
-def navigate(start: Cameras, keys: str, step: float = STEP, turn: float = TURN) -> Cameras:
-    """Cameras (FRAMES * len(keys),) of a single start camera and keys such as "wwaad".
-
-    Errors: ValueError for other keys, or none.
-    """
-    if not keys or set(keys) - set(KEYS):
-        raise ValueError(f"need keys of {', '.join(KEYS)}, got {keys!r}")
-    if not (math.isfinite(step) and math.isfinite(turn)):
-        raise ValueError(f"a step and a turn are finite, got {step} and {turn}")
-    if check(start).world_from_cam.ndim != 2:
-        raise ValueError("start must be a single camera: take one, cameras[-1]")
-    pose, path = start.world_from_cam.cpu().double().numpy(), []
-    for key in keys:
-        end = moved(pose, KEYS[key], turn if key in "ad" else step)
-        path.append(between(pose, end, FRAMES))
-        pose = end
-    poses = torch.from_numpy(np.concatenate(path)).float().to(start.device)
-    return Cameras(poses, start.K.expand(len(poses), 3, 3))
-
-
-def moved(pose: Float64[np.ndarray, "4 4"], verb: str, amount: float) -> Float64[np.ndarray, "4 4"]:
-    """The pose after one verb of KEYS, by world units or degrees."""
-    pose = pose.copy()
-    if verb in ("forward", "backward"):
-        pose[:3, 3] += (1 if verb == "forward" else -1) * amount * pose[:3, 2]
-    else:
-        angle = np.deg2rad(amount if verb == "left" else -amount)
-        pose[:3, :3] = Rotation.from_rotvec(angle * np.array(UP)).as_matrix() @ pose[:3, :3]
-    return pose
-
-
-def between(
-    a: Float64[np.ndarray, "4 4"], b: Float64[np.ndarray, "4 4"], n: int
-) -> Float64[np.ndarray, "n 4 4"]:
-    """n poses from a (left out) to b (included): positions linear, rotations at a constant rate."""
-    share = np.arange(1, n + 1) / n
-    poses = np.tile(b, (n, 1, 1))
-    poses[:, :3, :3] = Slerp([0, 1], Rotation.from_matrix([a[:3, :3], b[:3, :3]]))(
-        share
-    ).as_matrix()
-    poses[:, :3, 3] = a[:3, 3] + share[:, None] * (b[:3, 3] - a[:3, 3])
-    return poses

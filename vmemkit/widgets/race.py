@@ -96,9 +96,12 @@ class PolicyRace(ipywidgets.VBox):
         for _ in range(0, len(self.tour.cameras), m):
             for name, steps in walks.items():
                 step = next(steps)
-                share, best = coverage(self.scene, step, COVERAGE_ROWS)
+                chosen = step.retrieval.chosen
+                [(_, ratio)] = coverage(
+                    self.scene, step.before, step.targets, [chosen], len(chosen), COVERAGE_ROWS
+                )
                 self.value[name].append(step)
-                self.coverage[name].append(share / best if best else 1.0)
+                self.coverage[name].append(ratio)
                 self.returns[name] += self._likeness(name)
                 yield name
 

@@ -1,6 +1,6 @@
-"""Houses: made-up rooms with exact colour, depth and visibility from any camera.
+"""Houses: procedural rooms with exact colour, depth and visibility from any camera.
 
-`design.py` draws a house from a seed, `finishes.py` paints its surfaces, and `ray_casting.py` renders.
+`design.py` makes a house from a seed, `finishes.py` paints its surfaces, `ray_casting.py` renders it.
 """
 
 import lazy_loader

@@ -2,11 +2,10 @@
 
 In: a seed and a number of rooms. Out: `Rooms`.
 Rooms stand in a row along x, each shifted along z against the one before, with a doorway through
-the wall between neighbours. Every room gets its own palette, its own wall finish and floor, a
-window, furniture along its walls, a rug, pictures and a lamp. A thing is placed by trying random
-spots and keeping the first whose claim (its box and the clearance it wants) meets no earlier claim;
-the doorways and the straight ways from room centre to doorway claim their space first, so a viewer
-can always walk from centre to centre.
+the wall between neighbours. Every room has its own palette, wall finish and floor, a window,
+furniture along its walls, a rug, pictures and a lamp. A thing is placed at the first random spot
+whose claim (its box and the clearance it wants) overlaps no earlier claim. The doorways and the
+straight ways to them claim their space first, so a viewer can walk from room centre to room centre.
 """
 
 from __future__ import annotations
@@ -18,51 +17,33 @@ import torch
 from vmemkit.scenes.house.finishes import PATTERNS, SHADOW, WHITE, Finish
 from vmemkit.scenes.house.ray_casting import VIEWER_RADIUS, Blocks, Rooms
 
-Color = tuple[float, float, float]
-
-Point = tuple[float, float, float]
-
+Color = tuple[float, float, float]  # rgb in [0, 1]
+Point = tuple[float, float, float]  # metres, world
 Box = tuple[Point, Point]  # least and greatest corner, metres, world
+Limits = tuple[float, float]  # least, most
+Span = tuple[float, float, float, float, float, float]  # from and to: along, out of and up a wall
 
-Limits = tuple[float, float]
-
-Span = tuple[float, float, float, float, float, float]
-
-ROOM_SIDE, CEILING, WALL_THICKNESS = (3.8, 5.8), (2.5, 2.95), (0.15, 0.30)  # metres
-
-SHIFT = (-1.0, 1.0)  # of a room along z against the one before
-
+# Lengths are in metres.
+ROOM_SIDE, CEILING, WALL_THICKNESS = (3.8, 5.8), (2.5, 2.95), (0.15, 0.30)
+SHIFT = (-1.0, 1.0)  # shift of a room along z against the one before
 DOOR_WIDTH, DOOR_HEIGHT = (1.0, 1.3), (2.02, 2.15)
-
-DOOR_SLANT = 0.5  # z over x, at most, of the straight way from a room's middle to its doorway
-
-CASING_WIDTH, CASING_DEPTH = 0.09, 0.025  # of the frame round a doorway
-
-WALL_GAP = 0.03  # from furniture to the wall beside it
-
-OVERLAP = 5e-3  # of a doorway with its rooms, so that rays and viewers pass without a gap
-
-WAY = 0.8  # width of the way that stays free for a viewer from centre to doorway
-
+DOOR_SLANT = 0.5  # largest slope z / x of the straight way from a room's centre to its doorway
+CASING_WIDTH, CASING_DEPTH = 0.09, 0.025  # frame around a doorway: width, and how far it stands out
+WALL_GAP = 0.03  # least distance of furniture from the wall beside it
+OVERLAP = 5e-3  # overlap of a doorway with its rooms, so that no ray slips between them
+WAY = 0.8  # width of the free way from a room's centre to its doorway
 RUG_SIDE, RUG_HEIGHT = (1.5, 2.3), 0.012
-
-CORD, GLOBE, GLOBE_DROP = 0.01, 0.17, 0.37  # half widths, and from the ceiling to the lamp's middle
-
-PICTURES = 4  # per room, where there is space
-
+CORD, GLOBE, GLOBE_DROP = 0.01, 0.17, 0.37  # lamp: half widths, and from the ceiling to its centre
+PICTURES = 4  # pictures to place in each room, as far as there is space
 TRIES = 40  # random spots tried for each thing
-
 MAX_SEED = 2**63 - 1
 
 OAK, WALNUT = (0.66, 0.48, 0.31), (0.40, 0.26, 0.18)
-
 PINE, WHITEWASH = (0.78, 0.60, 0.40), (0.80, 0.77, 0.71)
-
 STONE, MORTAR, METAL = (0.83, 0.80, 0.75), (0.80, 0.76, 0.70), (0.72, 0.66, 0.52)
-
 LINEN, TREES, BULB = (0.92, 0.90, 0.86), (0.42, 0.55, 0.38), (1.0, 0.95, 0.84)
-
 SKY, POT, LEAF = (0.66, 0.80, 0.95), (0.62, 0.42, 0.33), (0.30, 0.45, 0.24)
+GLOW = {"sky": 0.85, "bulb": 0.9}  # share of a colour that shines without other light
 
 
 @dataclass(frozen=True)
@@ -86,29 +67,34 @@ PALETTES = (
     Palette((0.88, 0.84, 0.74), (0.52, 0.52, 0.34), (0.62, 0.24, 0.22), WALNUT),  # cream
 )
 
-WALLS = (  # pattern, metres per repeat
-    *(("plaster", 1.0), ("limewash", 1.0), ("stripes", 0.36), ("plaid", 0.5), ("dots", 0.26)),
-    *(("lattice", 0.42), ("wainscot", 1.0), ("two_tone", 1.0), ("moulding", 1.0), ("brick", 1.0)),
-    *(("tiles", 1.0), ("boards", 0.16)),
+# Wall finishes and floors: pattern, metres per repeat.
+WALLS = (
+    ("plaster", 1.0),
+    ("limewash", 1.0),
+    ("stripes", 0.36),
+    ("plaid", 0.5),
+    ("dots", 0.26),
+    ("lattice", 0.42),
+    ("wainscot", 1.0),
+    ("two_tone", 1.0),
+    ("moulding", 1.0),
+    ("brick", 1.0),
+    ("tiles", 1.0),
+    ("boards", 0.16),
 )
-
 FLOORS = (("planks", 0.13), ("checker", 0.42), ("parquet", 0.36), ("carpet", 1.0), ("slabs", 0.6))
-
-GLOW = {"sky": 0.85, "bulb": 0.9}  # what shines by itself
-
-PAPERS = ("stripes", "plaid", "dots", "lattice")  # printed in quiet tones of the wall's colour
+PAPERS = ("stripes", "plaid", "dots", "lattice")  # wallpapers: printed in muted tones of the wall
 
 
 @dataclass(frozen=True)
 class Part:
-    """One box (or ball) of a thing: its pattern, its colour, and where in the thing it is.
+    """One box (or ball) of a thing: its pattern, its colour and its place in the thing.
 
-    `span` is along, along, out, out, up, up (from, to), in shares of the thing's size: along the
-    wall it stands at, out from the wall, and up.
+    `span` is a share of the thing's size: from and to along the wall, out from the wall, and up.
     """
 
     pattern: str
-    color: str  # name in `_colors`
+    color: str  # key of `_colors`
     span: Span
     scale: float = 1.0  # metres per repeat
     ball: bool = False
@@ -116,25 +102,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that stands or hangs at a wall. Sizes in metres, as (least, most)."""
+    """Something that stands or hangs at a wall. Sizes are limits, in metres."""
 
     width: Limits
     depth: Limits
     height: Limits
     parts: tuple[Part, ...]
-    raised: float = 0.0  # of its lower edge above the floor
-    clearance: float = 0.05  # that it wants on all sides
+    raised: float = 0.0  # height of its lower edge above the floor
+    clearance: float = 0.05  # free space on all sides
 
 
 @dataclass(frozen=True)
 class Solid:
-    """A box of the house, or the largest ball in it, and what it wears."""
+    """A box of the house, or the largest ball in that box, and its finish."""
 
     box: Box
     pattern: str
-    colors: tuple[Color, Color, Color]
+    colors: tuple[Color, Color, Color]  # main, second, accent
     scale: float = 1.0  # metres per repeat
-    glow: float = 0.0
+    glow: float = 0.0  # share that shines without other light
     ball: bool = False
 
 
@@ -198,7 +184,8 @@ THINGS = {
     ), raised=1.25, clearance=0.15),
 }  # fmt: skip
 
-SUITES = (  # what may furnish a room, in the order of placing
+# Furniture of a room, in the order of placing.
+SUITES = (
     ("sofa", "bookshelf", "sideboard", "plant", "armchair"),
     ("bed", "wardrobe", "plant", "sideboard", "ball"),
     ("bookshelf", "desk", "armchair", "bookshelf", "plant"),
@@ -207,9 +194,9 @@ SUITES = (  # what may furnish a room, in the order of placing
 
 
 def rooms(seed: int = 0, n_rooms: int = 2) -> Rooms:
-    """A furnished house of `n_rooms` rooms in a row; the same for the same seed.
+    """A furnished house of `n_rooms` rooms in a row; the same seed gives the same house.
 
-    Errors: ValueError for fewer than two rooms, or more than there are palettes to tell them apart.
+    Errors: ValueError for fewer than two rooms, and for more rooms than palettes.
     """
     if not 2 <= n_rooms <= len(PALETTES):
         raise ValueError(
@@ -245,36 +232,33 @@ def rooms(seed: int = 0, n_rooms: int = 2) -> Rooms:
 
 
 def _plan(rng: torch.Generator, n_rooms: int) -> list[Box]:
-    """The rooms' empty space; the first is centred on x = z = 0."""
+    """The empty space of each room; the first is centred on x = z = 0."""
     cells: list[Box] = []
     x, z = 0.0, 0.0
     for i in range(n_rooms):
-        width, depth = _uniform(rng, ROOM_SIDE), _uniform(rng, ROOM_SIDE)
-        x = x + _uniform(rng, WALL_THICKNESS) if i else -width / 2
-        z = z + _uniform(rng, SHIFT) if i else 0.0
-        cells.append(((x, -_uniform(rng, CEILING), z - depth / 2), (x + width, 0.0, z + depth / 2)))
+        width, depth = uniform(rng, *ROOM_SIDE), uniform(rng, *ROOM_SIDE)
+        x = x + uniform(rng, *WALL_THICKNESS) if i else -width / 2
+        z = z + uniform(rng, *SHIFT) if i else 0.0
+        cells.append(((x, -uniform(rng, *CEILING), z - depth / 2), (x + width, 0.0, z + depth / 2)))
         x = x + width
     return cells
 
 
 def _doorway(rng: torch.Generator, left: Box, right: Box) -> Box:
     """The empty space of the doorway from one room to the next."""
-    width, height = _uniform(rng, DOOR_WIDTH), _uniform(rng, DOOR_HEIGHT)
+    width, height = uniform(rng, *DOOR_WIDTH), uniform(rng, *DOOR_HEIGHT)
     limits = []
     for room in (left, right):
-        middle, half = (
-            _middle(room)[2],
-            (room[1][2] - room[0][2]) / 2 - width / 2 - 2 * CASING_WIDTH,
-        )
-        aside = min(half, DOOR_SLANT * (room[1][0] - room[0][0]) / 2)
-        limits.append((middle - aside, middle + aside))
-    z = _uniform(rng, (max(limit[0] for limit in limits), min(limit[1] for limit in limits)))
+        side = (room[1][2] - room[0][2]) / 2 - width / 2 - 2 * CASING_WIDTH
+        aside = min(side, DOOR_SLANT * (room[1][0] - room[0][0]) / 2)
+        limits.append((_middle(room)[2] - aside, _middle(room)[2] + aside))
+    z = uniform(rng, max(limit[0] for limit in limits), min(limit[1] for limit in limits))
     x0, x1 = left[1][0] - OVERLAP, right[0][0] + OVERLAP
     return (x0, -height, z - width / 2), (x1, 0.0, z + width / 2)
 
 
 def _casing(doorway: Box) -> list[Solid]:
-    """A frame that lines the doorway and stands proud of the wall on both sides."""
+    """A frame that lines the doorway and stands out from the wall on both sides."""
     (x0, top, z0), (x1, _, z1) = doorway
     x0, x1, lining = x0 - CASING_DEPTH, x1 + CASING_DEPTH, CASING_DEPTH / 2
     boxes = (
@@ -291,14 +275,14 @@ def _casing(doorway: Box) -> list[Solid]:
 def _furnish(
     rng: torch.Generator, cell: Box, doorways: list[Box], palette: Palette, suite: tuple[str, ...]
 ) -> tuple[list[Solid], Point]:
-    """Everything that stands or hangs in a room, and the middle of its window."""
-    claims = [way for door in doorways if _meet(cell, door) for way in _ways(cell, door)]
+    """All furniture of a room, and the middle of its window."""
+    claims = [way for door in doorways if _overlap(cell, door) for way in _ways(cell, door)]
     solids, window = _lamp(cell) + _rug(rng, cell, palette), _middle(cell)
     for name in ("window", *suite, *("picture",) * PICTURES):
-        walls = (2, 3) if name == "window" else (0, 1, 2, 3)  # the neighbours are behind 0 and 1
+        walls = (2, 3) if name == "window" else (0, 1, 2, 3)  # other rooms lie behind 0 and 1
         placed = _place(rng, THINGS[name], cell, walls, claims)
         if placed is None:
-            continue  # no space left: a room is furnished with what fits
+            continue  # no space left
         wall, along, size, claim = placed
         claims = [*claims, claim]
         solids = solids + _build(THINGS[name], cell, wall, along, size, palette)
@@ -307,7 +291,7 @@ def _furnish(
 
 
 def _ways(cell: Box, doorway: Box) -> list[Box]:
-    """The space that must stay free on the straight way from the room's middle to the doorway."""
+    """Boxes that keep the straight way from the room's middle to the doorway free."""
     (x0, _, z0), (x1, _, z1) = _middle(cell), _middle(doorway)
     half = WAY / 2 + VIEWER_RADIUS
     steps = [(x0 + (x1 - x0) * step / 10, z0 + (z1 - z0) * step / 10) for step in range(11)]
@@ -318,17 +302,19 @@ def _ways(cell: Box, doorway: Box) -> list[Box]:
 def _place(
     rng: torch.Generator, thing: Thing, cell: Box, walls: tuple[int, ...], claims: list[Box]
 ) -> tuple[int, float, Point, Box] | None:
-    """A wall, a place along it, a size and the space claimed; None if no spot was found."""
+    """A wall, a place along it, a size and the claimed space; None if every try overlaps."""
     gap = thing.clearance
     for _ in range(TRIES):
-        width, depth, height = (_uniform(rng, x) for x in (thing.width, thing.depth, thing.height))
+        width, depth, height = (
+            uniform(rng, *limits) for limits in (thing.width, thing.depth, thing.height)
+        )
         wall = walls[int(torch.randint(len(walls), (), generator=rng))]
         axis, reach = (2 if wall < 2 else 0), width / 2 + WALL_GAP
-        along = _uniform(rng, (cell[0][axis] + reach, cell[1][axis] - reach))
+        along = uniform(rng, cell[0][axis] + reach, cell[1][axis] - reach)
         half = width / 2 + gap
         up = (max(thing.raised - gap, 0.0), thing.raised + height + gap)
         claim = _at_wall(cell, wall, along, (-half, half, 0.0, depth + gap, *up))
-        if not any(_meet(claim, other) for other in claims):
+        if not any(_overlap(claim, other) for other in claims):
             return wall, along, (width, depth, height), claim
     return None
 
@@ -336,7 +322,7 @@ def _place(
 def _build(
     thing: Thing, cell: Box, wall: int, along: float, size: Point, palette: Palette
 ) -> list[Solid]:
-    """The solids of a thing that stands at the place `along` a wall of the room."""
+    """The solids of a thing, placed `along` metres along a wall of the room."""
     width, depth, height = size
     solids = []
     for part in thing.parts:
@@ -350,7 +336,7 @@ def _build(
 
 
 def _at_wall(cell: Box, wall: int, along: float, span: Span) -> Box:
-    """The box of `span`, metres along, out of and up a wall; walls are -x, +x, -z, +z."""
+    """The box of `span`, in metres along, out of and up a wall (0 to 3: -x, +x, -z, +z)."""
     a0, a1, o0, o1, u0, u1 = span
     axis = 0 if wall < 2 else 2
     low, high = cell[0][axis], cell[1][axis]
@@ -371,7 +357,7 @@ def _lamp(cell: Box) -> list[Solid]:
 
 def _rug(rng: torch.Generator, cell: Box, palette: Palette) -> list[Solid]:
     x, _, z = _middle(cell)
-    a, b = _uniform(rng, RUG_SIDE) / 2, _uniform(rng, RUG_SIDE) / 2
+    a, b = uniform(rng, *RUG_SIDE) / 2, uniform(rng, *RUG_SIDE) / 2
     box = (x - a, -RUG_HEIGHT, z - b), (x + a, 0.0, z + b)
     return [Solid(box, "rug", (palette.textile, LINEN, palette.second), 0.4)]
 
@@ -382,13 +368,13 @@ def _rug(rng: torch.Generator, cell: Box, palette: Palette) -> list[Solid]:
 def _walls_and_floors(
     rng: torch.Generator, cells: list[Box], palettes: list[Palette]
 ) -> tuple[list[Solid], list[Solid]]:
-    """Each room's walls and floor; no two rooms have the same walls."""
+    """Each room's walls and floor; no two rooms have the same wall finish."""
     walls, floors = [], []
     picks = _draw(rng, len(WALLS), len(cells)), _draw(rng, len(FLOORS), len(cells))
     for box, palette, wall, floor in zip(cells, palettes, *picks, strict=True):
         name, scale = WALLS[wall]
-        quiet = _blend(palette.wall, palette.second, 0.45)
-        second = MORTAR if name == "brick" else quiet if name in PAPERS else palette.second
+        muted = _blend(palette.wall, palette.second, 0.45)
+        second = MORTAR if name == "brick" else muted if name in PAPERS else palette.second
         walls.append(Solid(box, name, (palette.wall, second, palette.textile), scale))
         name, scale = FLOORS[floor]
         main = palette.wood if name in ("planks", "parquet") else STONE
@@ -398,7 +384,7 @@ def _walls_and_floors(
 
 
 def _colors(palette: Palette, name: str) -> tuple[Color, Color, Color]:
-    """Main, second and accent colour of what `Part.color` names."""
+    """Main, second and accent colour of a `Part.color`."""
     wall, second, textile, wood = palette.wall, palette.second, palette.textile, palette.wood
     return {
         "textile": (textile, LINEN, second),
@@ -430,10 +416,10 @@ def _blocks(rng: torch.Generator, solids: list[Solid]) -> Blocks:
     return Blocks(low, high, finish)
 
 
-# ---- small things --------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------
 
 
-def _meet(a: Box, b: Box) -> bool:
+def _overlap(a: Box, b: Box) -> bool:
     return all(a[0][i] < b[1][i] and b[0][i] < a[1][i] for i in range(3))
 
 
@@ -447,11 +433,12 @@ def _blend(a: Color, b: Color, share: float) -> Color:
     return x, y, z
 
 
-def _uniform(rng: torch.Generator, limits: Limits) -> float:
-    return limits[0] + (limits[1] - limits[0]) * float(torch.rand((), generator=rng))
+def uniform(rng: torch.Generator, low: float, high: float) -> float:
+    """One random number between the limits."""
+    return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def _draw(rng: torch.Generator, n: int, count: int) -> list[int]:
-    """`count` of n in random order, none twice before all have been drawn."""
+    """`count` numbers below n in random order; each is drawn again only after all others."""
     rounds = [torch.randperm(n, generator=rng) for _ in range(-(-count // n))]
     return torch.cat(rounds)[:count].tolist()

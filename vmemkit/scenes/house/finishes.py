@@ -1,11 +1,11 @@
-"""Finishes: the procedural paints, papers, woods and fabrics that the surfaces of a house wear.
+"""Finishes: procedural paints, wallpapers, woods and fabrics for the surfaces of a house.
 
-In: for every point to be painted its place on its surface in metres and the size of a pixel there.
-Out: its colour before lighting. A finish is one short function in `PATTERNS`; a `Finish` value says
-which one, in which three colours and at which scale.
-Patterns are integrated over the pixel's footprint rather than sampled, so that a brick wall far
-away turns into its mean colour instead of a moire. Tones come from an integer hash, the same on
-every device. Source of the filtered pulse: Apodaca and Gritz, Advanced RenderMan, chapter 11.
+In: points on surfaces (metres along and up each surface) and the size of a pixel there. Out: their
+colours before lighting. A pattern is one short function in `PATTERNS`; a `Finish` says which
+pattern, in which three colours and at which scale.
+Patterns are integrated over the pixel's footprint instead of sampled, so that a distant brick wall
+becomes its mean colour and no moire. Random tones come from an integer hash, equal on all devices.
+Source of the filtered pulse: Apodaca and Gritz, Advanced RenderMan, chapter 11.
 """
 
 from __future__ import annotations
@@ -21,46 +21,37 @@ from torch import Tensor
 from vmemkit.core import TensorStruct
 
 Column = Float[Tensor, " n"]
-
 Pairs = Float[Tensor, "n 2"]
-
 Rgb = Float[Tensor, "n 3"]
 
-WHITE = (0.93, 0.92, 0.89)  # the trim: skirting, frames, ceilings
-
+WHITE = (0.93, 0.92, 0.89)  # skirting, frames, ceilings
 GROUT = (0.80, 0.78, 0.74)
-
 SHADOW = (0.16, 0.13, 0.11)  # picture frames, and the dark behind books
 
-SKIRTING, CORNICE = 0.11, 0.06  # height of the boards below and above a wall, metres
-
-DADO, BAND, TILED = 0.95, 1.25, 1.35  # height of a dado rail, a painted band, a tiled part, metres
-
-GAP = 0.006  # between boards, metres
-
-DOT_RADIUS = 0.2  # of a repeat
-
-BRICK, TILE, BOOK = (
-    (0.24, 0.085),
-    0.15,
-    0.05,
-)  # a brick's length and height, a tile, a spine, metres
+# Lengths are in metres.
+SKIRTING, CORNICE = 0.11, 0.06  # heights of the boards at the bottom and the top of a wall
+DADO, BAND, TILED = 0.95, 1.25, 1.35  # heights of a dado rail, a painted band and a tiled part
+GAP = 0.006  # between boards
+BRICK = (0.24, 0.085)  # length, height
+TILE = 0.15  # side
+BOOK = 0.05  # width of a spine
+DOT_RADIUS = 0.2  # share of a repeat
 
 
 @dataclass(frozen=True, repr=False)
 class Finish(TensorStruct):
-    """What n surfaces wear."""
+    """The finishes of n surfaces."""
 
     pattern: Int[Tensor, " n"]  # row of PATTERNS
     colors: Float[Tensor, "n 3 3"]  # main, second, accent; rgb in [0, 1]
     scale: Float[Tensor, " n"]  # length of one repeat, metres
-    seed: Int[Tensor, " n"]  # differs from surface to surface
-    glow: Float[Tensor, " n"]  # 0 is lit by the lamps only, 1 shines by itself
+    seed: Int[Tensor, " n"]  # of the random tones, another one for each surface
+    glow: Float[Tensor, " n"]  # share of the colour that shines without other light
 
 
 @dataclass(frozen=True, repr=False)
 class Surface(TensorStruct):
-    """Points to be painted: `uv` runs along the surface and up it, from its lower corner."""
+    """Points to be painted: `uv` runs along and up their surfaces, from the lower corner."""
 
     uv: Float[Tensor, "n 2"]  # metres
     extent: Float[Tensor, "n 2"]  # size of the whole surface, metres
@@ -105,22 +96,22 @@ def skirting(surface: Surface) -> Column:
     return 1 - above(v, SKIRTING, width) + above(v, surface.extent[:, 1] - CORNICE, width)
 
 
-# ---- tools: filtered edges and pulses, chance, noise ---------------------------------------------
+# ---- tools: filtered edges and pulses, hashes, noise ---------------------------------------------
 
 
 def pulse(x: Column, duty: float | Column, width: Column) -> Column:
-    """Share of the interval of `width` around x in which frac(x) < duty: filtered stripes."""
+    """Filtered stripes: the share of the interval of `width` around x in which frac(x) < duty."""
 
     def integral(x: Tensor) -> Tensor:
         whole = x.floor()
         return whole * duty + torch.minimum(x - whole, torch.zeros_like(x) + duty)
 
-    width = width.clamp(min=1e-4)  # float32 cannot resolve less of a repeat a hundred repeats away
+    width = width.clamp(min=1e-4)  # float32 resolves no less, a hundred repeats from the corner
     return ((integral(x + width / 2) - integral(x - width / 2)) / width).clamp(0, 1)
 
 
 def above(x: Column, edge: float | Column, width: Column) -> Column:
-    """Share of the interval of `width` around x that lies above `edge`: a filtered step."""
+    """A filtered step: the share of the interval of `width` around x that lies above `edge`."""
     return ((x - edge) / width.clamp(min=1e-4) + 0.5).clamp(0, 1)
 
 
@@ -130,7 +121,7 @@ def between(x: Column, low: float | Column, high: float | Column, width: Column)
 
 
 def joints(x: Pairs, width: Pairs, share_u: float | Column, share_v: float | Column) -> Column:
-    """1 on the joints of a unit grid that take that share of each cell, filtered."""
+    """1 on the joints of a unit grid, 0 between them, filtered; the shares are joint widths."""
     along = pulse(x[:, 0], share_u, width[:, 0])
     return torch.maximum(along, pulse(x[:, 1], share_v, width[:, 1]))
 
@@ -143,17 +134,17 @@ def border(surface: Surface, margin: float) -> Column:
 
 
 def mix(a: Rgb, b: Rgb | tuple, share: Column) -> Rgb:
-    """`share` of b in a."""
+    """Linear blend: a where `share` is 0, b where it is 1."""
     return a + (torch.as_tensor(b, dtype=a.dtype, device=a.device) - a) * share[:, None]
 
 
 def tone(color: Rgb, amount: Column) -> Rgb:
-    """Lighter (amount > 0) or darker (< 0) by that share."""
+    """The colour lighter (amount > 0) or darker (amount < 0) by that share."""
     return color * (1 + amount)[:, None]
 
 
 def chance(*integers: Tensor) -> Column:
-    """A number in [0, 1) that looks random and depends on the integers alone."""
+    """A hash of the integers: numbers in [0, 1) that look random and are equal on all devices."""
     mask = 0xFFFFFFFF
     state = torch.zeros_like(integers[0], dtype=torch.int64)
     for integer in integers:
@@ -164,7 +155,7 @@ def chance(*integers: Tensor) -> Column:
 
 
 def noise(surface: Surface, length_u: float, length_v: float) -> Column:
-    """Smooth noise in [-1, 1] with lumps of the given lengths, faded where pixels are larger."""
+    """Smooth noise in [-1, 1] with features of these lengths, faded where pixels are larger."""
     length = surface.uv.new_tensor([length_u, length_v])
     place = surface.uv / length
     corner = place.floor()
@@ -177,7 +168,7 @@ def noise(surface: Surface, length_u: float, length_v: float) -> Column:
 
 
 def cells(x: Pairs, width: Pairs, seed: Int[Tensor, " n"]) -> Column:
-    """A random tone in [-1, 1] for each cell of a unit grid, faded where pixels are larger."""
+    """A random tone in [-1, 1] per cell of a unit grid, faded where pixels are larger."""
     return (2 * chance(*x.floor().long().unbind(1), seed) - 1) * _fade(width)
 
 
@@ -186,7 +177,7 @@ def _fade(width: Pairs) -> Column:
 
 
 def _pick(colors: Float[Tensor, "n k 3"], share: Column) -> Rgb:
-    """One of k colours in each row, by a number in [0, 1)."""
+    """One of k colours per row, chosen by a number in [0, 1)."""
     row = torch.arange(len(share), device=share.device)
     return colors[row, (share * colors.shape[1]).long()]
 
@@ -246,7 +237,7 @@ def _two_tone(s: Surface) -> Rgb:
 
 
 def _moulding(s: Surface) -> Rgb:
-    """Plain panels framed by a raised moulding, as in an old flat."""
+    """Plain panels framed by a raised moulding."""
     u, v, width = s.uv[:, 0] % 1.1, s.uv[:, 1], s.pixel.amax(1)
     inside = torch.stack([u - 0.12, 0.98 - u, v - 0.35, 2.1 - v]).amin(0)
     light, dark = between(inside, 0.0, 0.025, width), between(inside, 0.025, 0.045, width)
@@ -271,19 +262,19 @@ def _tiles(s: Surface) -> Rgb:
 
 
 def _boards(s: Surface) -> Rgb:
-    """Upright boards, longer than any wall is high."""
-    return _planed(s.replace(uv=s.uv.flip(1), pixel=s.pixel.flip(1)), length=9.0)
+    """Vertical boards, longer than any wall is high."""
+    return _long_boards(s.replace(uv=s.uv.flip(1), pixel=s.pixel.flip(1)), length=9.0)
 
 
 # ---- floors --------------------------------------------------------------------------------------
 
 
 def _planks(s: Surface) -> Rgb:
-    return _planed(s, length=1.4)
+    return _long_boards(s, length=1.4)
 
 
-def _planed(s: Surface, length: float) -> Rgb:
-    """Boards along u with staggered ends, each of its own tone, with a fine grain."""
+def _long_boards(s: Surface, length: float) -> Rgb:
+    """Boards along u with staggered ends and a fine grain, each of its own tone."""
     size = torch.stack([torch.full_like(s.finish.scale, length), s.finish.scale], 1)
     x, width = s.uv / size, s.pixel / size
     stagger = chance(x[:, 1].floor().long(), s.seed)
@@ -293,7 +284,7 @@ def _planed(s: Surface, length: float) -> Rgb:
 
 
 def _checker(s: Surface) -> Rgb:
-    x, width = (both / 2 for both in s.repeats)  # a square of each colour to a repeat
+    x, width = (both / 2 for both in s.repeats)  # one repeat is one square
     a, b = pulse(x[:, 0], 0.5, width[:, 0]), pulse(x[:, 1], 0.5, width[:, 1])
     marble = 0.05 * noise(s, 0.12, 0.12) + 0.04 * noise(s, 0.5, 0.4)
     return tone(mix(s.main, s.second, a * (1 - b) + b * (1 - a)), marble)
@@ -322,7 +313,7 @@ def _slabs(s: Surface) -> Rgb:
     return mix(tone(s.main, stone), GROUT, 0.7 * joints(x, width, 0.02, 0.02))
 
 
-# ---- furniture, and what hangs on walls ----------------------------------------------------------
+# ---- furniture, pictures, windows ----------------------------------------------------------------
 
 
 def _wood(s: Surface) -> Rgb:
@@ -342,7 +333,7 @@ def _plain(s: Surface) -> Rgb:
 
 
 def _doors(s: Surface) -> Rgb:
-    """Cupboard doors, one to a repeat."""
+    """Cupboard doors, one per repeat."""
     across = (s.extent[:, 0] / s.finish.scale).round().clamp(min=1)
     return _fronts(s, torch.stack([across, torch.ones_like(across)], 1))
 
@@ -353,7 +344,7 @@ def _drawers(s: Surface) -> Rgb:
 
 
 def _fronts(s: Surface, count: Pairs) -> Rgb:
-    """Panelled fronts with a knob each, `count` across and up."""
+    """Panelled fronts with one knob each; `count` is their number across and up."""
     size, width = s.extent / count.clamp(min=1), s.pixel.amax(1)
     place = s.uv % size
     edge = torch.minimum(place, size - place).amin(1)
@@ -363,7 +354,7 @@ def _fronts(s: Surface, count: Pairs) -> Rgb:
 
 
 def _books(s: Surface) -> Rgb:
-    """Shelves of books: each spine of its own colour and height, now and then a gap."""
+    """Shelves of books: spines of different colours and heights, and a few gaps."""
     level = (s.uv[:, 1] / s.finish.scale).floor().long()
     height = s.uv[:, 1] % s.finish.scale
     x = s.uv[:, 0] / BOOK + 7 * chance(level, s.seed)
@@ -433,10 +424,31 @@ def _rug(s: Surface) -> Rgb:
 
 
 PATTERNS: dict[str, Callable[[Surface], Tensor]] = {
-    pattern.__name__[1:]: pattern
-    for pattern in (
-        *(_plaster, _limewash, _stripes, _plaid, _dots, _lattice, _wainscot, _two_tone, _moulding),
-        *(_brick, _tiles, _boards, _planks, _checker, _parquet, _carpet, _slabs),
-        *(_wood, _fabric, _leaves, _plain, _doors, _drawers, _books, _picture, _window, _rug),
-    )
+    "plaster": _plaster,
+    "limewash": _limewash,
+    "stripes": _stripes,
+    "plaid": _plaid,
+    "dots": _dots,
+    "lattice": _lattice,
+    "wainscot": _wainscot,
+    "two_tone": _two_tone,
+    "moulding": _moulding,
+    "brick": _brick,
+    "tiles": _tiles,
+    "boards": _boards,
+    "planks": _planks,
+    "checker": _checker,
+    "parquet": _parquet,
+    "carpet": _carpet,
+    "slabs": _slabs,
+    "wood": _wood,
+    "fabric": _fabric,
+    "leaves": _leaves,
+    "plain": _plain,
+    "doors": _doors,
+    "drawers": _drawers,
+    "books": _books,
+    "picture": _picture,
+    "window": _window,
+    "rug": _rug,
 }

@@ -1,12 +1,11 @@
-"""Rooms: a furnished house with exactly known colour, depth and visibility.
+"""Ray casting: a furnished house with exactly known colour, depth and visibility.
 
-In: cameras, or points and cameras. Out: views with the planar depth of every pixel; who sees what.
-The house is a union of open axis-aligned cells (rooms, and the doorways that join neighbours)
-carved out of solid rock, furnished with boxes and with balls. A ray runs on through every cell it
-enters before it has left the last one, so walls have thickness and really occlude; the first box
-or ball on the way may stop it earlier. All of it is closed form, batched over rays, plain torch.
-`houses.rooms` designs such a house from a seed; `finishes` paints it.
-Shading: a lamp and a window per room, less light where something is near (after Evans, "Fast
+In: cameras, or points and cameras. Out: views with planar depth for every pixel; which camera sees
+which point. The house is a union of open axis-aligned cells (rooms, and the doorways between them)
+cut out of solid rock and furnished with boxes and balls. A ray passes from cell to cell until it
+leaves the last one, so walls have thickness and occlude; the first box or ball on its way may stop
+it earlier. All of it is closed form, batched over rays, in plain torch.
+Shading: a lamp and a window per room, and less light near other surfaces (after Evans, "Fast
 approximations for global illumination on dynamic scenes", 2006).
 """
 
@@ -18,39 +17,32 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, TensorStruct, Views, cat, pixel_centres, project, rays
+from vmemkit.core import Cameras, TensorStruct, Views, cat, in_image, pixel_centres, project, rays
 from vmemkit.scenes.house.finishes import WHITE, Finish, Surface, mix, paint, skirting
 
-EYE_HEIGHT = 1.5  # metres above the floor
-
-VIEWER_RADIUS, VIEWER_SIDES = 0.3, 16  # a viewer is a disc of that radius, in metres, and corners
-
-HEADROOM = 0.1  # of a viewer's eye above the floor and below whatever hangs there, metres
-
-FLAT, OVERHEAD = 0.05, 1.9  # what is lower (a rug) or hangs higher (a lamp) is no obstacle, metres
-
-SURFACE_TOLERANCE = 2e-3  # metres by which rounding may put a point behind its own surface
-
-TINY = 1e-6  # stands in for a zero in a ray's direction
+# Lengths are in metres.
+EYE_HEIGHT = 1.5  # height of room centres and doorways above the floor
+VIEWER_RADIUS, VIEWER_SIDES = 0.3, 16  # a viewer is a regular polygon of that radius
+HEADROOM = 0.1  # least height of an eye above the floor, and least gap to whatever hangs above it
+FLAT, OVERHEAD = 0.05, 1.9  # lower things (rugs) and higher things (lamps) are no obstacles
+SURFACE_TOLERANCE = 2e-3  # distance by which rounding may put a point behind its own surface
+TINY = 1e-6  # replaces zeros in a ray's direction
 
 MAX_RAYS = 2**28  # in one render: 5000 views of 256 x 192
+RAYS_PAINTED = 2**15  # rays painted at once, which bounds memory
+RAYS_TIMES_BLOCKS = 2**18  # intersections at once: their intermediate values stay in the cache
 
-RAYS_PAINTED = 2**15  # at once: bounds memory
-
-RAYS_TIMES_BLOCKS = 2**18  # intersections at once: their intermediates stay in the cache
-
-AMBIENT, BOUNCE = 0.62, 0.10  # light from all around, and what the floor sends upwards
-
-LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # warm, cool
-
-LAMP_DROP, FALLOFF, WRAP = 0.3, 0.10, 0.25  # metres; per square metre; light past the terminator
-
-CORNER, CORNER_SHADE = 0.45, 0.40  # reach in metres and depth of the shade in corners
+AMBIENT, BOUNCE = 0.62, 0.10  # light from all sides, and light that the floor reflects upwards
+LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # rgb: warm, cool
+LAMP_DROP = 0.3  # from the ceiling to the lamp
+FALLOFF = 0.10  # per square metre
+WRAP = 0.25  # light on surfaces that face slightly away from a lamp
+CORNER, CORNER_SHADE = 0.45, 0.40  # reach and strength of the shade in corners
 
 
 @dataclass(frozen=True, repr=False)
 class Blocks(TensorStruct):
-    """Axis-aligned boxes; or balls, each filling the cube it is given. Metres, world."""
+    """Axis-aligned boxes, or the balls that fill such cubes. Metres, world."""
 
     low: Float[Tensor, "n 3"]
     high: Float[Tensor, "n 3"]
@@ -67,18 +59,18 @@ class Blocks(TensorStruct):
 
 @dataclass(frozen=True, repr=False)
 class Hits(TensorStruct):
-    """Where rays end."""
+    """The first surface that each ray meets."""
 
-    distance: Float[Tensor, " n"]  # in lengths of the ray's direction
+    distance: Float[Tensor, " n"]  # in multiples of the ray's direction
     block: Int[Tensor, " n"]  # row of `Rooms.blocks`
     normal: Float[Tensor, "n 3"]  # unit, world, towards the viewer
 
 
 @dataclass(frozen=True)
 class Rooms:
-    """The house. Metres; the floor is y = 0 and y points down."""
+    """A house. Metres; the floor is y = 0 and y points down."""
 
-    cells: Blocks  # r rooms, then the r - 1 doorways between neighbours; finished as their walls
+    cells: Blocks  # r rooms, then the r - 1 doorways between them; their finish is the walls'
     floors: Finish  # one per cell
     ceilings: Finish  # one per cell
     boxes: Blocks
@@ -97,18 +89,18 @@ class Rooms:
 
     @property
     def blocks(self) -> Blocks:
-        """Cells, boxes and balls in one table: the rows that `Hits.block` speaks of."""
+        """Cells, boxes and balls in one table, whose rows `Hits.block` names."""
         return cat([self.cells, self.boxes, self.balls])
 
     @property
     def centres(self) -> Float[Tensor, "r 3"]:
-        """The middle of each room at eye height: free, and so is the straight way from it to the
-        room's doorways."""
+        """The middle of each room at eye height. The straight ways from there to the room's
+        doorways are free."""
         return _at_eye_height(self.cells[: len(self)])
 
     @property
     def doorways(self) -> Float[Tensor, "d 3"]:
-        """The middle of the doorway from room i to room i + 1, at eye height, for every i."""
+        """The middle of each doorway, from room i to room i + 1, at eye height."""
         return _at_eye_height(self.cells[len(self) :])
 
     def room_of(self, points_world: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
@@ -118,7 +110,7 @@ class Rooms:
         return torch.where(inside.any(1), inside.int().argmax(1), -1)
 
     def free(self, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
-        """Whether a viewer can stand there: in a room or a doorway, between floor and ceiling, and
+        """Whether a viewer's eye can be there: in a room or a doorway, between floor and ceiling, and
         VIEWER_RADIUS away from walls and furniture."""
         angle = torch.linspace(0, 2 * torch.pi, VIEWER_SIDES + 1, device=points_world.device)[1:]
         ring = VIEWER_RADIUS * torch.stack([angle.cos(), torch.zeros_like(angle), angle.sin()], 1)
@@ -136,11 +128,11 @@ class Rooms:
         return free
 
     def render(self, cameras: Cameras, height: int, width: int, samples: int = 1) -> Views:
-        """Views [t] of height x width pixels, with exact planar depth in metres.
+        """Views (t,) of height x width pixels, with exact planar depth in metres.
 
-        The colour of a pixel is the mean of `samples` x `samples` rays (2 softens the edges); its
-        depth is that of the ray through its centre. Errors: ValueError for a camera inside a wall
-        or furniture, and for sizes that are no image's.
+        A pixel's colour is the mean of `samples` x `samples` rays (2 softens the edges); its depth
+        is that of the ray through its centre.
+        Errors: ValueError for a camera inside a wall or furniture, and for an impossible size.
         """
         rays_needed = len(cameras) * height * width * samples**2
         if min(height, width, samples) < 1 or rays_needed > MAX_RAYS:
@@ -164,7 +156,7 @@ class Rooms:
         """
         _check_in_the_open(self, cameras)
         uv, depth = project(cameras, points_world)
-        visible = (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)
+        visible = in_image(uv, depth)
         view, point = visible.nonzero().unbind(1)
         origin = cameras.position[view]
         direction = points_world[point] - origin
@@ -175,7 +167,7 @@ class Rooms:
     def cast(
         self, origins_world: Float[Tensor, "n 3"], directions_world: Float[Tensor, "n 3"]
     ) -> Hits:
-        """The first surface that each ray meets. Directions need not be unit vectors."""
+        """The first surface that each ray meets. Directions may have any length."""
         parts = zip(_split(self, origins_world), _split(self, directions_world), strict=True)
         return cat([_cast(self, origin, direction) for origin, direction in parts])
 
@@ -192,11 +184,11 @@ def _inside(
 
 
 def _check_in_the_open(rooms: Rooms, cameras: Cameras) -> None:
-    position, cells, boxes, balls = cameras.position, rooms.cells, rooms.boxes, rooms.balls
+    position = cameras.position
     gap = SURFACE_TOLERANCE  # nearer to a surface than this, depths would be zero or negative
-    blocked = ~_inside(position, cells.low + gap, cells.high - gap).any(1)
-    blocked |= _inside(position, boxes.low - gap, boxes.high + gap).any(1)
-    blocked |= (torch.cdist(position, balls.middle) < balls.radius + gap).any(1)
+    blocked = ~_inside(position, rooms.cells.low + gap, rooms.cells.high - gap).any(1)
+    blocked |= _inside(position, rooms.boxes.low - gap, rooms.boxes.high + gap).any(1)
+    blocked |= (torch.cdist(position, rooms.balls.middle) < rooms.balls.radius + gap).any(1)
     if blocked.any():
         first = int(blocked.nonzero()[0, 0])
         place = ", ".join(f"{x:.2f}" for x in position[first].tolist())
@@ -211,7 +203,7 @@ def _split(rooms: Rooms, rows: Tensor) -> tuple[Tensor, ...]:
     return rows.split(max(1, RAYS_TIMES_BLOCKS // blocks))
 
 
-# ---- where rays end ------------------------------------------------------------------------------
+# ---- intersections -------------------------------------------------------------------------------
 
 
 def _cast(rooms: Rooms, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]) -> Hits:
@@ -231,7 +223,7 @@ def _cast(rooms: Rooms, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "
 
 
 def _near(blocks: Blocks, points: Float[Tensor, "n 3"], reach: float = 0.0) -> Int[Tensor, " k"]:
-    """Rows of the blocks within `reach` of the points' bounding box: the rest can be skipped."""
+    """Rows of the blocks within `reach` of the points' bounding box; the others can be skipped."""
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.int64, device=points.device)
     near = (blocks.low <= points.amax(0) + reach) & (blocks.high >= points.amin(0) - reach)
@@ -241,7 +233,7 @@ def _near(blocks: Blocks, points: Float[Tensor, "n 3"], reach: float = 0.0) -> I
 def _slab(
     blocks: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n"]]:
-    """Where each ray enters and leaves each box; it misses the box if it leaves before."""
+    """Where each ray enters and leaves each box; it misses the box if it leaves before it enters."""
     enter = leave = None
     for axis in range(3):
         inverse = 1 / direction[:, axis]
@@ -256,17 +248,17 @@ def _slab(
 def _leave_cells(
     cells: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
-    """Where each ray leaves the union of the cells, and which cell it is in then."""
+    """Where each ray leaves the union of the cells, and the cell that it leaves."""
     enter, leave = _slab(cells, origin, direction)
     distance = torch.zeros_like(origin[:, 0])
     cell = torch.zeros_like(distance, dtype=torch.int64)
     for _ in range(len(cells)):  # a straight ray crosses a convex cell at most once
         reached = (enter < leave) & (enter <= distance)
         further, next_cell = torch.where(reached, leave, -torch.inf).max(0)
-        moved = further > distance
-        distance = torch.where(moved, further, distance)
-        cell = torch.where(moved, next_cell, cell)
-        if not moved.any():
+        goes_on = further > distance
+        distance = torch.where(goes_on, further, distance)
+        cell = torch.where(goes_on, next_cell, cell)
+        if not goes_on.any():
             break
     return distance, cell
 
@@ -286,7 +278,7 @@ def _enter_balls(
     to_ball, length = balls.middle[:, None] - origin, direction.norm(dim=1)
     unit = direction / length[:, None]
     ahead = (to_ball * unit).sum(-1)
-    # How far the ball's centre is off the ray, as a vector: the textbook b^2 - 4ac cancels.
+    # Squared distance of the ball's centre from the ray. The textbook b^2 - 4ac loses precision.
     aside = (to_ball - ahead[..., None] * unit).square().sum(-1)
     half_chord = (balls.radius[:, None] ** 2 - aside).clamp(min=0).sqrt()
     enter = (ahead - half_chord) / length
@@ -299,7 +291,7 @@ def _normal(
     direction: Float[Tensor, "n 3"],
     block: Int[Tensor, " n"],
 ) -> Float[Tensor, "n 3"]:
-    """The normal towards the viewer: of the nearest face, of those that the ray can have met."""
+    """The normal towards the viewer, of the nearest of the three faces that the ray can have met."""
     blocks = rooms.blocks
     low, high = blocks.low[block], blocks.high[block]
     is_cell = (block < len(rooms.cells))[:, None]
@@ -312,7 +304,7 @@ def _normal(
     )
 
 
-# ---- what they see there -------------------------------------------------------------------------
+# ---- shading -------------------------------------------------------------------------------------
 
 
 def _pixel_rays(
@@ -345,7 +337,7 @@ def _trace(
 def _pixel_on_surface(
     hits: Hits, direction: Float[Tensor, "n 3"], per_pixel: Float[Tensor, "n 3 2"]
 ) -> Float[Tensor, "n 3"]:
-    """How far a step of one pixel moves along each world axis on the surface, metres.
+    """Metres along each world axis on the surface from one pixel to the next.
 
     `per_pixel` is the change of the ray's direction from one pixel to the next, across and down.
     """
@@ -358,7 +350,7 @@ def _pixel_on_surface(
 def _color(
     rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n 3"]:
-    """Painted and lit colour of the points, rgb in [0, 1]."""
+    """Colour of the points with paint and light, rgb in [0, 1]."""
     surface = _surface(rooms, hits, point, pixel)
     wall = (hits.block < len(rooms.cells)) & (hits.normal[:, 1] == 0)
     color = mix(paint(surface), WHITE, wall * skirting(surface))
@@ -370,7 +362,7 @@ def _color(
 def _surface(
     rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
 ) -> Surface:
-    """The points in the coordinates of the faces they lie on: u along x or z, v up (or along z)."""
+    """The points in coordinates of their faces: u along x or z, v up (along z on level faces)."""
     blocks, n_cells = rooms.blocks, len(rooms.cells)
     low, high = blocks.low[hits.block], blocks.high[hits.block]
     axis = hits.normal.abs().argmax(1)
@@ -389,7 +381,7 @@ def _surface(
 def _light(
     rooms: Rooms, point: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "n 3"]:
-    """Light on the points: from all around, from the lamp and the window of the nearest room."""
+    """Light on the points: ambient, and from the lamp and the window of the nearest room."""
     cells = rooms.cells[: len(rooms)]
     room = torch.maximum(cells.low - point[:, None], point[:, None] - cells.high).amax(2).argmin(1)
     lamps = torch.stack([cells.middle[:, 0], cells.low[:, 1] + LAMP_DROP, cells.middle[:, 2]], 1)
@@ -397,7 +389,7 @@ def _light(
     for places, color in ((lamps, LAMP_LIGHT), (rooms.windows, WINDOW_LIGHT)):
         to_light = places[room] - point
         squared = to_light.square().sum(1)
-        facing = (normal * to_light).sum(1) / (squared + 0.1).sqrt()  # softened close to the light
+        facing = (normal * to_light).sum(1) / (squared + 0.1).sqrt()  # + 0.1: no peak at the light
         strength = (facing + WRAP).clamp(min=0) / (1 + WRAP) / (1 + FALLOFF * squared)
         light = light + strength[:, None] * light.new_tensor(color)
     parts = _split(rooms, point + CORNER * normal)
@@ -406,13 +398,13 @@ def _light(
 
 
 def _openness(rooms: Rooms, point: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-    """1 where nothing is within CORNER of the points, towards 0 the nearer something is."""
+    """1 where no surface is within CORNER of the points, falling to 0 as one comes nearer."""
     reach = point.new_zeros(len(rooms.cells), 3)
     reach[len(rooms) :, 0] = CORNER  # a doorway's ends are open
     low, high = rooms.cells.low - reach, rooms.cells.high + reach
     clear = torch.minimum(point[:, None] - low, high - point[:, None]).amin(2).amax(1)
     for blocks, gap in ((rooms.boxes, _box_gap), (rooms.balls, _ball_gap)):
-        matt = blocks[blocks.finish.glow == 0]  # what shines casts no shade
+        matt = blocks[blocks.finish.glow == 0]  # glowing blocks cast no shade
         rows = _near(matt, point, CORNER)
         if len(rows):
             clear = torch.minimum(clear, gap(matt[rows], point).amin(0))
