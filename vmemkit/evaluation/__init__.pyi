@@ -23,3 +23,4 @@ from .scores import psnr as psnr
 from .scores import race as race
 from .scores import score as score
 from .scores import ssim as ssim
+from .scores import true_coverage as true_coverage

@@ -21,7 +21,14 @@ from torch import Tensor
 from vmemkit.core import Cameras, PointMaps, Views
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pipeline import Step
-from vmemkit.retrieval import Policy, RetrievalConfig, oracle, retrieve, true_visibility
+from vmemkit.retrieval import (
+    Policy,
+    RetrievalConfig,
+    Visibility,
+    oracle,
+    retrieve,
+    true_visibility,
+)
 from vmemkit.scenes import Scene, Tour
 
 
@@ -79,12 +86,18 @@ def score(
 
 
 def coverage(scene: Scene, step: Step, rows: int = 36) -> tuple[float, float]:
-    """Share of a step's target pixels whose true surface point the chosen views really see, and the
-    share that the oracle's choice of as many views sees."""
-    memory, k = step.before, len(step.retrieval.chosen)
-    visible = true_visibility(scene, memory.views.cameras, step.targets, rows)
-    best = oracle(scene)(memory, step.targets, k, RetrievalConfig(rows=2 * rows))
-    share, top = (visible[r.chosen].any(0).float().mean() for r in (step.retrieval, best))
+    """`true_coverage` of a step's context."""
+    return true_coverage(scene, step.before, step.targets, step.retrieval.chosen, rows)
+
+
+def true_coverage(
+    scene: Visibility, memory: Memory, targets: Cameras, chosen: Int[Tensor, " k"], rows: int = 36
+) -> tuple[float, float]:
+    """Share of the target pixels whose true surface point the chosen views really see, and the share
+    that the oracle's choice of as many views sees. Points lie on a grid of `rows` rows per target."""
+    visible = true_visibility(scene, memory.views.cameras, targets, rows)
+    best = oracle(scene)(memory, targets, len(chosen), RetrievalConfig(rows=2 * rows))
+    share, top = (visible[views].any(0).float().mean() for views in (chosen, best.chosen))
     return float(share), float(top)
 
 
