@@ -12,13 +12,13 @@ from statistics import mean
 from vmemkit.core import SurfelConfig
 from vmemkit.evaluation import compare_policies
 from vmemkit.memory import MemoryConfig
-from vmemkit.retrieval import POLICIES, RetrievalConfig
+from vmemkit.retrieval import POLICIES, Policy, RetrievalConfig, SurfelVotes
 from vmemkit.scenes import capture_tour, rooms
 
 
 def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple[int, int]) -> list:
     """Coverage with `shrink` surfels per image pixel along each axis."""
-    policies = {name: (name, RetrievalConfig()) for name in ("coverage", "surfel_votes")}
+    policies = {name: name for name in ("coverage", "surfel_votes")}
     print(f"images of {size[0]} x {size[1]}, {seeds} houses of {room_count} rooms")
     print("shrink   " + "".join(f"{name + ': mean':>20s} {'worst':>6s}" for name in policies))
     rows = []
@@ -42,9 +42,9 @@ def by_resolution(shrinks: list[float], seeds: int, room_count: int, size: tuple
 
 def by_policy(seeds: int, room_count: int) -> list:
     """Coverage of every policy."""
-    policies = {name: (name, RetrievalConfig()) for name in POLICIES}
-    policies["surfel_votes, frequency"] = ("surfel_votes", RetrievalConfig(vote="frequency"))
-    policies["surfel_votes, mean pose"] = ("surfel_votes", RetrievalConfig(query="mean"))
+    policies: dict[str, str | Policy] = {name: name for name in POLICIES}
+    policies["surfel_votes, frequency"] = SurfelVotes("frequency")
+    policies["surfel_votes, mean pose"] = SurfelVotes(config=RetrievalConfig(query="mean"))
     ratios = {label: [] for label in policies}
     for seed in range(seeds):
         house = rooms(seed, room_count)

@@ -35,7 +35,7 @@ def spent(
     memory = begin(given, MemoryConfig(SurfelConfig(shrink=shrink)))
     targets = path[GIVEN : GIVEN + M * (steps + 1)].to(device)
     seconds = []
-    for step in walk(memory, targets, generator, m=M):
+    for step in walk(memory, targets, generator=generator, m=M):
         memory = step.memory
         len(memory.surfels)  # reads a count back, so the GPU has finished
         seconds.append(step.seconds)

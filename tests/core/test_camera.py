@@ -13,6 +13,7 @@ from vmemkit.core import (
     UP,
     Cameras,
     cameras,
+    canvas_width,
     check,
     intrinsics,
     intrinsics_from_pixels,
@@ -291,3 +292,9 @@ def test_unequal_numbers_of_poses_and_intrinsics_are_refused():
 def test_an_impossible_field_of_view_is_refused(fov, aspect):
     with pytest.raises(ValueError, match="field of view"):
         intrinsics(fov, aspect)
+
+
+@pytest.mark.parametrize(("aspect", "rows", "width"), [(4 / 3, 96, 128), (0.5, 9, 4), (0.01, 1, 1)])
+def test_a_canvas_of_square_pixels_has_the_aspect_of_its_cameras(aspect, rows, width):
+    camera = cameras(torch.eye(4)[None], intrinsics(60.0, aspect))
+    assert canvas_width(camera, rows) == width

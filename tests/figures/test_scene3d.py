@@ -8,10 +8,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from vmemkit.core import cameras, cat, intrinsics, look_at, project, splat, unproject
-from vmemkit.figures import INK, Scene3D, chip, surfel_colors, view_colors
+from vmemkit.figures import INK, Picture, Scene3D, chip, surfel_colors, view_colors
 from vmemkit.figures.buffers3d import MAX_IMAGES
 from vmemkit.figures.floor_plan import EMPHASIS
-from vmemkit.figures.page import Picture
 from vmemkit.memory import Memory, begin
 from vmemkit.retrieval import retrieve
 
@@ -441,6 +440,3 @@ def test_what_cannot_be_shown_is_refused_and_the_scene_stays(memory, box, retrie
     after = (scene.memory, scene.color, scene.lit, scene.label.value, arrays(scene)["rgba"])
     assert all(new is old for new, old in zip(after, before, strict=True))
     assert scene.retrieval is None
-    for color, message in (("depth", "unknown"), ("votes for", "about a retrieval")):
-        with pytest.raises(ValueError, match=message):
-            Scene3D(memory, color)

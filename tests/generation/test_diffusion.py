@@ -43,7 +43,9 @@ def walked(house, tour, memory):
     """A walk of 12 views, and the generator that made them."""
     generator = small()
     true_depth = oracle(house)
-    return list(vm.walk(memory, tour.cameras[:12], generator, true_depth)), generator
+    return list(
+        vm.walk(memory, tour.cameras[:12], generator=generator, reconstructor=true_depth)
+    ), generator
 
 
 def seed(number: int = 0) -> torch.Generator:
@@ -80,8 +82,14 @@ def test_no_image_is_encoded_twice(walked):
 def test_another_seed_gives_another_walk(house, tour, memory, walked):
     steps, generator = walked
     true_depth = oracle(house)
-    again = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth)))
-    other = next(iter(vm.walk(memory, tour.cameras[:4], generator, true_depth, seed=1)))
+    again = next(
+        iter(vm.walk(memory, tour.cameras[:4], generator=generator, reconstructor=true_depth))
+    )
+    other = next(
+        iter(
+            vm.walk(memory, tour.cameras[:4], generator=generator, reconstructor=true_depth, seed=1)
+        )
+    )
     assert torch.equal(again.views.image, steps[0].views.image)
     assert error(other.views.image, steps[0].views.image) > 0.1
 
@@ -89,7 +97,9 @@ def test_another_seed_gives_another_walk(house, tour, memory, walked):
 def test_a_walk_that_is_undone_and_resumed_makes_the_same_views(house, tour, walked):
     steps, generator = walked
     undone = steps[-1].memory.truncate(5)
-    resumed = list(vm.walk(undone, tour.cameras[4:12], generator, oracle(house)))
+    resumed = list(
+        vm.walk(undone, tour.cameras[4:12], generator=generator, reconstructor=oracle(house))
+    )
     assert torch.equal(resumed[-1].memory.views.image, steps[-1].memory.views.image)
 
 
@@ -105,7 +115,9 @@ def test_generators_may_take_turns_in_one_memory(tour, walked):
     warped = last(vm.walk(steps[-1].memory, tour.cameras[12:14])).memory
     assert warped.views.latent[-2:].isnan().all()
     generator = small()
-    after = last(vm.walk(warped, tour.cameras[14:16], with_depth(generator, Warp()))).memory
+    after = last(
+        vm.walk(warped, tour.cameras[14:16], generator=with_depth(generator, Warp()))
+    ).memory
     assert generator.codec.encoded == 2
     assert after.views.latent.isfinite().all()
 
@@ -126,12 +138,12 @@ def test_resized_and_cropped_views_have_no_latents(walked):
 
 def test_without_depth_a_walk_says_what_it_needs(memory, tour):
     with pytest.raises(ValueError, match="with_depth"):
-        list(vm.walk(memory, tour.cameras[:4], small()))
+        list(vm.walk(memory, tour.cameras[:4], generator=small()))
 
 
 def test_depth_may_come_from_another_generator(memory, tour):
-    together = last(vm.walk(memory, tour.cameras[:4], with_depth(small(), Warp())))
-    warped = last(vm.walk(memory, tour.cameras[:4], Warp()))
+    together = last(vm.walk(memory, tour.cameras[:4], generator=with_depth(small(), Warp())))
+    warped = last(vm.walk(memory, tour.cameras[:4], generator=Warp()))
     depths = (walk.states[-1].depth.nan_to_num(0.0) for walk in (together, warped))
     assert torch.equal(*depths)
     assert error(together.views.image, warped.views.image) > 0.1
@@ -143,7 +155,7 @@ def test_noise_does_not_depend_on_what_the_other_generator_draws(memory, tour):
         yield from Warp()(context, targets, rng)
 
     images = [
-        last(vm.walk(memory, tour.cameras[:4], with_depth(small(), depth))).views.image
+        last(vm.walk(memory, tour.cameras[:4], generator=with_depth(small(), depth))).views.image
         for depth in (Warp(), drawing_warp)
     ]
     assert torch.equal(*images)
@@ -337,7 +349,7 @@ def test_a_generator_is_loaded_from_files_and_walks(published_files, house, tour
     generator = load_diffusion("vmem", network, config, folder, "cpu")
     assert torch.equal(generator.unet.out[2].weight, state["out.2.weight"])
     memory = vm.begin(house.render(tour.given, 64, 128))
-    step = last(vm.walk(memory, tour.cameras[:4], generator, oracle(house)))
+    step = last(vm.walk(memory, tour.cameras[:4], generator=generator, reconstructor=oracle(house)))
     assert step.views.latent.shape == (4, 4, 8, 16)
     assert step.memory.views.embedding.shape == (5, 16)
     assert step.memory.views.embedding.isfinite().all()

@@ -163,7 +163,7 @@ def test_states_fill_up_target_by_target_or_step_by_step(model, seen, targets):
 def test_a_walk_goes_round_and_remembers_what_it_made(model, box):
     start = box.render(box.look(0.0), 32, 32)
     path = cat([box.look(angle) for angle in (60.0, 120.0, 180.0, 180.0, 120.0, 60.0)])
-    steps = list(walk(begin(start), path, model, m=3, k=4))
+    steps = list(walk(begin(start), path, generator=model, m=3, k=4))
     views = steps[-1].memory.views
     assert len(views) == 7
     out, back = views.image[1:4], views.image[4:].flip(0)

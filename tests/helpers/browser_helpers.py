@@ -122,9 +122,8 @@ def ask(page, code: str) -> str:
 
 EYE = """
 import torch
-from vmemkit.camera import cameras, project
-from vmemkit.splat import splat
-from vmemkit.scene3d import _pose
+from vmemkit.core import cameras, project, splat
+from vmemkit.figures.scene3d import _pose
 camera = cameras(_pose(scene.eye, scene.target)[None], scene._intrinsics())
 """
 SEEN = """

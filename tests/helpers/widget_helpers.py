@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vmemkit.figures import view_colors
 from vmemkit.generation import SEEN, Generation
 
 H, W = 24, 32
@@ -42,10 +41,6 @@ def picture(address):
     assert kind == "data:image/jpeg;base64"
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
-
-
-def css_of(view):
-    return "rgb({},{},{})".format(*(255 * view_colors(view + 1)[view]).round().int().tolist())
 
 
 def ids(gallery):

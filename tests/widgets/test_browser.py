@@ -39,26 +39,26 @@ from PIL import Image
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SMALL = """
 import vmemkit as vm
-from vmemkit import charts, evaluate, scene3d, scenes
+from vmemkit import figures, scenes
 house = scenes.rooms(0)
-memory = vm.begin(house.render(evaluate.capture_tour(house).given, 48, 64))
-scene3d.Scene3D(memory)
+memory = vm.begin(house.render(scenes.capture_tour(house).given, 48, 64))
+figures.Scene3D(memory)
 # ---
-charts.memory_growth(memory)
+figures.memory_growth(memory)
 """
 SCRUBBER = """
 import torch
-import vmemkit as vm
 from vmemkit import widgets
-codec, rng = vm.encoders.PixelCodec(2), torch.Generator().manual_seed(0)
+from vmemkit.generation import diffusion
+codec, rng = diffusion.PixelCodec(2), torch.Generator().manual_seed(0)
 world = torch.rand(5, 3, 12, 8, 12, generator=rng)
-sigmas = vm.sampling.Levels().sigmas(6)
-x = vm.sampling.start(torch.randn(world[0].shape, generator=rng), sigmas)
-states = vm.sampling.euler(vm.sampling.ideal(world), x, sigmas)
+sigmas = diffusion.Levels().sigmas(6)
+x = diffusion.start(torch.randn(world[0].shape, generator=rng), sigmas)
+states = diffusion.euler(diffusion.ideal(world), x, sigmas)
 scrubber = widgets.SamplingScrubber(states, codec.decode)
 scrubber
 """
-pytestmark = pytest.mark.filterwarnings("default")  # of the browser's driver
+pytestmark = pytest.mark.filterwarnings("default")  # the browser's driver warns
 
 
 @pytest.fixture(scope="module")

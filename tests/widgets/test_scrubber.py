@@ -44,10 +44,3 @@ def test_playing_moves_the_slider(states):
     scrubber = SamplingScrubber(states, CODEC.decode)
     scrubber.play.value = 2
     assert scrubber.step.value == 2
-
-
-def test_what_cannot_be_scrubbed_is_refused(states):
-    with pytest.raises(ValueError, match="states of a sampler"):
-        SamplingScrubber([], CODEC.decode)
-    with pytest.raises(ValueError, match="each of 3 frames, got 2"):
-        SamplingScrubber(states, CODEC.decode, ["a", "b"])

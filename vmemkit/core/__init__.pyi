@@ -8,6 +8,7 @@ from .camera import TRANSLATION_WEIGHT as TRANSLATION_WEIGHT
 from .camera import UP as UP
 from .camera import Cameras as Cameras
 from .camera import cameras as cameras
+from .camera import canvas_width as canvas_width
 from .camera import check as check
 from .camera import check_row as check_row
 from .camera import in_image as in_image

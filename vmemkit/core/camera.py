@@ -161,6 +161,12 @@ def pixel_centres(
     return torch.stack(torch.meshgrid(u, v, indexing="xy"), -1)
 
 
+def canvas_width(cameras: Cameras, rows: int) -> int:
+    """Columns of a canvas with `rows` rows of square pixels, for the first of the cameras (m,)."""
+    aspect = float(cameras.K[0, 1, 1] / cameras.K[0, 0, 0])  # width / height
+    return max(1, round(rows * aspect))
+
+
 def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b h w 3"]:
     """World directions through image points, scaled so that position + depth * ray is the point."""
     in_cam = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)

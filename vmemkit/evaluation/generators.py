@@ -228,7 +228,7 @@ def walk_circle(
     cameras = upright_cameras(house.centres[:1], out_and_back, intrinsics(FOV))
     truth = house.render(cameras, size, size)
     start = time.perf_counter()
-    steps = list(walk(begin(truth[:1]), cameras[1:], generator, policy=policy, seed=seed))
+    steps = list(walk(begin(truth[:1]), cameras[1:], generator=generator, policy=policy, seed=seed))
     seconds = (time.perf_counter() - start) / len(steps)
     return Circle(steps[-1].memory.views[1:], truth[1:], seconds)
 

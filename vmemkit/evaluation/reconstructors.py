@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
-from vmemkit.evaluation.scores import coverage
+from vmemkit.evaluation.scores import coverage, relative
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
@@ -133,8 +133,8 @@ def evaluate_reconstructor(
         views = scene.render(path[start : start + m], *size)
         if start >= tour.back.start:
             chosen = retrieve(memory, views.cameras, k, policy, WALKING).chosen
-            [(_, ratio)] = coverage(scene, memory, views.cameras, [chosen], k)
-            ratios.append(ratio)
+            [both] = coverage(scene, memory, views.cameras, [chosen], k)
+            ratios.append(relative(*both))
         images = views.replace(depth=None, confidence=None)
         made = reconstruct(reconstructor, memory, images)
         for estimate, true_depth in zip(made.views, views.depth, strict=True):

@@ -72,7 +72,7 @@ def score(
             at += len(step.targets)
     return Scores(
         coverage=mean(share for share, _ in coverages) if coverages else None,
-        coverage_of_oracle=mean(ratio for _, ratio in coverages) if coverages else None,
+        coverage_of_oracle=mean(relative(*both) for both in coverages) if coverages else None,
         return_psnr=mean(psnr(image[i], image[j]) for i, j in revisits) if revisits else None,
         return_ssim=mean(ssim(image[i], image[j]) for i, j in revisits) if revisits else None,
         truth_psnr=truth_psnr,
@@ -90,19 +90,24 @@ def coverage(
     """How much each choice of views (their numbers in the memory) truly shows of the targets.
 
     Per choice: the share of target pixels whose surface point some chosen view sees, on a grid of
-    `rows` rows; and that share relative to the oracle's k views (1 if these show nothing either).
+    `rows` rows; and the share that the oracle's k views see.
     """
     visible = true_visibility(scene, memory.views.cameras, targets, rows)
     config = RetrievalConfig(rows=2 * rows, blind="nearest")  # the oracle looks at half its rows
     best = Oracle(scene, config)(memory, targets, k).chosen
     shares = [float(visible[chosen].any(0).float().mean()) for chosen in (best, *choices)]
-    return [(share, share / shares[0] if shares[0] else 1.0) for share in shares[1:]]
+    return [(share, shares[0]) for share in shares[1:]]
+
+
+def relative(share: float, best: float) -> float:
+    """A share of coverage relative to the oracle's; 1 where the oracle covers nothing either."""
+    return share / best if best else 1.0
 
 
 def compare_policies(
     scene: Scene,
     tour: Tour,
-    policies: Mapping[str, tuple[str | Policy, RetrievalConfig]],
+    policies: Mapping[str, str | Policy],
     k: int = 4,
     m: int = 4,
     size: tuple[int, int] = (96, 128),
@@ -111,7 +116,7 @@ def compare_policies(
     """Coverage relative to the oracle's, per step of the way back, of several policies on one memory.
 
     The memory holds the scene's true views and depths, so that only retrieval is measured.
-    `policies` maps a label to a policy and its configuration.
+    `policies` maps a label to a policy.
     """
     path = tour.cameras[: tour.back.stop]
     views = scene.render(path, *size)
@@ -119,13 +124,10 @@ def compare_policies(
     ratios: dict[str, list[float]] = {label: [] for label in policies}
     for start in range(tour.back.start, tour.back.stop, m):
         targets = path[start : start + m]
-        choices = [
-            retrieve(memory, targets, k, policy, settings).chosen
-            for policy, settings in policies.values()
-        ]
+        choices = [retrieve(memory, targets, k, policy).chosen for policy in policies.values()]
         coverages = coverage(scene, memory, targets, choices, k)
-        for label, (_, ratio) in zip(policies, coverages, strict=True):
-            ratios[label].append(ratio)
+        for label, both in zip(policies, coverages, strict=True):
+            ratios[label].append(relative(*both))
         new = views[start : start + m]
         memory = write(memory, new)
     return ratios

@@ -1,7 +1,9 @@
 """Figures: values in, pictures, charts and 3-D scenes out. They are returned, never shown.
 
-`sheets.py` and `floor_plan.py` make printed figures (matplotlib), `charts.py` plots (plotly),
-`pictures.py` and `palettes.py` colours of pixels and surfels, `scene3d.py` scenes to turn (pythreejs).
+A *picture* is printed by matplotlib (`sheets.py`, `floor_plan.py`), a *chart* is plotted by plotly
+and answers to the pointer (`charts.py`), a *scene* is turned and clicked on (`scene3d.py`, pythreejs).
+An *image* is a tensor: `renderings.py` makes images of memories and retrievals.
+`colors.py` and `palettes.py` give views and surfels their colours, the same in all figures.
 """
 
 import lazy_loader

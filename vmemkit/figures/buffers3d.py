@@ -1,8 +1,8 @@
 """Buffers: what a 3-D scene draws, as arrays on the graphics card that are overwritten in place.
 
 In: surfels with a colour each, line ends, images of views. Out: pythreejs objects that follow.
-A browser that is handed a new object flickers; one whose arrays change does not. So `Discs`, `Lines`
-and `Images` keep their objects and replace arrays, whole, as that is what pythreejs notices.
+A new object makes a browser flicker; a changed array does not. So these classes keep their objects
+and replace whole arrays, because pythreejs does not notice changes within one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from vmemkit.core import SplatConfig, Surfels, Views, resize
 from vmemkit.memory import Memory
 
-MAX_IMAGES = 12  # views that carry their image
+MAX_IMAGES = 12  # views that show their image at once
 
-THUMBNAIL = 96  # rows of these images
+THUMBNAIL = 96  # height of these images, pixels
 
-SEED = 0  # of the sample
+SEED = 0  # of the random sample of surfels
 
 VERTEX = """
 attribute float radius; attribute vec4 rgba; uniform float rows; uniform float scale;
@@ -36,7 +36,7 @@ void main() {
 }
 """
 
-# The ray through the fragment meets the disc's plane within its radius, or nothing is drawn.
+# A fragment is drawn where its ray meets the disc's plane within the disc's radius.
 FRAGMENT = """
 precision highp float;
 varying vec3 color; varying vec3 centre; varying vec3 away; varying float reach;
@@ -50,30 +50,33 @@ void main() {
 """
 
 
-class DiscMesh:
-    """Surfels on the graphics card. Buffers grow by doubling and are then overwritten in place."""
+class SurfelPoints:
+    """Surfels as points that the shaders widen to discs. Buffers grow by doubling."""
 
     def __init__(self, rows: int) -> None:
-        uniforms = {"rows": {"value": float(rows)}, "scale": {"value": SplatConfig.scale}}
+        """`rows` is the height of the canvas in pixels."""
         material = three.ShaderMaterial(
-            vertexShader=VERTEX, fragmentShader=FRAGMENT, uniforms=uniforms
+            vertexShader=VERTEX,
+            fragmentShader=FRAGMENT,
+            uniforms={"rows": {"value": float(rows)}, "scale": {"value": SplatConfig.scale}},
         )
-        self.points = three.Points(geometry(**self._empty(1)), material, frustumCulled=False)
-        self._rows = torch.zeros(0).long()  # of the surfels in the buffers
-        self._position = torch.zeros(0, 3)  # of all surfels that were there to choose from
+        self.points = three.Points(geometry(**self._zeros(1)), material, frustumCulled=False)
+        self._rows = torch.zeros(0).long()  # rows of the memory's surfels that are in the buffers
+        self._position = torch.zeros(0, 3)  # of all surfels that the memory held at the upload
 
-    def show(self, memory: Memory, paint: Float[Tensor, "n 3"], cap: int) -> int:
-        """Draw the memory's surfels, of more than `cap` a sample; returns how many are drawn."""
+    def show(self, memory: Memory, colors: Float[Tensor, "n 3"], cap: int) -> int:
+        """Draw the memory's surfels, or a sample where there are more than `cap`; returns how many
+        are drawn."""
         surfels = memory.surfels.to("cpu")
-        n, held = len(surfels), self._position
-        if n > len(held) or not torch.equal(surfels.position, held[:n]):
+        n, uploaded = len(surfels), self._position
+        if n > len(uploaded) or not torch.equal(surfels.position, uploaded[:n]):
             self._upload(surfels, cap)
-        rgba = np.zeros((len(self._attribute("rgba")), 4), np.uint8)
-        there = int((self._rows < n).sum())  # rows ascend: undo hides the last ones
-        rgba[:there, :3] = _bytes(paint[self._rows[:there]])
-        rgba[:there, 3] = 255
+        rgba = np.zeros((len(self._array("rgba")), 4), np.uint8)
+        count = int((self._rows < n).sum())  # rows ascend, so an undo hides the last ones
+        rgba[:count, :3] = _bytes(colors[self._rows[:count]])
+        rgba[:count, 3] = 255
         self.points.geometry.attributes["rgba"].array = rgba
-        return there
+        return count
 
     def _upload(self, surfels: Surfels, cap: int) -> None:
         n = len(surfels)
@@ -81,53 +84,55 @@ class DiscMesh:
         if n > cap:
             order = torch.randperm(n, generator=torch.Generator().manual_seed(SEED))
             rows = order[:cap].sort().values
-        # what a sample leaves out, its discs make up for
-        widen = math.sqrt(max(1.0, n / cap))
-        capacity = len(self._attribute("radius"))
+        widening = math.sqrt(max(1.0, n / cap))  # the sample's discs cover the area of all
+        capacity = len(self._array("radius"))
         if len(rows) > capacity:
             capacity = max(len(rows), min(cap, 2 * capacity))
-        arrays = self._empty(capacity)
+        arrays = self._zeros(capacity)
         arrays["position"][: len(rows)] = surfels.position[rows].numpy()
         arrays["normal"][: len(rows)] = surfels.normal[rows].numpy()
-        arrays["radius"][: len(rows)] = widen * surfels.radius[rows].numpy()
-        resized(self.points, **arrays)
+        arrays["radius"][: len(rows)] = widening * surfels.radius[rows].numpy()
+        overwrite(self.points, **arrays)
         self._rows, self._position = rows, surfels.position.clone()
 
-    def _attribute(self, name: str) -> np.ndarray:
+    def _array(self, name: str) -> np.ndarray:
         return self.points.geometry.attributes[name].array
 
     @staticmethod
-    def _empty(n: int) -> dict[str, np.ndarray]:
-        vector = np.zeros((n, 3), np.float32)
-        rgba = np.zeros((n, 4), np.uint8)
-        radius = np.zeros(n, np.float32)
-        return {"position": vector, "normal": vector.copy(), "radius": radius, "rgba": rgba}
+    def _zeros(n: int) -> dict[str, np.ndarray]:
+        return {
+            "position": np.zeros((n, 3), np.float32),
+            "normal": np.zeros((n, 3), np.float32),
+            "radius": np.zeros(n, np.float32),
+            "rgba": np.zeros((n, 4), np.uint8),
+        }
 
 
-class Lines:
-    """Line segments with a colour per end."""
+class LineSegments:
+    """Line segments with a colour at each end."""
 
     def __init__(self) -> None:
-        empty = np.zeros((2, 3), np.float32)
+        ends = np.zeros((2, 3), np.float32)
         material = three.LineBasicMaterial(vertexColors="VertexColors")
-        ends = geometry(position=empty, color=empty.copy())
-        self.lines = three.LineSegments(ends, material, frustumCulled=False)
+        shape = geometry(position=ends, color=ends.copy())
+        self.lines = three.LineSegments(shape, material, frustumCulled=False)
 
     def show(self, ends: Float[Tensor, "n 3"], colors: Float[Tensor, "n 3"]) -> None:
-        resized(self.lines, position=ends.numpy(), color=colors.numpy())
+        overwrite(self.lines, position=ends.numpy(), color=colors.numpy())
 
 
-class Images:
-    """A fixed number of pictures in space, as many of them shown as are needed."""
+class ImageQuads:
+    """Images that hang in space: a fixed number of rectangles, of which some are visible."""
 
     def __init__(self) -> None:
         uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
         index = np.array([0, 1, 2, 0, 2, 3], np.uint32)
         self.meshes = []
-        self._held: list[torch.Tensor | None] = [None] * MAX_IMAGES  # what each mesh shows
+        self._images: list[torch.Tensor | None] = [None] * MAX_IMAGES  # of each mesh
         for _ in range(MAX_IMAGES):
             blank = three.DataTexture(np.zeros((1, 1, 4), np.uint8), format="RGBAFormat")
-            material = three.MeshBasicMaterial(map=blank, side="BackSide")  # seen as from the eye
+            # From the camera's eye one looks at the back of these faces.
+            material = three.MeshBasicMaterial(map=blank, side="BackSide")
             corners = geometry(index, position=np.zeros((4, 3), np.float32), uv=uv)
             mesh = three.Mesh(corners, material, visible=False, frustumCulled=False)
             self.meshes.append(mesh)
@@ -139,50 +144,44 @@ class Images:
             if mesh.visible:
                 mesh.geometry.attributes["position"].array = pyramids[views[i], 1:].numpy()
                 view = memory.views[views[i] : views[i] + 1]
-                # Rows of a memory never change: what lies in the same place is the same image.
-                if self._held[i] is None or self._held[i].data_ptr() != view.image.data_ptr():
-                    mesh.material.map, self._held[i] = _texture(_thumbnail(view)), view.image
+                # Rows of a memory never change, so the same address is the same image.
+                if self._images[i] is None or self._images[i].data_ptr() != view.image.data_ptr():
+                    mesh.material.map, self._images[i] = _texture(view), view.image
 
 
-def _thumbnail(view: Views) -> UInt8[np.ndarray, "h w 4"]:
+def _texture(view: Views) -> three.DataTexture:
+    """A small copy of a view's image."""
     height, width = view.image.shape[2:]
     rows = min(THUMBNAIL, height)
     small = resize(view, rows, max(1, round(width * rows / height))).image[0]
     pixels = _bytes(small.cpu().permute(1, 2, 0))
-    return np.concatenate([pixels, np.full_like(pixels[..., :1], 255)], -1)
-
-
-def _texture(pixels: UInt8[np.ndarray, "h w 4"]) -> three.DataTexture:
+    opaque = np.full_like(pixels[..., :1], 255)
     return three.DataTexture(
-        pixels, format="RGBAFormat", minFilter="LinearFilter", magFilter="LinearFilter"
+        np.concatenate([pixels, opaque], -1),
+        format="RGBAFormat",
+        minFilter="LinearFilter",
+        magFilter="LinearFilter",
     )
 
 
-def ball() -> three.Mesh:
-    """What marks the surfel that was clicked on."""
-    ball = three.SphereBufferGeometry(radius=1.0, widthSegments=12, heightSegments=8)
-    return three.Mesh(ball, three.MeshBasicMaterial(color="#e8112d"), visible=False)
-
-
 def geometry(index: np.ndarray | None = None, **arrays: np.ndarray) -> three.BufferGeometry:
-    """A geometry of attributes; bytes become shares of 255."""
+    """A geometry of attributes; the card reads bytes as shares of 255."""
     attributes = {
         name: three.BufferAttribute(array, normalized=array.dtype == np.uint8)
         for name, array in arrays.items()
     }
     if index is None:
         return three.BufferGeometry(attributes=attributes)
-    return three.BufferGeometry(
-        attributes=attributes, index=three.BufferAttribute(index, normalized=False)
-    )
+    faces = three.BufferAttribute(index, normalized=False)
+    return three.BufferGeometry(attributes=attributes, index=faces)
 
 
-def resized(thing: three.Points | three.Line, **arrays: np.ndarray) -> None:
-    """Overwrite a geometry's attributes; one of another length takes its place."""
-    held = thing.geometry.attributes
-    if all(held[name].array.shape == array.shape for name, array in arrays.items()):
+def overwrite(thing: three.Points | three.Line, **arrays: np.ndarray) -> None:
+    """Overwrite a geometry's attributes; arrays of another length need a new geometry."""
+    attributes = thing.geometry.attributes
+    if all(attributes[name].array.shape == array.shape for name, array in arrays.items()):
         for name, array in arrays.items():
-            held[name].array = array
+            attributes[name].array = array
         return
     thing.geometry = geometry(**arrays)
 

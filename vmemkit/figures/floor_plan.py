@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from vmemkit.core import Cameras, cameras, cat, intrinsics, look_at, project
-from vmemkit.figures.page import INK, PAGE, PAPER, new_figure
-from vmemkit.figures.pictures import painted, view_colors
+from vmemkit.core import Cameras, cameras, canvas_width, cat, intrinsics, look_at, project
+from vmemkit.figures.colors import INK, view_colors
+from vmemkit.figures.picture import PAGE_WIDTH, Picture
+from vmemkit.figures.renderings import paint
 from vmemkit.memory import Memory, read
 from vmemkit.retrieval import Retrieval
 
-LENS = 35.0  # degrees: of the camera that takes plans, long so that rooms stay rectangles
+FOV = 35.0  # degrees, vertical: narrow, so that rooms stay nearly rectangular
 
-WEDGE = 0.05  # length of a camera in a plan, of the plan's extent
+ASPECT = 2.0  # width / height of the rendering
 
-EMPHASIS = 2.0  # how much larger a plan shows the cameras that its retrieval is about
+CAMERA_LENGTH = 0.05  # length of a drawn camera, as a share of the memory's extent
+
+EMPHASIS = 2.0  # how much larger the cameras of a retrieval are drawn
 
 
 def plan(
@@ -30,14 +33,15 @@ def plan(
     path: Cameras | None = None,
     elevation: float = 60.0,
     rows: int = 600,
-) -> Figure:
-    """The memory as a doll's house: its surfels from above, where ceilings are seen from behind and
-    so not at all, and its views as small cameras, the given ones filled.
+) -> Picture:
+    """The memory as a doll's house: its surfels from above, where ceilings face away and so are not
+    drawn, and its views as small cameras, the given ones filled.
 
     With a retrieval, its query cameras are black, only the chosen views are filled, and both are
-    larger. With a path instead, its cameras are shown, not the views'; what is neither seen nor a
-    camera is white. `elevation` is in degrees, 90 looks straight down; `rows` are the rendering's.
-    Errors: ValueError for a memory without surfels, an elevation outside (0, 90], and both.
+    larger. With a path, its cameras are drawn instead of the views. The background is white.
+    `elevation` is in degrees, 90 looks straight down; `rows` is the rendering's height in pixels.
+    Errors: ValueError for a memory without surfels, an elevation outside (0, 90], and both a
+    retrieval and a path.
     """
     if len(memory.surfels) == 0 or not 0 < elevation <= 90 or (retrieval and path is not None):
         raise ValueError(
@@ -45,81 +49,102 @@ def plan(
             f"{memory}, {elevation}, {retrieval}, {path}"
         )
     memory = memory.to("cpu")
-    camera, extent = from_above(memory, elevation)
+    eye, extent = _from_above(memory, elevation)
     shown = memory.views.cameras if path is None else path.to("cpu")
-    length, colors = torch.full((len(shown),), WEDGE * extent), view_colors(len(shown)).tolist()
+    length = torch.full((len(shown),), CAMERA_LENGTH * extent)
     filled = memory.views.given if path is None else torch.ones(len(shown), dtype=torch.bool)
+    drawn = DrawnCameras(shown, length, view_colors(len(shown)).tolist(), filled)
     if retrieval is not None:
-        query, chosen = retrieval.query.to("cpu"), retrieval.chosen.cpu()
-        shown, colors = cat([shown, query]), colors + [INK] * len(query)
-        filled = torch.zeros(len(shown), dtype=torch.bool).index_fill(0, chosen, True)
-        length = torch.cat([length, length.new_full((len(query),), EMPHASIS * WEDGE * extent)])
+        chosen = torch.zeros_like(filled).index_fill(0, retrieval.chosen.cpu(), True)
         length[chosen] *= EMPHASIS
-    return drawn_from(camera, memory, memory.surfels.color, shown, length, colors, filled, rows)
+        drawn = replace(drawn, filled=chosen).add(
+            retrieval.query, EMPHASIS * CAMERA_LENGTH * extent
+        )
+    return draw_from_eye(eye, memory, memory.surfels.color, drawn, rows)
 
 
-def drawn_from(
-    camera: Cameras,
+@dataclass(frozen=True)
+class DrawnCameras:
+    """Cameras (t,) as pyramids: their length in world units, colours, and whether the base is
+    filled."""
+
+    cameras: Cameras
+    length: Float[Tensor, " t"]
+    colors: list[list[float] | str]
+    filled: Bool[Tensor, " t"]
+
+    def add(self, others: Cameras, length: float) -> DrawnCameras:
+        """More cameras (m,), in black and not filled."""
+        count = len(others)
+        return DrawnCameras(
+            cat([self.cameras, others.to("cpu")]),
+            torch.cat([self.length, torch.full((count,), length)]),
+            self.colors + [INK] * count,
+            torch.cat([self.filled, torch.zeros(count, dtype=torch.bool)]),
+        )
+
+    @property
+    def corners(self) -> Float[Tensor, "t 5 3"]:
+        """World points of each camera's eye and of its image's corners, `length` ahead of it."""
+        uv = self.cameras.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
+        world_from_image = self.cameras.rotation @ torch.linalg.inv(self.cameras.K)
+        ahead = torch.einsum("t,tij,cj->tci", self.length, world_from_image, uv)
+        ahead = torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
+        return self.cameras.position[:, None] + ahead
+
+
+def draw_from_eye(
+    eye: Cameras,
     memory: Memory,
-    paint: Float[Tensor, "n 3"],
-    shown: Cameras,
-    length: Float[Tensor, " t"],
-    colors: Sequence[Sequence[float] | str],
-    filled: Bool[Tensor, " t"],
+    surfel_colors: Float[Tensor, "n 3"],
+    drawn: DrawnCameras,
     rows: int = 600,
-    aspect: float = 2.0,
     trim: bool = True,
-) -> Figure:
-    """The surfels in the colours `paint`, as `camera` (1,) sees them, and the cameras `shown` (t,) as
-    pyramids of `length` world units, the image in front of it filled or not. `rows` are the
-    rendering's, whose width / height is `aspect`; `trim` cuts the figure to what is drawn."""
-    columns = round(rows * aspect)
-    seen = read(memory, camera, rows, columns)
-    corners, depth = project(camera, wedges(shown, length).reshape(1, -1, 3))
-    at = corners.view(-1, 5, 2) * corners.new_tensor([columns, rows]) - 0.5
-    ahead = (depth.view(-1, 5) > 0).all(-1)
-    hit = (seen.surfel[0] >= 0).nonzero().flip(1)
-    drawn = torch.cat([hit - 0.5, hit + 0.5, at[ahead].flatten(0, 1)])
-    if not trim:
-        drawn = at.new_tensor([[-0.5, -0.5], [columns - 0.5, rows - 0.5]])
-    (left, top), (right, bottom) = drawn.amin(0).tolist(), drawn.amax(0).tolist()
-    figure, axes = new_figure(PAGE, PAGE * (bottom - top) / (right - left))
-    image = painted(memory, seen, PAPER, paint)[0]
+) -> Picture:
+    """Surfels and cameras as the camera `eye` (1,) sees them, on a canvas of `rows` rows. `trim`
+    cuts the picture to what is drawn."""
+    columns = canvas_width(eye, rows)
+    seen = read(memory, eye, rows, columns)
+    uv, depth = project(eye, drawn.corners.reshape(1, -1, 3))
+    corners = uv.view(-1, 5, 2) * uv.new_tensor([columns, rows]) - 0.5  # in pixels of the canvas
+    in_front = (depth.view(-1, 5) > 0).all(-1)
+    (left, top), (right, bottom) = (-0.5, -0.5), (columns - 0.5, rows - 0.5)
+    if trim:
+        hit = (seen.surfel[0] >= 0).nonzero().flip(1)
+        inside = torch.cat([hit - 0.5, hit + 0.5, corners[in_front].flatten(0, 1)])
+        (left, top), (right, bottom) = inside.amin(0).tolist(), inside.amax(0).tolist()
+    picture = Picture(PAGE_WIDTH, PAGE_WIDTH * (bottom - top) / (right - left))
+    axes = picture.add_page()
+    image = paint(memory, seen, 1.0, surfel_colors)[0]
     axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
     axes.set(xlim=(left, right), ylim=(bottom, top))
-    for i in length.argsort(stable=True).tolist():  # the large ones on top
-        if ahead[i]:
-            _draw_wedge(axes, at[i], colors[i], bool(filled[i]))
-    return figure
+    for i in drawn.length.argsort(stable=True).tolist():  # large cameras on top of small ones
+        if in_front[i]:
+            _draw_pyramid(axes, corners[i], drawn.colors[i], bool(drawn.filled[i]))
+    return picture
 
 
-def wedges(of: Cameras, size: Float[Tensor, " t"]) -> Float[Tensor, "t 5 3"]:
-    """World points of each camera's eye and of the corners of its image, `size` ahead."""
-    uv = of.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-    ahead = torch.einsum("t,tij,cj->tci", size, of.rotation @ torch.linalg.inv(of.K), uv)
-    return of.position[:, None] + torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
-
-
-def _draw_wedge(
+def _draw_pyramid(
     axes: Axes, points: Float[Tensor, "5 2"], color: Sequence[float] | str, filled: bool
 ) -> None:
     eye, *corners = points.tolist()
-    strong = filled or color == INK
-    style = {"color": color, "lw": 1.2 if strong else 0.6, "alpha": 1.0 if strong else 0.6}
+    width, alpha = (1.2, 1.0) if filled or color == INK else (0.6, 0.6)
     outline = [*corners, corners[0], eye, corners[1], corners[2], eye, corners[3]]
-    axes.plot(*zip(*outline, strict=True), solid_joinstyle="round", **style)
+    style = {"color": color, "linewidth": width, "alpha": alpha, "solid_joinstyle": "round"}
+    axes.plot(*zip(*outline, strict=True), **style)
     if filled:
-        axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, lw=0)
+        axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, linewidth=0)
 
 
-def from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
+def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
     """A camera (1,) that has the whole memory in view, and the memory's extent, world units."""
     position = memory.surfels.position
     centre = (position.amin(0) + position.amax(0)) / 2
     extent = float((position - centre).norm(dim=-1).max())
-    angle, away = math.radians(elevation), extent / math.sin(math.radians(LENS / 2))
-    eye = centre + away * centre.new_tensor([0.0, -math.sin(angle), -math.cos(angle)])
-    # z is up in the picture, which holds straight down as well
+    angle, half_fov = math.radians(elevation), math.radians(FOV / 2)
+    direction = centre.new_tensor([0.0, -math.sin(angle), -math.cos(angle)])
+    eye = centre + extent / math.sin(half_fov) * direction
+    # The world's z points up in the picture; the usual UP fails for a view straight down.
     poses = look_at(eye[None], centre[None], up=(0.0, 0.0, 1.0))
-    wide = 2 * math.degrees(math.atan(2 * math.tan(math.radians(LENS / 2))))
-    return cameras(poses, intrinsics(wide, 2.0)), extent
+    fov_x = 2 * math.degrees(math.atan(ASPECT * math.tan(half_fov)))
+    return cameras(poses, intrinsics(fov_x, ASPECT)), extent

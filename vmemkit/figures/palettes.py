@@ -1,8 +1,8 @@
 """Palettes: what the colour of a surfel can say.
 
-In: a memory, and a retrieval where the question is about one. Out: a colour per surfel.
-Views have the colours of pictures.py throughout; amounts go from dark blue (few) to yellow (many),
-which colour-blind readers tell apart and grey printers keep in order.
+In: a memory, and a retrieval where the colours are about one. Out: a colour per surfel.
+Views have their own colours throughout (colors.py). Amounts go from dark blue (few) to yellow
+(many): colour-blind readers tell these apart, and grey printers keep their order.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps
 from torch import Tensor
 
-from vmemkit.figures.pictures import PALE, SHADE, first_to_see, look, view_colors
+from vmemkit.figures.colors import view_colors
+from vmemkit.figures.renderings import PALE, SHADE, first_to_see, query_splat
 from vmemkit.memory import Memory, last_seen, sighting_counts
 from vmemkit.retrieval import Retrieval, pixels_per_surfel
 
-# What each mode says, for legends.
-MODES = {
+# The colour modes, and the legend of each.
+COLOR_MODES = {
     "image": "the colour that the surfel's pixel had",
     "newest view": "the last view that saw it, in that view's colour",
     "sightings": "how many views saw it: dark blue once, yellow {most} times",
@@ -26,25 +27,25 @@ MODES = {
     "votes for": "the first chosen view that saw it; pale: seen by no chosen view; grey: no target sees it",
 }
 
-OF_RETRIEVAL = ("vote weight", "votes for")  # modes that are about a retrieval
+RETRIEVAL_MODES = ("vote weight", "votes for")  # colour modes that need a retrieval
 
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
 
-ASIDE = 0.72  # grey level of surfels that the question is not about
+UNSEEN = 0.72  # grey level of surfels that no target sees
 
-DIM = 0.82  # how far what is not lit goes towards white
+FADE = 0.82  # how far surfels outside the spotlight fade towards white, 1 = white
 
 
 def surfel_colors(
     memory: Memory, mode: str, retrieval: Retrieval | None = None
 ) -> Float[Tensor, "n 3"]:
-    """RGB in [0, 1] of every surfel, in one of `MODES`.
+    """RGB in [0, 1] of every surfel, in one of `COLOR_MODES`.
 
     Errors: ValueError for another mode, and for a mode about a retrieval without one.
     """
-    if mode not in MODES:
-        raise ValueError(f"unknown colour mode {mode!r}: choose from {', '.join(MODES)}")
-    if mode in OF_RETRIEVAL and retrieval is None:
+    if mode not in COLOR_MODES:
+        raise ValueError(f"unknown colour mode {mode!r}: choose from {', '.join(COLOR_MODES)}")
+    if mode in RETRIEVAL_MODES and retrieval is None:
         raise ValueError(f"{mode!r} is about a retrieval: pass one, or choose another mode")
     surfels = memory.surfels
     if len(surfels) == 0 or mode == "image":
@@ -55,61 +56,53 @@ def surfel_colors(
         newest = last_seen(memory.packed_sightings, len(surfels))
         return _shaded(view_colors(len(memory)).to(memory.device)[newest], memory)
     if mode == "sightings":
-        return _shaded(amounts(_sightings(memory)), memory)
-    looked = _looked_at(memory, retrieval)
+        return _shaded(amount_colors(_sightings(memory)), memory)
+    pixels = pixels_per_surfel(memory, query_splat(memory, retrieval))
     if mode == "vote weight":
-        return _shaded(amounts(looked), memory)
+        return _shaded(amount_colors(pixels), memory)
     chosen = view_colors(len(memory))[retrieval.chosen.cpu()].to(memory.device)
-    colors = torch.cat([chosen, chosen.new_full((1, 3), PALE)])[
-        first_to_see(memory, retrieval.chosen)
-    ]
-    return _shaded(torch.where((looked > 0)[:, None], colors, ASIDE), memory)
+    colors = torch.cat([chosen, chosen.new_full((1, 3), PALE)])
+    colors = colors[first_to_see(memory, retrieval.chosen)]
+    return _shaded(torch.where((pixels > 0)[:, None], colors, UNSEEN), memory)
 
 
 def legend(memory: Memory, mode: str, retrieval: Retrieval | None = None) -> str:
-    """What the colours of a mode mean, with its greatest amount."""
+    """What the colours of a mode mean, with the greatest amount that they show."""
     most = 0
     if len(memory.surfels) and mode == "sightings":
         most = int(_sightings(memory).max())
     elif len(memory.surfels) and mode == "vote weight" and retrieval is not None:
-        most = int(_looked_at(memory, retrieval).max())
-    return MODES[mode].format(most=most)
+        most = int(pixels_per_surfel(memory, query_splat(memory, retrieval)).max())
+    return COLOR_MODES[mode].format(most=most)
 
 
 def spotlight(
     memory: Memory, colors: Float[Tensor, "n 3"], views: Int[Tensor, " k"] | None
 ) -> Float[Tensor, "n 3"]:
-    """The colours with all surfels that none of `views` saw faded; those of one view alone, or
-    first seen by it among `views`, take its colour. None lights everything."""
+    """The colours with a light on what `views` saw: those surfels take the colour of the first of
+    `views` that saw them, and all others fade. None changes nothing."""
     if views is None or len(colors) == 0:
         return colors
     first = first_to_see(memory, views)
     own = view_colors(len(memory)).to(memory.device)[views]
-    faded = colors + DIM * (1 - colors)
-    shade = 0.45 + 0.55 * colors.mean(-1, keepdim=True)  # shapes stay readable
-    return torch.where(
-        (first < len(views))[:, None], torch.cat([own, faded[:1]])[first] * shade, faded
-    )
+    own = torch.cat([own, own.new_zeros(1, 3)])[first]
+    brightness = 0.45 + 0.55 * colors.mean(-1, keepdim=True)  # shows the shapes
+    lit = (first < len(views))[:, None]
+    return torch.where(lit, own * brightness, colors + FADE * (1 - colors))
 
 
-def amounts(values: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
+def amount_colors(values: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     """Colours of counts on a logarithmic scale that ends at the greatest; zeros are grey."""
     scale = torch.log2(values.clamp(min=1)) / torch.log2(values.max().clamp(min=2))
     table = torch.tensor(colormaps[AMOUNTS].colors, device=values.device).float()
     colors = table[(scale * (len(table) - 1)).round().long()]
-    return torch.where((values > 0)[:, None], colors, ASIDE)
+    return torch.where((values > 0)[:, None], colors, UNSEEN)
 
 
 def _shaded(colors: Float[Tensor, "n 3"], memory: Memory) -> Float[Tensor, "n 3"]:
-    """Colours that partly follow the surfels' own brightness, so that shapes are to be seen."""
+    """Colours that partly follow the surfels' own brightness, to show the shapes."""
     return colors * (1 - SHADE + SHADE * memory.surfels.color.mean(-1, keepdim=True))
 
 
 def _sightings(memory: Memory) -> Float[Tensor, " n"]:
     return sighting_counts(memory.packed_sightings, len(memory.surfels)).float()
-
-
-def _looked_at(memory: Memory, retrieval: Retrieval) -> Float[Tensor, " n"]:
-    """Target pixels that each surfel won, also for policies that do not look."""
-    seen = look(memory, retrieval.query) if retrieval.splat is None else retrieval.splat
-    return pixels_per_surfel(memory, seen)

@@ -1,8 +1,7 @@
-"""Figures: what the memory knows, what is retrieved and why, what comes of it.
+"""Sheets: rows and columns of images that show what a walk retrieved, why, and what came of it.
 
-In: memories, retrievals and steps, as the stages made them. Out: matplotlib figures, which are
-returned, never shown or saved (`figure.savefig` does that; notebooks show them), made of the
-pictures of pictures.py, which has the meaning of their colours.
+In: memories, retrievals, steps, images. Out: pictures (matplotlib), returned and never shown:
+notebooks show them, `figure.savefig` writes them. renderings.py says what vote maps mean.
 """
 
 from __future__ import annotations
@@ -11,21 +10,43 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox, TransformedBbox
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vmemkit.core import save_video
-from vmemkit.figures.page import DPI, HEADING, INK, PAGE, QUIET, Page, Picture
-from vmemkit.figures.pictures import explained, recalled, vote_map
+from vmemkit.figures.colors import INK, QUIET, text_color, view_colors
+from vmemkit.figures.picture import PAGE_WIDTH, POINTS, Picture
+from vmemkit.figures.renderings import recall, share_labels, vote_map
 from vmemkit.memory import Memory
 from vmemkit.pipeline import Step
 from vmemkit.reconstruction import DepthFit, FitConfig
 from vmemkit.retrieval import Retrieval
+
+GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, frame width
+
+HEADING, TITLE = 0.22, 0.3  # inches: height of the line of headings, of the title
+
+FPS, VIDEO_ROWS = 8.0, 192  # frames per second and height in pixels of videos
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Images that share a place of a sheet, in a square mosaic.
+
+    With `views`, each has a frame in its view's colour. Labels stand in the lower left corners.
+    """
+
+    images: Float[Tensor, "n 3 h w"]
+    views: Sequence[int] | None = None
+    labels: Sequence[str] = ()
+
 
 # ---- figures -------------------------------------------------------------------------------------
 
@@ -35,38 +56,37 @@ def contact_sheet(
     truth: Float[Tensor, "n 3 h w"] | None = None,
     title: str | None = None,
     rows: int | Sequence[int] = 4,
-) -> Figure:
+) -> Picture:
     """A row per shown step: its targets, the votes for them, the chosen views with the share of the
     targets' pixels that each explains, and the generated views with their numbers.
 
     `truth` holds the true images of the whole path; without it the targets are shown as far as the
-    memory recalls them. `rows` is how many steps to show, evenly spaced, or which.
-    Errors: ValueError for no steps, for rows that there are not, and for truth of another length.
+    memory recalls them. `rows` is the number of steps to show, evenly spaced, or their indices.
+    Errors: ValueError for no steps, an index that no step has, and truth of another length.
     """
     shown, starts = _shown(steps, rows), [0, *itertools.accumulate(len(s.targets) for s in steps)]
     if truth is not None and len(truth) != starts[-1]:
         raise ValueError(f"truth needs an image per target, {starts[-1]}, got {len(truth)}")
-    page = Page.of(len(shown), 4, _aspect(steps[0].views.image), title)
-    targets = "targets, in truth" if truth is not None else "targets, as recalled"
-    for column, heading in enumerate((targets, "who saw it", "chosen", "generated")):
-        page.heading(column, heading)
-    for row, i in enumerate(shown):
+    cells = []
+    for i in shown:
         step, memory = steps[i], steps[i].before
-        whole = (
-            recalled(memory, step.targets) if truth is None else truth[starts[i] : starts[i + 1]]
-        )
-        shares = explained(memory, step.retrieval).mean(0).tolist()
-        chosen, made = step.retrieval.chosen.tolist(), range(len(memory), len(step.memory))
+        whole = slice(starts[i], starts[i + 1])
+        targets = recall(memory, step.targets) if truth is None else truth[whole]
+        chosen, new = step.retrieval.chosen.tolist(), range(len(memory), len(step.memory))
         kinds = ["given" if memory.views.given[view] else "view" for view in chosen]
-        labels = [
-            f"{kind} {view}: {share:.0%}"
-            for kind, view, share in zip(kinds, chosen, shares, strict=True)
-        ]
-        page.mosaic(row, 0, whole)
-        page.mosaic(row, 1, vote_map(memory, step.retrieval).permute(0, 3, 1, 2))
-        page.mosaic(row, 2, step.context.image, chosen, labels)
-        page.mosaic(row, 3, step.views.image, made, [f"view {view}" for view in made])
-    return page.figure
+        shares = share_labels(memory, step.retrieval)
+        labels = [f"{kind} {share}" for kind, share in zip(kinds, shares, strict=True)]
+        cells.append(
+            [
+                Cell(targets),
+                Cell(vote_map(memory, step.retrieval).permute(0, 3, 1, 2)),
+                Cell(step.context.image, chosen, labels),
+                Cell(step.views.image, new, [f"view {view}" for view in new]),
+            ]
+        )
+    first = "targets, as recalled" if truth is None else "targets, in truth"
+    aspect = _aspect(steps[0].views.image)
+    return _sheet(cells, aspect, [first, "who saw it", "chosen", "generated"], title)
 
 
 def comparison(
@@ -74,7 +94,7 @@ def comparison(
     truth: Float[Tensor, "n 3 h w"],
     moments: Sequence[int],
     title: str | None = None,
-) -> Figure:
+) -> Picture:
     """Walks of one path, by name, side by side: a row per moment (an index into the path) with the
     truth, and for each walk the chosen views and the view that was generated from them.
 
@@ -82,23 +102,20 @@ def comparison(
     """
     if not walks or not moments or not all(0 <= i < len(truth) for i in moments):
         raise ValueError(f"need a walk, and moments from 0 to {len(truth) - 1}, got {moments}")
-    page = Page.of(len(moments), 1 + 2 * len(walks), _aspect(truth), title)
-    page.heading(0, "truth")
-    for row, moment in enumerate(moments):
-        page.mosaic(row, 0, truth[moment : moment + 1])
-    for i, (name, steps) in enumerate(walks.items()):
-        image = torch.cat([step.views.image for step in steps])
-        owner = [step for step in steps for _ in range(len(step.targets))]
-        page.heading(1 + 2 * i, f"{name}: chosen")
-        page.heading(2 + 2 * i, "generated")
-        for row, moment in enumerate(moments):
-            step = owner[moment]
-            page.mosaic(row, 1 + 2 * i, step.context.image, step.retrieval.chosen.tolist())
-            page.mosaic(row, 2 + 2 * i, image[moment : moment + 1])
-    return page.figure
+    cells = [[Cell(truth[moment : moment + 1])] for moment in moments]
+    headings = ["truth"]
+    for name, steps in walks.items():
+        headings += [f"{name}: chosen", "generated"]
+        generated = torch.cat([step.views.image for step in steps])
+        step_of_moment = [step for step in steps for _ in range(len(step.targets))]
+        for row, moment in zip(cells, moments, strict=True):
+            step = step_of_moment[moment]
+            row.append(Cell(step.context.image, step.retrieval.chosen.tolist()))
+            row.append(Cell(generated[moment : moment + 1]))
+    return _sheet(cells, _aspect(truth), headings, title)
 
 
-def filmstrip(images: Float[Tensor, "t 3 h w"], columns: int = 8) -> Figure:
+def filmstrip(images: Float[Tensor, "t 3 h w"], columns: int = 8) -> Picture:
     """Images in reading order, framed in the colours of views 0 to t - 1.
 
     Errors: ValueError for no images, or no column.
@@ -106,13 +123,12 @@ def filmstrip(images: Float[Tensor, "t 3 h w"], columns: int = 8) -> Figure:
     if len(images) == 0 or columns < 1:
         raise ValueError(f"need images and a column, got {len(images)} images, {columns} columns")
     columns = min(columns, len(images))
-    page = Page.of(math.ceil(len(images) / columns), columns, _aspect(images), heading=0.0)
-    for i in range(len(images)):
-        page.mosaic(i // columns, i % columns, images[i : i + 1], [i], [str(i)])
-    return page.figure
+    cells = [Cell(images[i : i + 1], [i], [str(i)]) for i in range(len(images))]
+    starts = range(0, len(cells), columns)
+    return _sheet([cells[start : start + columns] for start in starts], _aspect(images))
 
 
-def choices(memory: Memory, retrievals: Mapping[str, Retrieval]) -> Figure:
+def choices(memory: Memory, retrievals: Mapping[str, Retrieval]) -> Picture:
     """A column per retrieval from one memory, by name: the vote map, and below it the chosen views
     with the share of the query cameras' pixels that each explains.
 
@@ -120,51 +136,44 @@ def choices(memory: Memory, retrievals: Mapping[str, Retrieval]) -> Figure:
     """
     if not retrievals:
         raise ValueError("choices needs at least one retrieval, got none")
-    page = Page.of(2, len(retrievals), _aspect(memory.views.image))
-    for column, (name, retrieval) in enumerate(retrievals.items()):
-        chosen, shares = retrieval.chosen.tolist(), explained(memory, retrieval).mean(0).tolist()
-        labels = [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
-        page.heading(column, name)
-        page.mosaic(0, column, vote_map(memory, retrieval).permute(0, 3, 1, 2))
-        page.mosaic(1, column, memory.views.image[retrieval.chosen], chosen, labels)
-    return page.figure
+    votes, chosen = [], []
+    for retrieval in retrievals.values():
+        votes.append(Cell(vote_map(memory, retrieval).permute(0, 3, 1, 2)))
+        images = memory.views.image[retrieval.chosen]
+        chosen.append(Cell(images, retrieval.chosen.tolist(), share_labels(memory, retrieval)))
+    return _sheet([votes, chosen], _aspect(memory.views.image), list(retrievals))
 
 
-def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Figure:
-    """Images side by side under their names; with one channel they are grey, stretched to [0, 1],
-    and what is unknown (NaN) is black.
+def panels(images: Mapping[str, Float[Tensor, "c h w"]]) -> Picture:
+    """Images side by side under their names. Images of one channel are grey and stretched to
+    [0, 1], with unknown values (NaN) in black.
 
     Errors: ValueError for no images.
     """
     if not images:
         raise ValueError("panels needs at least one image, got none")
-    page = Page.of(1, len(images), _aspect(next(iter(images.values()))[None]))
-    for column, (name, image) in enumerate(images.items()):
-        if len(image) == 1:
-            known = image[image.isfinite()]
-            low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-            image = ((image - low) / max(high - low, 1e-12)).nan_to_num(0).expand(3, -1, -1)
-        page.heading(column, name)
-        page.mosaic(0, column, image[None])
-    return page.figure
+    cells = [
+        Cell((_stretched(image) if len(image) == 1 else image)[None]) for image in images.values()
+    ]
+    return _sheet([cells], _aspect(cells[0].images), list(images))
 
 
 def depth_fits(
-    found: Mapping[str, tuple[Float[Tensor, " n"], Float[Tensor, " n"], DepthFit]],
-) -> Figure:
+    fits: Mapping[str, tuple[Float[Tensor, " n"], Float[Tensor, " n"], DepthFit]],
+) -> Picture:
     """Per name: a network's depths against those that the memory knows, a dot per surfel, and the
-    line of the fit. Dots that it explains are dark.
+    line of the fit. Dots that the fit explains are dark.
 
-    Errors: ValueError for none.
+    Errors: ValueError for no fits.
     """
-    if not found:
+    if not fits:
         raise ValueError("depth_fits needs at least one fit, got none")
-    figure = Picture(figsize=(PAGE, 0.9 * PAGE / max(2, len(found))), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    for column, (name, (depth, reference, fit)) in enumerate(found.items(), start=1):
-        axes = figure.add_subplot(1, max(2, len(found)), column)
-        good = (fit(depth) / reference - 1).abs() < FitConfig.tolerance
-        for dots, color in ((~good, "#c9ced4"), (good, "#1f6f8b")):
+    columns = max(2, len(fits))
+    picture = Picture(PAGE_WIDTH, 0.9 * PAGE_WIDTH / columns, layout="tight")
+    for column, (name, (depth, reference, fit)) in enumerate(fits.items(), start=1):
+        axes = picture.add_subplot(1, columns, column)
+        explained = (fit(depth) / reference - 1).abs() < FitConfig.tolerance
+        for dots, color in ((~explained, "#c9ced4"), (explained, "#1f6f8b")):
             axes.plot(depth[dots], reference[dots], ".", color=color, markersize=1.5)
         ends = torch.stack([depth.min(), depth.max()])
         axes.plot(ends, fit(ends), color="#c8553d", linewidth=1.2)
@@ -173,19 +182,19 @@ def depth_fits(
         axes.set_ylabel("depth that the memory knows, m" if column == 1 else "", fontsize=7)
         axes.tick_params(labelsize=7, colors=QUIET)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    return figure
+    return picture
 
 
 def grid(
     rows: Mapping[str, Float[Tensor, "n 3 h w"]],
     headings: Sequence[str] | None = None,
     columns: Sequence[int] | None = None,
-) -> Figure:
-    """A row of images per name, which stands in the first of them. `headings` stand above the columns;
-    `columns` selects some of each row's images, all by default.
+) -> Picture:
+    """A row of images per name; the name stands in the row's first image. `headings` stand above
+    the columns; `columns` are the indices of the images to show, all by default.
 
-    Errors: ValueError for no images, rows of different lengths, or not as many headings as columns.
+    Errors: ValueError for no images, rows of different shapes, an index that the rows do not have,
+    or a number of headings that is not that of the columns.
     """
     count = len(next(iter(rows.values()))) if rows else 0
     shown = list(range(count) if columns is None else columns)
@@ -198,19 +207,101 @@ def grid(
         )
     if headings is not None and len(headings) != len(shown):
         raise ValueError(f"need a heading for each of {len(shown)} columns, got {len(headings)}")
-    heading = HEADING if headings else 0.0
-    page = Page.of(len(rows), len(shown), _aspect(next(iter(rows.values()))), heading=heading)
-    for column, text in enumerate(headings or ()):
-        page.heading(column, text)
-    for row, (name, images) in enumerate(rows.items()):
-        for column, i in enumerate(shown):
-            page.mosaic(row, column, images[i : i + 1])
-        page.name(row, name)
-    return page.figure
+    cells = []
+    for name, images in rows.items():
+        labels = [name] + [""] * (len(shown) - 1)
+        row = zip(shown, labels, strict=True)
+        cells.append([Cell(images[i : i + 1], labels=[label]) for i, label in row])
+    return _sheet(cells, _aspect(next(iter(rows.values()))), headings or ())
+
+
+def save_walk_video(
+    path: str | os.PathLike, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
+) -> None:
+    """Write a video of the generated views, with the truth on the left if it is known."""
+    images = torch.cat([step.views.image for step in steps])
+    if truth is not None:
+        images = torch.cat([truth, images], -1)
+    scale = VIDEO_ROWS / images.shape[2]
+    large = interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
+    save_video(path, large.clamp(0, 1), FPS)
+
+
+# ---- layout --------------------------------------------------------------------------------------
+
+
+def _sheet(
+    cells: Sequence[Sequence[Cell]],
+    aspect: float,
+    headings: Sequence[str] = (),
+    title: str | None = None,
+) -> Picture:
+    """Rows of equal cells, of width / height `aspect`, under headings and a title."""
+    rows, columns = len(cells), len(cells[0])
+    width = (PAGE_WIDTH - (columns + 1) * GAP) / columns
+    height = width / aspect
+    top = (HEADING if headings else 0) + (TITLE if title else GAP)
+    page_height = top + rows * (height + GAP)
+    picture = Picture(PAGE_WIDTH, page_height)
+    layout = picture.add_gridspec(
+        rows,
+        columns,
+        left=GAP / PAGE_WIDTH,
+        right=1 - GAP / PAGE_WIDTH,
+        bottom=GAP / page_height,
+        top=1 - top / page_height,
+        wspace=GAP / width,
+        hspace=GAP / height,
+    )
+    axes = picture.add_page()  # in shares of the page, from its lower left corner
+    if title:
+        middle = 1 - (TITLE + GAP) / 2 / page_height
+        style = {"va": "center_baseline", "size": 9, "weight": "bold", "color": INK}
+        axes.text(GAP / PAGE_WIDTH, middle, title, **style)
+    for column, heading in enumerate(headings):
+        corner = layout[0, column].get_position(picture)
+        lift = 0.25 * HEADING * POINTS
+        style = {"size": 7.5, "color": QUIET}
+        _write(axes, heading, (corner.x0, corner.y1), (0, lift), **style)
+    for row, row_cells in enumerate(cells):
+        for column, cell in enumerate(row_cells):
+            side = max(1, math.ceil(math.sqrt(len(cell.images))))
+            # matplotlib wants the seams as shares of an image's width and height.
+            wspace, hspace = (SEAM * side / (x - (side - 1) * SEAM) for x in (width, height))
+            mosaic = layout[row, column].subgridspec(side, side, wspace=wspace, hspace=hspace)
+            boxes = [spec.get_position(picture) for spec in mosaic]
+            _draw_cell(axes, boxes, cell)
+    return picture
+
+
+def _draw_cell(axes: Axes, boxes: Sequence[Bbox], cell: Cell) -> None:
+    """The images of a cell, each in its box of the page."""
+    for i, image in enumerate(cell.images):
+        box, color = boxes[i], torch.ones(3)
+        pixels = image.detach().cpu().permute(1, 2, 0).clamp(0, 1).numpy()
+        axes.imshow(pixels, extent=(box.x0, box.x1, box.y0, box.y1), aspect="auto")
+        if cell.views is not None:
+            color = view_colors(cell.views[i] + 1)[cell.views[i]]
+            frame = Rectangle(box.p0, box.width, box.height, fill=False, edgecolor=color.tolist())
+            frame.set_linewidth(2 * FRAME * POINTS)
+            axes.add_patch(frame)
+            frame.set_clip_box(TransformedBbox(box, axes.transData))  # keeps the inner half
+        if cell.labels and cell.labels[i]:
+            chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": FRAME * POINTS}
+            inside = (2 * FRAME * POINTS, 2 * FRAME * POINTS)
+            style = {"size": 5.5, "color": text_color(color), "bbox": chip}
+            _write(axes, cell.labels[i], (box.x0, box.y0), inside, **style)
+
+
+def _write(
+    axes: Axes, text: str, corner: tuple[float, float], offset: tuple[float, float], **style
+) -> None:
+    """A text that begins `offset` points to the upper right of a corner."""
+    axes.annotate(text, corner, xytext=offset, textcoords="offset points", **style)
 
 
 def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
-    """Which steps to show. Errors: ValueError for none, and for those that there are not."""
+    """Indices of the steps to show. Errors: ValueError for none, and for those out of range."""
     if isinstance(rows, int):
         count = min(rows, len(steps))
         rows = [round(i * (len(steps) - 1) / max(1, count - 1)) for i in range(count)]
@@ -219,20 +310,13 @@ def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
     return list(rows)
 
 
+def _stretched(image: Float[Tensor, "1 h w"]) -> Float[Tensor, "3 h w"]:
+    """Values as grey levels from 0 for the least to 1 for the greatest; NaN becomes 0."""
+    known = image[image.isfinite()]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    return ((image - low) / max(high - low, 1e-12)).nan_to_num(0).expand(3, -1, -1)
+
+
 def _aspect(images: Float[Tensor, "t c h w"]) -> float:
+    """Width / height."""
     return images.shape[3] / images.shape[2]
-
-
-FPS, VIDEO_ROWS = 8.0, 192  # of videos
-
-
-def save_walk_video(
-    path: str | os.PathLike, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
-) -> None:
-    """A video of the generated views, with the truth on the left if it is known."""
-    images = torch.cat([step.views.image for step in steps])
-    if truth is not None:
-        images = torch.cat([truth, images], -1)
-    scale = VIDEO_ROWS / images.shape[2]
-    large = interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
-    save_video(path, large.clamp(0, 1), FPS)

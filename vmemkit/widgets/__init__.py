@@ -1,8 +1,8 @@
 """Widgets: the stages to step through, to steer and to compare, in a notebook.
 
-They hold no logic: each hands its controls to the functions of the stages and shows what comes back.
-All are boxes of ipywidgets with a `value`, work without a browser (set a control, read a picture),
-and show errors as messages.
+They hold no logic: controls call the functions of the stages and of the figures, which draw.
+Each is a box of ipywidgets with a `value` and works without a browser: set a control, read a trait.
+Errors are shown as messages.
 """
 
 import lazy_loader

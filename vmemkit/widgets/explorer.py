@@ -1,29 +1,38 @@
-"""Explorer: walk by hand through a room, a photograph or an image of one's own, and come back."""
+"""Explorer: walk by hand through a room, a photograph or an image of your own, and come back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ipywidgets
 import torch
 
-from vmemkit.figures import OF_RETRIEVAL, Scene3D
+from vmemkit.core import load_depth, load_image
+from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
 from vmemkit.generation import Generation, Generator
 from vmemkit.memory import load, save
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
-from vmemkit.scenes import EXAMPLES, HEIGHT, Beginning, moves
+from vmemkit.scenes import EXAMPLES, FOV, HEIGHT, KINDS, VERBS, Beginning, from_image, moves
 from vmemkit.widgets import journeys
-from vmemkit.widgets.explorer_parts import Branches, OwnImage, Settings
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
-from vmemkit.widgets.parts import BUTTON, Message, Worker, heading, share_labels
+from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, Worker, heading
 
-SCREEN, TRUTH, SCENE = 480, 240, (640, 400)  # pixels
+SCREEN, TRUTH = 480, 240  # widths of the screen and of the truth beside it, pixels
 
-KEYS = {  # keys, and the verbs of `trajectory.VERBS` that they stand for
+SCENE = (640, 400)  # width and height of the 3-D scene, pixels
+
+STRIP, BRANCH_STRIP = 60, 54  # heights of the images in strips and in branches, pixels
+
+METRES, DEGREES = 0.4, 20.0  # length and angle of a press at first
+
+CONTROL = {"layout": ipywidgets.Layout(width="290px"), "style": DESCRIPTION}
+
+KEYS = {  # the verbs of `scenes.VERBS` by the key that stands for them
     "w": "forward",
     "ArrowUp": "forward",
     "s": "back",
@@ -36,9 +45,9 @@ KEYS = {  # keys, and the verbs of `trajectory.VERBS` that they stand for
     "f": "look down",
 }
 
-UNDO, REDO = "u", "y"  # keys
+UNDO, REDO = "u", "y"  # their keys
 
-PAD = (  # how the buttons lie: name, verb
+PAD = (  # rows of buttons: name, verb
     (("⟲ turn left", "left"), ("▲ forward", "forward"), ("turn right ⟳", "right")),
     (("◀ strafe left", "strafe left"), ("▼ back", "back"), ("strafe right ▶", "strafe right")),
     (("look up", "look up"), ("look down", "look down"), ("rise", "up"), ("sink", "down")),
@@ -53,9 +62,9 @@ class Explorer(ipywidgets.VBox):
     """The memory at work: every press is a step of the walk, retrieved, generated and written.
 
     Press `buttons[verb]`, or keys on the `screen`. Undo, redo, or go to any earlier step in the
-    `strip` and walk on from there: that starts a branch. `value` is the journey, with all that was
-    ever generated. A step runs beside the page (`wait()` blocks until it has ended) and can be
-    cancelled; where one fails the journey stays as it was, and `message` says why.
+    `strip`; walking on from there starts a branch. `value` is the journey, with all that was ever
+    generated. A step runs in the background (`wait()` blocks until it has ended) and can be
+    cancelled. If it fails, the journey stays as it was, and `message` says why.
     """
 
     def __init__(
@@ -67,25 +76,28 @@ class Explorer(ipywidgets.VBox):
         k: int = 4,
         height: int = HEIGHT,
         seed: int = 0,
+        examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's.
+        `examples` are the places to start in, by name: functions of the height and the seed.
 
         Errors: ValueError for an unknown example or policy.
         """
-        if example not in EXAMPLES or policy not in POLICIES:
+        if example not in examples or policy not in POLICIES:
             raise ValueError(
-                f"need an example ({', '.join(EXAMPLES)}) and a policy ({', '.join(POLICIES)}), got "
+                f"need an example ({', '.join(examples)}) and a policy ({', '.join(POLICIES)}), got "
                 f"{example!r} and {policy!r}"
             )
-        self._height, self._seed, self._made_by = height, seed, (generator, reconstructor)
-        self.message, self._worker = Message(), Worker(self._progressed, self._ended)
-        self.wait, self._label = self._worker.wait, ""
+        self._examples, self._height, self._seed = examples, height, seed
+        self._generator, self._reconstructor = generator, reconstructor
+        self._worker, self._label = Worker(self._progressed, self._ended), ""
+        self.wait, self.message = self._worker.wait, Message()
         self._make_controls(example, Settings(policy, k))
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
-        self.truth = Screen(width=TRUTH)
-        self.strip, self.context, self.branches = Gallery(height=60), Gallery(height=60), Branches()
-        self._place = ipywidgets.VBox()
-        self._open(EXAMPLES[example](height, seed))
+        self.truth, self.branches = Screen(width=TRUTH), Branches()
+        self.strip, self.context = Gallery(height=STRIP), Gallery(height=STRIP)
+        self._place = ipywidgets.VBox()  # holds the 3-D scene
+        self._open(examples[example](height, seed))
         self._observe()
         super().__init__(self._layout())
 
@@ -95,33 +107,40 @@ class Explorer(ipywidgets.VBox):
     # ---- steps -----------------------------------------------------------------------------------
 
     def move(self, verb: str) -> None:
-        """Take a step; it goes on beside the page. Errors are messages."""
-        if self._refused():
+        """Start a step; it runs in the background. Errors are messages."""
+        if self._is_busy():
             return
         journey, settings = self.value, self.settings
         amount = settings.amount(verb)
         self._label = f"{verb} {amount:g}"
         try:
-            apart = amount / settings.views.value
-            targets = moves(journey.camera, self._label, apart, apart)
+            spacing = amount / settings.views.value
+            targets = moves(journey.camera, self._label, spacing, spacing)
         except ValueError as error:
             self.message.warn(str(error))
             return
-        rng = step_rng(journey.memory, self._seed)
-        config = RetrievalConfig(blind="nearest")
-        how = (*self._made_by, settings.policy.value, settings.k.value, config, rng)
         self.progress.value, self.cancel.disabled = 0, False
         self.message.say(f"{self._label}: {STAGES[0]} …")
-        self._worker.start(stages(journey.memory, targets, *how))
+        job = stages(
+            journey.memory,
+            targets,
+            generator=self._generator,
+            reconstructor=self._reconstructor,
+            policy=settings.policy.value,
+            k=settings.k.value,
+            retrieval=RetrievalConfig(blind="nearest"),
+            rng=step_rng(journey.memory, self._seed),
+        )
+        self._worker.start(job)
 
     def go(self, node: int) -> None:
-        """Stand at a step of the journey, or at its start (-1)."""
-        if not self._refused():
+        """Go to a step of the journey, or to its start (-1)."""
+        if not self._is_busy():
             self.value = self.value.go(node)
             self._redraw()
 
-    def _refused(self) -> bool:
-        """Whether a step is still running, in which case that is said."""
+    def _is_busy(self) -> bool:
+        """Whether a step is still running; if so, the message says it."""
         if self._worker.busy:
             self.message.say(BUSY)
         return self._worker.busy
@@ -148,8 +167,8 @@ class Explorer(ipywidgets.VBox):
         self._redraw()
 
     def _attempt(self, move: Callable[[Journey], Journey]) -> None:
-        """Undo or redo, where there is something to."""
-        if self._refused():
+        """Undo or redo, where there is something to undo or redo."""
+        if self._is_busy():
             return
         try:
             self.value = move(self.value)
@@ -162,9 +181,9 @@ class Explorer(ipywidgets.VBox):
     # ---- where to start, and files ---------------------------------------------------------------
 
     def _open(self, beginning: Beginning, journey: Journey | None = None) -> None:
-        """Another journey: the scene is looked at anew."""
+        """Show another journey, seen as a whole."""
         self.beginning = beginning
-        self.value = journeys.journey(beginning.given) if journey is None else journey
+        self.value = journeys.begin_journey(beginning.given) if journey is None else journey
         if self._place.children:
             self.scene.pick()
             self.scene.update(memory=self.value.memory, retrieval=None, color="image")
@@ -177,16 +196,16 @@ class Explorer(ipywidgets.VBox):
         self._redraw()
 
     def _open_example(self, change: dict) -> None:
-        if self._refused():
+        if self._is_busy():
             return
         try:
-            self._open(EXAMPLES[change["new"]](self._height, self._seed))
+            self._open(self._examples[change["new"]](self._height, self._seed))
         except ValueError as error:
             self.message.warn(str(error))
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""
-        if self._refused():
+        if self._is_busy():
             return
         try:
             self._open(self.own.beginning(self._height))
@@ -198,23 +217,23 @@ class Explorer(ipywidgets.VBox):
 
         Errors are messages, and the journey stays.
         """
-        if self._refused():
+        if self._is_busy():
             return
         folder = Path(self.folder.value).expanduser()
         try:
             if what == "save":
                 save(self.value.memory, folder / "memory")
-                said = f"saved {self.value.memory} in {folder / 'memory'}"
+                report = f"saved {self.value.memory} in {folder / 'memory'}"
             elif what == "load":
-                loaded = journeys.resumed(load(folder / "memory"))
-                self._open(Beginning(loaded.start.views[:1], None, "a memory from disk"), loaded)
-                said = f"loaded {self.value.memory}"
+                journey = journeys.resume_journey(load(folder / "memory"))
+                self._open(Beginning(journey.start.views[:1], None, "a memory from disk"), journey)
+                report = f"loaded {self.value.memory}"
             else:
-                said = "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
+                report = "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
         except (ValueError, OSError) as error:
             self.message.warn(str(error))
             return
-        self.message.say(said)
+        self.message.say(report)
 
     # ---- what is shown ---------------------------------------------------------------------------
 
@@ -238,29 +257,30 @@ class Explorer(ipywidgets.VBox):
         self.redo.disabled = not journey.children(journey.at)
 
     def _scene_color(self) -> str:
-        """The chosen colour mode, where there is a retrieval for it to be about."""
+        """The colour mode of the settings, or "image" where it lacks a retrieval to be about."""
         mode = self.settings.color.value
-        return "image" if mode in OF_RETRIEVAL and self.value.at == START else mode
+        return "image" if mode in RETRIEVAL_MODES and self.value.at == START else mode
 
     def _first_image(self) -> torch.Tensor:
-        """What is seen from where the journey starts: the view that was taken there."""
+        """The image of the view that was taken where the journey starts."""
         memory = self.value.start
-        away = (memory.views.cameras.world_from_cam - self.value.eye.world_from_cam).abs()
-        return memory.views.image[int(away.flatten(1).amax(1).argmin())]
+        difference = (memory.views.cameras.world_from_cam - self.value.eye.world_from_cam).abs()
+        return memory.views.image[int(difference.flatten(1).amax(1).argmin())]
 
     def _redraw_strip(self) -> None:
         """The whole way from the start, and on along the youngest branch."""
         journey, end = self.value, self.value.at
         while journey.children(end):
             end = journey.children(end)[-1]
-        images, self._owner = [journey.start.views.image], [START] * len(journey.start)
+        images = [journey.start.views.image]
+        self._node_of_view = [START] * len(journey.start)
         for node in journey.way(end):
-            made = journey.nodes[node].step.views.image
-            images.append(made)
-            self._owner += [node] * len(made)
-        here = len(journey.memory)
-        labels = [str(i) if i < here else f"{i} (undone)" for i in range(len(self._owner))]
-        self.strip.show(torch.cat(images), range(len(self._owner)), labels, picked=here - 1)
+            new = journey.nodes[node].step.views.image
+            images.append(new)
+            self._node_of_view += [node] * len(new)
+        count, here = len(self._node_of_view), len(journey.memory)
+        labels = [str(i) if i < here else f"{i} (undone)" for i in range(count)]
+        self.strip.show(torch.cat(images), range(count), labels, picked=here - 1)
 
     def _redraw_truth(self) -> None:
         self.truth.layout.display = "" if self.settings.truth.value else "none"
@@ -285,15 +305,15 @@ class Explorer(ipywidgets.VBox):
 
     def _strip_picked(self, change: dict) -> None:
         view = change["new"]
-        if 0 <= view < len(self._owner) and view != len(self.value.memory) - 1:
-            self.go(self._owner[view])
+        if 0 <= view < len(self._node_of_view) and view != len(self.value.memory) - 1:
+            self.go(self._node_of_view[view])
 
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, example: str, settings: Settings) -> None:
         self.settings, self.own = settings, OwnImage()
         self.example = ipywidgets.Dropdown(
-            options=list(EXAMPLES), value=example, description="start in"
+            options=list(self._examples), value=example, description="start in"
         )
         width = ipywidgets.Layout(width="120px")
         self.buttons = {
@@ -344,12 +364,100 @@ class Explorer(ipywidgets.VBox):
             ipywidgets.HBox([self.example, self.message]),
             ipywidgets.HBox([left, ipywidgets.VBox([self._place, self.truth])]),
             self.settings,
-            heading("The context of the last step: views that were retrieved, what each explains"),
+            heading("The context of the last step: retrieved views, and the share each explains"),
             self.context,
-            heading(
-                "The way so far: click on a picture to go back to its step; walk on, and it branches"
-            ),
+            heading("The way so far: click on an image to go back to its step and branch off"),
             self.strip,
             self.branches,
             own,
         ]
+
+
+class OwnImage(ipywidgets.HBox):
+    """An uploaded image, what it shows, and its depth if there is one."""
+
+    def __init__(self) -> None:
+        self.image = ipywidgets.FileUpload(accept="image/*", description="image")
+        self.depth = ipywidgets.FileUpload(accept=".png,.npy,.npz", description="depth")
+        self.kind = ipywidgets.Dropdown(
+            options=KINDS, value=KINDS[2], description="it is a", **CONTROL
+        )
+        self.fov = ipywidgets.BoundedFloatText(
+            FOV, min=10.0, max=150.0, description="field of view (degrees)", **CONTROL
+        )
+        self.start = ipywidgets.Button(description="start from it", layout=BUTTON)
+        super().__init__([self.image, self.depth, self.kind, self.fov, self.start])
+
+    def beginning(self, height: int) -> Beginning:
+        """Where a journey into the image starts, at `height` pixels.
+
+        Errors: ValueError without an image, and as `scenes.from_image` and the loaders.
+        """
+        if not self.image.value:
+            raise ValueError("no image was chosen: press 'image' and choose a file first")
+        with tempfile.TemporaryDirectory() as folder:
+            image, depth = load_image(_stored(self.image.value[0], folder)), None
+            if self.depth.value and self.kind.value == KINDS[0]:
+                depth = load_depth(_stored(self.depth.value[0], folder))
+        return from_image(image, self.kind.value, height, depth, self.fov.value)
+
+
+class Settings(ipywidgets.HBox):
+    """How far a press goes, how many views it makes, and how their context is chosen."""
+
+    def __init__(self, policy: str, k: int) -> None:
+        self.metres = ipywidgets.FloatSlider(
+            METRES, min=0.05, max=2.0, step=0.05, description="metres a step", **CONTROL
+        )
+        self.degrees = ipywidgets.FloatSlider(
+            DEGREES, min=1.0, max=90.0, step=1.0, description="degrees a step", **CONTROL
+        )
+        self.views = ipywidgets.IntSlider(2, 1, 8, description="views a step", **CONTROL)
+        self.policy = ipywidgets.Dropdown(
+            options=list(POLICIES), value=policy, description="policy", **CONTROL
+        )
+        self.k = ipywidgets.IntSlider(k, 1, max(8, k), description="K views", **CONTROL)
+        self.color = ipywidgets.Dropdown(
+            options=list(COLOR_MODES), description="3-D colour", **CONTROL
+        )
+        self.truth = ipywidgets.Checkbox(False, description="show the truth", indent=False)
+        left = ipywidgets.VBox([self.metres, self.degrees, self.views])
+        super().__init__([left, ipywidgets.VBox([self.policy, self.k, self.color]), self.truth])
+
+    def amount(self, verb: str) -> float:
+        """Metres or degrees of a press of `verb`."""
+        return self.metres.value if VERBS.get(verb, ("move",))[0] == "move" else self.degrees.value
+
+
+class Branches(ipywidgets.VBox):
+    """The branches of a journey; of each, the steps that are not on the way to here."""
+
+    def show(self, journey: Journey, go: Callable[[int], None]) -> None:
+        """Pressing a branch's button calls `go` with the branch's last node."""
+        leaves = journey.leaves()
+        rows = [self._row(journey, i, leaf, go) for i, leaf in enumerate(leaves)]
+        self.children = rows if len(leaves) > 1 else []
+
+    @staticmethod
+    def _row(
+        journey: Journey, number: int, leaf: int, go: Callable[[int], None]
+    ) -> ipywidgets.VBox:
+        way, fork = journey.way(leaf), journey.fork_of(leaf)
+        nodes = [journey.nodes[i] for i in way if i > fork] or [journey.nodes[leaf]]
+        where = "you are here" if journey.at in way else "another branch"
+        policy = nodes[-1].step.retrieval.policy
+        title = ipywidgets.HTML(f"<b>branch {number}</b>, {policy}, {len(way)} steps: {where}")
+        button = ipywidgets.Button(description="go there", layout=BUTTON)
+        button.on_click(lambda pressed: go(leaf))
+        strip = Gallery(height=BRANCH_STRIP)
+        images = torch.cat([node.step.views.image[-1:] for node in nodes])
+        views = [len(node.step.memory) - 1 for node in nodes]
+        strip.show(images, views, [node.label for node in nodes])
+        return ipywidgets.VBox([ipywidgets.HBox([button, title]), strip])
+
+
+def _stored(upload: dict, folder: str) -> Path:
+    """An uploaded file on disk, under a name that keeps its format."""
+    file = Path(folder) / f"upload{Path(upload['name']).suffix}"
+    file.write_bytes(bytes(upload["content"]))
+    return file

@@ -1,7 +1,7 @@
-"""Gallery and Screen: pictures that can be clicked on, and one that listens to keys.
+"""Gallery and Screen: images that can be clicked on, and one that listens to keys.
 
-ipywidgets has neither, so these two are anywidgets: a few lines of JavaScript that show what the
-traits say and write back what was clicked on or pressed. No state lives in the browser.
+ipywidgets has neither, so these two are anywidgets: a few lines of JavaScript that show the traits
+and write back which image was clicked on or which key was pressed. The browser holds no state.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from vmemkit.figures import css
+from vmemkit.figures import view_hex
 
-QUALITY = 88  # of JPEG, of 100: pictures are small
+QUALITY = 88  # of JPEG, up to 100; the images are small
 
 GALLERY = """
 function render({ model, el }) {
@@ -71,7 +71,7 @@ function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "vmemkit-screen";
   box.tabIndex = 0;
-  box.dataset.lmSuppressShortcuts = "true";  // of JupyterLab, where single letters edit cells
+  box.dataset.lmSuppressShortcuts = "true";  // JupyterLab edits cells at single letters
   const image = document.createElement("img"), words = document.createElement("div");
   box.append(image, words);
   el.appendChild(box);
@@ -105,7 +105,7 @@ SCREEN_CSS = """
 
 
 class Gallery(anywidget.AnyWidget):
-    """A row of framed pictures; `picked` is the id of the one clicked on, -1 = none."""
+    """A row of framed images; `picked` is the id of the one clicked on, -1 = none."""
 
     _esm, _css = GALLERY, GALLERY_CSS
     items = traitlets.List(traitlets.Dict()).tag(sync=True)
@@ -113,7 +113,7 @@ class Gallery(anywidget.AnyWidget):
     height = traitlets.Int(72).tag(sync=True)
 
     def __repr__(self) -> str:
-        return f"Gallery({len(self.items)} pictures)"
+        return f"Gallery({len(self.items)} images)"
 
     def show(
         self,
@@ -124,15 +124,15 @@ class Gallery(anywidget.AnyWidget):
         colors: Sequence[str] | None = None,
         picked: int | None = None,
     ) -> None:
-        """Show images under the numbers `ids`, framed in `colors` or in those of these views.
+        """Show images with the numbers `ids`, framed in `colors`, by default those of these views.
 
-        `picked` selects one; None keeps what was, if it is still there.
+        `picked` selects one; None keeps the selected one if it is among them.
         """
         items = [
             {
                 "id": int(number),
                 "src": data_uri(image),
-                "color": colors[i] if colors else css(number),
+                "color": colors[i] if colors else view_hex(number),
                 "label": labels[i] if labels else str(number),
                 "title": titles[i] if titles else f"view {number}",
             }
@@ -140,19 +140,20 @@ class Gallery(anywidget.AnyWidget):
         ]
         with self.hold_sync():
             self.items = items
-            held = self.picked if self.picked in ids else -1
-            self.picked = held if picked is None else picked
+            if picked is None:
+                picked = self.picked if self.picked in ids else -1
+            self.picked = picked
 
 
 class Screen(anywidget.AnyWidget):
-    """One picture with a caption. Clicked on, it listens to the keys of `listens`: `pressed` is the last one and
-    how many there were, so that a key pressed twice is noticed twice."""
+    """One image with a caption. After a click on it, it reports the keys of `listens`: `pressed` is
+    the last key and a count, so that the same key pressed twice is noticed twice."""
 
     _esm, _css = SCREEN, SCREEN_CSS
     src = traitlets.Unicode().tag(sync=True)
     caption = traitlets.Unicode().tag(sync=True)
     width = traitlets.Int(400).tag(sync=True)
-    crisp = traitlets.Bool(False, help="whether pixels stay squares").tag(sync=True)
+    crisp = traitlets.Bool(False, help="whether pixels stay sharp squares").tag(sync=True)
     listens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     pressed = traitlets.List(["", 0]).tag(sync=True)
 
@@ -167,9 +168,9 @@ class Screen(anywidget.AnyWidget):
 
 
 def data_uri(image: Float[Tensor, "3 h w"]) -> str:
-    """An image as a JPEG within its own address."""
+    """An image as a data address that contains it as JPEG."""
     pixels = (255 * image.detach().cpu().clamp(0, 1)).round().to(torch.uint8)
-    rows = pixels.permute(1, 2, 0).contiguous()  # in the order in which Pillow wants them
     jpeg = io.BytesIO()
-    Image.fromarray(rows.numpy()).save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
+    pixels = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    pixels.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()

@@ -11,24 +11,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, check
-from vmemkit.figures import DARK, Scene3D, chip, look, painted, seen_by, vote_map
+from vmemkit.evaluation import coverage
+from vmemkit.figures import DARK, Scene3D, chip, look, paint, seen_by, share_labels, vote_map
 from vmemkit.memory import Memory
 from vmemkit.retrieval import (
     POLICIES,
+    Released,
     Retrieval,
     RetrievalConfig,
+    SurfelVotes,
     Visibility,
-    oracle,
     retrieve,
-    true_visibility,
 )
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, share_labels, vote_table
+from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, vote_table
 
-VARIANTS = ("this package", "the paper", "the released code")  # of surfel_votes
-
-PAPER = {"query": "mean", "vote": "frequency", "suppression": "hard"}
+VARIANTS = ("this package", "the paper", "the released code")  # ways to count surfel_votes
 
 # (control, verb for more, verb for less, limit, step of the slider, step of the buttons)
 MOVES = (
@@ -38,15 +37,17 @@ MOVES = (
     ("look", "look up", "look down", 60.0, 5.0, 15.0),
 )
 
-NOTHING = "none"
+NOTHING = "none"  # the rival where there is none
 
-SCREEN, SCENE = 400, (620, 400)  # pixels
+SCREEN = 400  # width of images, pixels
 
-FADED = 0.85  # how far towards white goes what the clicked view did not see
+SCENE = (620, 400)  # width and height of the 3-D scene, pixels
+
+FADE = 0.85  # how far pixels that the clicked view did not see fade towards white, 1 = white
 
 MAX_TARGETS, MAX_K = 4, 8
 
-TRUTH_ROWS = 24  # of the grid of points on which coverage is judged
+TRUTH_ROWS = 24  # rows of the grid of points on which coverage is judged
 
 
 class RetrievalInspector(ipywidgets.VBox):
@@ -67,7 +68,7 @@ class RetrievalInspector(ipywidgets.VBox):
         rival: str = NOTHING,
         config: RetrievalConfig | None = None,
     ) -> None:
-        """With a `scene` that knows the truth, the true coverage is told.
+        """With a `scene` that knows the truth, the true coverage of each choice is shown.
 
         Errors: ValueError for an empty memory, bad targets (n,), and unknown policies.
         """
@@ -83,7 +84,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self.scene, self.message = Scene3D(memory, size=SCENE), Message()
         self.splat = Screen(width=SCREEN)
         self.columns = [_Column(self), _Column(self)]
-        self._moving = False
+        self._going_home = False
         for control in (self.place, self.count, *self.sliders.values()):
             control.observe(self._moved, "value")
         for control in (self.policy, self.rival, self.k, self.query, self.variant, self.look):
@@ -97,73 +98,69 @@ class RetrievalInspector(ipywidgets.VBox):
     def __repr__(self) -> str:
         return f"RetrievalInspector({len(self.memory)} views, {len(self.targets)} targets)"
 
-    # ---- what is asked ---------------------------------------------------------------------------
+    # ---- retrieval -------------------------------------------------------------------------------
 
     @property
     def query_targets(self) -> Cameras:
-        """The targets (m,) as they stand: the given ones, moved as the sliders say."""
+        """The targets (m,): the given ones, moved as the sliders say."""
         given = self.targets[self.place.value : self.place.value + self.count.value]
         verbs = []
         for name, more, less, *_ in MOVES:
             amount = self.sliders[name].value
-            if round(amount, 6):  # as many presses back as forth may leave a rest
+            if round(amount, 6):  # presses to and fro may leave a rounding error
                 verbs.append(f"{more if amount > 0 else less} {abs(amount):.6f}")
         if not verbs:
             return given
-        far = 1e3  # one camera per verb: only the last is wanted
-        poses = [moves(c, ", ".join(verbs), far, far).world_from_cam[-1] for c in given]
+        spacing = 1e3  # so wide that each verb makes one camera; only the last is needed
+        poses = [moves(c, ", ".join(verbs), spacing, spacing).world_from_cam[-1] for c in given]
         return Cameras(torch.stack(poses), given.K)
 
     def redraw(self) -> None:
-        """Retrieve again, and show what came of it. What fails is said, and the rest stays."""
+        """Retrieve again, and show the result. Where that fails, a message says why and all else stays."""
         names = dict.fromkeys(n for n in (self.policy.value, self.rival.value) if n != NOTHING)
         try:
             targets = self.query_targets
-            found = {name: self._ask(name, targets) for name in names}
+            retrievals = {name: self._retrieve(name, targets) for name in names}
         except ValueError as error:
             self.message.warn(str(error))
             return
         self.message.say("")
-        self.value = found
-        self.variant.disabled = "surfel_votes" not in found  # the others have no variants
+        self.value = retrievals
+        self.variant.disabled = "surfel_votes" not in retrievals  # the others have no variants
         self.query.disabled = len(targets) == 1  # one target is all, the mean and the last
         self._show_splat(targets)
-        first = found[self.policy.value]
+        first = retrievals[self.policy.value]
         self.scene.update(retrieval=first, color=self.color.value, lit=None)
-        for column, retrieval in zip(self.columns, (*found.values(), None), strict=False):
+        for column, retrieval in zip(self.columns, retrievals.values(), strict=False):
             column.show(retrieval, self._true_coverage(targets, retrieval))
-        self.columns[1].layout.display = "" if len(found) > 1 else "none"
+        self.columns[1].layout.display = "" if len(retrievals) > 1 else "none"
 
-    def _ask(self, name: str, targets: Cameras) -> Retrieval:
-        config = replace(self.config, query=self.query.value)
+    def _retrieve(self, name: str, targets: Cameras) -> Retrieval:
+        policy, query = POLICIES[name], self.query.value
         if name == "surfel_votes" and self.variant.value == VARIANTS[1]:
-            config = replace(config, **PAPER)
+            policy, query = SurfelVotes.paper(), "mean"
         elif name == "surfel_votes" and self.variant.value == VARIANTS[2]:
-            name = "released"
-        return retrieve(self.memory, targets, self._k, name, config)
+            policy = Released()
+        config = replace(self.config, query=query)
+        return retrieve(self.memory, targets, min(self.k.value, len(self.memory)), policy, config)
 
-    @property
-    def _k(self) -> int:
-        return min(self.k.value, len(self.memory))
-
-    def _true_coverage(self, targets: Cameras, retrieval: Retrieval | None) -> str:
-        """In words, where the truth is known."""
-        if self.truth is None or retrieval is None:
+    def _true_coverage(self, targets: Cameras, retrieval: Retrieval) -> str:
+        """The true coverage in words, empty without a scene."""
+        if self.truth is None:
             return ""
         try:
-            visible = true_visibility(self.truth, self.memory.views.cameras, targets, TRUTH_ROWS)
-            best = oracle(self.truth)(
-                self.memory, targets, self._k, RetrievalConfig(rows=2 * TRUTH_ROWS)
+            chosen = retrieval.chosen
+            [(share, best)] = coverage(
+                self.truth, self.memory, targets, [chosen], len(chosen), TRUTH_ROWS
             )
-        except ValueError as error:  # a camera inside a wall sees no truth
+        except ValueError as error:  # such as a camera inside a wall, which sees no truth
             return f"(true coverage unknown: {str(error).split(':')[0]})"
-        share, top = (float(visible[r.chosen].any(0).float().mean()) for r in (retrieval, best))
-        return f"truly covers {share:.0%} of the pixels, the best choice {top:.0%}"
+        return f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
 
     def _show_splat(self, targets: Cameras) -> None:
         seen = look(self.memory, targets)
         values = {"depth": seen.depth, "cosine": seen.cosine}.get(self.look.value)
-        images = painted(self.memory, seen, DARK) if values is None else _grey(values)
+        images = paint(self.memory, seen, DARK) if values is None else _grey(values)
         known = [f"{share:.0%}" for share in (seen.surfel >= 0).float().mean((1, 2)).tolist()]
         self.splat.show(mosaic(images), f"the memory from the targets, {', '.join(known)} known")
 
@@ -188,12 +185,12 @@ class RetrievalInspector(ipywidgets.VBox):
                 button.on_click(self._nudge(slider, sign * coarse))
         self.home = ipywidgets.Button(description="back to the path", layout=BUTTON)
         self.home.on_click(lambda button: self._go_home())
-        some = {"layout": ipywidgets.Layout(width="230px")}
+        narrow = {"layout": ipywidgets.Layout(width="230px")}
         self.policy = ipywidgets.Dropdown(
-            options=list(POLICIES), value=policy, description="policy", **some
+            options=list(POLICIES), value=policy, description="policy", **narrow
         )
         self.rival = ipywidgets.Dropdown(
-            options=[NOTHING, *POLICIES], value=rival, description="compare with", **some
+            options=[NOTHING, *POLICIES], value=rival, description="compare with", **narrow
         )
         most = min(MAX_K, len(self.memory))
         self.k = ipywidgets.IntSlider(min(4, most), 1, most, description="K views")
@@ -201,14 +198,14 @@ class RetrievalInspector(ipywidgets.VBox):
             options=["all", "mean", "last"],
             value=self.config.query,
             description="who looks",
-            **some,
+            **narrow,
         )
-        self.variant = ipywidgets.Dropdown(options=VARIANTS, description="votes as in", **some)
+        self.variant = ipywidgets.Dropdown(options=VARIANTS, description="votes as in", **narrow)
         self.look = ipywidgets.Dropdown(
-            options=["colour", "depth", "cosine"], description="left picture", **some
+            options=["colour", "depth", "cosine"], description="left picture", **narrow
         )
         modes = ["votes for", "vote weight", "image", "sightings"]
-        self.color = ipywidgets.Dropdown(options=modes, description="3-D colour", **some)
+        self.color = ipywidgets.Dropdown(options=modes, description="3-D colour", **narrow)
 
     def _layout(self) -> list[ipywidgets.Widget]:
         pairs = [
@@ -230,14 +227,14 @@ class RetrievalInspector(ipywidgets.VBox):
         return press
 
     def _go_home(self) -> None:
-        self._moving = True
+        self._going_home = True  # redraws once instead of after each slider
         for slider in self.sliders.values():
             slider.value = 0.0
-        self._moving = False
+        self._going_home = False
         self.redraw()
 
     def _moved(self, change: dict) -> None:
-        if not self._moving:
+        if not self._going_home:
             self.redraw()
 
 
@@ -245,16 +242,15 @@ class _Column(ipywidgets.VBox):
     """What one policy chose, and why."""
 
     def __init__(self, inspector: RetrievalInspector) -> None:
-        self.inspector, self.retrieval = inspector, None
+        self.inspector = inspector
+        self.retrieval: Retrieval | None = None
         self.title, self.votes = ipywidgets.HTML(), ipywidgets.HTML()
         self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=76)
         self.chosen.observe(self._clicked, "picked")
         super().__init__([self.title, self.map, self.chosen, self.votes])
 
-    def show(self, retrieval: Retrieval | None, truth: str) -> None:
+    def show(self, retrieval: Retrieval, truth: str) -> None:
         self.retrieval = retrieval
-        if retrieval is None:
-            return
         memory, chosen = self.inspector.memory, retrieval.chosen.tolist()
         self.title.value = f"<b>{retrieval.policy}</b> {truth}"
         labels = share_labels(memory, retrieval)
@@ -272,12 +268,14 @@ class _Column(ipywidgets.VBox):
     def _show_map(self) -> None:
         memory, retrieval, view = self.inspector.memory, self.retrieval, self.chosen.picked
         colors = vote_map(memory, retrieval).permute(0, 3, 1, 2)
-        who = "each pixel in the colour of the first chosen view that saw it"
+        caption = "each pixel in the colour of the first chosen view that saw it"
         if view >= 0:
             seen = seen_by(memory, retrieval, view)
-            colors = torch.where(seen[:, None], colors, colors + FADED * (1 - colors))
-            who = f"{float(seen.float().mean()):.0%} of the target pixels were seen by view {view}"
-        self.map.show(mosaic(colors), who)
+            colors = torch.where(seen[:, None], colors, colors + FADE * (1 - colors))
+            caption = (
+                f"{float(seen.float().mean()):.0%} of the target pixels were seen by view {view}"
+            )
+        self.map.show(mosaic(colors), caption)
 
 
 def _grey(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:

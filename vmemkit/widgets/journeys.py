@@ -1,8 +1,7 @@
-"""Explore: a walk that is made up as one goes, with undo, redo and branches.
+"""Journeys: walks by hand, with undo, redo and branches.
 
-In: where to start (`EXAMPLES`, or an image of one's own) and steps as they are taken. Out: a
-`Journey`, a value that holds all steps ever taken as a tree; undo and redo only move in it, and
-nothing that was generated is lost. Widgets show journeys; there is no logic in them.
+In: where to start, and steps as they are taken. Out: a `Journey`, a value that holds all steps ever
+taken as a tree. Undo and redo only move in the tree, so nothing that was generated is lost.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from vmemkit.core import Cameras, Views
+from vmemkit.core import Cameras, Views, cat
 from vmemkit.figures import save_walk_video
 from vmemkit.memory import Memory, begin
 from vmemkit.pipeline import Step
@@ -33,10 +30,10 @@ class Node:
 
 @dataclass(frozen=True, repr=False)
 class Journey:
-    """All steps that were taken, as a tree, and where one stands in it."""
+    """All steps that were taken, as a tree, and the current node in it."""
 
     start: Memory
-    eye: Cameras  # a single camera: where one stands before the first step
+    eye: Cameras  # the single camera before the first step
     nodes: tuple[Node, ...] = ()
     at: int = START
 
@@ -45,16 +42,16 @@ class Journey:
 
     @property
     def memory(self) -> Memory:
-        """The memory where one stands."""
+        """The memory at the current node."""
         return self.start if self.at == START else self.nodes[self.at].step.memory
 
     @property
     def camera(self) -> Cameras:
-        """The single camera where one stands."""
+        """The single camera at the current node."""
         return self.eye if self.at == START else self.nodes[self.at].step.targets[-1]
 
     def way(self, node: int | None = None) -> list[int]:
-        """The nodes from the first step to `node`, or to where one stands."""
+        """The nodes from the first step to `node`, by default to the current one."""
         node, way = self.at if node is None else self._checked(node), []
         while node != START:
             way.append(node)
@@ -62,13 +59,13 @@ class Journey:
         return way[::-1]
 
     def steps(self, node: int | None = None) -> list[Step]:
-        """The steps on the way to `node`, or to where one stands."""
+        """The steps on the way to `node`, by default to the current one."""
         return [self.nodes[i].step for i in self.way(node)]
 
     def take(self, step: Step, label: str) -> Journey:
-        """One step further, from where one stands.
+        """One step further from the current node.
 
-        Errors: ValueError for a step that was not taken from the memory that one has there.
+        Errors: ValueError for a step that was not taken from the memory there.
         """
         if step.before is not self.memory:
             raise ValueError("this step was taken from another memory: take it from journey.memory")
@@ -82,14 +79,14 @@ class Journey:
         return replace(self, at=self.nodes[self.at].parent)
 
     def redo(self) -> Journey:
-        """One step forth, on the youngest branch. Errors: ValueError at a branch's end."""
+        """One step forward, on the youngest branch. Errors: ValueError at a branch's end."""
         children = self.children(self.at)
         if not children:
             raise ValueError("there is nothing to redo: this is the end of a branch")
         return replace(self, at=children[-1])
 
     def go(self, node: int) -> Journey:
-        """Stand at another node; the next step from there starts a branch."""
+        """Go to another node; the next step from there starts a branch."""
         return replace(self, at=self._checked(node))
 
     def children(self, node: int) -> list[int]:
@@ -102,7 +99,7 @@ class Journey:
         return [i for i in range(len(self.nodes)) if i not in parents]
 
     def fork_of(self, leaf: int) -> int:
-        """The last node that the way to `leaf` shares with the way to where one stands."""
+        """The last node that the way to `leaf` shares with the way to the current node."""
         here = set(self.way())
         return next((node for node in reversed(self.way(leaf)) if node in here), START)
 
@@ -114,13 +111,13 @@ class Journey:
         return node
 
 
-def journey(given: Views) -> Journey:
-    """A journey from given views with depth; one stands where the first of them was taken."""
+def begin_journey(given: Views) -> Journey:
+    """A journey from given views with depth; it starts where the first of them was taken."""
     return Journey(begin(given), given.cameras[0])
 
 
-def resumed(memory: Memory) -> Journey:
-    """A journey from a memory, where its last view was taken.
+def resume_journey(memory: Memory) -> Journey:
+    """A journey from a memory; it starts where the last view was taken.
 
     Errors: ValueError for a memory without views.
     """
@@ -129,11 +126,8 @@ def resumed(memory: Memory) -> Journey:
     return Journey(memory, memory.views.cameras[-1])
 
 
-# ---- what to keep --------------------------------------------------------------------------------
-
-
 def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
-    """Write the way to where one stands: `walk.mp4` and its cameras, `transforms.json`.
+    """Write the way to the current node: `walk.mp4` and its cameras, `transforms.json`.
 
     Errors: ValueError at the start, where there is nothing to write, and for a bad folder.
     """
@@ -145,8 +139,6 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     video, cameras_file = folder / "walk.mp4", folder / "transforms.json"
     save_walk_video(video, steps)
-    poses = torch.cat([step.targets.world_from_cam for step in steps])
-    K = torch.cat([step.targets.K for step in steps])
-    height, width = journey.memory.views.image.shape[2:]
-    write_transforms(cameras_file, Cameras(poses, K), (height, width))
+    size = journey.memory.views.image.shape[2:]
+    write_transforms(cameras_file, cat([step.targets for step in steps]), tuple(size))
     return [video, cameras_file]

@@ -1,4 +1,4 @@
-"""Parts that several widgets share: messages, bars, mosaics, and work that can be waited for."""
+"""Parts that several widgets share: messages, vote bars, mosaics, and work in the background."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.figures import chip, css, explained
+from vmemkit.figures import chip, view_hex
 from vmemkit.memory import Memory
 from vmemkit.retrieval import Retrieval
 
-BARS = 12  # views with most votes, and all chosen ones, have a bar
+BARS = 12  # number of views with most votes that have a bar, beside the chosen ones
 
-GAP = 2  # pixels between the pictures of a mosaic
-
-WHITE = 1.0
+GAP = 2  # pixels between the images of a mosaic
 
 BUTTON = ipywidgets.Layout(width="auto", min_width="44px")
 
@@ -30,7 +28,7 @@ DESCRIPTION = {"description_width": "initial"}
 
 
 class Message(ipywidgets.HTML):
-    """A line that says what went wrong, or what is going on."""
+    """A line that tells what goes on (`say`), or what went wrong (`warn`)."""
 
     def say(self, text: str) -> None:
         self.value = f"<span>{html.escape(text)}</span>" if text else ""
@@ -41,15 +39,15 @@ class Message(ipywidgets.HTML):
 
     @property
     def text(self) -> str:
-        """What it says, without its looks."""
+        """The message without its HTML."""
         return html.unescape(self.value.partition(">")[2].rpartition("<")[0])
 
 
 class Worker:
-    """Runs one job at a time beside the page, so that the page stays alive.
+    """Runs one job at a time in a thread, so that the page stays responsive.
 
-    A job is an iterator; between its items it can be cancelled. `on_item` sees every item, `on_end`
-    the error (None for success or a cancelled job); both are called from the worker's thread.
+    A job is an iterator; between its items it can be cancelled. `on_item` receives every item,
+    `on_end` the error (None after success or cancelling). Both are called from the thread.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class Worker:
             raise RuntimeError("a job is running: cancel it or wait for it")
         self._stop.clear()
         self._ended.clear()
-        # what is sent to the page is told apart by a variable of the calling context
+        # ipywidgets keeps in the calling context which notebook cell its messages belong to.
         run = contextvars.copy_context().run
         self._future = self._pool.submit(run, self._run, job)
         self._future.add_done_callback(self._finish)
@@ -101,54 +99,39 @@ class Worker:
 
 
 def mosaic(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
-    """Images in one: one alone, two side by side, more in rows of two."""
+    """Images in one, on white: one alone, two side by side, more in rows of two."""
     columns = min(2, len(images))
     missing = -len(images) % columns
-    blank = images.new_full((missing, *images.shape[1:]), WHITE)
-    padded = torch.nn.functional.pad(torch.cat([images, blank]), (0, GAP, 0, GAP), value=WHITE)
+    blank = images.new_ones((missing, *images.shape[1:]))
+    padded = torch.nn.functional.pad(torch.cat([images, blank]), (0, GAP, 0, GAP), value=1.0)
     rows = [torch.cat([*row], -1) for row in padded.split(columns)]
     return torch.cat(rows, -2)[:, :-GAP, :-GAP]
 
 
-def share_labels(memory: Memory, retrieval: Retrieval) -> list[str]:
-    """The chosen views, each with the share of the target pixels that it explains."""
-    shares = explained(memory, retrieval).mean(0).tolist()
-    chosen = retrieval.chosen.tolist()
-    return [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
-
-
 def vote_table(memory: Memory, retrieval: Retrieval) -> str:
-    """Bars of the views with most votes, in HTML: who was chosen, who was kept out by whom."""
-    votes, chosen = retrieval.votes, retrieval.chosen.tolist()
-    ranked = votes.argsort(descending=True)[:BARS].tolist()
-    rows = [
-        v for v in ranked if v not in chosen and (votes[v] > 0 or retrieval.suppressed_by[v] >= 0)
-    ]
-    rows = sorted([*rows, *chosen], key=lambda view: -float(votes[view]))
-    low, high = min(0.0, float(votes.min())), float(votes.max())
+    """Bars of the views with most votes, in HTML: who was chosen, and who was suppressed by whom."""
+    votes, chosen = retrieval.votes.tolist(), retrieval.chosen.tolist()
+    rivals = retrieval.suppressed_by.tolist()
+    most = sorted(range(len(votes)), key=lambda view: -votes[view])[:BARS]
+    others = [v for v in most if v not in chosen and (votes[v] > 0 or rivals[v] >= 0)]
+    low, high = min(0.0, *votes), max(votes)
+    rows = []
+    for view in sorted([*others, *chosen], key=lambda view: -votes[view]):
+        order = f"<b>{chosen.index(view) + 1}.</b>" if view in chosen else ""
+        fate = f"kept out by {chip(rivals[view])}" if rivals[view] >= 0 else order
+        kind = "given" if memory.views.given[view] else "generated"
+        distance = float(retrieval.distance[view])
+        title = f"view {view}, {kind}: {votes[view]:.4g}, pose distance {distance:.2f}"
+        opacity = 1.0 if view in chosen else 0.35
+        width = 1 + 150 * (votes[view] - low) / max(high - low, 1e-9)
+        bar = f"background:{view_hex(view)};opacity:{opacity};width:{width:.0f}px;height:12px"
+        rows.append(
+            f"<tr title='{title}'><td>{chip(view)}</td>"
+            f"<td style='width:152px'><div style='{bar}'></div></td><td>{fate}</td></tr>"
+        )
     return (
         "<small>votes, and the order of choice</small>"
-        "<table style='border-spacing:4px 1px;line-height:17px'>"
-        + "".join(
-            _bar(memory, retrieval, view, (float(votes[view]) - low) / max(high - low, 1e-9))
-            for view in rows
-        )
-        + "</table>"
-    )
-
-
-def _bar(memory: Memory, retrieval: Retrieval, view: int, share: float) -> str:
-    chosen, rival = retrieval.chosen.tolist(), int(retrieval.suppressed_by[view])
-    fate = f"<b>{chosen.index(view) + 1}.</b>" if view in chosen else ""
-    fate = f"kept out by {chip(rival)}" if rival >= 0 else fate
-    kind = "given" if memory.views.given[view] else "generated"
-    votes, distance = float(retrieval.votes[view]), float(retrieval.distance[view])
-    title = f"view {view}, {kind}: {votes:.4g}, pose distance {distance:.2f}"
-    alpha = 1.0 if view in chosen else 0.35
-    bar = f"background:{css(view)};opacity:{alpha};width:{1 + 150 * share:.0f}px;height:12px"
-    return (
-        f"<tr title='{title}'><td>{chip(view)}</td><td style='width:152px'><div style='{bar}'></div>"
-        f"</td><td>{fate}</td></tr>"
+        f"<table style='border-spacing:4px 1px;line-height:17px'>{''.join(rows)}</table>"
     )
 
 

@@ -1,4 +1,4 @@
-"""SamplingScrubber: the way from noise to views, to be scrubbed through."""
+"""SamplingScrubber: the way from noise to views, a slider over its steps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vmemkit.generation.diffusion import Denoising
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import DESCRIPTION, heading
 
-HEIGHT = 110  # pixels
+HEIGHT = 110  # of the frames, pixels
 
-GREY = "rgb(150,150,150)"
+GREY = "#969696"  # frames are not yet views, so they have no colour of their own
 
 
 class SamplingScrubber(ipywidgets.VBox):
-    """A slider over the steps of a sampler: the frames with the noise that is left, and the guess at
-    the clean ones that the step follows. `step` is the slider, `value` the state that is shown."""
+    """The steps of a sampler: the frames with the noise that is left, and the guess at the clean
+    frames that the step follows. `step` is the slider, `value` the state that is shown."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class SamplingScrubber(ipywidgets.VBox):
         decode: Callable[[Tensor], Tensor],
         names: Sequence[str] | None = None,
     ) -> None:
-        """`decode` makes images of latents, such as `codec.decode`; `names` are the frames'.
+        """`decode` turns latents into images, such as `codec.decode`; `names` has one per frame.
 
-        Errors: ValueError for no states, or not as many names as frames.
+        Errors: ValueError for no states, or another number of names than of frames.
         """
         self.states, self._decode = list(states), decode
         if not self.states:

@@ -8,20 +8,20 @@ import ipywidgets
 import torch
 
 from vmemkit.core import Cameras, check
-from vmemkit.figures import DARK, look, painted, recalled, surfel_colors, vote_map
+from vmemkit.figures import DARK, look, paint, recall, share_labels, surfel_colors, vote_map
 from vmemkit.generation import Generator
 from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, Message, mosaic, share_labels
+from vmemkit.widgets.parts import BUTTON, Message, mosaic
 
-OLD = 0.4  # brightness of surfels that were there before
+OLD = 0.4  # brightness of surfels that are older than the step
 
-SCREEN = 260  # pixels: width of a stage's pictures
+SCREEN = 260  # width of a stage's images, pixels
 
-AHEAD = {  # what each stage will do, while it has not
+PLANS = {  # what each stage will do
     "retrieve": "read the memory from the targets, let the surfels vote, choose views",
     "generate": "make the targets' views from the chosen ones",
     "reconstruct": "find the depth of the new views",
@@ -30,8 +30,8 @@ AHEAD = {  # what each stage will do, while it has not
 
 
 class StepThrough(ipywidgets.VBox):
-    """A walk, a stage at a press. `next` runs one stage, `whole` the rest of the step, `again` takes
-    the step from its start. `value` holds the steps that were finished.
+    """A walk, one stage per press. `next` runs one stage, `whole` the rest of the step, `again`
+    restarts the step, `undo` takes one back. `value` holds the finished steps.
 
     Errors are shown and nothing is lost: the step can be taken again.
     """
@@ -56,9 +56,8 @@ class StepThrough(ipywidgets.VBox):
                 f"need a memory with views, a trajectory (n,) and m >= 1, got {memory}, {trajectory}, {m}"
             )
         self.start, self.trajectory, self.m = memory, check(trajectory), m
-        config = RetrievalConfig(blind="nearest")
-        self._how = (generator, reconstructor, policy, k, config)
-        self.seed = seed
+        self._generator, self._reconstructor = generator, reconstructor
+        self._policy, self._k, self.seed = policy, k, seed
         self.value: list[Step] = []
         self.next = ipywidgets.Button(button_style="primary", layout=BUTTON)
         self.whole = ipywidgets.Button(description="the rest of the step", layout=BUTTON)
@@ -85,28 +84,35 @@ class StepThrough(ipywidgets.VBox):
 
     @property
     def targets(self) -> Cameras:
-        """The targets (m,) of the step at hand; none at the walk's end."""
+        """The targets (m,) of the current step; none at the walk's end."""
         at = sum(len(step.targets) for step in self.value)
         return self.trajectory[at : at + self.m]
 
     def restart(self) -> None:
-        """Take the step at hand from its start."""
+        """Begin the current step again."""
         self.message.say("")
         self._done: list[Stage] = []
         self._stages: Iterator[Stage] = iter(())
-        rng = step_rng(self.memory, self.seed)
-        if len(self.targets):
-            self._stages = stages(self.memory, self.targets, *self._how, rng=rng)
         for panel in self.panels.values():
             panel.clear()
         if len(self.targets):
-            images = recalled(self.memory, self.targets)
-            self.panels["retrieve"].waits(mosaic(images), "the targets, as the memory recalls them")
-        self._label()
+            self._stages = stages(
+                self.memory,
+                self.targets,
+                generator=self._generator,
+                reconstructor=self._reconstructor,
+                policy=self._policy,
+                k=self._k,
+                retrieval=RetrievalConfig(blind="nearest"),
+                rng=step_rng(self.memory, self.seed),
+            )
+            images = recall(self.memory, self.targets)
+            caption = "the targets, as the memory recalls them"
+            self.panels["retrieve"].show_input(mosaic(images), caption)
+        self._label_buttons()
 
     def press(self) -> bool:
-        """Run one stage; after the last one, begin the next step. False where there was none to run
-        or it failed."""
+        """Run one stage; after the last one, begin the next step. Returns whether that worked."""
         if self._finished:
             self.value.append(self._done[-1].step)
             self.restart()
@@ -121,16 +127,16 @@ class StepThrough(ipywidgets.VBox):
         self.message.say("")
         self._done.append(stage)
         self._show(stage)
-        self._label()
+        self._label_buttons()
         return True
 
     def finish(self) -> None:
-        """Run the rest of the step at hand."""
+        """Run the rest of the current step."""
         while not self._finished and self.press():
             pass
 
     def forget(self) -> None:
-        """Undo the last finished step, or the one at hand."""
+        """Undo the current step, or the last finished one if the current has not begun."""
         if not self._done and self.value:
             self.value.pop()
         self.restart()
@@ -139,15 +145,16 @@ class StepThrough(ipywidgets.VBox):
     def _finished(self) -> bool:
         return bool(self._done) and self._done[-1].step is not None
 
-    def _label(self) -> None:
-        ended = not len(self.targets)
-        last = self._done[-1].name if self._done else None
+    def _label_buttons(self) -> None:
+        ended = len(self.targets) == 0
         following = {
-            None: "run: retrieve",
+            "": "run: retrieve",
             "retrieve": "run: generate",
+            "generate": "run: generate on, or reconstruct",
+            "reconstruct": "run: write",
             "write": "to the next step",
         }
-        following |= {"generate": "run: generate on, or reconstruct", "reconstruct": "run: write"}
+        last = self._done[-1].name if self._done else ""
         self.next.description, self.next.disabled = "the end" if ended else following[last], ended
         self.whole.disabled = ended or self._finished
         self.undo.disabled = not (self.value or self._done)
@@ -158,63 +165,62 @@ class StepThrough(ipywidgets.VBox):
         self.where.value = f"&nbsp; {where} &nbsp;·&nbsp; {memory}"
 
     def _show(self, stage: Stage) -> None:
-        show = (self._retrieved, self._generated, self._reconstructed, self._written)
-        show[STAGES.index(stage.name)](stage)
+        show = {
+            "retrieve": self._show_retrieval,
+            "generate": self._show_generation,
+            "reconstruct": self._show_reconstruction,
+            "write": self._show_memory,
+        }
+        show[stage.name](stage)
 
-    def _retrieved(self, stage: Stage) -> None:
+    def _show_retrieval(self, stage: Stage) -> None:
         panel, memory, retrieval = self.panels["retrieve"], self.memory, stage.made
         votes = mosaic(vote_map(memory, retrieval).permute(0, 3, 1, 2))
         chosen = retrieval.chosen.tolist()
         labels = share_labels(memory, retrieval)
         views = f"view{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
-        says = f"{retrieval.policy} chose {views} ({len(memory)} in memory)"
-        panel.shows(votes, "who saw the targets", says, stage.seconds)
-        panel.gallery.show(memory.views.image[retrieval.chosen], chosen, labels)
-        self.panels["generate"].waits(
-            mosaic(memory.views.image[retrieval.chosen]), "the chosen views"
-        )
+        summary = f"{retrieval.policy} chose {views} ({len(memory)} in memory)"
+        images = memory.views.image[retrieval.chosen]
+        panel.show_output(votes, "who saw the targets", summary, stage.seconds)
+        panel.gallery.show(images, chosen, labels)
+        self.panels["generate"].show_input(mosaic(images), "the chosen views")
 
-    def _generated(self, stage: Stage) -> None:
+    def _show_generation(self, stage: Stage) -> None:
         state, panel = stage.made, self.panels["generate"]
         known = float((state.confidence > 0).float().mean())
-        number = len([s for s in self._done if s.name == "generate"])
-        seconds = sum(s.seconds for s in self._done if s.name == "generate")
-        panel.shows(
-            mosaic(state.image), f"state {number}", f"{known:.0%} of the pixels are made", seconds
-        )
+        times = [done.seconds for done in self._done if done.name == "generate"]
+        image, summary = mosaic(state.image), f"{known:.0%} of the pixels are made"
+        panel.show_output(image, f"state {len(times)}", summary, sum(times))
         first = len(self.memory)
         panel.gallery.show(state.image, range(first, first + len(state.image)))
-        self.panels["reconstruct"].waits(mosaic(state.image), "the new views")
+        self.panels["reconstruct"].show_input(image, "the new views")
 
-    def _reconstructed(self, stage: Stage) -> None:
+    def _show_reconstruction(self, stage: Stage) -> None:
         depth = torch.nan_to_num(stage.made.maps.depth)
         near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
         image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
-        says = f"depths from {near:.2f} to {far:.2f} world units"
+        summary = f"depths from {near:.2f} to {far:.2f} world units"
         if warnings := {report.warning for report in stage.made.reports if report.warning}:
-            says += f"; {', '.join(sorted(warnings))}"
-        self.panels["reconstruct"].shows(image, "depth (bright is far)", says, stage.seconds)
-        self.panels["write"].waits(image, "the new views' depth")
+            summary += f"; {', '.join(sorted(warnings))}"
+        panel = self.panels["reconstruct"]
+        panel.show_output(image, "depth (bright is far)", summary, stage.seconds)
+        self.panels["write"].show_input(image, "the new views' depth")
 
-    def _written(self, stage: Stage) -> None:
+    def _show_memory(self, stage: Stage) -> None:
         before, after = self.memory, stage.made
         seen = look(after, self.targets)
         colors = surfel_colors(after, "newest view")
         colors[: len(before.surfels)] *= OLD
-        image = mosaic(painted(after, seen, DARK, colors))
+        image = mosaic(paint(after, seen, DARK, colors))
         new = len(after.surfels) - len(before.surfels)
         again = int(after.ends.sightings[-1] - before.ends.sightings[-1]) - new
-        says = f"{new:,} new surfels, {again:,} sightings of old ones"
-        self.panels["write"].shows(
-            image,
-            "in the colour of the last view that saw it; new surfels bright, old ones dark",
-            says,
-            stage.seconds,
-        )
+        summary = f"{new:,} new surfels, {again:,} sightings of old ones"
+        caption = "in the colour of the last view that saw it; new surfels bright, old ones dark"
+        self.panels["write"].show_output(image, caption, summary, stage.seconds)
 
 
 class _Panel(ipywidgets.VBox):
-    """One stage: what goes in, then what came out, its time, and what it says."""
+    """One stage: first its input, then its output, a summary, and its time."""
 
     def __init__(self, name: str) -> None:
         self.name, self.title, self.words = name, ipywidgets.HTML(), ipywidgets.HTML()
@@ -225,17 +231,15 @@ class _Panel(ipywidgets.VBox):
     def clear(self) -> None:
         number = STAGES.index(self.name) + 1
         self.title.value = f"<b>{number} {self.name}</b>"
-        self.words.value = f"<i>will {AHEAD[self.name]}</i>"
+        self.words.value = f"<i>will {PLANS[self.name]}</i>"
         self.screen.show(torch.ones(3, 3, 4), "")
         self.gallery.items, self.layout.border = [], "2px solid #ddd"
 
-    def waits(self, image: torch.Tensor, caption: str) -> None:
-        """Show what will go in."""
+    def show_input(self, image: torch.Tensor, caption: str) -> None:
         self.screen.show(image, f"in: {caption}")
         self.layout.border = "2px solid #b9c7d6"
 
-    def shows(self, image: torch.Tensor, caption: str, says: str, seconds: float) -> None:
-        """Show what came out."""
+    def show_output(self, image: torch.Tensor, caption: str, summary: str, seconds: float) -> None:
         self.screen.show(image, f"out: {caption}")
-        self.words.value = f"{says}<br><small>{1000 * seconds:.0f} ms</small>"
+        self.words.value = f"{summary}<br><small>{1000 * seconds:.0f} ms</small>"
         self.layout.border = "2px solid #339cff"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ipywidgets
 
-from vmemkit.figures import MODES, OF_RETRIEVAL, SIZE, Scene3D
+from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, SIZE, Scene3D
 from vmemkit.memory import Memory
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import DESCRIPTION
 
-PANEL = 320  # pixels: width of the selected view's panel
+PANEL = 320  # width of the selected view's image, pixels
 
 
 class MemoryViewer(ipywidgets.VBox):
     """Turn the memory, go back in time, and ask who saw what.
 
-    `time` is a slider over the number of views, `color` the colour mode; `scene` and `gallery` tell
-    each other which view is selected, and `panel` shows it. `value` is the memory as shown.
+    `time` is a slider over the number of views, `color` the colour mode. A view that is selected in
+    the `scene` or in the `gallery` is selected in both, and `panel` shows it. `value` is the memory
+    that is shown.
     """
 
     def __init__(self, memory: Memory, color: str = "image", size: tuple[int, int] = SIZE) -> None:
@@ -30,7 +31,7 @@ class MemoryViewer(ipywidgets.VBox):
             t, 1, t, description="views in memory", style=DESCRIPTION, layout=wide
         )
         self.play = ipywidgets.Play(t, 1, t, interval=300)
-        modes = [mode for mode in MODES if mode not in OF_RETRIEVAL]
+        modes = [mode for mode in COLOR_MODES if mode not in RETRIEVAL_MODES]
         self.color = ipywidgets.Dropdown(options=modes, value=color, description="colour")
         self.gallery, self.panel = Gallery(height=54), Screen(width=PANEL)
         ipywidgets.link((self.play, "value"), (self.time, "value"))
@@ -41,26 +42,27 @@ class MemoryViewer(ipywidgets.VBox):
         kinds = ["given" if given else "generated" for given in memory.views.given.tolist()]
         titles = [f"view {i}, {kind}" for i, kind in enumerate(kinds)]
         self.gallery.show(memory.views.image, range(t), titles=titles)
-        self._show_panel(-1)
+        self._show_panel()
         above = ipywidgets.HBox([self.play, self.time, self.color])
-        side = ipywidgets.VBox([self.panel])
-        super().__init__([above, ipywidgets.HBox([self.scene, side]), self.gallery])
+        beside = ipywidgets.HBox([self.scene, ipywidgets.VBox([self.panel])])
+        super().__init__([above, beside, self.gallery])
 
     def __repr__(self) -> str:
         return f"MemoryViewer({len(self.memory)} views)"
 
     @property
     def value(self) -> Memory:
-        """The memory as shown."""
+        """The memory that is shown."""
         return self.scene.memory
 
     def _travel(self, change: dict) -> None:
         self.scene.update(memory=self.memory.truncate(change["new"]))
-        self.scene.pick(self.scene.picked_surfel, self.scene.picked_view)  # by those who saw it yet
+        # Picks again, so that only the views of that time are lit.
+        self.scene.pick(self.scene.picked_surfel, self.scene.picked_view)
         self._picked(change)
 
     def _recolor(self, change: dict) -> None:
-        """Another colour mode, of all surfels: what was picked is let go."""
+        """Show another colour mode, which is about all surfels, so nothing stays picked."""
         self.scene.pick()
         self.scene.update(color=change["new"])
 
@@ -72,14 +74,12 @@ class MemoryViewer(ipywidgets.VBox):
 
     def _picked(self, change: dict) -> None:
         self.gallery.picked = self.scene.picked_view
-        saw = self.scene.lit or ()
-        self._show_panel(
-            saw[0] if saw and self.scene.picked_surfel >= 0 else self.scene.picked_view
-        )
+        self._show_panel()
 
-    def _show_panel(self, view: int) -> None:
-        shown = len(self.value) - 1 if view < 0 else view
-        what = "the latest view" if view < 0 else "selected"
-        if self.scene.picked_surfel >= 0:
-            what = "the first to see the surfel"
-        self.panel.show(self.memory.views.image[shown], f"view {shown}, {what}")
+    def _show_panel(self) -> None:
+        view, what = len(self.value) - 1, "the latest view"
+        if self.scene.picked_surfel >= 0 and self.scene.lit:
+            view, what = self.scene.lit[0], "the first to see the surfel"
+        elif self.scene.picked_view >= 0:
+            view, what = self.scene.picked_view, "selected"
+        self.panel.show(self.memory.views.image[view], f"view {view}, {what}")

@@ -14,7 +14,7 @@ HEIGHT = 24
 
 @pytest.fixture(scope="module")
 def begun():
-    return journeys.journey(EXAMPLES["house, one view"](HEIGHT, 0).given)
+    return journeys.begin_journey(EXAMPLES["house, one view"](HEIGHT, 0).given)
 
 
 def taken(journey, text):
@@ -91,7 +91,7 @@ def test_every_example_is_a_place_to_walk_from(name):
     beginning = EXAMPLES[name](HEIGHT, 0)
     assert beginning.given.image.shape[1:] == (3, HEIGHT, 32)
     assert beginning.about
-    journey = taken(journeys.journey(beginning.given), "right 15")
+    journey = taken(journeys.begin_journey(beginning.given), "right 15")
     assert journey.memory.views.image[-1].std() > 0.02
 
 
@@ -135,11 +135,11 @@ def test_images_that_do_not_fit_are_told_why(kind, shape, depth, message):
 
 def test_a_saved_memory_is_resumed_where_its_last_view_was_taken(branched, tmp_path):
     vm.save(branched.memory, tmp_path / "memory")
-    journey = journeys.resumed(vm.load(tmp_path / "memory"))
+    journey = journeys.resume_journey(vm.load(tmp_path / "memory"))
     assert torch.allclose(journey.camera.world_from_cam, branched.camera.world_from_cam)
     assert len(taken(journey, "right 15").memory) == len(branched.memory) + 1
     with pytest.raises(ValueError, match="empty"):
-        journeys.resumed(vm.Memory.empty())
+        journeys.resume_journey(vm.Memory.empty())
 
 
 def test_export_writes_the_walk_and_its_cameras(branched, begun, tmp_path):

@@ -8,7 +8,7 @@ from statistics import mean
 import ipywidgets
 import torch
 
-from vmemkit.evaluation import coverage, psnr
+from vmemkit.evaluation import coverage, psnr, relative
 from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
 from vmemkit.generation import Generator
 from vmemkit.memory import begin
@@ -20,18 +20,18 @@ from vmemkit.widgets.parts import BUTTON, Message, Worker
 
 RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
 
-COVERAGE_ROWS = 24  # of the grid of points on which coverage is judged
+COVERAGE_ROWS = 24  # rows of the grid of points on which coverage is judged
 
-CHART = 520  # pixels: width of a chart
+CHART = 520  # width of a chart, pixels
 
 
 class PolicyRace(ipywidgets.VBox):
-    """Policies that walk the same tour, step by step in turns: the coverage of each step's context,
-    relative to the best choice, and the likeness of revisits to the first visit, as they come.
+    """Policies that walk the same tour, step by step in turns, scored at once: the coverage of each
+    step's context relative to the best choice, and how much revisits resemble the first visit.
 
-    `start` and `cancel` are buttons, `racers` chooses the policies; `value` maps each policy to its
-    steps, `coverage` and `returns` (dB) to what is drawn. The walk runs beside the page; `wait()`
-    blocks until it has ended.
+    `start` and `cancel` are buttons, `racers` chooses the policies. By policy, `value` has the steps,
+    `coverage` the coverage of each step, and `returns` the PSNR of each revisit in dB. The walks run
+    in the background; `wait()` blocks until they have ended.
     """
 
     def __init__(
@@ -48,7 +48,8 @@ class PolicyRace(ipywidgets.VBox):
         unknown = [name for name in policies if name not in POLICIES]
         if unknown or not policies:
             raise ValueError(f"unknown policies {unknown}: choose some of {', '.join(POLICIES)}")
-        self.scene, self.tour, self._how = scene, tour, (generator, k, m, size)
+        self.scene, self.tour, self._generator = scene, tour, generator
+        self._k, self._m, self._size = k, m, size
         self.value: dict[str, list[Step]] = {}
         self.coverage: dict[str, list[float]] = {}
         self.returns: dict[str, list[float]] = {}
@@ -74,65 +75,57 @@ class PolicyRace(ipywidgets.VBox):
         return f"PolicyRace({', '.join(self.racers.value)}: {self.tour})"
 
     def run(self) -> None:
-        """Start the race from the beginning. The walk goes on beside the page."""
+        """Start the race from the beginning, in the background."""
         if self._worker.busy or not self.racers.value:
-            self.message.warn("choose a policy" if not self._worker.busy else "a race is running")
+            self.message.warn("a race is running" if self._worker.busy else "choose a policy")
             return
         names = list(self.racers.value)
-        self.value, self.coverage, self.returns = ({name: [] for name in names} for _ in range(3))
+        self.value = {name: [] for name in names}
+        self.coverage = {name: [] for name in names}
+        self.returns = {name: [] for name in names}
         self.start.disabled, self.cancel.disabled = True, False
         self.progress.value = 0
         self.message.say("racing")
         self._worker.start(self._race(names))
 
     def _race(self, names: list[str]) -> Iterator[str]:
-        """The name of each policy after each of its steps."""
-        generator, k, m, size = self._how
-        memory = begin(self.scene.render(self.tour.given, *size))
+        """Yields the name of a policy after each of its steps."""
+        memory, path = begin(self.scene.render(self.tour.given, *self._size)), self.tour.cameras
         walks = {
-            name: walk(memory, self.tour.cameras, generator, policy=name, k=k, m=m)
+            name: walk(memory, path, generator=self._generator, policy=name, k=self._k, m=self._m)
             for name in names
         }
-        for _ in range(0, len(self.tour.cameras), m):
+        for _ in range(0, len(path), self._m):
             for name, steps in walks.items():
                 step = next(steps)
                 chosen = step.retrieval.chosen
-                [(_, ratio)] = coverage(
+                [both] = coverage(
                     self.scene, step.before, step.targets, [chosen], len(chosen), COVERAGE_ROWS
                 )
                 self.value[name].append(step)
-                self.coverage[name].append(ratio)
-                self.returns[name] += self._likeness(name)
+                self.coverage[name].append(relative(*both))
+                self.returns[name] += self._return_psnr(name)
                 yield name
 
-    def _likeness(self, name: str) -> list[float]:
-        """PSNR of the last step's revisits against the first visit."""
+    def _return_psnr(self, name: str) -> list[float]:
+        """PSNR of the last step's revisits against the first visit, dB."""
         images = [image for step in self.value[name] for image in step.views.image]
         new = range(len(images) - len(self.value[name][-1].targets), len(images))
         pairs = [(i, int(self.tour.twin[i])) for i in new]
         return [psnr(images[i], images[j]) for i, j in pairs if j >= 0]
 
     def _stepped(self, name: str) -> None:
-        """Redraw after a round."""
-        if name != list(self.value)[-1]:
-            return
-        views = sum(len(step.targets) for step in self.value[name])
-        self.progress.value = views
-        last = [steps[-1].views.image[-1] for steps in self.value.values()]
+        """Redraw after a step of the last policy, when all have taken as many."""
         names = list(self.value)
+        if name != names[-1]:
+            return
+        self.progress.value = sum(len(step.targets) for step in self.value[name])
+        images = torch.stack([steps[-1].views.image[-1] for steps in self.value.values()])
         colors = [POLICY_COLORS.get(name, INK) for name in names]
-        self.latest.show(torch.stack(last), range(len(last)), names, names, colors)
-        self._draw()
-
-    def _draw(self) -> None:
-        curves = [
-            (self.coverage, "coverage, of the best choice's", "step"),
-            (self.returns, "return PSNR, dB", "revisit"),
-        ]
-        for image, (values, y, x) in zip(self.charts, curves, strict=True):
-            if any(values.values()):
-                image.value = coverage_curves(values, y=y, x=x).still()._repr_jpeg_()
-                image.layout = {"width": f"{CHART}px"}
+        self.latest.show(images, range(len(names)), names, names, colors)
+        coverage_chart, return_chart = self.charts
+        _draw(coverage_chart, self.coverage, "coverage, of the best choice's", "step")
+        _draw(return_chart, self.returns, "return PSNR, dB", "revisit")
 
     def _ended(self, error: BaseException | None) -> None:
         self.start.disabled, self.cancel.disabled = False, True
@@ -140,6 +133,12 @@ class PolicyRace(ipywidgets.VBox):
             self.message.warn(f"The race stopped: {error}")
             return
         means = {name: mean(values) for name, values in self.coverage.items() if values}
-        leader = max(means, key=means.get) if means else "nobody"
-        said = "cancelled; so far" if self._worker.cancelled else "finished:"
-        self.message.say(f"{said} {leader} is ahead" if means else said)
+        leader = max(means, key=means.get, default="nobody")
+        state = "cancelled; so far" if self._worker.cancelled else "finished:"
+        self.message.say(f"{state} {leader} is ahead" if means else state)
+
+
+def _draw(chart: ipywidgets.Image, curves: dict[str, list[float]], y: str, x: str) -> None:
+    if any(curves.values()):
+        chart.value = coverage_curves(curves, y=y, x=x).still()._repr_jpeg_()
+        chart.layout = {"width": f"{CHART}px"}

@@ -1,4 +1,4 @@
-"""Pictures: colours of views, and who saw what, against references by hand and by brute force."""
+"""Renderings: colours of views, and who saw what, against references by hand and by brute force."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import splat
-from vmemkit.figures import DARK, explained, painted, ray_colors, recalled, view_colors, vote_map
-from vmemkit.figures.pictures import PALE
+from vmemkit.figures import DARK, explained_shares, paint, ray_colors, recall, view_colors, vote_map
+from vmemkit.figures.renderings import PALE
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES, retrieve
 
@@ -37,7 +37,7 @@ def test_no_view_has_the_greys_of_a_vote_map():
 
 def test_a_view_explains_all_that_it_saw_itself(box):
     memory = box.memory(0.0, 90.0)
-    shares = explained(memory, retrieve(memory, box.look(0.0), k=1))
+    shares = explained_shares(memory, retrieve(memory, box.look(0.0), k=1))
     assert shares.shape == (1, 1)
     assert shares[0, 0] > 0.97
 
@@ -66,7 +66,7 @@ def test_a_pixel_is_credited_to_the_first_chosen_view_that_saw_its_surfel(box, y
             if first is not None:
                 expected[m, first] += 1
     pixels = seen.surfel[0].numel()
-    torch.testing.assert_close(explained(memory, retrieval), expected / pixels)
+    torch.testing.assert_close(explained_shares(memory, retrieval), expected / pixels)
 
 
 def test_what_no_chosen_view_saw_is_pale_and_what_nobody_saw_is_dark(box):
@@ -95,7 +95,7 @@ def test_a_vote_map_wears_the_colour_of_the_chosen_view_shaded(box):
 
 def test_the_memory_recalls_what_it_was_shown(box):
     view = box.render(box.look(0.0), 48, 64)
-    picture = recalled(begin(view), view.cameras, rows=48)
+    picture = recall(begin(view), view.cameras, rows=48)
     assert picture.shape == (1, 3, 48, 64)
     assert (picture - view.image).abs().median() < 0.03
 
@@ -103,13 +103,13 @@ def test_the_memory_recalls_what_it_was_shown(box):
 def test_a_camera_that_sees_nothing_recalls_the_background(box):
     memory = box.memory(0.0)
     away = splat(memory.surfels, box.look(180.0), 8, 8)
-    assert torch.equal(painted(memory, away, 0.5), torch.full((1, 3, 8, 8), 0.5))
-    assert torch.equal(recalled(memory, box.look(180.0), 8).unique(), torch.tensor([DARK]))
+    assert torch.equal(paint(memory, away, 0.5), torch.full((1, 3, 8, 8), 0.5))
+    assert torch.equal(recall(memory, box.look(180.0), 8).unique(), torch.tensor([DARK]))
 
 
 @pytest.mark.parametrize("rows", [8, 30])
 def test_recalled_pictures_have_the_views_shape(box, rows):
-    assert recalled(box.memory(0.0), box.look(0.0, 9.0), rows).shape == (
+    assert recall(box.memory(0.0), box.look(0.0, 9.0), rows).shape == (
         2,
         3,
         rows,
