@@ -24,7 +24,7 @@ from vmemkit.retrieval import Oracle, Policy, RetrievalConfig, retrieve, true_vi
 from vmemkit.scenes import Scene, Tour
 
 MAX_PSNR = 99.0  # dB: the score of equal images
-SSIM_WINDOW = 11  # pixels: side of the Gaussian window
+SSIM_BORDER = 5  # pixels: half a Gaussian window, by which images are mirrored at their edges
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,15 @@ def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
 def ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
     """Structural similarity of images in [0, 1] (Wang et al., 2004; Gaussian 11 x 11 windows).
 
-    Errors: ValueError for images smaller than a window.
+    Errors: ValueError for images of fewer than 6 pixels a side.
     """
     # Loaded on first use: torchmetrics loads many libraries, which takes seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    if min(a.shape[1:]) < SSIM_WINDOW:
+    height, width = a.shape[1:]
+    if min(height, width) <= SSIM_BORDER:
         raise ValueError(
-            f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, got "
-            f"{a.shape[1]} x {a.shape[2]}: render or resize them larger"
+            f"SSIM needs more than {SSIM_BORDER} pixels a side, got {height} x {width}: render the "
+            "images larger"
         )
     return float(structural_similarity_index_measure(a[None], b[None], data_range=1.0))

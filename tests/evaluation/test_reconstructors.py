@@ -1,4 +1,4 @@
-"""The simulated network says what it was told to say, and the judge tells good geometry from bad."""
+"""The simulated network corrupts depth as asked, and the scores tell good geometry from bad."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vmemkit.core import cat, unproject
-from vmemkit.evaluation import CORRUPTIONS, Corruption, Simulated, judge_reconstructors
-from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare_images
+from vmemkit.evaluation import CORRUPTIONS, Corruption, SimulatedNetwork, evaluate_reconstructor
+from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare
 from vmemkit.scenes import Tour, rooms, single_tour
 
 SIZE = (48, 64)
@@ -28,20 +28,20 @@ def tour(house) -> Tour:
     return Tour(whole.given, path, back, torch.full((len(path),), -1))
 
 
-def network(house, tour: Tour, corruption: Corruption, **more) -> Simulated:
-    return Simulated(house, cat([tour.given, tour.cameras]), SIZE, corruption, **more)
+def network(house, tour: Tour, corruption: Corruption, **more) -> SimulatedNetwork:
+    return SimulatedNetwork(house, cat([tour.given, tour.cameras]), SIZE, corruption, **more)
 
 
-def said(net: Simulated, at: int, image: torch.Tensor):
+def predict(net: SimulatedNetwork, at: int, image: torch.Tensor):
     return net.step(at, image, ("self", "other"))
 
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 64)])
-def test_without_corruption_all_is_true_but_for_the_unit(house, tour, size):
+def test_without_corruption_everything_is_true_but_the_unit(house, tour, size):
     cameras = cat([tour.given, tour.cameras])
-    net = Simulated(house, cameras, size, Corruption(unit=0.25))
-    image, window = prepare_images(torch.zeros(1, 3, *size), net.config)
-    after, made = said(net, 3, image)
+    net = SimulatedNetwork(house, cameras, size, Corruption(unit=0.25))
+    image, window = prepare(torch.zeros(1, 3, *size), net.config)
+    after, made = predict(net, 3, image)
     assert after == 4
     camera = window.camera(cameras[3:4])
     depth = house.render(camera, *image.shape[2:]).depth
@@ -52,11 +52,12 @@ def test_without_corruption_all_is_true_but_for_the_unit(house, tour, size):
     torch.testing.assert_close(made.points_other[0], 0.25 * in_anchor, atol=1e-5, rtol=1e-4)
 
 
-def test_the_same_seed_spoils_alike_and_another_otherwise(house, tour):
-    image, _ = prepare_images(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
+def test_the_same_seed_corrupts_alike_and_another_differently(house, tour):
+    image, _ = prepare(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
     worst = CORRUPTIONS["unit, scale, shift, noise"]
     first, again, other = (
-        said(network(house, tour, worst, seed=seed), 3, image)[1].points_self for seed in (0, 0, 1)
+        predict(network(house, tour, worst, seed=seed), 3, image)[1].points_self
+        for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -66,19 +67,19 @@ def test_more_images_than_cameras_are_refused(house, tour):
     net = network(house, tour, Corruption())
     n = len(net.cameras)
     with pytest.raises(ValueError, match=f"knows {n} views, and got another"):
-        said(net, n, torch.zeros(1, 3, 96, 128))
+        predict(net, n, torch.zeros(1, 3, 96, 128))
 
 
-def test_the_judge_ranks_geometries_as_they_were_made(house, tour):
-    def verdict(how):
-        return judge_reconstructors(house, tour, how, size=SIZE)
+def test_scores_rank_geometries_by_their_errors(house, tour):
+    def evaluate(how):
+        return evaluate_reconstructor(house, tour, how, size=SIZE)
 
-    spoilt = CORRUPTIONS["unit, scale, shift"]
-    net, pnp = network(house, tour, spoilt), AlignConfig(pnp_pixels=0.6)
-    true = verdict(oracle(house))
-    direct = verdict(Cut3r(net))
-    released = verdict(Cut3r(net, "released", optimiser=pnp))
-    nothing = verdict(Cut3r(net, "none", failures="keep"))
+    corruption = CORRUPTIONS["unit, scale, shift"]
+    net, pnp = network(house, tour, corruption), AlignConfig(pnp_pixels=0.6)
+    true = evaluate(oracle(house))
+    direct = evaluate(Cut3r(net))
+    released = evaluate(Cut3r(net, "released", optimiser=pnp))
+    nothing = evaluate(Cut3r(net, "none", failures="keep"))
     assert true.error == true.worst == 0
     assert direct.error < 0.01
     assert direct.trusted == 1

@@ -1,0 +1,271 @@
+"""The commands: what they write and print."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from generator_helpers import small
+from golden_helpers import seeing_ahead
+from rich.console import Console
+
+from vmemkit.cli import main, terminal
+from vmemkit.cli.commands import parser, run_command
+from vmemkit.cli.demonstration import run_demo
+from vmemkit.cli.evaluate import run_evaluate
+from vmemkit.cli.walk import run_walk
+from vmemkit.cli.weights import run_get
+from vmemkit.core import cameras
+from vmemkit.evaluation import GATE, FillBaseline
+from vmemkit.generation import FAST
+from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
+from vmemkit.memory import load
+from vmemkit.nets.weights import WEIGHTS as PUBLISHED
+from vmemkit.reconstruction import Cut3r
+from vmemkit.scenes import orbit, read_transforms, write_realestate10k, write_transforms
+from vmemkit.training import Run, TrainConfig
+
+WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
+
+
+def run(command: Callable, arguments: list[str], **parts: object) -> None:
+    """One command with parts of its own, such as a small network instead of published weights."""
+    command(parser().parse_args(arguments), Console(), **parts)
+
+
+def test_a_walk_with_the_small_generator_needs_no_other_files(picture, tmp_path):
+    image, depth, file, *_ = picture
+    how = ["--generator", "rooms", "--size", "32", "--moves", "right 20", "--m", "2"]
+    assert main(["walk", image, depth, file, *how, "--out", str(tmp_path)]) == 0
+    memory = load(tmp_path / "memory")
+    assert memory.views.image.shape[2:] == (32, 48)  # to the nearest multiple of 16
+    assert memory.views.depth.isfinite().all()
+
+
+@pytest.mark.parametrize("policy", ["coverage", "temporal"])
+def test_a_walk_writes_everything_that_it_says(picture, tmp_path, printed, policy):
+    moves = ["--moves", "right 15, left 15, forward 0.25", "--policy", policy, "--m", "2"]
+    assert main(["walk", *picture, *moves, "--out", str(tmp_path / "a" / "b")]) == 0
+    out = tmp_path / "a" / "b"
+    assert {path.name for path in out.iterdir()} == WRITTEN
+    memory = load(out / "memory")
+    assert len(memory) == 4
+    assert memory.views.given.tolist() == [True, False, False, False]
+    path = read_transforms(out / "transforms.json").cameras
+    torch.testing.assert_close(path.world_from_cam, memory.views.cameras.world_from_cam)
+    assert "views=4" in printed()
+
+
+def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
+    for moves in ("right 15", "right 15, left 15"):
+        arguments = ["walk", *picture, "--moves", moves, "--out", str(tmp_path / "out")]
+        assert main(arguments) == 0
+    assert len(load(tmp_path / "out" / "memory")) == 3
+
+
+@pytest.mark.parametrize("kind", ["transforms.json", "path.txt"])
+def test_a_trajectory_starts_where_the_image_was_taken(box, picture, tmp_path, kind):
+    start = box.look(50.0, at=(3.0, 1.0, 2.0), fov=80.0)
+    path = torch.cat([start.world_from_cam, orbit(start[0], 2.0, 10.0, 2).world_from_cam])
+    file = tmp_path / kind
+    if kind.endswith("txt"):
+        write_realestate10k(file, cameras(path, start.K[0]))
+    else:
+        write_transforms(file, cameras(path, start.K[0]), (48, 64))
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["walk", *picture, "--trajectory", str(file), *out]) == 0
+    taken = load(tmp_path / "out" / "memory").views.cameras
+    expected = torch.linalg.inv(path[0]) @ path
+    torch.testing.assert_close(taken.world_from_cam, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(taken.K[0], start.K[0], atol=1e-4, rtol=0)  # the file's lens
+
+
+def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path):
+    half = tmp_path / "half.npy"
+    np.save(half, np.full((24, 32), 2.5, dtype=np.float32))
+    arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_published_weights_make_a_walk_in_sizes_that_they_can(picture, tmp_path, fast):
+    requests = []
+
+    def load_generator(*arguments, **settings):
+        requests.append((arguments, settings))
+        return small(steps=2)
+
+    options = ["--generator", "vmem", "--weights", "somewhere", "--moves", "right 30"]
+    out = ["--out", str(tmp_path / "out"), *(["--fast"] if fast else [])]
+    arguments = ["walk", *picture[:3], "--size", "64", *options, *out]
+    run(run_walk, arguments, load_generator=load_generator)
+    assert requests == [(("vmem", "somewhere"), FAST if fast else {})]
+    views = load(tmp_path / "out" / "memory").views
+    assert views.image.shape == (3, 3, 64, 64)  # 85 columns wide, in steps of 64
+    assert views.latent.isfinite().all()
+
+
+def test_cut3r_finds_the_depth_of_a_walk(picture, tmp_path, printed):
+    """A small network in its place, whose wrong scale is reported."""
+    folders, net = [], seeing_ahead()
+
+    def load_reconstructor(folder):
+        folders.append(folder)
+        return Cut3r(net, "none")
+
+    out = ["--out", str(tmp_path / "out"), "--moves", "right 20", "--size", "48"]
+    how = ["--geometry", "cut3r", "--weights", "there", "--generator", "warp"]
+    run(run_walk, ["walk", *picture[:3], *how, *out], load_reconstructor=load_reconstructor)
+    assert folders == ["there"]
+    assert "view 1: implausible scale" in printed()
+    memory = load(tmp_path / "out" / "memory")
+    assert len(memory.views) == 3
+    assert memory.ends.surfels[0] == len(memory.surfels)  # untrusted views leave no surfels
+
+
+def test_foreign_files_stay_as_they_are(picture, tmp_path, printed):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "out" / "memory").mkdir(parents=True)
+    (tmp_path / "out" / "memory" / "diary.txt").write_text("mine")
+    walk = ["walk", *picture, "--moves", "right 5", "--out"]
+    assert main([*walk, str(tmp_path / "file")]) == 2
+    assert main([*walk, str(tmp_path / "out")]) == 2
+    assert "holds other files" in printed()
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["memory"]
+
+
+def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, printed):
+    run(run_demo, ["demo", "--out", str(tmp_path), "--walks", "stereo"], height=16)
+    words, rows = printed(), json.loads((tmp_path / "metrics.json").read_text())
+    assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
+    assert "Higher is better" in words
+    assert str(tmp_path) in words.replace(" ", "")
+
+
+def test_the_better_of_each_walk_is_bold():
+    rows = [
+        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "return_psnr": psnr}
+        for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
+    ]
+    column = terminal.metrics_table(rows).columns[4]
+    assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
+
+
+def test_interrupting_is_quiet(printed):
+    def interrupted(options, console):
+        raise KeyboardInterrupt
+
+    assert run_command(argparse.Namespace(run=interrupted)) == 130
+    assert "Traceback" not in printed()
+
+
+def test_the_doctor_names_versions_device_data_and_weights(printed):
+    assert main(["doctor"]) == 0
+    words = printed()
+    assert all(word in words for word in ("torch", torch.__version__, "numpy", "data", "weights"))
+    assert "no weights" in words
+
+
+def test_the_doctor_names_the_weights_that_are_here_in_one_line(weight_folder, capsys):
+    (weight_folder / "vmem_weights.pth").touch()
+    (weight_folder / "clip").mkdir()
+    (weight_folder / "clip" / "model.safetensors").touch()
+    assert main(["doctor"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("weights ")]
+    assert "vmem, clip found, none needed" in line
+
+
+def test_the_doctor_survives_malformed_mirrors(weight_folder, monkeypatch, printed):
+    monkeypatch.setenv("VMEMKIT_MIRRORS", "vae")
+    assert main(["doctor"]) == 0
+    assert "not looked for: VMEMKIT_MIRRORS needs the form" in printed()
+
+
+def test_weights_are_listed_with_their_terms_and_where_they_are(weight_folder, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    (weight_folder / "vmem_weights.pth").touch()
+    assert main(["weights"]) == 0
+    out = capsys.readouterr().out
+    for name, entry in PUBLISHED.items():
+        [line] = [line for line in out.splitlines() if line.split()[:1] == [name]]
+        assert all(words in line for words in (entry.what, entry.size_text, entry.licence))
+        assert line.split()[-2] == ("yes" if entry.gated else "no")
+        assert line.split()[-1] == (
+            str(weight_folder / "vmem_weights.pth") if name == "vmem" else "no"
+        )
+    assert "None is needed" in out
+
+
+def test_the_terms_are_shown_before_a_download(weight_folder, printed):
+    requests = []
+
+    def get(*arguments):
+        requests.append((arguments, printed()))
+        return weight_folder / "vae.safetensors"
+
+    options = ["--folder", "here", "--repository", "me/my-vae"]
+    run(run_get, ["weights", "get", "vae", *options], get=get)
+    [(arguments, shown)] = requests
+    assert arguments == ("vae", "here", "me/my-vae")
+    assert PUBLISHED["vae"].terms in shown
+    assert f"vae is in {weight_folder}" in printed()
+
+
+def test_weights_are_checked_by_name_and_by_file(weight_folder, printed):
+    entry, file = PUBLISHED["vmem"], weight_folder / "vmem_weights.pth"
+    state = {f"module.{i}": torch.ones(1) for i in range(entry.keys - 1)}
+    # A file stores the one number behind it: the tensor has the published size, the file has not.
+    rest = torch.ones(1).half().expand(entry.parameters - entry.keys + 1)
+    torch.save(state | {"rest": rest}, file)
+    for asked in ("vmem", str(file)):
+        assert main(["weights", "check", asked]) == 0
+        words = printed()
+        size = f"{entry.keys:,} keys, {entry.parameters:,} parameters, float16 and float32"
+        assert size in words
+        assert "it has the size of vmem" in words
+    torch.save({"a": torch.ones(7)}, file)
+    assert main(["weights", "check", str(file)]) == 0
+    assert "it has the size of no entry of the table" in printed()
+    assert main(["weights", "check", "vmem"]) == 2
+    assert f"is not vmem, which has {entry.keys:,} keys" in printed()
+
+
+def test_the_package_is_a_program():
+    command = [sys.executable, "-m", "vmemkit", "walk", "nowhere.png"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+
+
+# ---- train and evaluate --------------------------------------------------------------------------
+
+
+def test_evaluate_writes_numbers_and_images(tmp_path, printed):
+    arguments = ["evaluate", "generator", "--count", "2", "--houses", "1", "--out", str(tmp_path)]
+    run(run_evaluate, arguments, generators_of=lambda options: {"rooms": FillBaseline("layout")})
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["gate"].keys() == GATE.keys()
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    words = printed()
+    assert "depth error" in words
+    assert "wanted" in words
+
+
+def test_train_saves_and_continues(tmp_path, printed):
+    run = Run(TrainConfig(size=32, views=4, walks=1, steps=2, batch=1))
+    run.advance()
+    run.save(tmp_path / "a" / "checkpoint")
+    arguments = ["train", "rooms", "--out", str(tmp_path / "a"), "--batch", "1", "--threads", "1"]
+    assert main(arguments) == 0
+    words = printed()
+    assert "continuing from step 1" in words
+    assert "2 of 2 steps" in words
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"checkpoint", WEIGHTS, "sheet.png"}
+    assert Run.resume(tmp_path / "a" / "checkpoint").step == 2
+    assert load_rgbd(tmp_path / "a", "cpu").unet.config == UNET
