@@ -92,13 +92,13 @@ class SpillFiles:
         return self._process == os.getpid()
 
     def tensors(self, capacity: int) -> dict[str, Tensor]:
-        """Tensors of `capacity` rows that map the files. Rows not written yet take no disk space."""
+        """Tensors of `capacity` rows that map the files. Unwritten rows take no disk space."""
         with self._spill.room(0):
             return {name: file.tensor(capacity) for name, file in self._files.items()}
 
     def write(self, start: int, rows: dict[str, Tensor], count: int) -> None:
-        """Write `count` rows from index `start` on. Afterwards only the last rows stay in memory, as
-        many as the budget allows. Errors: ValueError if the disk has no room."""
+        """Write `count` rows from index `start` on. Only the last rows stay in memory, as many as
+        the budget allows. Errors: ValueError if the disk has no room."""
         with self._spill.room(count * self.row_bytes):
             for name, file in self._files.items():
                 file.write(start, rows[name], count)
@@ -151,6 +151,6 @@ def row_bytes(columns: Iterable[Tensor]) -> int:
 
 
 def _free_pages(mapping: mmap.mmap, stop: int) -> None:
-    """Free the memory of a mapping's first `stop` bytes; they are loaded again when they are read."""
+    """Free the memory of a mapping's first `stop` bytes; reading them loads them again."""
     if CAN_DROP:
         mapping.madvise(mmap.MADV_DONTNEED, 0, min(stop, len(mapping)))

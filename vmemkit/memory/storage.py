@@ -174,8 +174,8 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:
-    """Errors: ValueError unless dtype, rank and fixed sizes are those of `like`, a column of an empty
-    memory (where it has 0, any size will do), and values are finite where they must be."""
+    """Errors: ValueError unless dtype, rank and sizes fit `like`, a column of an empty memory
+    (where it has size 0, any will do), and values are finite where they must be."""
     if got.dtype != like.dtype or got.ndim != like.ndim:
         raise ValueError(
             f"{name} is {got.dtype} {list(got.shape)}, needs {like.dtype} with {like.ndim} axes"

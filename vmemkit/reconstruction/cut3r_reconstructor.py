@@ -1,15 +1,15 @@
 """CUT3R as a reconstructor: depth per pixel of each new view, in the world of known cameras.
 
-In: the memory and new views. Each image goes through the network (nets/cut3r) once: the memory keeps
-the network's state, so that the steps of a long walk cost no more than those of a short one. Depth
-comes in the network's own unit. `align` chooses where its scale in the world comes from:
+In: the memory and new views. Each image goes through the network (nets/cut3r) once. The memory
+keeps the network's state, so that the steps of a long walk cost no more than those of a short one.
+Depth comes in the network's own unit. `align` chooses where its scale in the world comes from:
 - `direct`: from the depth of the memory's surfels in the same camera, which also gives a shift
   (depth_fit.py); the default, and beyond VMem;
 - `released`, `full`: from the poses that the network's points imply (alignment.py), as in VMem's
   and in CUT3R's code;
 - `none`: from nowhere, for comparison: the network's unit counts as the world's.
-Every view gets a `Report`. If PnP fails or a scale is far off, the released code continues without a
-warning. Here the report warns, and by default such a view adds no surfels.
+Every view gets a `Report`. If PnP fails or a scale is far off, the released code continues without
+a warning. Here the report warns, and by default such a view adds no surfels.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Cut3rState:
 
 @dataclass(frozen=True, repr=False)
 class Cut3r:
-    """A reconstructor that depends on the memory. `cut3r()` makes one with the published weights."""
+    """A reconstructor that depends on the memory. `cut3r()` makes one with published weights."""
 
     network: Network
     align: Literal[ALIGN] = "direct"
@@ -241,7 +241,7 @@ class Cut3r:
         visible: list[VisibleSurfels],
         last_scale: float | None,
     ) -> tuple[Float[Tensor, "t h2 w2"], list[Report]]:
-        """Depth and reports of `direct`: each view is fitted to the surfels that its camera sees."""
+        """Depth and reports of `direct`: a view is fitted to the surfels that its camera sees."""
         # 1. Fit scale and shift where the memory knows enough of a view.
         fits: list[DepthFit | None] = []
         for own, surfels in zip(depth, visible, strict=True):
@@ -291,7 +291,7 @@ class Cut3r:
         if not (found[0] and self._tells_scale(cat([cameras[:1], matches]), depth)):
             reports = [self._pose_report(math.nan, share) for share in inliers]
             return state, depth[new], predictions.confidence[new], reports
-        # 3. Align: only `full` optimises, as `released` would refine focal lengths, which are known.
+        # 3. Align. Only `full` optimises: `released` would refine focal lengths, which are known.
         config = replace(self.optimiser, min_inliers=self.min_inliers)
         aligned = alignment.initialise(predictions, poses, others, config, registration)
         if self.align == "full":
@@ -449,8 +449,9 @@ def load_network(
     one).
 
     A training checkpoint describes its network; the description must agree with `config` (default:
-    the published network's). Errors: ValueError for weights that are missing (with how to get them),
-    damaged or of another network, and for a file without a description if no `config` is given.
+    the published network's). Errors: ValueError for weights that are missing (it says how to get
+    them), damaged or of another network, and for a file without a description if no `config` is
+    given.
     """
     path = require("cut3r") if file is None else Path(file)
     state, description = read(path), arguments(path).get("model")
