@@ -25,22 +25,15 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_PIXELS = 64_000_000  # more than common cameras have; 0.8 GB as float32
-
 DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
-
 RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
-
 NPY_HEADER_BYTES = 4096  # the header of an array of numbers is shorter
-
 JPEG_QUALITY = 95  # percent; WebP uses it, too
-
 VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
-
 MAX_FPS = 240.0  # frames per second
 
 # Raster formats only: some other readers of Pillow start external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 

@@ -27,14 +27,11 @@ from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
 
 FORMAT, VERSION = "vmemkit-memory", 1
-
 INDEX = "memory.json"
-
 TABLES = ("views", "surfels", "sightings", "ends")
 
 # Names that other programs read as position, normal and colour; only `radius` is our own.
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
-
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 
 

@@ -33,6 +33,7 @@ from vmemkit.core import (
     Surfels,
     Views,
     cat,
+    in_image,
     pixel_centres,
     project,
     rows_of,
@@ -57,7 +58,6 @@ from vmemkit.reconstruction.pnp import (
 from vmemkit.reconstruction.reconstructor import Reconstruction, Report
 
 LAYER = 0.2  # thickness of a noisy surface, as a share of its depth
-
 ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
 
 # Warnings of reports.
@@ -397,14 +397,15 @@ def visible_surfels(
         if boxes is not None:
             reached = showing(boxes, cameras[i : i + 1], 0.0, 0.0, torch.inf)[0]
             position = position[rows_of(runs_that(reached, len(surfels)), len(surfels))]
-        uv, depth = project(cameras[i], position)
-        x, y = (uv[:, 0] * columns).long(), (uv[:, 1] * rows).long()
-        inside = (depth > 0) & (uv >= 0).all(-1) & (x < columns) & (y < rows)
-        x, y, z = x[inside], y[inside], depth[inside]
+        uv, depth = project(cameras[i : i + 1], position[None])
+        inside = in_image(uv, depth)[0]
+        uv, depth = uv[:, inside], depth[:, inside]
+        column = (uv[..., 0] * columns).long().clamp(max=columns - 1)
+        row = (uv[..., 1] * rows).long().clamp(max=rows - 1)
         # 2. Keep those within a layer behind the nearest surface.
-        in_layer = z < (1 + LAYER) * nearest[i, y, x]
+        in_layer = (depth < (1 + LAYER) * nearest[i, row, column])[0]
         share = float((nearest[i] > 0).float().mean())
-        visible.append(VisibleSurfels(uv[inside][in_layer][None], z[in_layer][None], share))
+        visible.append(VisibleSurfels(uv[:, in_layer], depth[:, in_layer], share))
     return visible
 
 

@@ -22,9 +22,7 @@ from torch import Tensor
 from vmemkit.core import TensorStruct, pose
 
 FOCALS = 21  # focal lengths to try, from half to three times the longer side
-
 REWEIGHTINGS = 10  # iterations of the focal length's fit
-
 TINY = 1e-8  # avoids divisions by zero
 
 

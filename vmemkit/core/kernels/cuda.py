@@ -29,9 +29,7 @@ Column = Int[Tensor, " r"]  # of packed sightings
 Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
 
 BLOCK = 32  # surfels, pixels or rows of one program: one per lane of a warp; divides RUN
-
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
-
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
 
 # Arguments that change from call to call: Triton must not compile anew for their values.

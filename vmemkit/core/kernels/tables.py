@@ -14,16 +14,13 @@ import numpy as np
 from vmemkit.core.kernels.pixels import F32, HALF, ONE, UNSIGNED, ZERO, compiled, inlined
 
 BIT = np.uint64(1)
-
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # De Bruijn's: any six neighbouring bits are unique
-
 PLACES = np.zeros(64, np.int64)
 
 for place in range(64):
     PLACES[((int(SEQUENCE) << place) & (2**64 - 1)) >> 58] = place
 
 CELLS = np.int64((1 << 21) - 1)  # of a cell's number along each axis
-
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads numbers evenly
 
 
