@@ -24,7 +24,7 @@ from vmemkit.core import TensorStruct, cat
 from vmemkit.memory import Spill
 from vmemkit.memory.rows import Rows
 
-SHARE = 4  # a quarter of a budget is for the rows: see Spill
+SHARE = 4  # rows may use a quarter of a budget (see Spill)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -52,7 +52,7 @@ ROW = sum(leaf[0].nbytes for leaf in frames(1).leaves().values())
 
 
 def in_memory(rows: int, folder: Path | None = None) -> Spill:
-    """A budget for so many frames in memory."""
+    """A budget with which this many frames may be in memory."""
     return Spill(SHARE * ROW * rows, None if folder is None else str(folder))
 
 
@@ -80,7 +80,7 @@ def equal(some: Frames, others: Frames) -> bool:
         max_size=16,
     ),
 )
-def test_spilled_rows_equal_rows_in_memory_whatever_is_appended_to_whichever_value(room, program):
+def test_spilled_rows_equal_rows_in_memory_after_any_appends_and_cuts(room, program):
     spilled, plain = [Rows.of(frames(0), in_memory(room))], [Rows.of(frames(0))]
     serial = 0
     for grow, which, count in program:
@@ -91,14 +91,14 @@ def test_spilled_rows_equal_rows_in_memory_whatever_is_appended_to_whichever_val
             plain.append(theirs.append(more))
             serial += count
         else:
-            kept = min(count, len(ours))
-            spilled.append(ours.prefix(kept))
-            plain.append(theirs.prefix(kept))
+            length = min(count, len(ours))
+            spilled.append(ours.prefix(length))
+            plain.append(theirs.prefix(length))
     assert all(equal(a.value, b.value) for a, b in zip(spilled, plain, strict=True))
     assert all(rows.nbytes <= room * ROW for rows in spilled)
 
 
-def test_rows_stay_in_memory_up_to_their_share_of_the_budget_and_go_to_disk_beyond():
+def test_rows_stay_in_memory_up_to_their_share_of_the_budget():
     rows = Rows.of(frames(2), in_memory(3))
     assert (rows.nbytes, rows.spilled) == (2 * ROW, 0)
     rows = rows.append(frames(1, start=2))
@@ -113,18 +113,18 @@ def test_rows_without_a_budget_never_spill():
     assert (rows.nbytes, rows.spilled) == (501 * ROW, 0)
 
 
-def test_the_budget_outlives_an_empty_start_and_a_cut_to_nothing():
+def test_the_budget_still_holds_after_an_empty_start_and_a_cut_to_nothing():
     assert Rows.of(frames(0), in_memory(2)).append(frames(5)).spilled == 5 * ROW
     assert spilled().prefix(0).append(frames(4)).spilled == 4 * ROW
 
 
-def test_a_short_branch_of_long_rows_is_back_in_memory():
+def test_a_short_branch_of_spilled_rows_is_in_memory_again():
     branch = spilled().prefix(1).append(frames(1, start=1))
     assert (branch.nbytes, branch.spilled) == (2 * ROW, 0)
     assert equal(branch.value, frames(2))
 
 
-def test_of_two_spilled_branches_neither_sees_the_other():
+def test_two_spilled_branches_do_not_affect_each_other():
     trunk = spilled().append(frames(1, start=5))
     left, right = trunk.append(frames(1, start=70)), trunk.append(frames(1, start=80))
     assert equal(trunk.value, frames(6))
@@ -139,11 +139,11 @@ def test_a_file_grows_in_place_and_older_values_keep_their_rows():
     for i in range(5, 60):
         values.append(values[-1].append(frames(1, start=i)))
     assert all(equal(rows.value, frames(len(rows))) for rows in values)
-    values[-1].value.image[3] = -1  # only to see that it is the same memory
+    values[-1].value.image[3] = -1  # shows that both map the same file
     assert (values[0].value.image[3] == -1).all()
 
 
-def test_what_is_written_has_the_shape_and_type_of_the_first_rows():
+def test_appended_rows_get_the_type_of_the_first_and_must_have_their_shape():
     wide = frames(1, start=5).map(lambda leaf: leaf.double() if leaf.is_floating_point() else leaf)
     strided = wide.replace(image=wide.image.mT.contiguous().mT, given=torch.tensor(False).expand(1))
     assert equal(spilled().append(strided).value, frames(6))
@@ -220,7 +220,7 @@ def resident():
 def images(i):
     return Images(torch.full((1, 3, 512, 512), float(i)))  # 3 MiB
 
-warm = Rows.of(images(0), Spill(1)).append(images(1))  # the code itself takes memory, too
+warm = Rows.of(images(0), Spill(1)).append(images(1))  # so that loaded code does not count
 assert (warm.value.image[1] == 1).all() and warm.value.image[0].mean() == 0
 del warm
 
@@ -229,7 +229,7 @@ values = [Rows.of(images(0), Spill(32 << 20))]
 for i in range(1, n):
     values.append(values[-1].append(images(i)))
     most = max(most, resident() - before)
-    for k in range(0, i, 7):  # by old mappings and by new ones
+    for k in range(0, i, 7):  # through old mappings and new ones
         assert values[k].value.image[k, 0, 0, 0] == values[i].value.image[k, 0, 0, 0] == k
 assert all((values[-1].value.image[i] == i).all() for i in range(n))
 read = resident() - before
@@ -246,13 +246,16 @@ def test_300_megabytes_of_rows_take_no_more_memory_than_their_budget():
         [sys.executable, "-W", "error", "-c", WALK],
         capture_output=True,
         text=True,
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # what is freed is given back
+        env={
+            **os.environ,
+            "MALLOC_MMAP_THRESHOLD_": "65536",
+        },  # freed memory goes back to the system
     )
     assert done.returncode == 0, done.stderr
     most, read, after = map(float, done.stdout.split())
     assert most < 32
-    assert read > 250  # whoever reads everything at once has it in memory ...
-    assert after < 32  # ... until the next append, even one that copies all of it
+    assert read > 250  # rows that are read at once are in memory ...
+    assert after < 32  # ... until the next append, even one that copies all rows
 
 
 # ---- refusals ------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
         Spill(1, str(tmp_path / "nowhere"))
 
 
-def test_a_folder_that_is_gone_when_it_is_needed_is_refused(tmp_path):
+def test_a_folder_that_was_deleted_before_its_use_is_refused(tmp_path):
     rows = Rows.of(frames(2), in_memory(2, tmp_path))
     tmp_path.rmdir()
     with pytest.raises(ValueError, match=r"No such file.*spill to another folder"):
@@ -278,7 +281,7 @@ def test_a_folder_that_is_gone_when_it_is_needed_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_rows_that_the_disk_has_no_room_for_are_refused_before_any_is_written(n, monkeypatch):
+def test_rows_are_refused_before_any_is_written_if_the_disk_has_no_room(n, monkeypatch):
     rows = spilled(n)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=ROW))
     with pytest.raises(
@@ -290,7 +293,7 @@ def test_rows_that_the_disk_has_no_room_for_are_refused_before_any_is_written(n,
     assert equal(rows.append(frames(2, start=n)).value, frames(n + 2))
 
 
-def test_a_disk_that_fills_up_while_rows_are_written_is_an_error_there_and_then(monkeypatch):
+def test_a_disk_that_fills_up_during_a_write_is_an_error_at_that_write(monkeypatch):
     rows = spilled().append(frames(1, start=5))
     files = rows._store.files._files
 
@@ -317,7 +320,7 @@ def test_rows_over_files_are_copied_and_pickled_to_files_of_their_own():
     assert equal(rows.append(frames(1, start=5)).value, frames(6))
 
 
-def test_a_process_that_was_forked_off_writes_to_files_of_its_own(monkeypatch):
+def test_a_forked_process_writes_to_files_of_its_own(monkeypatch):
     rows, own = spilled(5), os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: own + 1)
     child = rows.append(frames(1, start=70))
@@ -327,7 +330,7 @@ def test_a_process_that_was_forked_off_writes_to_files_of_its_own(monkeypatch):
     assert equal(child.value, cat([frames(5), frames(1, start=70)]))
 
 
-def test_rows_on_a_gpu_are_not_spilled_and_are_told_so():
+def test_rows_on_a_gpu_are_refused():
     rows = Rows.of(frames(2).to("meta"), in_memory(2))
     with pytest.raises(ValueError, match="only rows on the CPU can be spilled, got some on meta"):
         rows.append(frames(1).to("meta"))

@@ -1,11 +1,12 @@
-"""A memory on disk: bit-equal round trips, and that nothing but a sound memory is ever loaded."""
+"""A memory on disk: round trips are equal to the bit, and only sound memories are loaded."""
 
 from __future__ import annotations
 
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from vmemkit.memory import (
     load,
     save,
     save_ply,
-    storage,
     write,
 )
 
@@ -51,7 +51,7 @@ def test_a_loaded_memory_is_bit_equal_to_the_saved_one(memory, tmp_path, device)
     assert back.config == memory.config
 
 
-def test_a_loaded_memory_goes_on_as_the_saved_one_would(memory, tmp_path, box):
+def test_writing_to_a_loaded_memory_equals_writing_to_the_saved_one(memory, tmp_path, box):
     save(memory, tmp_path)
     view = box.render(box.look(120.0), 12, 16)
     maps = PointMaps.from_depth(view.cameras, view.depth)
@@ -66,7 +66,7 @@ def test_a_loaded_memory_goes_on_as_the_saved_one_would(memory, tmp_path, box):
         MemoryConfig(SurfelConfig(shrink=0.25, slant=0.3), AssociationConfig(distance=3.0)),
     ],
 )
-def test_the_configuration_is_kept(config, tmp_path, box):
+def test_the_configuration_is_restored(config, tmp_path, box):
     save(box.memory(0.0, config=config), tmp_path)
     assert load(tmp_path).config == config
 
@@ -100,27 +100,40 @@ def test_the_folder_holds_json_and_safetensors_alone(memory, tmp_path):
 # ---- saving loses nothing ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", ["save_file", "replace"])
-def test_a_save_that_fails_leaves_the_memory_that_was_there(memory, tmp_path, step, monkeypatch):
+def fail(*_: object) -> None:
+    raise OSError("no space left on device")
+
+
+@contextmanager
+def small_files_only() -> Iterator[None]:
+    """The system lets no file grow beyond 4 kB."""
+    resource = pytest.importorskip("resource", reason="needs Unix")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("step", ["tables", "index"])
+def test_a_save_that_fails_leaves_the_older_memory(memory, tmp_path, step, monkeypatch):
     save(memory, tmp_path)
-
-    def fail(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(storage if step == "save_file" else os, step, fail)
-        with pytest.raises(OSError, match="no space"):
-            save(memory.truncate(1), tmp_path)
+    if step == "tables":
+        with small_files_only(), pytest.raises(Exception, match="File too large"):
+            save(memory.truncate(2), tmp_path)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(OSError, match="no space"):
+                save(memory.truncate(2), tmp_path)
     assert same(tables(load(tmp_path)), tables(memory))
     save(memory.truncate(2), tmp_path)
     assert len(load(tmp_path)) == 2
-    assert len(files(tmp_path)) == 2  # what the failure left is gone
+    assert len(files(tmp_path)) == 2  # the remains of the failed save are gone
 
 
-def test_a_save_that_fails_at_first_can_be_tried_again(memory, tmp_path, monkeypatch):
-    def fail(*_: object) -> None:
-        raise OSError("no space left on device")
-
+def test_a_first_save_that_fails_can_be_repeated(memory, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(OSError, match="no space"):
@@ -131,7 +144,7 @@ def test_a_save_that_fails_at_first_can_be_tried_again(memory, tmp_path, monkeyp
     assert same(tables(load(tmp_path)), tables(memory))
 
 
-def test_a_folder_of_other_things_is_left_alone(memory, tmp_path):
+def test_a_folder_of_other_files_is_refused_and_unchanged(memory, tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     with pytest.raises(ValueError, match="other files"):
         save(memory, tmp_path)
@@ -155,7 +168,7 @@ def test_other_files_beside_a_memory_survive_its_replacement(memory, tmp_path):
     assert others.items() <= files(tmp_path).items()
 
 
-def test_a_file_is_no_folder(memory, tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(memory, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="is a file"):
         save(memory, tmp_path / "file")
@@ -179,7 +192,7 @@ def edit_tables(folder: Path, change: Callable[[dict], None]) -> None:
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, path)
 
 
-def test_a_missing_folder_is_no_memory(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot read"):
         load(tmp_path / "nowhere")
 
@@ -189,7 +202,7 @@ def test_a_missing_folder_is_no_memory(tmp_path):
     [b"", b"not json", b"\xff\xfe\x00", b"[" * 100_000, b"[1, 2]", b"null", b'{"version": 1}'],
     ids=["empty", "text", "bytes", "deep", "list", "null", "no format"],
 )
-def test_an_index_that_is_none_is_refused(memory, tmp_path, content):
+def test_an_index_that_is_not_one_is_refused(memory, tmp_path, content):
     save(memory, tmp_path)
     (tmp_path / "memory.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"memory\.json"):
@@ -226,7 +239,7 @@ def test_an_index_with_a_wrong_entry_is_refused(memory, tmp_path, change):
 
 
 @pytest.mark.parametrize("where", ["..", "inner", "absolute"])
-def test_tables_outside_the_folder_are_not_read_though_they_are_sound(memory, tmp_path, where):
+def test_sound_tables_outside_the_folder_are_not_read(memory, tmp_path, where):
     folder = tmp_path / "memory"
     save(memory, folder)
     tables_file = next(folder.glob("*.safetensors"))
@@ -336,14 +349,14 @@ BAD_TABLES = {
 
 @pytest.mark.parametrize("change", BAD_TABLES.values(), ids=BAD_TABLES)
 @pytest.mark.usefixtures("as_installed")
-def test_tables_that_are_no_sound_memory_are_refused(memory, tmp_path, change):
+def test_tables_that_are_not_a_sound_memory_are_refused(memory, tmp_path, change):
     save(memory, tmp_path)
     edit_tables(tmp_path, change)
     with pytest.raises(ValueError, match="not a sound memory"):
         load(tmp_path)
 
 
-def test_columns_that_nobody_asked_for_are_ignored(memory, tmp_path):
+def test_unknown_columns_are_ignored(memory, tmp_path):
     save(memory, tmp_path)
     edit_tables(tmp_path, lambda t: t.update({"views.secret": torch.zeros(3)}))
     assert same(tables(load(tmp_path)), tables(memory))
@@ -368,12 +381,12 @@ def test_a_ply_holds_every_surfel_with_its_normal_radius_and_colour(memory, tmp_
     assert np.abs(colours - surfels.color.numpy()).max() <= 0.5 / 255 + 1e-6
 
 
-def test_a_ply_of_no_surfels_is_still_a_ply(memory, tmp_path):
+def test_a_ply_without_surfels_can_be_written(memory, tmp_path):
     save_ply(memory.surfels[:0], tmp_path / "none.ply")
     assert b"element vertex 0\n" in (tmp_path / "none.ply").read_bytes()
 
 
-def test_surfels_are_saved_as_ply_alone(memory, tmp_path):
+def test_other_suffixes_and_missing_folders_are_refused_for_surfels(memory, tmp_path):
     for path in (tmp_path / "surfels.obj", tmp_path / "missing" / "surfels.ply"):
         with pytest.raises(ValueError, match="surfels"):
             save_ply(memory.surfels, path)

@@ -1,6 +1,6 @@
 """Image, depth and video files: read, check and write them.
 
-In: paths of files that may come from anywhere. Out: tensors in the package's conventions (camera.py).
+In: paths of files that may come from anywhere. Out: tensors as camera.py defines them.
 A file that cannot be read is always a ValueError that names it. A file is written beside its place
 and moved there when it is complete, so that a failure never damages an older one.
 """
@@ -25,22 +25,15 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_PIXELS = 64_000_000  # more than common cameras have; 0.8 GB as float32
-
 DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
-
 RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
-
 NPY_HEADER_BYTES = 4096  # the header of an array of numbers is shorter
-
 JPEG_QUALITY = 95  # percent; WebP uses it, too
-
 VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
-
 MAX_FPS = 240.0  # frames per second
 
 # Raster formats only: some other readers of Pillow start external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -68,9 +61,10 @@ def load_depth(
 ) -> Float[Tensor, "h w"]:
     """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
 
-    `unit` is in metres per step of the file: by default 0.001 for a PNG, 1 for an array. Values that
-    are not positive and finite count as unknown. An .npz must hold one array, or one named `depth`.
-    Errors: ValueError for an unreadable file, another shape or type, or depth without a known pixel.
+    `unit` is in metres per step of the file: by default 0.001 for a PNG, 1 for an array. Values
+    that are not positive and finite count as unknown. An .npz must hold one array, or one named
+    `depth`. Errors: ValueError for an unreadable file, another shape or type, and for depth without
+    a known pixel.
     """
     unit = default_depth_unit(path) if unit is None else unit
     _check_unit(unit)
@@ -105,7 +99,7 @@ def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
 
 
 def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPTH_UNIT) -> None:
-    """Write planar depth (metres; NaN = unknown) as a 16-bit PNG, in rounded steps of `unit` metres.
+    """Write planar depth (metres; NaN = unknown) as a 16-bit PNG, in steps of `unit` metres.
 
     Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,535 steps.
     """
@@ -161,7 +155,7 @@ def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]
 def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a temporary file to write; it replaces `path` when the block ends without an error.
 
-    If the block raises, `path` is left unchanged. Errors: ValueError for a folder that does not exist.
+    If the block raises, `path` stays unchanged. Errors: ValueError for a missing folder.
     """
     path = Path(path)
     if not os.path.isdir(path.parent) or os.path.isdir(path):

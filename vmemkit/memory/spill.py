@@ -1,11 +1,11 @@
 """Spill: rows on disk that read like tensors, for tables that outgrow memory.
 
-In: columns of rows on the CPU, and how many bytes of memory they may take. Out: tensors over files
-without a name, which are gone with the last tensor over them, also after a crash.
-Rows are written to the file, not through the tensor: a full disk is then an error where the row is
-written, not a bus error where it is read, and writing takes no memory of the process. Rows that are
-read are fetched by the operating system page by page; `drop` gives those pages back. A tensor over
-a file keeps its mapping, so the file may grow while older, shorter tensors show its first rows.
+In: columns of rows on the CPU, and the bytes of memory that they may take. Out: tensors that map
+temporary files without a name. The system deletes such a file with its last mapping, also after a
+crash. Rows are written to the file and not through a mapping, for two reasons: a full disk is an
+OSError at the write instead of a bus error later, and writing takes no memory of the process. The
+system loads pages of a file when they are read; `drop` frees them again. A file can grow while
+older, shorter tensors still map its first rows.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DROPS = hasattr(mmap, "MADV_DONTNEED")  # elsewhere the system trims what a process holds by itself
+CAN_DROP = hasattr(mmap, "MADV_DONTNEED")  # on other systems, only the system itself frees pages
 
 
 @dataclass(frozen=True)
 class Spill:
-    """From when on rows go to disk, and where to. Errors: ValueError for a bad budget or folder."""
+    """The memory budget above which rows go to disk, and the folder that they go to.
 
-    budget: int  # bytes of memory: a quarter for the rows, as older values may keep twice as much
-    folder: str | None = None  # the system's folder for temporary files
+    Errors: ValueError for a budget that is not positive, and for a folder that does not exist.
+    """
+
+    budget: int  # bytes of memory; rows use a quarter of it, because older values may keep copies
+    folder: str | None = None  # None: the system's folder for temporary files
 
     def __post_init__(self) -> None:
         if self.budget <= 0:
@@ -41,12 +44,13 @@ class Spill:
             raise ValueError(f"rows cannot be spilled to {self._folder}: make that folder first")
 
     def rows(self, columns: Iterable[Tensor]) -> int:
-        """How many rows of such columns may be in memory, at least one."""
+        """The number of rows of such columns that may be in memory; at least one."""
         return max(1, self.budget // 4 // max(1, row_bytes(columns)))
 
     @contextmanager
     def room(self, needed: int) -> Iterator[None]:
-        """While files grow by `needed` bytes. Errors: ValueError where the disk refuses."""
+        """Surrounds code that lets files grow by `needed` bytes. Errors: ValueError if the disk has
+        no room, or an OSError occurs."""
         free = 0
         try:
             free = shutil.disk_usage(self._folder).free
@@ -65,15 +69,16 @@ class Spill:
 
 
 class SpillFiles:
-    """One file for each column of rows that only grow at their end."""
+    """One file per column of a table that grows only at its end."""
 
     def __init__(self, spill: Spill, columns: dict[str, Tensor]) -> None:
-        """Files for rows like those of `columns`. Errors: ValueError off the CPU, or by the disk."""
+        """Empty files for rows like those of `columns`. Errors: ValueError for columns that are not
+        on the CPU, and if the disk has no room."""
         devices = {str(column.device) for column in columns.values()} - {"cpu"}
         if devices:
             raise ValueError(
                 f"only rows on the CPU can be spilled, got some on {', '.join(sorted(devices))}: "
-                "keep them on the CPU, or do without spilling"
+                "move the memory to the CPU, or do not spill"
             )
         self.row_bytes, self._process = row_bytes(columns.values()), os.getpid()
         self._spill, self._in_memory = spill, spill.rows(columns.values())
@@ -82,60 +87,62 @@ class SpillFiles:
 
     @property
     def mine(self) -> bool:
-        """Has this process made them? One that was forked off shares what is written to them."""
+        """Whether this process made the files. A forked process must not write to those of its
+        parent, which would see what is written."""
         return self._process == os.getpid()
 
     def tensors(self, capacity: int) -> dict[str, Tensor]:
-        """Tensors of `capacity` rows over the files: those not written yet take no space on disk."""
+        """Tensors of `capacity` rows that map the files. Unwritten rows take no disk space."""
         with self._spill.room(0):
             return {name: file.tensor(capacity) for name, file in self._files.items()}
 
     def write(self, start: int, rows: dict[str, Tensor], count: int) -> None:
-        """`count` rows, from row `start` on, of which and of those before only as many as the budget
-        has room for stay in memory. Errors: ValueError where the disk has no room."""
+        """Write `count` rows from index `start` on. Only the last rows stay in memory, as many as
+        the budget allows. Errors: ValueError if the disk has no room."""
         with self._spill.room(count * self.row_bytes):
             for name, file in self._files.items():
                 file.write(start, rows[name], count)
         self.drop(max(0, start + count - self._in_memory))
 
     def drop(self, stop: int) -> None:
-        """Give back the memory that the rows before `stop` took when they were read."""
+        """Free the memory that rows before index `stop` took when they were read."""
         for file in self._files.values():
             file.drop(stop)
 
 
 class _File:
-    """The rows of one column."""
+    """The file of one column."""
 
     def __init__(self, spill: Spill, like: Tensor) -> None:
         self._dtype, self._shape, self._row_bytes = like.dtype, like.shape[1:], row_bytes([like])
         self._file = tempfile.TemporaryFile(buffering=0, dir=spill.folder)  # noqa: SIM115
-        # Closed with this object. Tensors outlive it: their mapping has a handle of its own.
+        # The file is closed with this object. Tensors may outlive it, as their mapping has a handle
+        # of its own.
         weakref.finalize(self, self._file.close)
         self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
     def tensor(self, capacity: int) -> Tensor:
         used = capacity * self._row_bytes
-        size = max(1, used)  # nothing cannot be mapped
+        size = max(1, used)  # an empty file cannot be mapped
         if size > self._file.seek(0, os.SEEK_END):
-            self._file.truncate(size)  # longer, by a hole
+            self._file.truncate(size)  # longer, but the new part takes no disk space yet
         for older in self._maps:
-            _give_back(older, len(older))
-        pages = mmap.mmap(self._file.fileno(), size)
-        self._maps.add(pages)
-        flat = torch.frombuffer(pages, dtype=torch.uint8)[:used]  # which keeps `pages` alive
+            _free_pages(older, len(older))
+        mapping = mmap.mmap(self._file.fileno(), size)
+        self._maps.add(mapping)
+        flat = torch.frombuffer(mapping, dtype=torch.uint8)[:used]  # keeps `mapping` alive
         return flat.view(self._dtype).view(capacity, *self._shape)
 
     def write(self, start: int, rows: Tensor, count: int) -> None:
         rows = rows.detach().to("cpu", self._dtype).expand(count, *self._shape).contiguous()
-        left = memoryview(rows.flatten().view(torch.uint8).numpy())
+        remaining = memoryview(rows.flatten().view(torch.uint8).numpy())
         self._file.seek(start * self._row_bytes)
-        while left:  # a write may stop early, at 2 GB at the latest
-            left = left[self._file.write(left) :]
+        while remaining:  # the system may write less than it is given, and never more than 2 GB
+            remaining = remaining[self._file.write(remaining) :]
 
     def drop(self, stop: int) -> None:
-        for pages in self._maps:
-            _give_back(pages, stop * self._row_bytes)
+        for mapping in self._maps:
+            _free_pages(mapping, stop * self._row_bytes)
 
 
 def row_bytes(columns: Iterable[Tensor]) -> int:
@@ -143,6 +150,7 @@ def row_bytes(columns: Iterable[Tensor]) -> int:
     return sum(math.prod(column.shape[1:]) * column.element_size() for column in columns)
 
 
-def _give_back(pages: mmap.mmap, stop: int) -> None:
-    if DROPS:
-        pages.madvise(mmap.MADV_DONTNEED, 0, min(stop, len(pages)))
+def _free_pages(mapping: mmap.mmap, stop: int) -> None:
+    """Free the memory of a mapping's first `stop` bytes; reading them loads them again."""
+    if CAN_DROP:
+        mapping.madvise(mmap.MADV_DONTNEED, 0, min(stop, len(mapping)))

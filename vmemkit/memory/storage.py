@@ -1,9 +1,9 @@
-"""A memory on disk: one folder with memory.json and the tables as safetensors; no pickle.
+"""A memory on disk: a folder with memory.json and the tables as safetensors; no pickle.
 
-`save` writes the tables under a fresh name and then replaces memory.json, which names them, in one
-atomic step: a reader, or a crash, sees the old memory or the new one, never a mixture.
-`load` trusts nothing: every table's shape, range and order is checked before a Memory is made.
-`save_ply` is for showing surfels in other programs: MeshLab, CloudCompare, Blender.
+`save` writes the tables under a new name. Then it replaces memory.json, which names them, in one
+atomic step: whoever reads, or looks after a crash, finds the old memory or the new one.
+`load` trusts nothing: it checks the shape, range and order of every table before it makes a Memory.
+`save_ply` exports surfels for other programs, such as MeshLab, CloudCompare or Blender.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import dataclasses
 import json
 import os
 import re
-import typing
 import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -29,21 +27,18 @@ from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
 
 FORMAT, VERSION = "vmemkit-memory", 1
-
 INDEX = "memory.json"
-
 TABLES = ("views", "surfels", "sightings", "ends")
 
-# The names that programs know as position, normal and colour; the radius is ours.
+# Names that other programs read as position, normal and colour; only `radius` is our own.
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
-
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 
 
 def save(memory: Memory, folder: str | os.PathLike) -> None:
-    """Write `memory` into `folder`, replacing the memory that it holds, if any.
+    """Write `memory` into `folder`, in place of a memory that the folder may hold.
 
-    Errors: ValueError if the folder holds other things and no memory, or the path is a file.
+    Errors: ValueError if `folder` is a file, or holds other files and no memory.
     """
     folder = Path(folder)
     _check_folder(folder)
@@ -54,7 +49,7 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
         for table in TABLES
         for name, leaf in getattr(memory, table).leaves().items()
     }
-    # Views of one buffer must be copied apart, or safetensors refuses them as shared memory.
+    # Columns may share one buffer, which safetensors refuses: each is copied.
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / tables)
     index = {
         "format": FORMAT,
@@ -73,14 +68,16 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
 def load(
     folder: str | os.PathLike, device: torch.device | str = "cpu", spill: Spill | None = None
 ) -> Memory:
-    """Read a memory; `spill` as in `Memory.empty`. Errors: ValueError that names the file and what
-    is wrong with it."""
+    """Read a memory; `spill` as in `Memory.empty`.
+
+    Errors: ValueError that names the file and what is wrong with it.
+    """
     index_path = Path(folder) / INDEX
     index = _read_index(index_path)
     path = index_path.parent / index["tables"]
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:
         raise ValueError(f"cannot read the tables {path}: {error}") from error
     try:
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
@@ -90,9 +87,10 @@ def load(
 
 
 def _check_folder(folder: Path) -> None:
-    """Errors: ValueError unless `folder` is new, empty, a memory's, or what a crash left of one."""
+    """Errors: ValueError unless `folder` is new or empty, holds a memory, or holds only the tables
+    that an interrupted `save` leaves."""
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder to save a memory in")
+        raise ValueError(f"{folder} is a file: give a folder to save the memory in")
     names = [path.name for path in folder.iterdir()] if folder.exists() else []
     if INDEX in names:
         _read_index(folder / INDEX)
@@ -101,21 +99,20 @@ def _check_folder(folder: Path) -> None:
 
 
 def save_ply(surfels: Surfels, path: str | os.PathLike) -> None:
-    """Write surfels as the vertices of a binary PLY file: positions in world units, normals as they
-    are in memory (away from the viewer), radii, and colours of 8 bits.
+    """Write surfels as the vertices of a binary PLY file: positions in world units, normals as in
+    the memory (away from the viewer), radii, and colours of 8 bits.
 
-    Errors: ValueError for another suffix than .ply, and for no folder to write to.
+    Errors: ValueError for a suffix other than .ply, and for a folder that does not exist.
     """
     if Path(path).suffix.lower() != ".ply":
         raise ValueError(f"surfels are saved as .ply, got {path}")
-    vertices = np.empty(
-        len(surfels), [(name, "<f4") for name in PLY_FLOATS] + [(name, "u1") for name in PLY_BYTES]
-    )
-    floats = torch.cat([surfels.position, surfels.normal, surfels.radius[:, None]], 1)
-    bytes_ = (surfels.color * 255).round().byte()
-    for names, columns in ((PLY_FLOATS, floats.cpu().numpy()), (PLY_BYTES, bytes_.cpu().numpy())):
-        for i, name in enumerate(names):
-            vertices[name] = columns[:, i]
+    kinds = [(name, "<f4") for name in PLY_FLOATS] + [(name, "u1") for name in PLY_BYTES]
+    vertices = np.empty(len(surfels), kinds)
+    geometry = torch.cat([surfels.position, surfels.normal, surfels.radius[:, None]], 1)
+    colors = (surfels.color * 255).round().byte()
+    for names, values in ((PLY_FLOATS, geometry), (PLY_BYTES, colors)):
+        for name, column in zip(names, values.cpu().numpy().T, strict=True):
+            vertices[name] = column
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(surfels)}"]
     header += [f"property float {name}" for name in PLY_FLOATS]
     header += [f"property uchar {name}" for name in PLY_BYTES]
@@ -126,13 +123,13 @@ def save_ply(surfels: Surfels, path: str | os.PathLike) -> None:
 def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except Exception as error:
         raise ValueError(f"cannot read {path}, the index of a saved memory: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not the index of a {FORMAT}")
     if index.get("version") != VERSION:
         raise ValueError(f"{path} has version {index.get('version')!r}; this code reads {VERSION}")
-    # The name goes into a path: only the names that `save` makes are followed.
+    # The name becomes part of a path, so only names that `save` makes are accepted.
     name = index.get("tables")
     if not (isinstance(name, str) and TABLES_NAME.fullmatch(name)):
         raise ValueError(f"{path} names no table file of its own folder, got {name!r}")
@@ -140,24 +137,20 @@ def _read_index(path: Path) -> dict[str, Any]:
 
 
 def _config(raw: Any) -> MemoryConfig:
+    """The configuration in memory.json; its classes check their values."""
     try:
-        parts = SurfelConfig(**raw["surfels"]), AssociationConfig(**raw["association"])
-        budget = raw.get("budget")  # memories from before there were budgets have none
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"bad configuration: {error}") from error
-    if not (budget is None or (type(budget) is int and budget > 0)):
-        raise ValueError(f"bad configuration: budget = {budget!r}")
-    config = MemoryConfig(*parts, budget)
-    for part in (config.surfels, config.association):
-        for name, kind in typing.get_type_hints(type(part)).items():
-            value, choices = getattr(part, name), typing.get_args(kind)  # of a Literal
-            fits = value in choices if choices else isinstance(value, int | float)
-            if not fits or value != value:
-                raise ValueError(f"bad configuration: {name} = {value!r}")
-    return config
+        budget = raw.get("budget")  # missing in memories of versions that had no budget
+        if type(budget) not in (int, type(None)):
+            raise ValueError(f"budget = {budget!r}")
+        surfels = SurfelConfig(**raw["surfels"])
+        association = AssociationConfig(**raw["association"])
+        return MemoryConfig(surfels, association, budget)
+    except Exception as error:
+        raise ValueError(f"bad configuration ({type(error).__name__}): {error}") from error
 
 
 def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | None) -> Memory:
+    """The memory with these tables. Errors: ValueError for tables that no memory can have."""
     empty = Memory.empty(config)
     tables = {}
     for table in TABLES:
@@ -178,18 +171,23 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:
-    """Same dtype, rank and fixed sizes as in an empty memory; finite where it must be."""
-    fixed = [n for n in like.shape[1:] if n]
+    """Errors: ValueError unless dtype, rank and sizes fit `like`, a column of an empty memory
+    (where it has size 0, any will do), and values are finite where they must be."""
     if got.dtype != like.dtype or got.ndim != like.ndim:
-        raise ValueError(f"{name} is {got.dtype} {list(got.shape)}, want {like.dtype}")
-    if [n for n, m in zip(got.shape[1:], like.shape[1:], strict=True) if m] != fixed:
-        raise ValueError(f"{name} has shape {list(got.shape)}, want [n, {fixed}]")
-    may_be_unknown = name in ("views.depth", "views.confidence")
-    if got.is_floating_point() and not may_be_unknown and not got.isfinite().all():
+        raise ValueError(
+            f"{name} is {got.dtype} {list(got.shape)}, needs {like.dtype} with {like.ndim} axes"
+        )
+    needed = like.shape[1:]
+    if any(n not in (0, size) for n, size in zip(needed, got.shape[1:], strict=True)):
+        sizes = ["n", *(n or "any" for n in needed)]
+        raise ValueError(f"{name} has shape {list(got.shape)}, needs {sizes}")
+    checked_later = name in ("views.depth", "views.confidence")
+    if got.is_floating_point() and not checked_later and not got.isfinite().all():
         raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _check_values(views: Views, surfels: Surfels) -> None:
+    """Errors: ValueError for sizes that do not agree and for values out of range."""
     size = views.image.shape[2:]
     if views.depth.shape[1:] != size or views.confidence.shape[1:] != size:
         raise ValueError(f"depth and confidence must have the images' size {list(size)}")

@@ -1,8 +1,8 @@
 """Reconstruction: the geometry of new views.
 
 In: views, with or without depth. Out: points, depth and a confidence for each pixel. `from_depth`
-trusts the depth that a generator made, `oracle(scene)` renders the true one, and `cut3r()` estimates
-it with the published network and fits it to the depth that the memory knows.
+trusts the depth that a generator made, and `oracle(scene)` renders the true one. `cut3r()` gets
+depth from the published network and fits it to the depth that the memory knows.
 Source: VMem, section 3.2; CUT3R (Wang et al., CVPR 2025).
 """
 

@@ -5,10 +5,10 @@ Out: an `Alignment`, depth and focal lengths in world units.
 1. PnP finds the poses that the points imply (pnp.py).
 2. One similarity brings these poses over the known ones, and scales all depth (`initialise`).
 3. Adam refines it (`optimise`): `released` moves focal lengths and similarities only, since depth
-   carries no gradient in VMem's code; `full` moves all depth too, as CUT3R's code after DUSt3R does.
+   carries no gradient in VMem's code; `full` also moves all depth, as CUT3R's code does.
 4. Points that stand in front of a more confident surface get confidence 0 (`clean`).
-With known cameras there is a direct way, too (depth_fit.py). As in the released code, pixel centres
-have integer coordinates, and focal lengths are in pixels.
+Source: DUSt3R (Wang et al., CVPR 2024). With known cameras depth_fit.py is a more direct way.
+As in the released code, pixel centres have integer coordinates, and focal lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def initialise(
 def fit_similarity(
     x: Float[Tensor, "n 3"], y: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
-    """Scale s, rotation R and translation t for which s R x + t is closest to y in the least squares
+    """Scale s, rotation R and translation t for which s R x + t fits y best in the least squares
     (Umeyama, 1991)."""
     # 1. Take the means off.
     mean_x, mean_y = x.mean(0), y.mean(0)
@@ -264,8 +264,8 @@ def _signed_log(x: Tensor) -> Tensor:
 def clean(
     alignment: Alignment, confidence: Float[Tensor, "n h w"], config: AlignConfig | None = None
 ) -> Float[Tensor, "n h w"]:
-    """The confidence, with 0 for points in front of a surface that another view sees there with more
-    confidence."""
+    """The confidence, with 0 for points in front of a surface that another view sees there with
+    more confidence."""
     config, confidence = config or AlignConfig(), confidence.clone()
     (n, h, w), points, depth = confidence.shape, alignment.points(), alignment.depth
     for i in range(n):

@@ -90,7 +90,7 @@ def _resized_box(h: int, w: int, config: CUT3RConfig) -> tuple[int, int, tuple[i
 def sample_depth(
     depth: Float[Tensor, "h2 w2"], crop: NetworkCrop, uv: Float[Tensor, "h w 2"]
 ) -> Float[Tensor, "h w"]:
-    """The crop's depth at image points (u, v); NaN outside the crop and where depth is not positive.
+    """The crop's depth at image points (u, v); NaN outside it and where depth is not positive.
 
     Inverse depth is interpolated linearly, which is exact on planes. Across edges, where that would
     mix two surfaces, the nearest pixel counts.

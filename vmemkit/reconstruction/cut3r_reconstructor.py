@@ -1,15 +1,15 @@
 """CUT3R as a reconstructor: depth per pixel of each new view, in the world of known cameras.
 
-In: the memory and new views. Each image goes through the network once (nets/cut3r). The memory keeps
-the network's state, so that a step of a long walk costs no more than a step of a short one. Depth
-comes in the network's own unit; `align` chooses where its scale in the world comes from:
+In: the memory and new views. Each image goes through the network (nets/cut3r) once. The memory
+keeps the network's state, so that the steps of a long walk cost no more than those of a short one.
+Depth comes in the network's own unit. `align` chooses where its scale in the world comes from:
 - `direct`: from the depth of the memory's surfels in the same camera, which also gives a shift
   (depth_fit.py); the default, and beyond VMem;
 - `released`, `full`: from the poses that the network's points imply (alignment.py), as in VMem's
   and in CUT3R's code;
 - `none`: from nowhere, for comparison: the network's unit counts as the world's.
-Every view gets a `Report`. Where PnP fails or a scale is far off, the released code goes on without a
-word; here the report warns, and by default such a view adds no surfels.
+Every view gets a `Report`. If PnP fails or a scale is far off, the released code continues without
+a warning. Here the report warns, and by default such a view adds no surfels.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from vmemkit.core import (
     Surfels,
     Views,
     cat,
+    in_image,
     pixel_centres,
     project,
     rows_of,
@@ -56,7 +57,6 @@ from vmemkit.reconstruction.pnp import (
 from vmemkit.reconstruction.reconstructor import Reconstruction, Report
 
 LAYER = 0.2  # thickness of a noisy surface, as a share of its depth
-
 ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
 
 # Warnings of reports.
@@ -107,7 +107,7 @@ class Cut3rState:
 
 @dataclass(frozen=True, repr=False)
 class Cut3r:
-    """A reconstructor that depends on the memory. `cut3r()` makes one with the published weights."""
+    """A reconstructor that depends on the memory. `cut3r()` makes one with published weights."""
 
     network: Network
     align: Literal[ALIGN] = "direct"
@@ -122,6 +122,7 @@ class Cut3r:
     rows: int = 96  # image rows at which the memory is rendered for comparison
     fit: FitConfig = field(default_factory=FitConfig)
     optimiser: AlignConfig = field(default_factory=AlignConfig)
+    memory: Memory | None = None  # the memory that new views follow; set by `seeing`
 
     def __post_init__(self) -> None:
         for name, choices in (("align", ALIGN), ("failures", FAILURES)):
@@ -138,53 +139,43 @@ class Cut3r:
     def __repr__(self) -> str:
         return f"Cut3r(align={self.align!r}, failures={self.failures!r})"
 
-    def __call__(self, views: Views) -> Reconstruction:
-        """Reconstruct the first views of all, without a memory: two or more that have a baseline.
-        Errors: as `seeing`'s; `direct` always needs a memory."""
-        return self.seeing(Memory.empty(device=views.device))(views)
-
-    def seeing(self, memory: Memory) -> Cut3rWithMemory:
+    def seeing(self, memory: Memory) -> Cut3r:
         """The reconstructor of views that come after those of `memory`."""
-        return Cut3rWithMemory(self, memory)
-
-
-@dataclass(frozen=True, repr=False)
-class Cut3rWithMemory:
-    """A `Cut3r` together with what is remembered."""
-
-    settings: Cut3r
-    memory: Memory
+        return replace(self, memory=memory)
 
     @property
     def _needs_poses(self) -> bool:
-        return self.settings.align in ("released", "full")
+        return self.align in ("released", "full")
 
     @torch.no_grad()
     def __call__(self, views: Views) -> Reconstruction:
-        """Errors: ValueError for no views, images too narrow for the network, a memory that cannot
+        """Reconstruct new views; without a memory, the first of all: two or more with a baseline.
+
+        Errors: ValueError for no views, images too narrow for the network, a memory that cannot
         tell the scale, views with nothing in front of the camera, and, with failures="stop", a view
-        that is not trusted."""
-        settings, memory = self.settings, self.memory
-        if settings.align == "direct" and len(memory.surfels) == 0:
+        that is not trusted.
+        """
+        memory = Memory.empty(device=views.device) if self.memory is None else self.memory
+        if self.align == "direct" and len(memory.surfels) == 0:
             raise ValueError(
                 "the memory holds no surfels, so that nothing tells the scale: begin with views "
                 'of known depth, or with align="released" on two or more views'
             )
         # 1. Run the network, and find the surfels that the new cameras see.
-        images, crop = prepare_images(views.image, settings.network.config)
-        state, predictions = self._run_network(self._state(), images, len(memory))
+        images, crop = prepare_images(views.image, self.network.config)
+        state, predictions = self._run_network(self._state_after(memory), images, len(memory))
         h, w = views.image.shape[2:]
-        rows = min(h, settings.rows)
+        rows = min(h, self.rows)
         columns = max(1, round(rows * w / h))
         visible = visible_surfels(memory.surfels, views.cameras, rows, columns, memory.boxes)
         # 2. Bring depth into world units.
         if self._needs_poses:
-            state, depth, confidence, reports = self._by_poses(state, predictions, views)
+            state, depth, confidence, reports = self._by_poses(state, memory, predictions, views)
         else:
             depth, confidence = _own_depth(predictions, views)
             reports = [Report(1.0, inliers=1.0)] * len(views)
-        if settings.align == "direct":
-            depth, reports = self._by_memory(state, depth, crop, visible)
+        if self.align == "direct":
+            depth, reports = self._by_memory(depth, crop, visible, state.scale)
         else:
             reports = [
                 self._compare(report, own, surfels, crop)
@@ -200,24 +191,24 @@ class Cut3rWithMemory:
 
     # ---- the network -----------------------------------------------------------------------------
 
-    def _state(self) -> Cut3rState:
-        """The state after the memory's last view: the one it keeps, or else a new one, for which all
-        its views go through the network."""
-        stored, memory, settings = self.memory.state, self.memory, self.settings
-        own = isinstance(stored, Cut3rState) and stored.source is settings.network
+    def _state_after(self, memory: Memory) -> Cut3rState:
+        """The state after the memory's last view: the one that it stores, or else a new one, for
+        which all its views go through the network."""
+        stored = memory.state
+        own = isinstance(stored, Cut3rState) and stored.source is self.network
         if own and (stored.anchor is not None or not self._needs_poses):
             return stored
-        state = Cut3rState(settings.network, settings.network.begin())
+        state = Cut3rState(self.network, self.network.begin())
         if len(memory) == 0:
             return state
-        images, _ = prepare_images(memory.views.image, settings.network.config)
+        images, _ = prepare_images(memory.views.image, self.network.config)
         state, predictions = self._run_network(state, images, 0, remembered=True)
         if len(memory) == 1 or not self._needs_poses:
             return state
         joint = _join(state.anchor, predictions[1:]).to(memory.device)
-        registration = register(joint, 1, settings.optimiser)
+        registration = register(joint, 1, self.optimiser)
         matches = PoseMatches(memory.views.cameras.world_from_cam[1:], registration.anchor_from_cam)
-        return replace(state, matches=matches[registration.inliers >= settings.min_inliers])
+        return replace(state, matches=matches[registration.inliers >= self.min_inliers])
 
     def _run_network(
         self,
@@ -228,12 +219,12 @@ class Cut3rWithMemory:
     ) -> tuple[Cut3rState, list[CUT3RPrediction]]:
         """State and predictions after the images, which follow `before` others. The geometry of
         `remembered` views is known, so that the network runs the heads for their poses at most."""
-        predictions, network, device = [], state.network, self.settings.network.device
+        predictions, network, device = [], state.network, self.network.device
         for i, image in enumerate(images):
             first = before + i == 0
             head: Head = "other" if self._needs_poses and not first else "self"
             heads = () if remembered and not self._needs_poses else (head,)
-            network, prediction = self.settings.network.step(network, image[None].to(device), heads)
+            network, prediction = self.network.step(network, image[None].to(device), heads)
             predictions.append(prediction)
             if first and self._needs_poses:
                 points, confidence = prediction.points_self, prediction.confidence_self
@@ -244,25 +235,23 @@ class Cut3rWithMemory:
 
     def _by_memory(
         self,
-        state: Cut3rState,
         depth: Float[Tensor, "t h2 w2"],
         crop: NetworkCrop,
         visible: list[VisibleSurfels],
+        last_scale: float | None,
     ) -> tuple[Float[Tensor, "t h2 w2"], list[Report]]:
-        """Depth and reports of `direct`: each view is fitted to the surfels that its camera sees."""
-        settings = self.settings
+        """Depth and reports of `direct`: a view is fitted to the surfels that its camera sees."""
         # 1. Fit scale and shift where the memory knows enough of a view.
         fits: list[DepthFit | None] = []
         for own, surfels in zip(depth, visible, strict=True):
             here = sample_depth(own, crop, surfels.uv)
-            count, share = int(here.isfinite().sum()), surfels.share / max(1, here.numel())
-            enough = count >= settings.fit.min_samples and count * share >= settings.fit.min_overlap
-            fits.append(
-                fit_depth(here, surfels.depth, settings.shift, settings.fit) if enough else None
-            )
-        # 2. The other views get the median scale of these, or else the last step's.
-        scales = [fit.scale for fit in fits if fit and fit.inliers >= settings.min_inliers]
-        carried = median(scales) if scales else state.scale
+            samples = int(here.isfinite().sum())
+            overlap = samples * (surfels.share / max(1, here.numel()))
+            enough = samples >= self.fit.min_samples and overlap >= self.fit.min_overlap
+            fits.append(fit_depth(here, surfels.depth, self.shift, self.fit) if enough else None)
+        # 2. The other views get the median scale of these, or else the last plausible one.
+        scales = [fit.scale for fit in fits if fit and fit.inliers >= self.min_inliers]
+        carried = median(scales) if scales else last_scale
         scaled, reports = [], []
         for own, surfels, fit in zip(depth, visible, fits, strict=True):
             if fit is not None:
@@ -278,11 +267,10 @@ class Cut3rWithMemory:
         return torch.stack(scaled), reports
 
     def _by_poses(
-        self, state: Cut3rState, predicted: list[CUT3RPrediction], views: Views
+        self, state: Cut3rState, memory: Memory, predicted: list[CUT3RPrediction], views: Views
     ) -> tuple[Cut3rState, Float[Tensor, "t h2 w2"], Float[Tensor, "t h2 w2"], list[Report]]:
         """State, depth, confidence and reports of `released` and `full`: the scale comes from the
         poses that the points imply."""
-        settings, memory = self.settings, self.memory
         # 1. Put the anchor, which is the first view of all, in front of the new views.
         poses, continues = views.cameras.world_from_cam, len(memory) > 0
         if continues:
@@ -291,8 +279,8 @@ class Cut3rWithMemory:
         predictions = _join(state.anchor, others_than_anchor).to(views.device)
         new = slice(len(predictions) - len(views), None)
         # 2. Find the poses by PnP, and add those that were found to the ones of earlier steps.
-        registration = register(predictions, config=settings.optimiser)
-        found = registration.inliers >= settings.min_inliers
+        registration = register(predictions, config=self.optimiser)
+        found = registration.inliers >= self.min_inliers
         depth = planar_depth(predictions.points, registration)
         cameras = PoseMatches(poses, registration.anchor_from_cam)
         matches, others = cameras[1:][found[1:]], state.matches
@@ -302,15 +290,15 @@ class Cut3rWithMemory:
         if not (found[0] and self._tells_scale(cat([cameras[:1], matches]), depth)):
             reports = [self._pose_report(math.nan, share) for share in inliers]
             return state, depth[new], predictions.confidence[new], reports
-        # 3. Align: only `full` optimises, as `released` would refine focal lengths, which are known.
-        config = replace(settings.optimiser, min_inliers=settings.min_inliers)
+        # 3. Align. Only `full` optimises: `released` would refine focal lengths, which are known.
+        config = replace(self.optimiser, min_inliers=self.min_inliers)
         aligned = alignment.initialise(predictions, poses, others, config, registration)
-        if settings.align == "full":
+        if self.align == "full":
             with torch.inference_mode(False), torch.enable_grad():
                 *_, (_, aligned) = alignment.optimise(
-                    aligned, predictions, "full", continues, settings.optimiser
+                    aligned, predictions, "full", continues, self.optimiser
                 )
-        confidence = alignment.clean(aligned, predictions.confidence, settings.optimiser)
+        confidence = alignment.clean(aligned, predictions.confidence, self.optimiser)
         scale = (aligned.depth / depth).flatten(1).median(dim=1).values[new].tolist()
         reports = [self._pose_report(*values) for values in zip(scale, inliers, strict=True)]
         return state, aligned.depth[new], confidence[new], reports
@@ -319,12 +307,12 @@ class Cut3rWithMemory:
         """Whether the cameras, the anchor first, moved far enough for their poses to determine the
         scale, and whether the known and the implied poses agree."""
         motion = float(matches.anchor_from_cam[:, :3, 3].norm(dim=-1).max())
-        far = motion >= self.settings.min_baseline * float(depth.median())
+        far = motion >= self.min_baseline * float(depth.median())
         agrees = far and has_baseline(matches.world_from_cam)
-        return agrees and alignment.pose_mismatch(matches) <= self.settings.max_mismatch
+        return agrees and alignment.pose_mismatch(matches) <= self.max_mismatch
 
     def _pose_report(self, scale: float, inliers: float) -> Report:
-        failed, unknown = inliers < self.settings.min_inliers, math.isnan(scale)
+        failed, unknown = inliers < self.min_inliers, math.isnan(scale)
         warning = NO_PNP if failed else NO_BASELINE if unknown else ""
         return Report(scale, inliers=inliers, warning=warning, trusted=not warning)
 
@@ -337,8 +325,8 @@ class Cut3rWithMemory:
         surfels: VisibleSurfels,
         crop: NetworkCrop,
     ) -> Report:
-        """The report, with how depth agrees with the memory's, which it was not fitted to."""
-        if surfels.share < self.settings.fit.min_overlap:
+        """The report, with how well depth agrees with the memory's, to which it was not fitted."""
+        if surfels.share < self.fit.min_overlap:
             return replace(report, overlap=surfels.share)
         ratio = sample_depth(depth, crop, surfels.uv) / surfels.depth
         ratio = ratio[ratio.isfinite()]
@@ -351,17 +339,17 @@ class Cut3rWithMemory:
     def _judge(self, report: Report, last_scale: float | None) -> Report:
         if report.warning:
             return report
-        if report.inliers < self.settings.min_inliers:
+        if report.inliers < self.min_inliers:
             return replace(report, warning=POOR_FIT, trusted=False)
         # A view that was compared with the memory needs no comparison with the last scale.
-        compared = report.overlap >= self.settings.fit.min_overlap
+        compared = report.overlap >= self.fit.min_overlap
         jump = report.scale / last_scale if last_scale and not compared else 1.0
         if not self._is_plausible(jump):
             return replace(report, warning=ODD_SCALE, trusted=False)
         return report
 
     def _is_plausible(self, factor: float) -> bool:
-        return 1 / self.settings.plausible <= factor <= self.settings.plausible
+        return 1 / self.plausible <= factor <= self.plausible
 
     # ---- back to the views' pixels ---------------------------------------------------------------
 
@@ -376,12 +364,12 @@ class Cut3rWithMemory:
             confidence = torch.minimum(confidence, views.confidence)
         depth = torch.where(depth > 0, depth, torch.nan)
         for i, report in enumerate(reports):
-            if not report.trusted and self.settings.failures == "stop":
+            if not report.trusted and self.failures == "stop":
                 raise ValueError(
                     f"view {i} of {len(views)} cannot be brought into the world: {report.warning} "
                     f'({report}). Take smaller steps, or set failures="distrust"'
                 )
-            if not report.trusted and self.settings.failures == "distrust":
+            if not report.trusted and self.failures == "distrust":
                 confidence[i] = 0.0
             if depth[i].isnan().all():
                 raise ValueError(
@@ -408,14 +396,15 @@ def visible_surfels(
         if boxes is not None:
             reached = showing(boxes, cameras[i : i + 1], 0.0, 0.0, torch.inf)[0]
             position = position[rows_of(runs_that(reached, len(surfels)), len(surfels))]
-        uv, depth = project(cameras[i], position)
-        x, y = (uv[:, 0] * columns).long(), (uv[:, 1] * rows).long()
-        inside = (depth > 0) & (uv >= 0).all(-1) & (x < columns) & (y < rows)
-        x, y, z = x[inside], y[inside], depth[inside]
+        uv, depth = project(cameras[i : i + 1], position[None])
+        inside = in_image(uv, depth)[0]
+        uv, depth = uv[:, inside], depth[:, inside]
+        column = (uv[..., 0] * columns).long().clamp(max=columns - 1)
+        row = (uv[..., 1] * rows).long().clamp(max=rows - 1)
         # 2. Keep those within a layer behind the nearest surface.
-        in_layer = z < (1 + LAYER) * nearest[i, y, x]
+        in_layer = (depth < (1 + LAYER) * nearest[i, row, column])[0]
         share = float((nearest[i] > 0).float().mean())
-        visible.append(VisibleSurfels(uv[inside][in_layer][None], z[in_layer][None], share))
+        visible.append(VisibleSurfels(uv[:, in_layer], depth[:, in_layer], share))
     return visible
 
 
@@ -460,8 +449,9 @@ def load_network(
     one).
 
     A training checkpoint describes its network; the description must agree with `config` (default:
-    the published network's). Errors: ValueError for weights that are missing (with how to get them),
-    damaged or of another network, and for a file without a description if no `config` is given.
+    the published network's). Errors: ValueError for weights that are missing (it says how to get
+    them), damaged or of another network, and for a file without a description if no `config` is
+    given.
     """
     path = require("cut3r") if file is None else Path(file)
     state, description = read(path), arguments(path).get("model")

@@ -51,9 +51,10 @@ def fit_depth(
     shift: bool = True,
     config: FitConfig | None = None,
 ) -> DepthFit:
-    """Fit scale * depth, or with `shift` scale * depth + shift, to the reference, in relative error.
+    """Fit scale * depth, or with `shift` scale * depth + shift, to the reference depth.
 
-    Either depth may be NaN or 0 where it is unknown. Almost half of the overlap may be wrong.
+    Errors are relative. Either depth may be NaN or 0 where it is unknown, and almost half of the
+    overlap may be wrong.
     1. The scale without a shift is the median ratio.
     2. With `shift`, pairs of samples propose lines, and the best is refined (`_fit_line`).
     3. The line replaces the scale only if it is clearly better and its shift is small.

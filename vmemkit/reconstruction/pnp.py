@@ -22,9 +22,7 @@ from torch import Tensor
 from vmemkit.core import TensorStruct, pose
 
 FOCALS = 21  # focal lengths to try, from half to three times the longer side
-
 REWEIGHTINGS = 10  # iterations of the focal length's fit
-
 TINY = 1e-8  # avoids divisions by zero
 
 
@@ -131,7 +129,7 @@ def fit_focal(points: Float[Tensor, "h w 3"]) -> Float[Tensor, ""]:
 def _solve_pnp(
     points: Float[Tensor, "h w 3"], confidence: Float[Tensor, "h w"], config: AlignConfig
 ) -> tuple[Float[Tensor, "4 4"], float, float]:
-    """Pose, focal length and share of inliers of the camera that sees these points at their pixels."""
+    """Pose, focal length and share of inliers of the camera that sees points at their pixels."""
     h, w = confidence.shape
     longer_side = float(max(h, w))
     best_pose, best_focal, most_inliers = torch.eye(4), longer_side, 0
@@ -162,6 +160,6 @@ def _solve_pnp(
 
 
 def pixel_offsets(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Columns [1 w] and rows [h 1] of all pixels, measured from the principal point (w / 2, h / 2)."""
+    """Columns [1 w] and rows [h 1] of all pixels, from the principal point (w / 2, h / 2)."""
     u, v = torch.arange(w, device=device) - w / 2, torch.arange(h, device=device) - h / 2
     return u[None], v[:, None]

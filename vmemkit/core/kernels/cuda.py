@@ -35,7 +35,6 @@ Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
 BLOCK = 256 if os.environ.get("TRITON_INTERPRET") == "1" else 32
 
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
-
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
 
 # Arguments that change from call to call: Triton must not compile anew for their values.

@@ -20,20 +20,14 @@ from vmemkit.core.kernels.lanes import lower
 from vmemkit.core.kernels.sizes import ROUNDING, RUN
 
 F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
-
 SLACK = F32(ROUNDING)
-
 ZERO, HALF, ONE, TWO, INFINITY = F32(0), F32(0.5), F32(1), F32(2), F32(np.inf)
-
 TILE, SPAN = 16, 128  # rows and columns of a tile: normals are computed tile by tile
-
 LANES = 8  # pixels that are drawn at once; buffers have this many spare columns for the last ones
-
 SIDE = LANES  # pixels; a disc whose box has at most this many rows and columns is drawn in one loop
 
 # Column and row of each pixel of such a box, which is drawn SIDE / 2 or SIDE pixels wide.
 COLUMNS = np.float32([np.arange(SIDE * SIDE) % width for width in (SIDE // 2, SIDE)])
-
 LINES = np.float32([np.arange(SIDE * SIDE) // width for width in (SIDE // 2, SIDE)])
 
 lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
@@ -41,7 +35,6 @@ lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
 # A pixel's key packs depth (upper half) and surfel (lower half): the least key is the nearest
 # surfel, and of equally near ones the oldest.
 LOWER = np.int64(0xFFFFFFFF)
-
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
 
 

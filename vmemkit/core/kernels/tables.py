@@ -14,9 +14,7 @@ import numpy as np
 from vmemkit.core.kernels.pixels import F32, HALF, ONE, UNSIGNED, ZERO, compiled, inlined
 
 BIT = np.uint64(1)
-
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # De Bruijn's: any six neighbouring bits are unique
-
 PLACES = np.zeros(64, np.int64)
 
 for place in range(64):
