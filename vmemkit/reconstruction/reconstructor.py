@@ -1,9 +1,9 @@
 """Reconstruction as a stage: what a reconstructor is, what it returns, and how one is run.
 
 A `Reconstructor` is any callable that takes views and returns them with depth and confidence.
-One that depends on the memory has a method `seeing(memory)`, which returns such a callable. One that reports on each
-view, or continues from a state, returns a `Reconstruction`. The memory keeps the state, so that it
-is undone and forked with the memory.
+If it depends on the memory, it has a method `seeing(memory)`, which returns such a callable. If it reports
+on each view or continues from a state, it returns a `Reconstruction`. The memory keeps the state, so
+that it is undone and forked with the memory.
 """
 
 from __future__ import annotations
