@@ -20,7 +20,6 @@ from vmemkit.core.kernels import Backend, backend
 from vmemkit.generation import Encodes, Generation, Generator, Warp
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruction import (
-    Reconstruction,
     Reconstructor,
     Report,
     from_depth,
@@ -78,7 +77,7 @@ class Stage:
     """What one stage of a step made. The last stage brings the whole step."""
 
     name: str  # one of STAGES
-    made: Retrieval | Generation | Reconstruction | Memory
+    made: Any  # a Retrieval, Generation, Reconstruction or Memory, by the stage
     seconds: float
     step: Step | None = None
 

@@ -8,7 +8,7 @@ the same leading ("row") dimension. It can be indexed, concatenated and moved as
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -41,6 +41,9 @@ class TensorStruct:
 
     def __len__(self) -> int:
         return len(self._first())
+
+    def __iter__(self: S) -> Iterator[S]:
+        return (self[i] for i in range(len(self)))
 
     @property
     def device(self) -> torch.device:

@@ -196,7 +196,7 @@ class StepThrough(ipywidgets.VBox):
         self.panels["reconstruct"].show_input(image, "the new views")
 
     def _show_reconstruction(self, stage: Stage) -> None:
-        depth = torch.nan_to_num(stage.made.maps.depth)
+        depth = torch.nan_to_num(stage.made.views.depth)
         near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
         image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
         summary = f"depths from {near:.2f} to {far:.2f} world units"
