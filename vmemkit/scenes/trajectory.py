@@ -240,7 +240,7 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     keys, poses, K = keys[distinct], poses.numpy()[distinct], cameras.K.cpu().double().numpy()
     at = np.linspace(0, keys[-1], n)
     between = _cameras_like(
-        cameras[0], _interpolate_poses(poses, keys, at), _interpolate(K[distinct], keys, at)
+        cameras[0], interpolate_poses(poses, keys, at), _interpolate(K[distinct], keys, at)
     )
     return cat([cameras[:1], between[1:-1], cameras[-1:]])
 
@@ -270,7 +270,7 @@ def key_poses(
         else:
             angle = np.deg2rad(turn if key == "a" else -turn)
             end[:3, :3] = Rotation.from_rotvec(angle * np.array(UP)).as_matrix() @ pose[:3, :3]
-        path.append(_interpolate_poses(np.stack([pose, end]), np.array([0.0, 1.0]), shares))
+        path.append(interpolate_poses(np.stack([pose, end]), np.array([0.0, 1.0]), shares))
         pose = end
     return np.concatenate(path)
 
@@ -286,7 +286,7 @@ def _interpolate(
     return (1 - share) * values[segment] + share * values[segment + 1]
 
 
-def _interpolate_poses(
+def interpolate_poses(
     poses: Float64[np.ndarray, "k 4 4"],
     keys: Float64[np.ndarray, " k"],
     at: Float64[np.ndarray, " n"],
