@@ -17,6 +17,7 @@ import re
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
+from scipy.interpolate import make_interp_spline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
@@ -240,7 +241,9 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     keys, poses, K = keys[distinct], poses.numpy()[distinct], cameras.K.cpu().double().numpy()
     at = np.linspace(0, keys[-1], n)
     between = _cameras_like(
-        cameras[0], interpolate_poses(poses, keys, at), _interpolate(K[distinct], keys, at)
+        cameras[0],
+        interpolate_poses(poses, keys, at),
+        make_interp_spline(keys, K[distinct], k=1)(at),
     )
     return cat([cameras[:1], between[1:-1], cameras[-1:]])
 
@@ -275,24 +278,13 @@ def key_poses(
     return np.concatenate(path)
 
 
-def _interpolate(
-    values: Float64[np.ndarray, "k a b"],
-    keys: Float64[np.ndarray, " k"],
-    at: Float64[np.ndarray, " n"],
-) -> Float64[np.ndarray, "n a b"]:
-    """Linear interpolation of values that belong to increasing keys."""
-    segment = np.clip(np.searchsorted(keys, at, side="right") - 1, 0, len(keys) - 2)
-    share = ((at - keys[segment]) / (keys[segment + 1] - keys[segment]))[:, None, None]
-    return (1 - share) * values[segment] + share * values[segment + 1]
-
-
 def interpolate_poses(
     poses: Float64[np.ndarray, "k 4 4"],
     keys: Float64[np.ndarray, " k"],
     at: Float64[np.ndarray, " n"],
 ) -> Float64[np.ndarray, "n 4 4"]:
     """Positions linear, rotations at a constant rate (slerp)."""
-    between = _interpolate(poses, keys, at)
+    between = make_interp_spline(keys, poses, k=1)(at)
     between[:, :3, :3] = Slerp(keys, Rotation.from_matrix(poses[:, :3, :3]))(at).as_matrix()
     return between
 
