@@ -136,14 +136,14 @@ def evaluate_reconstructor(
             [(_, ratio)] = coverage(scene, memory, views.cameras, [chosen], k)
             ratios.append(ratio)
         images = views.replace(depth=None, confidence=None)
-        made = reconstruct(reconstructor, memory, images)
-        for points, true_depth in zip(made.maps, views.depth, strict=True):
+        result = reconstruct(reconstructor, memory, images)
+        for points, true_depth in zip(result.maps, views.depth, strict=True):
             error = (points.depth / true_depth - 1).abs()
             errors.append(float(error[error.isfinite()].median()))
             if (points.confidence > 0).any():
                 kept_errors.append(errors[-1])
-        trusted += [report.trusted for report in made.reports] or [True] * len(views)
-        memory = write(memory, images, made.maps, made.state)
+        trusted += [report.trusted for report in result.reports] or [True] * len(views)
+        memory = write(memory, images, result.maps, result.state)
     return ReconstructorScores(
         error=median(errors),
         worst=max(kept_errors, default=0.0),

@@ -50,7 +50,7 @@ VERBS = {
 }
 
 # The presets: a kind of path and its size, in SEVA's numbers. The size is in degrees for an orbit, a
-# roll and a lemniscate (the angle that it spans, seen from the subject). A spiral has three radii
+# roll and a lemniscate (the angle that it spans as the subject sees it). A spiral has three radii
 # (right, down, ahead), a zoom the ratio of last to first field of view, a move its axis.
 PRESETS = {
     "orbit": ("orbit", 360.0),
@@ -70,9 +70,7 @@ PRESETS = {
 }
 
 SUBJECT_DISTANCE = 10.0  # world units: SEVA's demos look at a point 10 ahead
-MOVE_SHARE = (
-    0.99 / SUBJECT_DISTANCE
-)  # length of a preset move over the distance: SEVA moves by 0.99
+MOVE_SHARE = 0.99 / SUBJECT_DISTANCE  # length of a preset move over the distance (SEVA)
 SPIRAL_TURNS = 2  # turns of a spiral
 SPIRAL_RATE = 0.5  # cycles ahead and back per turn of a spiral
 
