@@ -170,8 +170,8 @@ def test_scores_hold_all_metrics_and_the_views(trials):
 
 def test_generators_without_depth_have_no_depth_error(trials):
     """The number is NaN, not a guess."""
-    made = generate_trials(small(steps=2), [_encodable(trials[0])])
-    numbers = trial_metrics(made, [trials[0]])
+    views = generate_trials(small(steps=2), [_encodable(trials[0])])
+    numbers = trial_metrics(views, [trials[0]])
     assert math.isnan(numbers["depth_error"])
 
 

@@ -41,15 +41,15 @@ def test_without_corruption_everything_is_true_but_the_unit(house, tour, size):
     cameras = cat([tour.given, tour.cameras])
     net = SimulatedNetwork(house, cameras, size, Corruption(unit=0.25))
     image, window = prepare(torch.zeros(1, 3, *size), net.config)
-    after, made = predict(net, 3, image)
-    assert after == 4
+    state, prediction = predict(net, 3, image)
+    assert state == 4
     camera = window.camera(cameras[3:4])
     depth = house.render(camera, *image.shape[2:]).depth
-    torch.testing.assert_close(made.points_self[..., 2], 0.25 * depth)
+    torch.testing.assert_close(prediction.points_self[..., 2], 0.25 * depth)
     points = unproject(camera, depth)[0]
     anchor = cameras.world_from_cam[0]
     in_anchor = (points - anchor[:3, 3]) @ anchor[:3, :3]
-    torch.testing.assert_close(made.points_other[0], 0.25 * in_anchor, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(prediction.points_other[0], 0.25 * in_anchor, atol=1e-5, rtol=1e-4)
 
 
 def test_the_same_seed_corrupts_alike_and_another_differently(house, tour):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, look_at, project, unproject
-from vmemkit.scenes import Rooms, rooms
+from vmemkit.scenes import Rooms, rooms, upright_cameras
 from vmemkit.scenes.house import design, finishes
 from vmemkit.scenes.house.finishes import Finish, Surface
 from vmemkit.scenes.house.ray_casting import VIEWER_RADIUS
@@ -19,11 +19,10 @@ HOUSE = rooms(seed=1)
 K = intrinsics(75.0, 4 / 3)
 
 
-def cameras_at(position: torch.Tensor, yaws: list[float], pitch: float = 0.2):
-    """Cameras at one place that look in several directions (degrees, 0 = +z, right is +x)."""
-    yaw = torch.deg2rad(torch.tensor(yaws))
-    ahead = torch.stack([yaw.sin(), torch.full_like(yaw, pitch), yaw.cos()], 1)
-    return cameras(look_at(position.expand_as(ahead), position + ahead), K)
+def cameras_at(position: torch.Tensor, headings: list[float], slope: float = 11.0):
+    """Cameras at one place that look in several directions (degrees)."""
+    slopes = torch.full((len(headings),), slope)
+    return upright_cameras(position[None], torch.tensor(headings), K, slopes)
 
 
 def is_solid(house: Rooms, points: torch.Tensor) -> torch.Tensor:
@@ -124,7 +123,7 @@ def test_a_camera_sees_the_points_of_its_own_depth_and_none_behind_them(seed, ya
 
 
 def test_what_is_behind_or_beside_the_camera_is_not_visible():
-    camera = cameras_at(HOUSE.centres[0], [0.0], pitch=0.0)
+    camera = cameras_at(HOUSE.centres[0], [0.0], slope=0.0)
     offsets = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.5]])
     assert HOUSE.visible(HOUSE.centres[0] + offsets, camera).tolist() == [[True, False, False]]
 

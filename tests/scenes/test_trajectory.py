@@ -1,28 +1,33 @@
-"""Trajectories: walking in words, orbits, there and back, keyframes. Their laws."""
+"""Trajectories: moves in words, orbits, presets, keyframes and keys. Their laws."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from golden_helpers import part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit import core, scenes
 from vmemkit.core import UP, Cameras, check, intrinsics, look_at, pose_distance, project
-from vmemkit.scenes import keyframes, moves, preset_path, there_and_back, trajectory
+from vmemkit.scenes import (
+    keyframes,
+    moves,
+    navigate,
+    preset_path,
+    there_and_back,
+    trajectory,
+    upright_cameras,
+)
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def start(yaw=0.0, pitch=0.0, position=(0.0, 0.0, 0.0)):
     """A camera without roll, turned right by yaw and up by pitch (radians)."""
-    forward = (
-        math.cos(pitch) * math.sin(yaw),
-        -math.sin(pitch),
-        math.cos(pitch) * math.cos(yaw),
-    )
-    at = torch.tensor(position)
-    return core.cameras(look_at(at, at + torch.tensor(forward)))
+    heading, slope = torch.tensor([math.degrees(yaw)]), torch.tensor([-math.degrees(pitch)])
+    return upright_cameras(torch.tensor([position]), heading, intrinsics(70.0), slope)[0]
 
 
 def random_poses(t, seed, spread=5.0):
@@ -556,3 +561,86 @@ def test_keyframes_at_one_pose_are_a_zoom():
 def test_too_few_keyframes_or_cameras_are_refused(t, n):
     with pytest.raises(ValueError, match="need"):
         keyframes(core.cameras(random_poses(t, 0)), n)
+
+
+# --- upright cameras ------------------------------------------------------------------------------
+
+
+@several
+@given(st.floats(-720, 720), st.floats(-80, 80))
+def test_upright_cameras_face_their_heading_and_slope_without_roll(heading, slope):
+    position = torch.tensor([[1.0, -1.5, 2.0]])
+    camera = upright_cameras(
+        position, torch.tensor([heading]), intrinsics(60.0), torch.tensor([slope])
+    )
+    right, _, ahead = camera.rotation[0].unbind(1)
+    torch.testing.assert_close(camera.position, position)
+    assert float(right[1]) == pytest.approx(0, abs=1e-6)
+    assert math.degrees(math.asin(float(ahead[1]))) == pytest.approx(slope, abs=1e-3)
+    turn = math.degrees(math.atan2(float(ahead[0]), float(ahead[2]))) - heading
+    assert (turn + 180) % 360 == pytest.approx(180, abs=1e-2)
+
+
+def test_upright_cameras_at_one_position_are_as_many_as_their_headings():
+    path = upright_cameras(torch.zeros(1, 3), torch.tensor([0.0, 90.0]), intrinsics(60.0))
+    expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    torch.testing.assert_close(path.forward, expected, **CLOSE)
+
+
+# --- keys -----------------------------------------------------------------------------------------
+
+FLIP = np.diag([1.0, -1.0, -1.0, 1.0])  # the released code has y up and looks along -z
+RUNS = {  # name in the released numbers -> keys, step, turn
+    "forward": ("w", 0.1, 4.0),
+    "forward3": ("w", 0.3, 4.0),
+    "backward": ("s", 0.1, 4.0),
+    "left_default": ("a", 0.1, 3.0),
+    "left4": ("a", 0.1, 4.0),
+    "right4": ("d", 0.1, 4.0),
+    "left170": ("a", 0.1, 170.0),
+    "cmd_wads": ("wads", 0.1, 4.0),
+}
+
+
+def released(name: str) -> np.ndarray:
+    return FLIP @ part("navigator")[name].numpy() @ FLIP
+
+
+@pytest.mark.parametrize("pose", ["identity", "generic"])
+@pytest.mark.parametrize("run", RUNS)
+def test_keys_lead_to_the_released_poses(pose, run):
+    path = trajectory.key_poses(released(f"{pose}/start"), *RUNS[run])
+    assert np.abs(path - released(f"{pose}/{run}")).max() < 1e-12
+    assert np.abs(path[-1] - released(f"{pose}/{run}/final")).max() < 1e-12
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_poses_between_two_are_the_released_ones(n):
+    ends = np.stack([released("interp/a"), released("interp/b")])
+    shares = np.arange(1, n + 1) / n
+    path = trajectory.interpolate_poses(ends, np.array([0.0, 1.0]), shares)
+    assert np.abs(path - released(f"interp/{n}")).max() < 1e-12
+
+
+def test_from_an_upright_camera_keys_are_moves():
+    first = core.cameras(torch.eye(4))
+    by_keys = navigate(first, "wad", step=0.4, turn=8.0)
+    assert len(check(by_keys)) == 3 * trajectory.FRAMES_PER_KEY
+    by_words = moves(first, "forward 0.4, left 8, right 8", step=0.1, turn=2.0)
+    assert torch.allclose(by_keys.world_from_cam, by_words.world_from_cam, atol=1e-6)
+
+
+@pytest.mark.parametrize("keys", ["", "x", "wW"])
+def test_other_keys_are_refused(keys):
+    with pytest.raises(ValueError, match="keys"):
+        navigate(core.cameras(torch.eye(4)), keys)
+
+
+def test_steps_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="finite, got nan"):
+        navigate(core.cameras(torch.eye(4)), "w", step=math.nan)
+
+
+def test_several_starts_are_refused():
+    with pytest.raises(ValueError, match="single camera"):
+        navigate(core.cameras(torch.eye(4).repeat(2, 1, 1)), "w")

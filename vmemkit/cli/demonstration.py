@@ -36,7 +36,6 @@ from vmemkit.scenes import (
     HEIGHT,
     PANORAMA,
     STEREO,
-    Rooms,
     Scene,
     Tour,
     capture_tour,
@@ -179,17 +178,13 @@ def _demo(
 
 def rooms_walk(height: int, seed: int) -> Job:
     """A house from a single view."""
-    house = rooms(seed)
-    tour = single_tour(house, seed, FOV, ASPECT)
-    return _in_house("rooms", "a made-up house, from one view", house, tour, height)
+    return _in_house("rooms", "a made-up house, from one view", single_tour, height, seed)
 
 
 def rooms_capture_walk(height: int, seed: int) -> Job:
     """A house from six views per room."""
-    house = rooms(seed)
-    tour = capture_tour(house, seed, FOV, ASPECT)
     about = "a made-up house, from six views per room"
-    return _in_house("rooms_capture", about, house, tour, height)
+    return _in_house("rooms_capture", about, capture_tour, height, seed)
 
 
 def panorama_walk(height: int, seed: int) -> Job:
@@ -237,8 +232,9 @@ WALKS: dict[str, Callable[[int, int], Job]] = {
 }
 
 
-def _in_house(name: str, about: str, house: Rooms, tour: Tour, height: int) -> Job:
-    size = example_size(height)
+def _in_house(name: str, about: str, tour_of: Callable[..., Tour], height: int, seed: int) -> Job:
+    house, size = rooms(seed), example_size(height)
+    tour = tour_of(house, seed, FOV, ASPECT)
     given = house.render(tour.given, *size, samples=2)
     return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
 

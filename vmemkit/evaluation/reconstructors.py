@@ -136,14 +136,14 @@ def evaluate_reconstructor(
             [both] = coverage(scene, memory, views.cameras, [chosen], k)
             ratios.append(relative(*both))
         images = views.replace(depth=None, confidence=None)
-        made = reconstruct(reconstructor, memory, images)
-        for estimate, true_depth in zip(made.views, views.depth, strict=True):
+        result = reconstruct(reconstructor, memory, images)
+        for estimate, true_depth in zip(result.views, views.depth, strict=True):
             error = (estimate.depth / true_depth - 1).abs()
             errors.append(float(error[error.isfinite()].median()))
             if (estimate.confidence > 0).any():
                 kept_errors.append(errors[-1])
-        trusted += [report.trusted for report in made.reports] or [True] * len(views)
-        memory = write(memory, made.views, made.state)
+        trusted += [report.trusted for report in result.reports] or [True] * len(views)
+        memory = write(memory, result.views, result.state)
     return ReconstructorScores(
         error=median(errors),
         worst=max(kept_errors, default=0.0),

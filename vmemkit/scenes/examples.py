@@ -106,8 +106,8 @@ def photo_view(
 def room(height: int, seed: int = 0) -> Beginning:
     """A made-up house, from one view."""
     house = rooms(seed)
-    tour = single_tour(house, seed, FOV, ASPECT)
-    return _rendered(house, tour.given, height, "a made-up house, from one view")
+    given = single_tour(house, seed, FOV, ASPECT).given
+    return _rendered(house, given, height, "a made-up house, from one view")
 
 
 def captured_rooms(height: int, seed: int = 0) -> Beginning:

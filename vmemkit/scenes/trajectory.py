@@ -17,6 +17,7 @@ import re
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
+from scipy.interpolate import make_interp_spline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
@@ -49,7 +50,7 @@ VERBS = {
 }
 
 # The presets: a kind of path and its size, in SEVA's numbers. The size is in degrees for an orbit, a
-# roll and a lemniscate (the angle that it spans, seen from the subject). A spiral has three radii
+# roll and a lemniscate (the angle that it spans as the subject sees it). A spiral has three radii
 # (right, down, ahead), a zoom the ratio of last to first field of view, a move its axis.
 PRESETS = {
     "orbit": ("orbit", 360.0),
@@ -69,9 +70,7 @@ PRESETS = {
 }
 
 SUBJECT_DISTANCE = 10.0  # world units: SEVA's demos look at a point 10 ahead
-MOVE_SHARE = (
-    0.99 / SUBJECT_DISTANCE
-)  # length of a preset move over the distance: SEVA moves by 0.99
+MOVE_SHARE = 0.99 / SUBJECT_DISTANCE  # length of a preset move over the distance (SEVA)
 SPIRAL_TURNS = 2  # turns of a spiral
 SPIRAL_RATE = 0.5  # cycles ahead and back per turn of a spiral
 
@@ -240,7 +239,9 @@ def keyframes(cameras: Cameras, n: int, translation_weight: float = TRANSLATION_
     keys, poses, K = keys[distinct], poses.numpy()[distinct], cameras.K.cpu().double().numpy()
     at = np.linspace(0, keys[-1], n)
     between = _cameras_like(
-        cameras[0], _interpolate_poses(poses, keys, at), _interpolate(K[distinct], keys, at)
+        cameras[0],
+        interpolate_poses(poses, keys, at),
+        make_interp_spline(keys, K[distinct], k=1)(at),
     )
     return cat([cameras[:1], between[1:-1], cameras[-1:]])
 
@@ -270,29 +271,18 @@ def key_poses(
         else:
             angle = np.deg2rad(turn if key == "a" else -turn)
             end[:3, :3] = Rotation.from_rotvec(angle * np.array(UP)).as_matrix() @ pose[:3, :3]
-        path.append(_interpolate_poses(np.stack([pose, end]), np.array([0.0, 1.0]), shares))
+        path.append(interpolate_poses(np.stack([pose, end]), np.array([0.0, 1.0]), shares))
         pose = end
     return np.concatenate(path)
 
 
-def _interpolate(
-    values: Float64[np.ndarray, "k a b"],
-    keys: Float64[np.ndarray, " k"],
-    at: Float64[np.ndarray, " n"],
-) -> Float64[np.ndarray, "n a b"]:
-    """Linear interpolation of values that belong to increasing keys."""
-    segment = np.clip(np.searchsorted(keys, at, side="right") - 1, 0, len(keys) - 2)
-    share = ((at - keys[segment]) / (keys[segment + 1] - keys[segment]))[:, None, None]
-    return (1 - share) * values[segment] + share * values[segment + 1]
-
-
-def _interpolate_poses(
+def interpolate_poses(
     poses: Float64[np.ndarray, "k 4 4"],
     keys: Float64[np.ndarray, " k"],
     at: Float64[np.ndarray, " n"],
 ) -> Float64[np.ndarray, "n 4 4"]:
     """Positions linear, rotations at a constant rate (slerp)."""
-    between = _interpolate(poses, keys, at)
+    between = make_interp_spline(keys, poses, k=1)(at)
     between[:, :3, :3] = Slerp(keys, Rotation.from_matrix(poses[:, :3, :3]))(at).as_matrix()
     return between
 
