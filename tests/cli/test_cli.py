@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,18 +296,21 @@ def test_weights_are_listed_with_their_terms_and_where_they_are(weight_folder, m
 
 
 def test_the_terms_are_shown_before_a_download(weight_folder, monkeypatch, said):
-    asked = []
+    words = []
 
-    def get(*arguments):
-        asked.append((arguments, said()))
-        return weight_folder / "vae.safetensors"
+    def download(repository, file, *, subfolder, local_dir):
+        words.append((repository, said()))
+        path = Path(local_dir) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
 
-    monkeypatch.setattr(weights, "get", get)
-    options = ["--folder", "here", "--repository", "me/my-vae"]
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    options = ["--folder", str(weight_folder), "--repository", "me/my-vae"]
     assert main(["weights", "get", "vae", *options]) == 0
-    [(arguments, shown)] = asked
-    assert arguments == ("vae", "here", "me/my-vae")
-    assert WEIGHTS["vae"].terms in shown
+    repository, before = words[0]
+    assert repository == "me/my-vae"
+    assert WEIGHTS["vae"].terms in before
     assert f"vae is in {weight_folder}" in said()
 
 
