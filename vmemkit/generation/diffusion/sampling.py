@@ -25,11 +25,8 @@ from torch import Tensor
 from vmemkit.core import Cameras, TensorStruct, pose_distance
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # x [t c h w], sigma [] on CPU -> clean x [t c h w]
-
 DenoisePair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (unconditional, conditional)
-
 Network = Callable[[Tensor, Tensor], Tensor]  # [n i h w], index of the noise level [1] -> [n c h w]
-
 Noise = Callable[[], Tensor]  # standard normal, in the shape of the sample
 
 CHURN = 1e-6  # the released Euler sampler raises each sigma by this much, by adding noise

@@ -73,19 +73,17 @@ class Warp:
         """Errors: ValueError for an empty context or one without depth."""
         check_context(context)
         context = context.replace(confidence=_confidence(context), latent=None, embedding=None)
-        turned = _upright(targets)
-        targets, context = turned(targets), context.replace(cameras=turned(context.cameras))
+        upright = _upright(targets)
+        targets, context = upright(targets), context.replace(cameras=upright(context.cameras))
         evidence, size = context[context.given], context.image.shape[2:]
         discs = [
             context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
         ]
         # The panorama shows given views only, or generated ones if the context has no given view.
         used = context.given if context.given.any() else ~context.given
-        views, view_discs = (
-            context[used],
-            cat([d for d, use in zip(discs, used, strict=True) if use]),
-        )
-        panorama = functools.cache(lambda: _panorama(views, view_discs, targets, self.config))
+        real = context[used]
+        real_discs = cat([disc for disc, use in zip(discs, used, strict=True) if use])
+        panorama = functools.cache(lambda: _panorama(real, real_discs, targets, self.config))
         with_holes, complete = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
