@@ -60,7 +60,7 @@ def discs(
     of the position, normal and radius of new surfels, the new surfel at each pixel of the single
     camera (-1 = none), the largest distance in radii, and the least cosine between normals.
     """
-    m, (height, width) = len(K), size
+    m, n, (height, width) = len(K), len(position), size
     surfels = position.contiguous(), normal.contiguous(), radius.contiguous()
     lens = pose.contiguous(), K.contiguous()
     boxed = 0 if boxes is None else len(boxes[0])
@@ -71,10 +71,12 @@ def discs(
     depth, cosine = (torch.empty_like(keys, dtype=torch.float32) for _ in range(2))
     options = _options(warps=1)
     with torch.cuda.device_of(position):
-        work = surfels, len(position), lens, height, width, limits, boxes, boxed, surface, keys
-        draw_discs[triton.cdiv(len(position), BLOCK), m](*work, **options)
-        work = keys, height * width, surfels, lens, surfel, depth, cosine
-        read_keys[triton.cdiv(height * width, BLOCK), m](*work, **options)
+        draw_discs[triton.cdiv(n, BLOCK), m](
+            surfels, n, lens, height, width, limits, boxes, boxed, surface, keys, **options
+        )
+        read_keys[triton.cdiv(height * width, BLOCK), m](
+            keys, height * width, surfels, lens, surfel, depth, cosine, **options
+        )
     return surfel, depth, cosine
 
 
@@ -85,9 +87,16 @@ def votes(
     in rounding."""
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     with torch.cuda.device_of(weight):
-        marks = word.contiguous(), view.contiguous(), bits.contiguous()
-        work = *marks, weight.contiguous(), len(weight), total, len(word)
-        add_votes[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+        add_votes[(triton.cdiv(len(word), BLOCK),)](
+            word.contiguous(),
+            view.contiguous(),
+            bits.contiguous(),
+            weight.contiguous(),
+            len(weight),
+            total,
+            len(word),
+            **_options(warps=4),
+        )
     return total.float()
 
 
@@ -95,8 +104,9 @@ def sighting_counts(word: Column, bits: Column, surfels: int) -> Int[Tensor, " n
     """As sightings.sighting_counts, by the columns."""
     count = torch.zeros(surfels, dtype=torch.int64, device=word.device)
     with torch.cuda.device_of(word):
-        work = word.contiguous(), bits.contiguous(), count, surfels, len(word)
-        add_counts[(triton.cdiv(len(word), BLOCK),)](*work, **_options(warps=4))
+        add_counts[(triton.cdiv(len(word), BLOCK),)](
+            word.contiguous(), bits.contiguous(), count, surfels, len(word), **_options(warps=4)
+        )
     return count
 
 
@@ -280,8 +290,8 @@ def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr)
     """Adds to total[view] the weights of the surfels whose bits are set; `known` have a weight."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = at < rows
-    marked, ids = places(word, bits, at, live, known)
-    votes = tl.sum(tl.load(weight + ids, marked, 0.0).to(tl.float64), 1)
+    is_set, ids = places(word, bits, at, live, known)
+    votes = tl.sum(tl.load(weight + ids, is_set, 0.0).to(tl.float64), 1)
     seer = tl.load(view + tl.minimum(at, rows - 1))
     # Rows are ordered by view: most programs have a single view, and add to it once.
     first = tl.min(seer, 0)
@@ -295,8 +305,8 @@ def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr)
 def add_counts(word, bits, count, known, rows, BLOCK: tl.constexpr) -> None:
     """Adds one to count[surfel] for every bit that is set, for the first `known` surfels."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    marked, ids = places(word, bits, at, at < rows, known)
-    tl.atomic_add(count + ids, marked.to(tl.int64), marked, sem="relaxed")
+    is_set, ids = places(word, bits, at, at < rows, known)
+    tl.atomic_add(count + ids, is_set.to(tl.int64), is_set, sem="relaxed")
 
 
 @compiled
@@ -304,5 +314,5 @@ def places(word, bits, at, live, known) -> tuple:
     """Per row: which of its 64 surfels were seen, among the first `known`, and their indices."""
     place = tl.arange(0, BITS)
     ids = tl.load(word + at, live, 0)[:, None] * BITS + place[None, :]
-    marked = ((tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1) != 0
-    return marked & (ids < known), ids
+    is_set = ((tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1) != 0
+    return is_set & (ids < known), ids
