@@ -278,16 +278,16 @@ class Cut3r:
         others_than_anchor = predicted if continues else predicted[1:]
         predictions = _join(state.anchor, others_than_anchor).to(views.device)
         new = slice(len(predictions) - len(views), None)
-        # 2. Find the poses by PnP, and add those that were found to the ones of earlier steps.
+        # 2. Find the poses by PnP, and add the successful ones to those of earlier steps.
         registration = register(predictions, config=self.optimiser)
-        found = registration.inliers >= self.min_inliers
+        has_pose = registration.inliers >= self.min_inliers
         depth = planar_depth(predictions.points, registration)
         cameras = PoseMatches(poses, registration.anchor_from_cam)
-        matches, others = cameras[1:][found[1:]], state.matches
+        matches, others = cameras[1:][has_pose[1:]], state.matches
         matches = matches if others is None else cat([others, matches])
         state = replace(state, matches=matches)
         inliers = registration.inliers[new].tolist()
-        if not (found[0] and self._tells_scale(cat([cameras[:1], matches]), depth)):
+        if not (has_pose[0] and self._tells_scale(cat([cameras[:1], matches]), depth)):
             reports = [self._pose_report(math.nan, share) for share in inliers]
             return state, depth[new], predictions.confidence[new], reports
         # 3. Align. Only `full` optimises: `released` would refine focal lengths, which are known.

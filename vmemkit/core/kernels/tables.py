@@ -108,13 +108,13 @@ def marked(word, view, bits, surfel, seer) -> int:
 
 
 @compiled
-def gains(surfel, view, quality, pixels, held, best, gain) -> None:
-    """Adds to gain[view] what each view would add to those flagged in `held`, as selection._gains.
+def gains(surfel, view, quality, pixels, chosen, best, gain) -> None:
+    """Adds to gain[view] what each view would add to those flagged in `chosen`, as selection._gains.
     `best` [n] is overwritten with the best quality at which these see a surfel."""
     for e in range(surfel.shape[0]):
         best[surfel[e]] = ZERO
     for e in range(surfel.shape[0]):
-        if held[view[e]]:
+        if chosen[view[e]]:
             best[surfel[e]] = max(best[surfel[e]], quality[e])
     for e in range(surfel.shape[0]):
         more = max(quality[e] - best[surfel[e]], ZERO)
