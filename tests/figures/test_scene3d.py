@@ -1,4 +1,4 @@
-"""Scenes: what is on the graphics card, what a click meets, and where the eye stands; no browser."""
+"""Scenes without a browser: what is on the graphics card, what a click meets, where the eye is."""
 
 import math
 

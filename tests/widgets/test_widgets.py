@@ -85,14 +85,14 @@ def test_a_mosaic_lays_images_in_rows_of_two(n, size):
     assert (laid == 1).sum() == 3 * (size[0] * size[1] - 24 * n)
 
 
-def test_a_table_of_votes_says_who_was_chosen_and_who_was_kept_out_by_whom(box):
+def test_a_table_of_votes_says_who_was_chosen_and_who_was_suppressed_by_whom(box):
     twins, config = box.memory(0.0, 5.0, 180.0), vm.RetrievalConfig(suppression="hard")
     found = vm.retrieve(twins, box.look(0.0, 5.0, 178.0), 2, "surfel_votes", config)
     first, second = found.chosen.tolist()
     assert (first in (0, 1), second) == (True, 2)
     table = vote_table(twins, found)
     assert table.count("<tr") == 3
-    assert f"kept out by {chip(first)}" in table
+    assert f"suppressed by {chip(first)}" in table
     assert "<b>1.</b>" in table.partition(chip(2))[0]
     assert "<b>2.</b>" in table.rpartition(chip(2))[2]
 

@@ -1,7 +1,7 @@
 """Figures: values in, pictures, charts and 3-D scenes out. They are returned, never shown.
 
-A *picture* is printed by matplotlib (`sheets.py`, `floor_plan.py`), a *chart* is plotted by plotly
-and answers to the pointer (`charts.py`), a *scene* is turned and clicked on (`scene3d.py`, pythreejs).
+A *picture* is printed by matplotlib (`sheets.py`, `floor_plan.py`). A *chart* is plotted by plotly
+and answers to the pointer (`charts.py`). A *scene* can be turned and clicked on (`scene3d.py`).
 An *image* is a tensor: `renderings.py` makes images of memories and retrievals.
 `colors.py` and `palettes.py` give views and surfels their colours, the same in all figures.
 """

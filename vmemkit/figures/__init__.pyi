@@ -16,6 +16,7 @@ from .picture import Picture as Picture
 from .picture import save_figure as save_figure
 from .renderings import DARK as DARK
 from .renderings import explained_shares as explained_shares
+from .renderings import grey_images as grey_images
 from .renderings import look as look
 from .renderings import paint as paint
 from .renderings import ray_colors as ray_colors

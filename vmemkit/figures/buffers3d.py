@@ -19,9 +19,7 @@ from vmemkit.core import SplatConfig, Surfels, Views, resize
 from vmemkit.memory import Memory
 
 MAX_IMAGES = 12  # views that show their image at once
-
 THUMBNAIL = 96  # height of these images, pixels
-
 SEED = 0  # of the random sample of surfels
 
 VERTEX = """
@@ -29,7 +27,8 @@ attribute float radius; attribute vec4 rgba; uniform float rows; uniform float s
 varying vec3 color; varying vec3 centre; varying vec3 away; varying float reach;
 void main() {
   vec4 eye = modelViewMatrix * vec4(position, 1.0);
-  color = rgba.rgb; centre = eye.xyz; away = normalize(normalMatrix * normal); reach = scale * radius;
+  color = rgba.rgb; centre = eye.xyz;
+  away = normalize(normalMatrix * normal); reach = scale * radius;
   bool hidden = rgba.a < 0.5 || dot(away, eye.xyz) <= 0.0;
   gl_Position = hidden ? vec4(2.0, 2.0, 2.0, 1.0) : projectionMatrix * eye;
   gl_PointSize = max(1.0, reach * projectionMatrix[1][1] * rows / -eye.z);

@@ -44,9 +44,7 @@ STYLES = {
 }
 
 POLICY_COLORS = {name: color for name, (color, _, _) in STYLES.items()}
-
 SPARE_COLORS = ("#cc79a7", "#e69f00", "#56b4e9", "#7f5a2b")  # for other names, in their order
-
 DASHES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}  # matplotlib's by plotly's name
 
 MARKERS = {
@@ -63,27 +61,16 @@ MARKERS = {
 }
 
 GRID, IN_MEMORY = "#e9ebee", "#e4e7ea"  # grid lines | views that were in memory
-
 PALE = 0.3  # share of a colour that is left where it is not emphasised, the rest is white
-
 PIXEL = POINTS / NOTEBOOK_DPI  # points of print per pixel of a screen
-
 WIDTH, HEIGHT = 800, 400  # of a chart, pixels
-
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 44, 52  # margins, pixels
-
 TEXT, TITLE, LETTER = 12, 14, 7.5  # font sizes, and the width of a letter, pixels
-
 MARGIN = 0.06  # room on an axis beyond the data, as a share of their range
-
 MANY = 40  # points from which on a curve has no markers
-
 FIRST_CHOICE, DECREASE = 0.94, 0.7  # height of a first choice in its row; what a last one lacks
-
 ROW_HEIGHT, ROWS_HEIGHT = (12, 26), 400  # least and greatest height of a step's row; of all rows
-
 TICK = (0.0, 0.0, -0.3, 0.3, 0.0, 0.0)  # a stroke that draws a tick on its way: offsets in rows
-
 STILL_COLORS = 255  # palette size of a stored still: flat areas and their edges need no more
 
 Scores = Mapping[str, Sequence[float]]  # by policy
@@ -118,7 +105,7 @@ class Chart(go.Figure):
 
 def vote_bars(memory: Memory, retrieval: Retrieval) -> Chart:
     """A bar per view, in its colour and as high as its votes. Bars of chosen views are full and
-    bear their order; the others are pale, and hatched where a chosen view suppressed one.
+    bear their order of choice; the others are pale, and hatched where a chosen view suppressed one.
 
     Policies that do not look at surfels have scores instead of votes.
     Errors: ValueError for another memory's retrieval.
@@ -133,6 +120,11 @@ def vote_bars(memory: Memory, retrieval: Retrieval) -> Chart:
         x=list(range(count)),
         y=_rounded(votes),
         width=0.85,
+        text=[str(chosen.index(view) + 1) if view in chosen else "" for view in range(count)],
+        textposition="outside",
+        textangle=0,
+        constraintext="none",
+        cliponaxis=False,
         marker={
             "color": [c if view in chosen else _pale(c) for view, c in enumerate(colors)],
             "pattern": {
@@ -146,15 +138,13 @@ def vote_bars(memory: Memory, retrieval: Retrieval) -> Chart:
         hovertext=_vote_texts(memory, retrieval),
     )
     low, high = _range([0.0, *votes], 3 * MARGIN)
-    hint = " (hatched: suppressed)" if any(suppressed) else ""
-    chart = _chart(
+    hint = "numbered: order of choice" + ("; hatched: suppressed" if any(suppressed) else "")
+    return _chart(
         [bars],
-        _axis(f"view{hint}", (-0.7, count - 0.3)),
+        _axis(f"view ({hint})", (-0.7, count - 0.3)),
         _axis(_unit(retrieval), (low if min(votes) < 0 else 0.0, high), grid=True),
         f"{retrieval.policy} chose {', '.join(map(str, chosen))} of {count} views",
     )
-    _label_bars(chart, {view: max(0.0, votes[view]) for view in chosen})
-    return chart
 
 
 def retrieval_matrix(steps: Sequence[Step]) -> Chart:
@@ -387,23 +377,6 @@ def _markers(
     return go.Scatter(x=_rounded(x), y=_rounded(y), mode="markers", marker=marker, hovertext=hover)
 
 
-def _label_bars(chart: Chart, tops: Mapping[int, float]) -> None:
-    """Write the order of choice above bars, by view; a label moves up until it hits no other."""
-    (left, right), (low, high) = chart.layout.xaxis.range, chart.layout.yaxis.range
-    across, up = (WIDTH - LEFT - RIGHT) / (right - left), (HEIGHT - TOP - BOTTOM) / (high - low)
-    boxes: list[tuple[float, float, float]] = []  # centre x and y, and width, pixels
-    for place, (view, top) in enumerate(tops.items()):
-        text = _ordinal(place)
-        width, shift = LETTER * len(text), TEXT / 2 + 3
-        while any(
-            abs(x - view * across) < (width + other) / 2 and abs(y - top * up - shift) < TEXT
-            for x, y, other in boxes
-        ):
-            shift += TEXT / 2
-        boxes.append((view * across, top * up + shift, width))
-        chart.add_annotation(x=view, y=top, text=text, showarrow=False, yshift=shift)
-
-
 def _vote_texts(memory: Memory, retrieval: Retrieval) -> list[str]:
     """What hovering shows of each view."""
     unit, texts = _unit(retrieval), []
@@ -517,7 +490,8 @@ def _still_bars(axes: Axes, bars: dict[str, Any]) -> None:
     if bars.get("orientation") == "h":
         axes.barh(bars["y"], bars["x"], bars["width"], bars["base"], **style)
     else:
-        axes.bar(bars["x"], bars["y"], bars["width"], **style)
+        drawn = axes.bar(bars["x"], bars["y"], bars["width"], **style)
+        axes.bar_label(drawn, bars["text"], padding=2, color=INK, size=TEXT * PIXEL)
 
 
 def _still_scatter(axes: Axes, points: dict[str, Any]) -> None:

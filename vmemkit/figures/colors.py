@@ -16,14 +16,12 @@ from torch import Tensor
 from vmemkit.core import LUMA
 
 INK, QUIET = "#22262b", "#6d747c"  # main texts and lines | secondary texts
-
 WHITE = "#ffffff"
 
 # View colours: OKLCh hue and lightness advance by fixed shares of their ranges. A search chose the
 # shares so that views less than 30 apart differ most, to normal eyes and to simulated colour-blind
 # ones (Machado et al., 2009). OKLab: Ottosson, 2020.
 HUE_START, HUE_STEP, LIGHTNESS_STEP = 0.683, 0.6997, 0.756
-
 LIGHTNESS, CHROMA = (0.48, 0.86), 0.15
 
 

@@ -19,11 +19,8 @@ from vmemkit.memory import Memory, read
 from vmemkit.retrieval import Retrieval
 
 FOV = 35.0  # degrees, vertical: narrow, so that rooms stay nearly rectangular
-
 ASPECT = 2.0  # width / height of the rendering
-
 CAMERA_LENGTH = 0.05  # length of a drawn camera, as a share of the memory's extent
-
 EMPHASIS = 2.0  # how much larger the cameras of a retrieval are drawn
 
 

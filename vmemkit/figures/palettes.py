@@ -24,15 +24,13 @@ COLOR_MODES = {
     "sightings": "how many views saw it: dark blue once, yellow {most} times",
     "normal": "its normal: red is x (right), green y (down), blue z (ahead)",
     "vote weight": "how many target pixels it votes for: dark blue few, yellow {most}, grey none",
-    "votes for": "the first chosen view that saw it; pale: seen by no chosen view; grey: no target sees it",
+    "votes for": "the first chosen view that saw it; pale: seen by no chosen view; "
+    "grey: no target sees it",
 }
 
 RETRIEVAL_MODES = ("vote weight", "votes for")  # colour modes that need a retrieval
-
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
-
 UNSEEN = 0.72  # grey level of surfels that no target sees
-
 FADE = 0.82  # how far surfels outside the spotlight fade towards white, 1 = white
 
 

@@ -12,11 +12,8 @@ from matplotlib.figure import Figure
 from vmemkit.core import replacing
 
 DPI, NOTEBOOK_DPI = 150, 100  # pixels per inch: in saved files, in notebooks
-
 POINTS = 72  # per inch
-
 PAGE_WIDTH = 8.0  # inches: 1200 pixels in files, 800 in notebooks
-
 JPEG = {"quality": 64, "optimize": True, "progressive": True}  # shows no loss at these sizes
 
 

@@ -18,9 +18,7 @@ from vmemkit.memory import Memory, read, surfels_of
 from vmemkit.retrieval import Retrieval
 
 PALE, DARK = 0.84, 0.13  # grey levels: seen by no chosen view | never seen
-
 SHADE = 0.35  # share of brightness that follows the surfels' own colour, to show their shapes
-
 ROWS = 96  # height of a rendering, pixels
 
 
@@ -94,6 +92,11 @@ def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:
 def query_splat(memory: Memory, retrieval: Retrieval) -> Splat:
     """What the query cameras saw; rendered here for policies that do not look at surfels."""
     return look(memory, retrieval.query) if retrieval.splat is None else retrieval.splat
+
+
+def grey_images(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:
+    """Values from 0 (black) to their maximum (white), such as depths."""
+    return (values / values.max().clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
 
 
 def ray_colors(

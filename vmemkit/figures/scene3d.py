@@ -39,39 +39,22 @@ from vmemkit.memory import Memory, read, surfels_of, views_of
 from vmemkit.retrieval import Retrieval
 
 CAP = 200_000  # surfels that are drawn; larger memories are sampled
-
 SIZE = (720, 440)  # width and height of the canvas, pixels
-
 BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
-
 FOV = 40.0  # vertical field of view of the eye, degrees
-
 ELEVATION = 55.0  # angle at which the eye looks down at first, degrees
-
 STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
-
 QUANTILE_SAMPLE = 100_000  # surfels that suffice for a quantile
-
 ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all round
-
 MIN_EXTENT = 0.5  # least extent of a scene, world units
-
 FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, rounds to fit it
-
 FAINT = 0.6  # how far cameras outside the selection fade towards white, 1 = white
-
 SKY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
-
 STILL = 1e-5  # changes of the eye below this are rounding, not a drag
-
 BEHIND = 0.3  # distance behind a camera to look its way from, in extents of the memory
-
 CLICK_FOV = 0.01  # field of view of the camera that looks along a click's ray, degrees
-
 EDGES = [0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1]  # of a pyramid: its eye is 0
-
 FACES = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [1, 2, 3], [1, 3, 4]]
-
 KEEP = object()  # default of arguments for which None has a meaning of its own
 
 
@@ -95,8 +78,8 @@ class Scene3D(ipywidgets.VBox):
         size: tuple[int, int] = SIZE,
         cap: int = CAP,
     ) -> None:
-        """The cameras of `path` are drawn in black. `color` is one of COLOR_MODES, `size` the canvas's
-        width and height in pixels. Of more surfels than `cap` a sample is drawn.
+        """`color` is one of COLOR_MODES; the cameras of `path` are drawn in black. `size` is the
+        canvas's width and height in pixels. Of more surfels than `cap` a sample is drawn.
 
         Errors: ValueError for an unknown colour mode, or one about a retrieval without one.
         """
@@ -156,8 +139,8 @@ class Scene3D(ipywidgets.VBox):
     ) -> None:
         """Show another memory, colour mode, retrieval or path, or light other views, in place.
 
-        Arguments that are left out stay as they are. `lit` are the views whose surfels are lit, None
-        lights all. Errors: ValueError as for a new scene, which then stays as it was.
+        Arguments that are left out stay as they are. `lit` are the views whose surfels are lit;
+        None lights all. Errors: ValueError as for a new scene; this one then stays as it was.
         """
         memory = self.memory if memory is None else memory
         color = self.color if color is None else color

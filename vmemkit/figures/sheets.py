@@ -30,9 +30,7 @@ from vmemkit.reconstruction import DepthFit, FitConfig
 from vmemkit.retrieval import Retrieval
 
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, frame width
-
 HEADING, TITLE = 0.22, 0.3  # inches: height of the line of headings, of the title
-
 FPS, VIDEO_ROWS = 8.0, 192  # frames per second and height in pixels of videos
 
 
@@ -202,8 +200,8 @@ def grid(
     if not shown or not inside or len({images.shape for images in rows.values()}) != 1:
         shapes = {name: list(images.shape) for name, images in rows.items()}
         raise ValueError(
-            f"a grid needs rows of as many images of one size, at least one, and columns of them, got "
-            f"{shapes} and columns {shown}"
+            "a grid needs rows of as many images of one size, at least one, and columns of them, "
+            f"got {shapes} and columns {shown}"
         )
     if headings is not None and len(headings) != len(shown):
         raise ValueError(f"need a heading for each of {len(shown)} columns, got {len(headings)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import ipywidgets
@@ -20,17 +21,12 @@ from vmemkit.scenes import EXAMPLES, FOV, HEIGHT, KINDS, VERBS, Beginning, from_
 from vmemkit.widgets import journeys
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
-from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, Worker, heading
+from vmemkit.widgets.parts import DESCRIPTION, Message, Worker, button, heading, menu, slider
 
 SCREEN, TRUTH = 480, 240  # widths of the screen and of the truth beside it, pixels
-
 SCENE = (640, 400)  # width and height of the 3-D scene, pixels
-
 STRIP, BRANCH_STRIP = 60, 54  # heights of the images in strips and in branches, pixels
-
 METRES, DEGREES = 0.4, 20.0  # length and angle of a press at first
-
-CONTROL = {"layout": ipywidgets.Layout(width="290px"), "style": DESCRIPTION}
 
 KEYS = {  # the verbs of `scenes.VERBS` by the key that stands for them
     "w": "forward",
@@ -54,7 +50,6 @@ PAD = (  # rows of buttons: name, verb
 )
 
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
-
 BUSY = "One step at a time: this one is not finished."
 
 
@@ -85,8 +80,8 @@ class Explorer(ipywidgets.VBox):
         """
         if example not in examples or policy not in POLICIES:
             raise ValueError(
-                f"need an example ({', '.join(examples)}) and a policy ({', '.join(POLICIES)}), got "
-                f"{example!r} and {policy!r}"
+                f"need an example ({', '.join(examples)}) and a policy ({', '.join(POLICIES)}), "
+                f"got {example!r} and {policy!r}"
             )
         self._examples, self._height, self._seed = examples, height, seed
         self._generator, self._reconstructor = generator, reconstructor
@@ -311,35 +306,25 @@ class Explorer(ipywidgets.VBox):
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, example: str, settings: Settings) -> None:
-        self.settings, self.own = settings, OwnImage()
-        self.example = ipywidgets.Dropdown(
-            options=list(self._examples), value=example, description="start in"
-        )
+        self.settings, self.own = settings, OwnImage(self.start_own)
+        self.example = menu("start in", self._examples, example)
         width = ipywidgets.Layout(width="120px")
         self.buttons = {
-            verb: ipywidgets.Button(description=name, layout=width)
+            verb: button(text, partial(self.move, verb), layout=width)
             for row in PAD
-            for name, verb in row
+            for text, verb in row
         }
-        self.undo = ipywidgets.Button(description="undo", icon="undo", layout=BUTTON)
-        self.redo = ipywidgets.Button(description="redo", icon="repeat", layout=BUTTON)
-        self.cancel = ipywidgets.Button(description="cancel", disabled=True, layout=BUTTON)
+        self.undo = button("undo", partial(self._attempt, Journey.undo), icon="undo")
+        self.redo = button("redo", partial(self._attempt, Journey.redo), icon="repeat")
+        self.cancel = button("cancel", self._worker.cancel, disabled=True)
         self.progress = ipywidgets.IntProgress(0, 0, len(STAGES), layout={"width": "160px"})
         self.folder = ipywidgets.Text("my_walk", description="folder")
         names = ("save", "load", "export")
-        self.files = {name: ipywidgets.Button(description=name, layout=BUTTON) for name in names}
+        self.files = {name: button(name, partial(self.file, name)) for name in names}
 
     def _observe(self) -> None:
-        for verb, button in self.buttons.items():
-            button.on_click(lambda pressed, verb=verb: self.move(verb))
-        for what, button in self.files.items():
-            button.on_click(lambda pressed, what=what: self.file(what))
         self.screen.observe(self._key, "pressed")
-        self.undo.on_click(lambda pressed: self._attempt(Journey.undo))
-        self.redo.on_click(lambda pressed: self._attempt(Journey.redo))
-        self.cancel.on_click(lambda pressed: self._worker.cancel())
         self.example.observe(self._open_example, "value")
-        self.own.start.on_click(lambda pressed: self.start_own())
         recolor = lambda change: self.scene.update(color=self._scene_color())  # noqa: E731
         self.settings.color.observe(recolor, "value")
         self.settings.truth.observe(lambda change: self._redraw_truth(), "value")
@@ -376,16 +361,16 @@ class Explorer(ipywidgets.VBox):
 class OwnImage(ipywidgets.HBox):
     """An uploaded image, what it shows, and its depth if there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[], None]) -> None:
+        """`start` is called when the button to start from the image is pressed."""
         self.image = ipywidgets.FileUpload(accept="image/*", description="image")
         self.depth = ipywidgets.FileUpload(accept=".png,.npy,.npz", description="depth")
-        self.kind = ipywidgets.Dropdown(
-            options=KINDS, value=KINDS[2], description="it is a", **CONTROL
-        )
+        self.kind = menu("it is a", KINDS, KINDS[2])
+        text = "field of view (degrees)"
         self.fov = ipywidgets.BoundedFloatText(
-            FOV, min=10.0, max=150.0, description="field of view (degrees)", **CONTROL
+            FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
         )
-        self.start = ipywidgets.Button(description="start from it", layout=BUTTON)
+        self.start = button("start from it", start)
         super().__init__([self.image, self.depth, self.kind, self.fov, self.start])
 
     def beginning(self, height: int) -> Beginning:
@@ -406,20 +391,12 @@ class Settings(ipywidgets.HBox):
     """How far a press goes, how many views it makes, and how their context is chosen."""
 
     def __init__(self, policy: str, k: int) -> None:
-        self.metres = ipywidgets.FloatSlider(
-            METRES, min=0.05, max=2.0, step=0.05, description="metres a step", **CONTROL
-        )
-        self.degrees = ipywidgets.FloatSlider(
-            DEGREES, min=1.0, max=90.0, step=1.0, description="degrees a step", **CONTROL
-        )
-        self.views = ipywidgets.IntSlider(2, 1, 8, description="views a step", **CONTROL)
-        self.policy = ipywidgets.Dropdown(
-            options=list(POLICIES), value=policy, description="policy", **CONTROL
-        )
-        self.k = ipywidgets.IntSlider(k, 1, max(8, k), description="K views", **CONTROL)
-        self.color = ipywidgets.Dropdown(
-            options=list(COLOR_MODES), description="3-D colour", **CONTROL
-        )
+        self.metres = slider("metres a step", METRES, 0.05, 2.0, 0.05)
+        self.degrees = slider("degrees a step", DEGREES, 1.0, 90.0)
+        self.views = slider("views a step", 2, 1, 8)
+        self.policy = menu("policy", POLICIES, policy)
+        self.k = slider("K views", k, 1, max(8, k))
+        self.color = menu("3-D colour", COLOR_MODES)
         self.truth = ipywidgets.Checkbox(False, description="show the truth", indent=False)
         left = ipywidgets.VBox([self.metres, self.degrees, self.views])
         super().__init__([left, ipywidgets.VBox([self.policy, self.k, self.color]), self.truth])
@@ -447,13 +424,13 @@ class Branches(ipywidgets.VBox):
         where = "you are here" if journey.at in way else "another branch"
         policy = nodes[-1].step.retrieval.policy
         title = ipywidgets.HTML(f"<b>branch {number}</b>, {policy}, {len(way)} steps: {where}")
-        button = ipywidgets.Button(description="go there", layout=BUTTON)
-        button.on_click(lambda pressed: go(leaf))
         strip = Gallery(height=BRANCH_STRIP)
         images = torch.cat([node.step.views.image[-1:] for node in nodes])
         views = [len(node.step.memory) - 1 for node in nodes]
         strip.show(images, views, [node.label for node in nodes])
-        return ipywidgets.VBox([ipywidgets.HBox([button, title]), strip])
+        return ipywidgets.VBox(
+            [ipywidgets.HBox([button("go there", partial(go, leaf)), title]), strip]
+        )
 
 
 def _stored(upload: dict, folder: str) -> Path:

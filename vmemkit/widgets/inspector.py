@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import ipywidgets
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from vmemkit.core import Cameras, check
 from vmemkit.evaluation import coverage
-from vmemkit.figures import DARK, Scene3D, chip, look, paint, seen_by, share_labels, vote_map
+from vmemkit.figures import (
+    DARK,
+    Scene3D,
+    chip,
+    grey_images,
+    look,
+    paint,
+    seen_by,
+    share_labels,
+    vote_map,
+)
 from vmemkit.memory import Memory
 from vmemkit.retrieval import (
     POLICIES,
@@ -25,7 +33,7 @@ from vmemkit.retrieval import (
 )
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, DESCRIPTION, Message, mosaic, vote_table
+from vmemkit.widgets.parts import Message, button, menu, mosaic, slider, vote_table
 
 VARIANTS = ("this package", "the paper", "the released code")  # ways to count surfel_votes
 
@@ -38,15 +46,10 @@ MOVES = (
 )
 
 NOTHING = "none"  # the rival where there is none
-
 SCREEN = 400  # width of images, pixels
-
 SCENE = (620, 400)  # width and height of the 3-D scene, pixels
-
 FADE = 0.85  # how far pixels that the clicked view did not see fade towards white, 1 = white
-
 MAX_TARGETS, MAX_K = 4, 8
-
 TRUTH_ROWS = 24  # rows of the grid of points on which coverage is judged
 
 
@@ -116,7 +119,7 @@ class RetrievalInspector(ipywidgets.VBox):
         return Cameras(torch.stack(poses), given.K)
 
     def redraw(self) -> None:
-        """Retrieve again, and show the result. Where that fails, a message says why and all else stays."""
+        """Retrieve again and show the result. If that fails, a message says why, and all stays."""
         names = dict.fromkeys(n for n in (self.policy.value, self.rival.value) if n != NOTHING)
         try:
             targets = self.query_targets
@@ -160,52 +163,33 @@ class RetrievalInspector(ipywidgets.VBox):
     def _show_splat(self, targets: Cameras) -> None:
         seen = look(self.memory, targets)
         values = {"depth": seen.depth, "cosine": seen.cosine}.get(self.look.value)
-        images = paint(self.memory, seen, DARK) if values is None else _grey(values)
+        images = paint(self.memory, seen, DARK) if values is None else grey_images(values)
         known = [f"{share:.0%}" for share in (seen.surfel >= 0).float().mean((1, 2)).tolist()]
         self.splat.show(mosaic(images), f"the memory from the targets, {', '.join(known)} known")
 
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, policy: str, rival: str) -> None:
-        wide = ipywidgets.Layout(width="330px")
-        style = {"style": DESCRIPTION, "layout": wide}
-        last = len(self.targets) - 1
-        self.place = ipywidgets.IntSlider(0, 0, last, description="place on the path", **style)
+        wide, narrow = "330px", "230px"
         most = min(MAX_TARGETS, len(self.targets))
-        self.count = ipywidgets.IntSlider(1, 1, most, description="targets at once", **style)
+        self.place = slider("place on the path", 0, 0, len(self.targets) - 1, width=wide)
+        self.count = slider("targets at once", 1, 1, most, width=wide)
         self.sliders, self.buttons = {}, {}
         for name, more, less, limit, fine, coarse in MOVES:
-            unit = "m" if limit < 10 else "degrees"
-            slider = ipywidgets.FloatSlider(
-                0.0, min=-limit, max=limit, step=fine, description=f"{name} ({unit})", **style
-            )
-            self.sliders[name] = slider
-            for verb, sign in ((less, -1), (more, 1)):
-                self.buttons[verb] = button = ipywidgets.Button(description=verb, layout=BUTTON)
-                button.on_click(self._nudge(slider, sign * coarse))
-        self.home = ipywidgets.Button(description="back to the path", layout=BUTTON)
-        self.home.on_click(lambda button: self._go_home())
-        narrow = {"layout": ipywidgets.Layout(width="230px")}
-        self.policy = ipywidgets.Dropdown(
-            options=list(POLICIES), value=policy, description="policy", **narrow
-        )
-        self.rival = ipywidgets.Dropdown(
-            options=[NOTHING, *POLICIES], value=rival, description="compare with", **narrow
-        )
+            text = f"{name} ({'m' if limit < 10 else 'degrees'})"
+            self.sliders[name] = control = slider(text, 0.0, -limit, limit, fine, wide)
+            self.buttons[less] = button(less, partial(self._nudge, control, -coarse))
+            self.buttons[more] = button(more, partial(self._nudge, control, coarse))
+        self.home = button("back to the path", self._go_home)
+        self.policy = menu("policy", POLICIES, policy, narrow)
+        self.rival = menu("compare with", [NOTHING, *POLICIES], rival, narrow)
         most = min(MAX_K, len(self.memory))
-        self.k = ipywidgets.IntSlider(min(4, most), 1, most, description="K views")
-        self.query = ipywidgets.Dropdown(
-            options=["all", "mean", "last"],
-            value=self.config.query,
-            description="who looks",
-            **narrow,
-        )
-        self.variant = ipywidgets.Dropdown(options=VARIANTS, description="votes as in", **narrow)
-        self.look = ipywidgets.Dropdown(
-            options=["colour", "depth", "cosine"], description="left picture", **narrow
-        )
+        self.k = slider("K views", min(4, most), 1, most)
+        self.query = menu("who looks", ["all", "mean", "last"], self.config.query, narrow)
+        self.variant = menu("votes as in", VARIANTS, width=narrow)
+        self.look = menu("left image", ["colour", "depth", "cosine"], width=narrow)
         modes = ["votes for", "vote weight", "image", "sightings"]
-        self.color = ipywidgets.Dropdown(options=modes, description="3-D colour", **narrow)
+        self.color = menu("3-D colour", modes, width=narrow)
 
     def _layout(self) -> list[ipywidgets.Widget]:
         pairs = [
@@ -220,16 +204,13 @@ class RetrievalInspector(ipywidgets.VBox):
         seen = ipywidgets.HBox([self.splat, self.scene])
         return [above, self.message, seen, ipywidgets.HBox(self.columns)]
 
-    def _nudge(self, slider: ipywidgets.FloatSlider, amount: float) -> Callable:
-        def press(button: ipywidgets.Button) -> None:
-            slider.value = slider.value + amount
-
-        return press
+    def _nudge(self, control: ipywidgets.FloatSlider, amount: float) -> None:
+        control.value = control.value + amount
 
     def _go_home(self) -> None:
         self._going_home = True  # redraws once instead of after each slider
-        for slider in self.sliders.values():
-            slider.value = 0.0
+        for control in self.sliders.values():
+            control.value = 0.0
         self._going_home = False
         self.redraw()
 
@@ -276,8 +257,3 @@ class _Column(ipywidgets.VBox):
                 f"{float(seen.float().mean()):.0%} of the target pixels were seen by view {view}"
             )
         self.map.show(mosaic(colors), caption)
-
-
-def _grey(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:
-    """Values as grey levels; black where there is none."""
-    return (values / values.max().clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)

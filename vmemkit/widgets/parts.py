@@ -1,11 +1,11 @@
-"""Parts that several widgets share: messages, vote bars, mosaics, and work in the background."""
+"""Parts that several widgets share: controls, messages, vote bars, and work in the background."""
 
 from __future__ import annotations
 
 import contextvars
 import html
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,12 +19,36 @@ from vmemkit.memory import Memory
 from vmemkit.retrieval import Retrieval
 
 BARS = 12  # number of views with most votes that have a bar, beside the chosen ones
-
 GAP = 2  # pixels between the images of a mosaic
-
 BUTTON = ipywidgets.Layout(width="auto", min_width="44px")
+DESCRIPTION = {"description_width": "initial"}  # as wide as its words
+WIDTH = "290px"  # of sliders and menus
 
-DESCRIPTION = {"description_width": "initial"}
+
+def button(text: str, press: Callable[[], object], **options: Any) -> ipywidgets.Button:
+    """A button that calls `press`; `options` are those of ipywidgets."""
+    made = ipywidgets.Button(description=text, **{"layout": BUTTON, **options})
+    made.on_click(lambda clicked: press())
+    return made
+
+
+def slider(
+    text: str, value: float, low: float, high: float, step: float = 1, width: str = WIDTH
+) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
+    """A slider over whole numbers if `value` is one, else over floats."""
+    kind = ipywidgets.IntSlider if isinstance(value, int) else ipywidgets.FloatSlider
+    style = {"style": DESCRIPTION, "layout": ipywidgets.Layout(width=width)}
+    return kind(value, min=low, max=high, step=step, description=text, **style)
+
+
+def menu(
+    text: str, options: Iterable[str], value: str | None = None, width: str = WIDTH
+) -> ipywidgets.Dropdown:
+    """A drop-down menu, at its first option unless `value` names another."""
+    options = list(options)
+    value = options[0] if value is None else value
+    style = {"style": DESCRIPTION, "layout": ipywidgets.Layout(width=width)}
+    return ipywidgets.Dropdown(options=options, value=value, description=text, **style)
 
 
 class Message(ipywidgets.HTML):
@@ -109,7 +133,7 @@ def mosaic(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
 
 
 def vote_table(memory: Memory, retrieval: Retrieval) -> str:
-    """Bars of the views with most votes, in HTML: who was chosen, and who was suppressed by whom."""
+    """Bars of the views with most votes, in HTML: who was chosen, who was suppressed by whom."""
     votes, chosen = retrieval.votes.tolist(), retrieval.chosen.tolist()
     rivals = retrieval.suppressed_by.tolist()
     most = sorted(range(len(votes)), key=lambda view: -votes[view])[:BARS]
@@ -118,7 +142,7 @@ def vote_table(memory: Memory, retrieval: Retrieval) -> str:
     rows = []
     for view in sorted([*others, *chosen], key=lambda view: -votes[view]):
         order = f"<b>{chosen.index(view) + 1}.</b>" if view in chosen else ""
-        fate = f"kept out by {chip(rivals[view])}" if rivals[view] >= 0 else order
+        fate = f"suppressed by {chip(rivals[view])}" if rivals[view] >= 0 else order
         kind = "given" if memory.views.given[view] else "generated"
         distance = float(retrieval.distance[view])
         title = f"view {view}, {kind}: {votes[view]:.4g}, pose distance {distance:.2f}"

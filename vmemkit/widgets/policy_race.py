@@ -16,12 +16,10 @@ from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import Scene, Tour
 from vmemkit.widgets.gallery import Gallery
-from vmemkit.widgets.parts import BUTTON, Message, Worker
+from vmemkit.widgets.parts import Message, Worker, button
 
 RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
-
 COVERAGE_ROWS = 24  # rows of the grid of points on which coverage is judged
-
 CHART = 520  # width of a chart, pixels
 
 
@@ -29,9 +27,9 @@ class PolicyRace(ipywidgets.VBox):
     """Policies that walk the same tour, step by step in turns, scored at once: the coverage of each
     step's context relative to the best choice, and how much revisits resemble the first visit.
 
-    `start` and `cancel` are buttons, `racers` chooses the policies. By policy, `value` has the steps,
-    `coverage` the coverage of each step, and `returns` the PSNR of each revisit in dB. The walks run
-    in the background; `wait()` blocks until they have ended.
+    `start` and `cancel` are buttons, `racers` chooses the policies. By policy, `value` has the
+    steps, `coverage` the coverage of each step, and `returns` the PSNR of each revisit in dB. The
+    walks run in the background; `wait()` blocks until they have ended.
     """
 
     def __init__(
@@ -56,17 +54,15 @@ class PolicyRace(ipywidgets.VBox):
         self.racers = ipywidgets.SelectMultiple(
             options=list(POLICIES), value=list(policies), rows=len(POLICIES), description="policies"
         )
-        self.start = ipywidgets.Button(description="start", button_style="primary", layout=BUTTON)
-        self.cancel = ipywidgets.Button(description="cancel", disabled=True, layout=BUTTON)
+        self._worker = Worker(self._stepped, self._ended)
+        self.wait = self._worker.wait
+        self.start = button("start", self.run, button_style="primary")
+        self.cancel = button("cancel", self._worker.cancel, disabled=True)
         self.progress = ipywidgets.IntProgress(0, 0, len(tour.cameras), description="views")
         self.message, self.latest = Message(), Gallery(height=90)
         self.charts = [
             ipywidgets.Image(format="jpeg", layout={"display": "none"}) for _ in range(2)
         ]
-        self._worker = Worker(self._stepped, self._ended)
-        self.start.on_click(lambda button: self.run())
-        self.cancel.on_click(lambda button: self._worker.cancel())
-        self.wait = self._worker.wait
         buttons = ipywidgets.VBox([self.start, self.cancel, self.progress, self.message])
         above = ipywidgets.HBox([self.racers, buttons])
         super().__init__([above, self.latest, ipywidgets.HBox(self.charts)])

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from vmemkit.generation.diffusion import Denoising
 from vmemkit.widgets.gallery import Gallery
-from vmemkit.widgets.parts import DESCRIPTION, heading
+from vmemkit.widgets.parts import heading, slider
 
 HEIGHT = 110  # of the frames, pixels
-
 GREY = "#969696"  # frames are not yet views, so they have no colour of their own
 
 
@@ -38,10 +37,8 @@ class SamplingScrubber(ipywidgets.VBox):
         self._names = [str(i) for i in range(frames)] if names is None else list(names)
         if len(self._names) != frames:
             raise ValueError(f"need a name for each of {frames} frames, got {len(self._names)}")
-        last, wide = len(self.states) - 1, ipywidgets.Layout(width="420px")
-        self.step = ipywidgets.IntSlider(
-            last, 0, last, description="step", style=DESCRIPTION, layout=wide
-        )
+        last = len(self.states) - 1
+        self.step = slider("step", last, 0, last, width="420px")
         self.play = ipywidgets.Play(last, 0, last, interval=250)
         ipywidgets.link((self.play, "value"), (self.step, "value"))
         self.about = ipywidgets.HTML()

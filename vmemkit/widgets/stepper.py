@@ -8,17 +8,25 @@ import ipywidgets
 import torch
 
 from vmemkit.core import Cameras, check
-from vmemkit.figures import DARK, look, paint, recall, share_labels, surfel_colors, vote_map
+from vmemkit.figures import (
+    DARK,
+    grey_images,
+    look,
+    paint,
+    recall,
+    share_labels,
+    surfel_colors,
+    vote_map,
+)
 from vmemkit.generation import Generator
 from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import RetrievalConfig
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import BUTTON, Message, mosaic
+from vmemkit.widgets.parts import Message, button, mosaic
 
 OLD = 0.4  # brightness of surfels that are older than the step
-
 SCREEN = 260  # width of a stage's images, pixels
 
 PLANS = {  # what each stage will do
@@ -53,22 +61,19 @@ class StepThrough(ipywidgets.VBox):
         """
         if len(memory) == 0 or trajectory.world_from_cam.ndim != 3 or len(trajectory) == 0 or m < 1:
             raise ValueError(
-                f"need a memory with views, a trajectory (n,) and m >= 1, got {memory}, {trajectory}, {m}"
+                "need a memory with views, a trajectory (n,) and m >= 1, "
+                f"got {memory}, {trajectory}, {m}"
             )
         self.start, self.trajectory, self.m = memory, check(trajectory), m
         self._generator, self._reconstructor = generator, reconstructor
         self._policy, self._k, self.seed = policy, k, seed
         self.value: list[Step] = []
-        self.next = ipywidgets.Button(button_style="primary", layout=BUTTON)
-        self.whole = ipywidgets.Button(description="the rest of the step", layout=BUTTON)
-        self.again = ipywidgets.Button(description="this step again", layout=BUTTON)
-        self.undo = ipywidgets.Button(description="undo", layout=BUTTON)
+        self.next = button("", self.press, button_style="primary")
+        self.whole = button("the rest of the step", self.finish)
+        self.again = button("this step again", self.restart)
+        self.undo = button("undo", self.forget)
         self.where, self.message = ipywidgets.HTML(), Message()
         self.panels = {name: _Panel(name) for name in STAGES}
-        self.next.on_click(lambda button: self.press())
-        self.whole.on_click(lambda button: self.finish())
-        self.again.on_click(lambda button: self.restart())
-        self.undo.on_click(lambda button: self.forget())
         row = ipywidgets.HBox([self.next, self.whole, self.again, self.undo, self.where])
         stages_row = ipywidgets.HBox(list(self.panels.values()))
         super().__init__([row, self.message, stages_row])
@@ -198,7 +203,7 @@ class StepThrough(ipywidgets.VBox):
     def _show_reconstruction(self, stage: Stage) -> None:
         depth = torch.nan_to_num(stage.made.views.depth)
         near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
-        image = mosaic((depth / max(far, 1e-9))[:, None].expand(-1, 3, -1, -1))
+        image = mosaic(grey_images(depth))
         summary = f"depths from {near:.2f} to {far:.2f} world units"
         if warnings := {report.warning for report in stage.made.reports if report.warning}:
             summary += f"; {', '.join(sorted(warnings))}"

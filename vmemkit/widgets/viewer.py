@@ -7,7 +7,7 @@ import ipywidgets
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, SIZE, Scene3D
 from vmemkit.memory import Memory
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import DESCRIPTION
+from vmemkit.widgets.parts import menu, slider
 
 PANEL = 320  # width of the selected view's image, pixels
 
@@ -26,13 +26,10 @@ class MemoryViewer(ipywidgets.VBox):
             raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
         self.memory, t = memory, len(memory)
         self.scene = Scene3D(memory, color, size=size)
-        wide = ipywidgets.Layout(width="420px")
-        self.time = ipywidgets.IntSlider(
-            t, 1, t, description="views in memory", style=DESCRIPTION, layout=wide
-        )
+        self.time = slider("views in memory", t, 1, t, width="420px")
         self.play = ipywidgets.Play(t, 1, t, interval=300)
         modes = [mode for mode in COLOR_MODES if mode not in RETRIEVAL_MODES]
-        self.color = ipywidgets.Dropdown(options=modes, value=color, description="colour")
+        self.color = menu("colour", modes, color)
         self.gallery, self.panel = Gallery(height=54), Screen(width=PANEL)
         ipywidgets.link((self.play, "value"), (self.time, "value"))
         self.time.observe(self._travel, "value")
