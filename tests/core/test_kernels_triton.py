@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from core_helpers import Box, same, tables
-from test_splat import eyes, make_surfels, soup
+from splat_helpers import eyes, make_surfels, soup
 
 from vmemkit.core import (
     Boxes,

@@ -22,7 +22,7 @@ from vmemkit.evaluation import (
     trial_metrics,
     walk_circle,
 )
-from vmemkit.generation import IMAGINED, SEEN, Generation, reproject, windows
+from vmemkit.generation import IMAGINED, SEEN, Generation, context_batch, reproject
 from vmemkit.scenes import rooms
 
 
@@ -105,7 +105,7 @@ def test_trials_are_partly_unseen_repeatable_and_of_many_houses(trials):
 def test_baselines_keep_what_is_shown_and_fill_the_rest(trials, fill):
     for trial in trials:
         *_, filled = FillBaseline(fill)(trial.context, trial.truth.cameras, stream(0))
-        shown = reproject(windows(trial.context), trial.truth.cameras[None])
+        shown = reproject(context_batch(trial.context), trial.truth.cameras[None])
         known = shown.known[0, 0]
         assert torch.equal(filled.image[0][:, known], shown.image[0, 0][:, known])
         assert filled.depth.isfinite().all()

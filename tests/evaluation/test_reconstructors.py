@@ -7,7 +7,7 @@ import torch
 
 from vmemkit.core import cat, unproject
 from vmemkit.evaluation import CORRUPTIONS, Corruption, SimulatedNetwork, evaluate_reconstructor
-from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare
+from vmemkit.reconstruction import AlignConfig, Cut3r, oracle, prepare_images
 from vmemkit.scenes import Tour, rooms, single_tour
 
 SIZE = (48, 64)
@@ -40,7 +40,7 @@ def predict(net: SimulatedNetwork, at: int, image: torch.Tensor):
 def test_without_corruption_everything_is_true_but_the_unit(house, tour, size):
     cameras = cat([tour.given, tour.cameras])
     net = SimulatedNetwork(house, cameras, size, Corruption(unit=0.25))
-    image, window = prepare(torch.zeros(1, 3, *size), net.config)
+    image, window = prepare_images(torch.zeros(1, 3, *size), net.config)
     state, prediction = predict(net, 3, image)
     assert state == 4
     camera = window.camera(cameras[3:4])
@@ -53,7 +53,7 @@ def test_without_corruption_everything_is_true_but_the_unit(house, tour, size):
 
 
 def test_the_same_seed_corrupts_alike_and_another_differently(house, tour):
-    image, _ = prepare(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
+    image, _ = prepare_images(torch.zeros(1, 3, *SIZE), network(house, tour, Corruption()).config)
     worst = CORRUPTIONS["unit, scale, shift, noise"]
     first, again, other = (
         predict(network(house, tour, worst, seed=seed), 3, image)[1].points_self

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import vmemkit as vm
 from vmemkit.core import Cameras, cameras, cat, intrinsics, stream
-from vmemkit.evaluation import Corruption, Simulated
+from vmemkit.evaluation import Corruption, SimulatedNetwork
 from vmemkit.memory import Memory, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig
 from vmemkit.reconstruction import AlignConfig, Cut3r, Reconstruction, Report, cut3r
@@ -52,7 +52,7 @@ def unknown(first: int, last: int, size: tuple[int, int] = SIZE, of: Cameras | N
 def simulated(
     corruption: Corruption = SCALED_AND_SHIFTED, size=SIZE, of: Cameras | None = None, **how
 ) -> Cut3r:
-    return Cut3r(Simulated(Box(), of or path(), size, corruption, SMALL), **how)
+    return Cut3r(SimulatedNetwork(Box(), of or path(), size, corruption, SMALL), **how)
 
 
 def depth_error(made: Reconstruction, first: int, size=SIZE, of: Cameras | None = None) -> float:
@@ -142,7 +142,7 @@ def test_confidence_is_never_above_the_generators():
 
 
 @dataclasses.dataclass(frozen=True)
-class Unsure(Simulated):
+class Unsure(SimulatedNetwork):
     """A network whose points of some views are too uncertain for PnP."""
 
     views: tuple[int, ...] = ()
@@ -324,7 +324,7 @@ def test_undo_and_fork_restore_the_earlier_state():
 
 def test_a_step_costs_as_many_frames_as_it_has_new_views():
     @dataclasses.dataclass(frozen=True)
-    class Counted(Simulated):
+    class Counted(SimulatedNetwork):
         frames: list = dataclasses.field(default_factory=list)
 
         def step(self, state, image, heads):

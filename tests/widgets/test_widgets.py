@@ -13,7 +13,7 @@ from vmemkit.figures import chip, seen_by, view_hex
 from vmemkit.scenes import moves
 from vmemkit.widgets import MemoryViewer, RetrievalInspector
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
-from vmemkit.widgets.inspector import MOVES, PAPER, VARIANTS
+from vmemkit.widgets.inspector import MOVES, VARIANTS
 from vmemkit.widgets.parts import Message, Worker, mosaic, vote_table
 
 pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
@@ -223,7 +223,7 @@ def test_the_inspector_retrieves_as_by_hand_whatever_is_asked(inspector, memory,
 def test_votes_can_be_counted_as_in_the_paper_and_in_the_released_code(inspector, memory, box):
     inspector.policy.value, target = "surfel_votes", box.look(10.0)
     by_hand = {
-        VARIANTS[1]: vm.retrieve(memory, target, 2, "surfel_votes", vm.RetrievalConfig(**PAPER)),
+        VARIANTS[1]: vm.retrieve(memory, target, 2, vm.retrieval.SurfelVotes.paper()),
         VARIANTS[2]: vm.retrieve(memory, target, 2, "released"),
         VARIANTS[0]: vm.retrieve(memory, target, 2, "surfel_votes"),
     }
