@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import normalize
 
 from vmemkit.core import Cameras, Surfels, cameras, look_at
 
