@@ -93,8 +93,7 @@ def test_a_frame_of_the_published_size_costs_what_the_specification_counts():
 
 FULL_SIZE = """
 import resource, torch
-from vmemkit.nets.cut3r import CUT3R
-from vmemkit.nets.cut3r_config import CUT3RConfig
+from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 
 torch.set_num_threads(2)
 with torch.device("meta"):
