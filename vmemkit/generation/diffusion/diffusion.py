@@ -294,8 +294,8 @@ class DiffusionGenerator:
     @contextmanager
     def _on_device(self, module: nn.Module) -> Iterator[None]:
         """Move the module to the network's device; in low-memory mode, afterwards to the CPU."""
-        module.to(self.device)
         try:
+            module.to(self.device)
             yield
         finally:
             if self.config.low_memory:
