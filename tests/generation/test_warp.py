@@ -1,4 +1,4 @@
-"""The warp generator: exact where the context shows the target, honest where it does not."""
+"""The warp generator: exact where the context shows the target, and marked as imagined elsewhere."""
 
 import pytest
 import torch

@@ -167,7 +167,6 @@ def test_prefixes_of_parallel_training_are_removed(tmp_path):
     parallel = {f"module.net.module.{key}": value for key, value in state().items()}
     plain = {f"net.{key}": value for key, value in state().items()}
     assert same(read(saved(tmp_path / "x.pth", parallel)), plain)
-    assert same(read(tmp_path / "x.pth", rename=str), parallel)
 
 
 def test_two_names_that_become_one_are_refused(tmp_path):

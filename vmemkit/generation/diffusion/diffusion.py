@@ -149,7 +149,8 @@ class DiffusionGenerator:
                 yield self._decoded(state.denoised[window.targets], size, context.device)
         latent = state.x[window.targets]
         result = self._decoded(latent, size, context.device)
-        embedding = self._embeddings(result.image)
+        encoder = self.image_encoder
+        embedding = None if encoder is None else self._encoded(encoder, result.image)
         yield result.replace(latent=latent.to(context.device), embedding=embedding)
 
     @torch.no_grad()
@@ -163,10 +164,10 @@ class DiffusionGenerator:
         (t, _, h, w), factor = views.image.shape, self.codec.factor
         check_images(views, factor * self.unet.config.stride)
         shape = (t, self.codec.channels, h // factor, w // factor)
-        codes = {"latent": self._completed(views.latent, shape, views, self._latents)}
+        codes = {"latent": self._completed(views.latent, shape, views, self.codec)}
         if self.image_encoder is not None:
             shape = (t, self.image_encoder.width)
-            codes["embedding"] = self._completed(views.embedding, shape, views, self._embeddings)
+            codes["embedding"] = self._completed(views.embedding, shape, views, self.image_encoder)
         complete = all(getattr(views, name) is code for name, code in codes.items())
         return views if complete else views.replace(**codes)
 
@@ -278,37 +279,30 @@ class DiffusionGenerator:
     def _decoded(
         self, latent: Float[Tensor, "m c hl wl"], size: tuple[int, int], device: torch.device
     ) -> Generation:
-        with self._on_device(self.codec) as codec:
-            image = codec.decode(latent.to(self.device)).to(device)
+        with self._on_device(self.codec):
+            image = self.codec.decode(latent.to(self.device)).to(device)
         zeros = image.new_zeros(len(image), *size)
         return Generation(image, depth=zeros + torch.nan, confidence=zeros)
 
-    def _latents(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
-        with self._on_device(self.codec) as codec:
-            return self._in_parts(codec.encode, image)
-
-    def _embeddings(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"] | None:
-        if self.image_encoder is None:
-            return None
-        with self._on_device(self.image_encoder) as encoder:
-            return self._in_parts(encoder, image)
-
-    def _in_parts(self, encode: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-        """Codes of any number of images, of which AT_ONCE are on the device at a time."""
-        parts = [encode(part.to(self.device)) for part in image.split(AT_ONCE)]
-        return torch.cat(parts).float().to(image.device)
+    def _encoded(self, module: nn.Module, image: Float[Tensor, "n 3 h w"]) -> Tensor:
+        """Codes of images by the codec or the image encoder, AT_ONCE images at a time."""
+        encode = module.encode if module is self.codec else module
+        with self._on_device(module):
+            parts = [encode(part.to(self.device)) for part in image.split(AT_ONCE)]
+            return torch.cat(parts).float().to(image.device)
 
     @contextmanager
-    def _on_device(self, module: nn.Module) -> Iterator[nn.Module]:
-        """The module on the network's device; afterwards on the CPU, in low-memory mode."""
+    def _on_device(self, module: nn.Module) -> Iterator[None]:
+        """Move the module to the network's device; in low-memory mode, afterwards to the CPU."""
         try:
-            yield module.to(self.device)
+            module.to(self.device)
+            yield
         finally:
             if self.config.low_memory:
                 module.to("cpu")
 
     def _completed(
-        self, code: Tensor | None, shape: tuple[int, ...], views: Views, make: Callable
+        self, code: Tensor | None, shape: tuple[int, ...], views: Views, module: nn.Module
     ) -> Tensor:
         """Codes with the missing rows computed: those with NaN, or all if the shape is another, which
         means that another network made them."""
@@ -317,5 +311,5 @@ class DiffusionGenerator:
         missing = code.flatten(1).isnan().any(1)
         if missing.any():
             code = code.clone()
-            code[missing] = make(views.image[missing])
+            code[missing] = self._encoded(module, views.image[missing])
         return code

@@ -13,7 +13,7 @@ import typing
 import warnings
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -69,20 +69,13 @@ class Contents:
     dtypes: tuple[str, ...]
 
 
-def without_parallel(key: str) -> str:
-    """A tensor's name without the prefixes of data-parallel training."""
-    return key.replace(PARALLEL, "")
-
-
-def read(
-    path: str | os.PathLike, rename: Callable[[str], str] = without_parallel
-) -> dict[str, Tensor]:
+def read(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a weight file by name, on the CPU, mapped from disk where the format allows.
 
     Nothing in the file is run: a pickle that asks for more than tensors and plain settings is refused.
-    If the weights lie under "state_dict" or "model", these are returned. rename: for every name.
-    Errors: ValueError that names the file, if it is missing, damaged, cut short, no weight file or
-    refused, or if two tensors get the same name.
+    If the weights lie under "state_dict" or "model", these are returned. Names lose the prefixes of
+    data-parallel training. Errors: ValueError that names the file, if it is missing, damaged, cut
+    short, no weight file or refused, or if two tensors get the same name.
     """
     path = Path(path)
     known = (".safetensors", *PICKLES)
@@ -90,7 +83,7 @@ def read(
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'missing'}: give a file")
     if path.suffix.lower() not in known:
         raise ValueError(f"{path} is no weight file by its name, which ends in {', '.join(known)}")
-    return _renamed(_tensors(_unwrapped(_stored(path)), path), rename, path)
+    return _without_parallel(_tensors(_unwrapped(_stored(path)), path), path)
 
 
 def arguments(path: str | os.PathLike) -> dict[str, object]:
@@ -195,16 +188,14 @@ def _tensors(stored: Any, path: Path) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in stored.items()}
 
 
-def _renamed(
-    stored: dict[str, Tensor], rename: Callable[[str], str], path: Path
-) -> dict[str, Tensor]:
+def _without_parallel(stored: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     sources: dict[str, str] = {}
     for name in stored:
-        first = sources.setdefault(rename(name), name)
+        new = name.replace(PARALLEL, "")
+        first = sources.setdefault(new, name)
         if first != name:
             raise ValueError(
-                f"{path} holds {first!r} and {name!r}, which both become {rename(name)!r}: give "
-                "read a `rename` that keeps them apart"
+                f"{path} holds {first!r} and {name!r}, which both become {new!r}: save one of them"
             )
     return {new: stored[old] for new, old in sources.items()}
 
