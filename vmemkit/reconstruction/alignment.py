@@ -81,8 +81,18 @@ def initialise(
     Errors: ValueError for fewer than two views, for points that are not finite, for a confidence
     below 1, and for cameras that all stand in one place.
     """
+    n = len(predictions.points)
+    if n < 2 or len(world_from_cam) != n:
+        raise ValueError(
+            f"alignment needs predictions of two or more views and as many poses, got {n} and "
+            f"{len(world_from_cam)}: the scale of one view follows from the memory only (depth_fit)"
+        )
+    if not predictions.points.isfinite().all() or not (predictions.confidence >= 1).all():
+        raise ValueError(
+            "alignment needs a finite point and a confidence of 1 or more per pixel (its logarithm "
+            f"is the weight of the point), got {predictions}: check the network and its weights"
+        )
     config = config or AlignConfig()
-    _check(predictions, world_from_cam)
     registration = registration or register(predictions, config=config)
     counts = registration.inliers >= config.min_inliers
     matches = PoseMatches(world_from_cam[counts], registration.anchor_from_cam[counts])
@@ -96,8 +106,7 @@ def initialise(
     depth = scale * planar_depth(predictions.points, registration)
     log_depth = depth.log().nan_to_num(nan=0.0, neginf=0.0)  # behind the camera: 1 (released code)
     pair = torch.cat([_quaternion(rotation), _signed_log(shift / scale), scale.log()[None]])
-    pairs = pair.expand(len(predictions), -1)
-    return Alignment(world_from_cam, log_depth, registration.focal, pairs)
+    return Alignment(world_from_cam, log_depth, registration.focal, pair.expand(n, -1))
 
 
 def fit_similarity(
@@ -285,20 +294,3 @@ def clean(
             less_confident = confidence[i] < confidence[j, v, u]
             confidence[i][inside & in_front & less_confident] = 0
     return confidence
-
-
-# ---- checks --------------------------------------------------------------------------------------
-
-
-def _check(predictions: Predictions, world_from_cam: Float[Tensor, "n 4 4"]) -> None:
-    n = len(predictions.points)
-    if n < 2 or len(world_from_cam) != n:
-        raise ValueError(
-            f"alignment needs predictions of two or more views and as many poses, got {n} and "
-            f"{len(world_from_cam)}: the scale of one view follows from the memory only (depth_fit)"
-        )
-    if not predictions.points.isfinite().all() or not (predictions.confidence >= 1).all():
-        raise ValueError(
-            "alignment needs a finite point and a confidence of 1 or more per pixel (its logarithm "
-            f"is the weight of the point), got {predictions}: check the network and its weights"
-        )
