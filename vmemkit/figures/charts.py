@@ -218,10 +218,10 @@ def memory_growth(memory: Memory) -> Chart:
     traces, last = [], {}
     for name, (counts, color, dash) in curves.items():
         added = torch.diff(counts, prepend=counts.new_zeros(1)).tolist()
-        counts = counts.tolist()
-        hover = [f"{name} {n:,} (+{d:,})" for n, d in zip(counts, added, strict=True)]
-        traces.append(_line(name, counts, (color, dash, "circle"), hover))
-        last[name] = counts[-1]
+        totals = counts.tolist()
+        hover = [f"{name} {n:,} (+{d:,})" for n, d in zip(totals, added, strict=True)]
+        traces.append(_line(name, totals, (color, dash, "circle"), hover))
+        last[name] = totals[-1]
     return _chart(
         traces,
         _axis("after view", _range([0, max(1, len(memory) - 1)], MARGIN / 3)),
@@ -454,20 +454,17 @@ def _still(chart: dict[str, Any]) -> Picture:
     axes.set(xlim=layout["xaxis"]["range"], ylim=layout["yaxis"]["range"])
     _still_axis(axes.xaxis, layout["xaxis"])
     _still_axis(axes.yaxis, layout["yaxis"])
-    text = {"color": INK, "size": TEXT * PIXEL, "va": "center", "annotation_clip": False}
+    text: dict[str, Any] = {"color": INK, "va": "center"}
     for note in layout.get("annotations", ()):
-        shift = PIXEL * note.get("xshift", 0), PIXEL * note.get("yshift", 0)
-        place = {
-            "xytext": shift,
-            "textcoords": "offset points",
-            "ha": note.get("xanchor", "center"),
-        }
-        axes.annotate(note["text"], (note["x"], note["y"]), **place, **text)
+        at, shift = (note["x"], note["y"]), (PIXEL * note.get("xshift", 0), 0)
+        style = {"size": TEXT * PIXEL, "ha": note.get("xanchor", "center"), **text}
+        style["annotation_clip"] = False
+        axes.annotate(note["text"], at, shift, textcoords="offset points", **style)
     if layout["showlegend"]:
-        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+        place["borderaxespad"] = 0.0
         axes.legend(**place, frameon=False, labelcolor=INK, fontsize=TEXT * PIXEL, handlelength=3.5)
-    title = {"color": INK, "size": TITLE * PIXEL, "va": "center"}
-    picture.text(0.01, (1 + top) / 2, layout["title"]["text"], **title)
+    picture.text(0.01, (1 + top) / 2, layout["title"]["text"], size=TITLE * PIXEL, **text)
     return picture
 
 

@@ -61,7 +61,8 @@ def _rgb_from_oklab(
 
 def view_hex(view: int) -> str:
     """A view's colour as #rrggbb, for matplotlib, plotly and browsers."""
-    return to_hex(view_colors(view + 1)[view].tolist())
+    red, green, blue = view_colors(view + 1)[view].tolist()
+    return to_hex((red, green, blue))
 
 
 def text_color(background: Float[Tensor, " 3"]) -> str:

@@ -127,8 +127,8 @@ def _draw_pyramid(
     eye, *corners = points.tolist()
     width, alpha = (1.2, 1.0) if filled or color == INK else (0.6, 0.6)
     outline = [*corners, corners[0], eye, corners[1], corners[2], eye, corners[3]]
-    style = {"color": color, "linewidth": width, "alpha": alpha, "solid_joinstyle": "round"}
-    axes.plot(*zip(*outline, strict=True), **style)
+    (line,) = axes.plot(*zip(*outline, strict=True), color=color, solid_joinstyle="round")
+    line.set(linewidth=width, alpha=alpha)
     if filled:
         axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, linewidth=0)
 

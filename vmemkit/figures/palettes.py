@@ -7,6 +7,7 @@ Views have their own colours throughout (colors.py). Amounts go from dark blue (
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from matplotlib import colormaps
@@ -92,7 +93,8 @@ def spotlight(
 def amount_colors(values: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:
     """Colours of counts on a logarithmic scale that ends at the greatest; zeros are grey."""
     scale = torch.log2(values.clamp(min=1)) / torch.log2(values.max().clamp(min=2))
-    table = torch.tensor(colormaps[AMOUNTS].colors, device=values.device).float()
+    colormap = colormaps[AMOUNTS]
+    table = torch.from_numpy(colormap(np.arange(colormap.N))[:, :3]).float().to(values.device)
     colors = table[(scale * (len(table) - 1)).round().long()]
     return torch.where((values > 0)[:, None], colors, UNSEEN)
 

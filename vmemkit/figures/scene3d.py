@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -31,7 +32,7 @@ from vmemkit.figures.buffers3d import (
     geometry,
     overwrite,
 )
-from vmemkit.figures.colors import WHITE, chip, view_colors
+from vmemkit.figures.colors import INK, WHITE, chip, view_colors
 from vmemkit.figures.floor_plan import CAMERA_LENGTH, EMPHASIS, DrawnCameras, draw_from_eye
 from vmemkit.figures.palettes import RETRIEVAL_MODES, legend, spotlight, surfel_colors
 from vmemkit.figures.picture import Picture
@@ -55,7 +56,7 @@ BEHIND = 0.3  # distance behind a camera to look its way from, in extents of the
 CLICK_FOV = 0.01  # field of view of the camera that looks along a click's ray, degrees
 EDGES = [0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1]  # of a pyramid: its eye is 0
 FACES = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [1, 2, 3], [1, 3, 4]]
-KEEP = object()  # default of arguments for which None has a meaning of its own
+KEEP: Any = object()  # default of arguments for which None has a meaning of its own
 
 
 class Scene3D(ipywidgets.VBox):
@@ -86,6 +87,7 @@ class Scene3D(ipywidgets.VBox):
         self.memory, self.color, self.retrieval, self.path = memory, "", retrieval, path
         self.lit: tuple[int, ...] | None = None  # views whose surfels are lit, None = all
         self.size, self.cap = size, cap
+        self._last_direction: tuple[float, ...] = ()
         self._discs, self._frames = SurfelPoints(size[1]), LineSegments()
         self._images, self._line = ImageQuads(), _grey_line()
         self._mark = three.Mesh(
@@ -133,9 +135,9 @@ class Scene3D(ipywidgets.VBox):
         self,
         memory: Memory | None = None,
         color: str | None = None,
-        retrieval: Retrieval | object | None = KEEP,
-        path: Cameras | object | None = KEEP,
-        lit: Sequence[int] | object | None = KEEP,
+        retrieval: Retrieval | Any = KEEP,
+        path: Cameras | Any = KEEP,
+        lit: Sequence[int] | Any = KEEP,
     ) -> None:
         """Show another memory, colour mode, retrieval or path, or light other views, in place.
 
@@ -238,9 +240,10 @@ class Scene3D(ipywidgets.VBox):
     def _show_cameras(self) -> None:
         drawn = self._drawn_cameras()
         t, points = len(self.memory), drawn.corners
-        rgb = torch.tensor([to_rgb(color) for color in drawn.colors]).reshape(-1, 3)
+        colors = [to_rgb(INK) if color == INK else color for color in drawn.colors]
+        rgb = torch.tensor(colors).reshape(-1, 3).repeat_interleave(len(EDGES), 0)
         self._pyramids = points[:t]
-        self._frames.show(points[:, EDGES].reshape(-1, 3), rgb.repeat_interleave(len(EDGES), 0))
+        self._frames.show(points[:, EDGES].reshape(-1, 3), rgb)
         with_image = (
             list(range(t)) if t <= MAX_IMAGES else drawn.filled.nonzero().flatten().tolist()
         )

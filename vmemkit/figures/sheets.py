@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -214,7 +215,7 @@ def grid(
 
 
 def save_walk_video(
-    path: str | os.PathLike, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
+    path: str | Path, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
 ) -> None:
     """Write a video of the generated views, with the truth on the left if it is known."""
     images = torch.cat([step.views.image for step in steps])
@@ -254,20 +255,19 @@ def _sheet(
     axes = picture.add_page()  # in shares of the page, from its lower left corner
     if title:
         middle = 1 - (TITLE + GAP) / 2 / page_height
-        style = {"va": "center_baseline", "size": 9, "weight": "bold", "color": INK}
-        axes.text(GAP / PAGE_WIDTH, middle, title, **style)
+        style = {"size": 9, "weight": "bold", "va": "center_baseline", "color": INK}
+        axes.text(GAP / PAGE_WIDTH, middle, title, fontdict=style)
     for column, heading in enumerate(headings):
-        corner = layout[0, column].get_position(picture)
+        box = layout[0, column].get_position(picture)
         lift = 0.25 * HEADING * POINTS
-        style = {"size": 7.5, "color": QUIET}
-        _write(axes, heading, (corner.x0, corner.y1), (0, lift), **style)
+        _write(axes, heading, (box.x0, box.y1), (0, lift), size=7.5, color=QUIET)
     for row, row_cells in enumerate(cells):
         for column, cell in enumerate(row_cells):
             side = max(1, math.ceil(math.sqrt(len(cell.images))))
             # matplotlib wants the seams as shares of an image's width and height.
             wspace, hspace = (SEAM * side / (x - (side - 1) * SEAM) for x in (width, height))
             mosaic = layout[row, column].subgridspec(side, side, wspace=wspace, hspace=hspace)
-            boxes = [spec.get_position(picture) for spec in mosaic]
+            boxes = [mosaic[i].get_position(picture) for i in range(len(cell.images))]
             _draw_cell(axes, boxes, cell)
     return picture
 
@@ -286,13 +286,13 @@ def _draw_cell(axes: Axes, boxes: Sequence[Bbox], cell: Cell) -> None:
             frame.set_clip_box(TransformedBbox(box, axes.transData))  # keeps the inner half
         if cell.labels and cell.labels[i]:
             chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": FRAME * POINTS}
-            inside = (2 * FRAME * POINTS, 2 * FRAME * POINTS)
             style = {"size": 5.5, "color": text_color(color), "bbox": chip}
+            inside = (2 * FRAME * POINTS, 2 * FRAME * POINTS)
             _write(axes, cell.labels[i], (box.x0, box.y0), inside, **style)
 
 
 def _write(
-    axes: Axes, text: str, corner: tuple[float, float], offset: tuple[float, float], **style
+    axes: Axes, text: str, corner: tuple[float, float], offset: tuple[float, float], **style: Any
 ) -> None:
     """A text that begins `offset` points to the upper right of a corner."""
     axes.annotate(text, corner, xytext=offset, textcoords="offset points", **style)

@@ -62,6 +62,9 @@ class Explorer(ipywidgets.VBox):
     cancelled. If it fails, the journey stays as it was, and `message` says why.
     """
 
+    value: Journey
+    scene: Scene3D
+
     def __init__(
         self,
         example: str = "house, one view",
@@ -256,6 +259,9 @@ class Explorer(ipywidgets.VBox):
         mode = self.settings.color.value
         return "image" if mode in RETRIEVAL_MODES and self.value.at == START else mode
 
+    def _recolor(self) -> None:
+        self.scene.update(color=self._scene_color())
+
     def _first_image(self) -> torch.Tensor:
         """The image of the view that was taken where the journey starts."""
         memory = self.value.start
@@ -325,8 +331,7 @@ class Explorer(ipywidgets.VBox):
     def _observe(self) -> None:
         self.screen.observe(self._key, "pressed")
         self.example.observe(self._open_example, "value")
-        recolor = lambda change: self.scene.update(color=self._scene_color())  # noqa: E731
-        self.settings.color.observe(recolor, "value")
+        self.settings.color.observe(lambda change: self._recolor(), "value")
         self.settings.truth.observe(lambda change: self._redraw_truth(), "value")
         self.strip.observe(self._strip_picked, "picked")
 

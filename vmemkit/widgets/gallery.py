@@ -171,6 +171,6 @@ def data_uri(image: Float[Tensor, "3 h w"]) -> str:
     """An image as a data address that contains it as JPEG."""
     pixels = (255 * image.detach().cpu().clamp(0, 1)).round().to(torch.uint8)
     jpeg = io.BytesIO()
-    pixels = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    pixels.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
+    drawn = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    drawn.save(jpeg, "JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.getvalue()).decode()

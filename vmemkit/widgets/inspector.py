@@ -92,8 +92,7 @@ class RetrievalInspector(ipywidgets.VBox):
             control.observe(self._moved, "value")
         for control in (self.policy, self.rival, self.k, self.query, self.variant, self.look):
             control.observe(lambda change: self.redraw(), "value")
-        recolor = lambda change: self.value and self.scene.update(color=change["new"])  # noqa: E731
-        self.color.observe(recolor, "value")
+        self.color.observe(self._recolor, "value")
         super().__init__(self._layout())
         self.redraw()
         self.scene.look_from(self.query_targets[0])
@@ -213,6 +212,10 @@ class RetrievalInspector(ipywidgets.VBox):
             control.value = 0.0
         self._going_home = False
         self.redraw()
+
+    def _recolor(self, change: dict) -> None:
+        if self.value:
+            self.scene.update(color=change["new"])
 
     def _moved(self, change: dict) -> None:
         if not self._going_home:

@@ -139,6 +139,6 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     video, cameras_file = folder / "walk.mp4", folder / "transforms.json"
     save_walk_video(video, steps)
-    size = journey.memory.views.image.shape[2:]
-    write_transforms(cameras_file, cat([step.targets for step in steps]), tuple(size))
+    height, width = journey.memory.views.image.shape[2:]
+    write_transforms(cameras_file, cat([step.targets for step in steps]), (height, width))
     return [video, cameras_file]

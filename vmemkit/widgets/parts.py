@@ -79,7 +79,8 @@ class Worker:
     ) -> None:
         self._on_item, self._on_end = on_item, on_end
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vmemkit")
-        self._stop, self._future, self._ended = threading.Event(), None, threading.Event()
+        self._future: Future | None = None
+        self._stop, self._ended = threading.Event(), threading.Event()
 
     @property
     def busy(self) -> bool:
