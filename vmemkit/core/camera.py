@@ -22,7 +22,6 @@ from torch import Tensor
 from vmemkit.core.structs import TensorStruct
 
 UP = (0.0, -1.0, 0.0)
-
 TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
 
 

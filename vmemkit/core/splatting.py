@@ -26,7 +26,6 @@ from vmemkit.core.structs import TensorStruct, cat, plain
 from vmemkit.core.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
-
 EMPTY = torch.iinfo(torch.int64).max
 
 

@@ -21,7 +21,6 @@ from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
 
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in luminance (ITU-R BT.601)
-
 CODES = {"latent": 4, "embedding": 2}  # optional columns of a generator, and their number of axes
 
 

@@ -72,7 +72,6 @@ FIRST_CHOICE, DECREASE = 0.94, 0.7  # height of a first choice in its row; what 
 ROW_HEIGHT, ROWS_HEIGHT = (12, 26), 400  # least and greatest height of a step's row; of all rows
 TICK = (0.0, 0.0, -0.3, 0.3, 0.0, 0.0)  # a stroke that draws a tick on its way: offsets in rows
 STILL_COLORS = 255  # palette size of a stored still: flat areas and their edges need no more
-
 Scores = Mapping[str, Sequence[float]]  # by policy
 
 

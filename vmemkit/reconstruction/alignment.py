@@ -37,7 +37,6 @@ from vmemkit.reconstruction.pnp import (
 )
 
 Variant = Literal["released", "full"]
-
 FOCAL_UNIT = 20.0  # Adam moves this times ln(focal length), as in the released code
 
 

@@ -33,7 +33,6 @@ Surface = tuple[Tensor, Tensor, Tensor, Tensor, float, float]
 # Surfels, pixels or rows of a program: one for each lane of a warp. RUN is a multiple of it. In the
 # interpreter, time goes by the number of programs.
 BLOCK = 256 if os.environ.get("TRITON_INTERPRET") == "1" else 32
-
 EMPTY = tl.constexpr(torch.iinfo(torch.int64).max)
 SURFELS, SLACK, BITS = tl.constexpr(RUN), tl.constexpr(ROUNDING), tl.constexpr(64)
 

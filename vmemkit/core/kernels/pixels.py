@@ -29,7 +29,6 @@ SIDE = LANES  # pixels; a disc whose box has at most this many rows and columns 
 # Column and row of each pixel of such a box, which is drawn SIDE / 2 or SIDE pixels wide.
 COLUMNS = np.float32([np.arange(SIDE * SIDE) % width for width in (SIDE // 2, SIDE)])
 LINES = np.float32([np.arange(SIDE * SIDE) // width for width in (SIDE // 2, SIDE)])
-
 lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
 
 # A pixel's key packs depth (upper half) and surfel (lower half): the least key is the nearest

@@ -4,5 +4,4 @@ from __future__ import annotations
 
 # Compiled into kernels: numba does not notice a change here until kernels.py changes, too.
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
-
 ROUNDING = 1e-5  # relative: more than float32 can be off by

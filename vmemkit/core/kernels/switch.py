@@ -22,11 +22,9 @@ import torch
 
 Backend = Literal["torch", "numba", "triton"]
 Plain = TypeVar("Plain", bound=Callable[..., Any])
-
 FASTEST: dict[str, Backend] = {"cpu": "numba", "cuda": "triton"}  # by type of device
 TWINS = {"numba": "vmemkit.core.kernels.cpu", "triton": "vmemkit.core.kernels.cuda"}
 MAX_THREADS = 8  # each thread needs a depth buffer of its own, and these have to be merged
-
 _chosen: contextvars.ContextVar[Backend | None] = contextvars.ContextVar("chosen", default=None)
 _threads: contextvars.ContextVar[int | None] = contextvars.ContextVar("threads", default=None)
 

@@ -28,7 +28,6 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # x [t c h w], sigma [] on CPU -> 
 DenoisePair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (unconditional, conditional)
 Network = Callable[[Tensor, Tensor], Tensor]  # [n i h w], index of the noise level [1] -> [n c h w]
 Noise = Callable[[], Tensor]  # standard normal, in the shape of the sample
-
 CHURN = 1e-6  # the released Euler sampler raises each sigma by this much, by adding noise
 FINEST = 19  # index of the finest level that the released 50 steps use
 RHO = 7.0  # exponent of the level spacing of Karras et al., 2022

@@ -34,7 +34,6 @@ from vmemkit.nets.cut3r.vit import (
 )
 
 Head = Literal["pose", "self", "other", "rgb"]
-
 PATCH = 16  # pixels along the side of a patch
 MEMORY_DEPTH = 2  # blocks that read the pose memory, and blocks that write it
 TINY = 1e-8  # length below which a vector has no direction

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 BASE = 100.0  # ratio of the longest to the shortest rotary wave length, about ("RoPE100")
 EPS = 1e-6  # added to the variance by every LayerNorm
-
 Turns = tuple[Tensor, Tensor]  # cosine and sine [n d] of the angle by which each channel is rotated
 
 

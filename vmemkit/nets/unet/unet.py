@@ -22,7 +22,6 @@ MAX_PERIOD = 10_000  # of the slowest wave of the noise level's embedding, in le
 
 # Layers whose attention runs across all pixels of all frames, by their published names.
 ACROSS = ("middle_ds8", "output_ds4", "output_ds2")
-
 Fixed = tuple[list, list, list]  # for input, middle and output blocks: an entry per layer
 
 

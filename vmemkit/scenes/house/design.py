@@ -37,7 +37,6 @@ CORD, GLOBE, GLOBE_DROP = 0.01, 0.17, 0.37  # lamp: half widths, and from the ce
 PICTURES = 4  # pictures to place in each room, as far as there is space
 TRIES = 40  # random spots tried for each thing
 MAX_SEED = 2**63 - 1
-
 OAK, WALNUT = (0.66, 0.48, 0.31), (0.40, 0.26, 0.18)
 PINE, WHITEWASH = (0.78, 0.60, 0.40), (0.80, 0.77, 0.71)
 STONE, MORTAR, METAL = (0.83, 0.80, 0.75), (0.80, 0.76, 0.70), (0.72, 0.66, 0.52)

@@ -23,7 +23,6 @@ from vmemkit.core import TensorStruct
 Column = Float[Tensor, " n"]
 Pairs = Float[Tensor, "n 2"]
 Rgb = Float[Tensor, "n 3"]
-
 WHITE = (0.93, 0.92, 0.89)  # skirting, frames, ceilings
 GROUT = (0.80, 0.78, 0.74)
 SHADOW = (0.16, 0.13, 0.11)  # picture frames, and the dark behind books

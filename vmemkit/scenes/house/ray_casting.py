@@ -27,11 +27,9 @@ HEADROOM = 0.1  # least height of an eye above the floor, and least gap to whate
 FLAT, OVERHEAD = 0.05, 1.9  # lower things (rugs) and higher things (lamps) are no obstacles
 SURFACE_TOLERANCE = 2e-3  # distance by which rounding may put a point behind its own surface
 TINY = 1e-6  # replaces zeros in a ray's direction
-
 MAX_RAYS = 2**28  # in one render: 5000 views of 256 x 192
 RAYS_PAINTED = 2**15  # rays painted at once, which bounds memory
 RAYS_TIMES_BLOCKS = 2**18  # intersections at once: their intermediate values stay in the cache
-
 AMBIENT, BOUNCE = 0.62, 0.10  # light from all sides, and light that the floor reflects upwards
 LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # rgb: warm, cool
 LAMP_DROP = 0.3  # from the ceiling to the lamp
