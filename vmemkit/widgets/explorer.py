@@ -12,7 +12,7 @@ import torch
 
 from vmemkit.core import load_depth, load_image
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
-from vmemkit.generation import Generation, Generator
+from vmemkit.generation import Generation, Generator, Warp
 from vmemkit.memory import load, save
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
@@ -87,7 +87,7 @@ class Explorer(ipywidgets.VBox):
                 f"got {example!r} and {policy!r}"
             )
         self._examples, self._height, self._seed = examples, height, seed
-        self._generator, self._reconstructor = generator, reconstructor
+        self._generator, self._reconstructor = generator or Warp(), reconstructor
         self._worker, self._label = Worker(self._progressed, self._ended), ""
         self.wait, self.message = self._worker.wait, Message()
         self._make_controls(example, Settings(policy, k))

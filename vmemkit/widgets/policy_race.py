@@ -10,7 +10,7 @@ import torch
 
 from vmemkit.evaluation import coverage, psnr, relative
 from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
-from vmemkit.generation import Generator
+from vmemkit.generation import Generator, Warp
 from vmemkit.memory import begin
 from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES
@@ -46,7 +46,7 @@ class PolicyRace(ipywidgets.VBox):
         unknown = [name for name in policies if name not in POLICIES]
         if unknown or not policies:
             raise ValueError(f"unknown policies {unknown}: choose some of {', '.join(POLICIES)}")
-        self.scene, self.tour, self._generator = scene, tour, generator
+        self.scene, self.tour, self._generator = scene, tour, generator or Warp()
         self._k, self._m, self._size = k, m, size
         self.value: dict[str, list[Step]] = {}
         self.coverage: dict[str, list[float]] = {}

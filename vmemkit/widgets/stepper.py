@@ -18,7 +18,7 @@ from vmemkit.figures import (
     surfel_colors,
     vote_map,
 )
-from vmemkit.generation import Generator
+from vmemkit.generation import Generator, Warp
 from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
@@ -65,7 +65,7 @@ class StepThrough(ipywidgets.VBox):
                 f"got {memory}, {trajectory}, {m}"
             )
         self.start, self.trajectory, self.m = memory, check(trajectory), m
-        self._generator, self._reconstructor = generator, reconstructor
+        self._generator, self._reconstructor = generator or Warp(), reconstructor
         self._policy, self._k, self.seed = policy, k, seed
         self.value: list[Step] = []
         self.next = button("", self.press, button_style="primary")
