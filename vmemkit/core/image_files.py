@@ -37,7 +37,7 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
+def load_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
     """An image file as RGB in [0, 1], turned upright by its EXIF tag, on white where transparent.
 
     Errors: ValueError for a file that is missing, damaged or no image, or that has more than
@@ -48,7 +48,7 @@ def load_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Float[Tensor, 
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that `load_image` would give, from the file's header alone."""
     with _open_image(path, IMAGE_FORMATS, max_pixels) as image:
         width, height = image.size
@@ -57,7 +57,7 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
 
 
 def load_depth(
-    path: str | Path, unit: float | None = None, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike, unit: float | None = None, max_pixels: int = MAX_PIXELS
 ) -> Float[Tensor, "h w"]:
     """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
 
@@ -81,12 +81,12 @@ def load_depth(
     return depth
 
 
-def default_depth_unit(path: str | Path) -> float:
+def default_depth_unit(path: str | os.PathLike) -> float:
     """Metres per step that a depth file has by convention: 1 for arrays, 0.001 for images."""
     return 1.0 if Path(path).suffix.lower() in (".npy", ".npz") else DEPTH_UNIT
 
 
-def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
+def save_image(path: str | os.PathLike, image: Float[Tensor, "3 h w"]) -> None:
     """Write an RGB image in [0, 1] with 8 bits per channel, as PNG, JPEG or WebP by its suffix.
 
     Errors: ValueError for another suffix, values outside [0, 1], and a folder that does not exist.
@@ -98,7 +98,9 @@ def save_image(path: str | Path, image: Float[Tensor, "3 h w"]) -> None:
         Image.fromarray(pixels).save(draft, quality=JPEG_QUALITY)
 
 
-def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPTH_UNIT) -> None:
+def save_depth(
+    path: str | os.PathLike, depth: Float[Tensor, "h w"], unit: float = DEPTH_UNIT
+) -> None:
     """Write planar depth (metres; NaN = unknown) as a 16-bit PNG, in steps of `unit` metres.
 
     Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,535 steps.
@@ -120,7 +122,7 @@ def save_depth(path: str | Path, depth: Float[Tensor, "h w"], unit: float = DEPT
         Image.fromarray(pixels).save(draft)
 
 
-def save_video(path: str | Path, images: Float[Tensor, "t 3 h w"], fps: float) -> None:
+def save_video(path: str | os.PathLike, images: Float[Tensor, "t 3 h w"], fps: float) -> None:
     """Write RGB images in [0, 1] as an H.264 .mp4 that browsers play (yuv420p, BT.709).
 
     The format needs even sizes: an odd one is made even by repeating the last row or column.
@@ -152,7 +154,7 @@ def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary file to write; it replaces `path` when the block ends without an error.
 
     If the block raises, `path` stays unchanged. Errors: ValueError for a missing folder.
@@ -168,7 +170,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def _open_image(
-    path: str | Path, formats: tuple[str, ...], max_pixels: int
+    path: str | os.PathLike, formats: tuple[str, ...], max_pixels: int
 ) -> Iterator[Image.Image]:
     """An image file whose header is read and whose size is checked.
 
@@ -216,14 +218,14 @@ def _rgb(image: Image.Image) -> Float[np.ndarray, "h w 3"]:
     return pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
 
 
-def _png_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
+def _png_values(path: str | os.PathLike, max_pixels: int) -> Float64[np.ndarray, "h w"]:
     with _open_image(path, ("PNG",), max_pixels) as image:
         if not image.mode.startswith("I"):
             raise ValueError(f"depth images have one channel of 16 bits, got mode {image.mode}")
         return np.array(image, dtype=np.float64)
 
 
-def _array_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w"]:
+def _array_values(path: str | os.PathLike, max_pixels: int) -> Float64[np.ndarray, "h w"]:
     """The one array of a .npy or .npz. Errors: ValueError that names the file."""
     try:
         if Path(path).suffix.lower() == ".npz":
@@ -234,7 +236,7 @@ def _array_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w
             array = array.squeeze(0 if array.shape[0] == 1 else 2)
         if array.ndim != 2 or array.dtype.kind not in "fiu":
             raise ValueError(f"got an array {list(array.shape)} of {array.dtype}")
-        check_size(*array.shape, max_pixels)
+        check_size(array.shape[0], array.shape[1], max_pixels)
         with np.errstate(invalid="ignore"):  # converting a signalling NaN would warn
             return np.array(array, dtype=np.float64)
     except Exception as error:
@@ -243,7 +245,7 @@ def _array_values(path: str | Path, max_pixels: int) -> Float64[np.ndarray, "h w
         ) from error
 
 
-def _npz_member(path: str | Path, max_pixels: int) -> np.ndarray:
+def _npz_member(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
     """The array named `depth`, or the only one, of a zip archive of .npy files.
 
     The archive's own size of the array is checked before anything is unpacked.

@@ -52,7 +52,8 @@ def score(
     Errors: ValueError for another number of views than the tour's cameras.
     """
     if isinstance(steps, Views):
-        steps, image = [], steps.image
+        image = steps.image
+        steps = []
     else:
         image = torch.cat([step.views.image for step in steps])
     if len(image) != len(tour.cameras):
@@ -153,4 +154,5 @@ def ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
             f"SSIM needs more than {SSIM_BORDER} pixels a side, got {height} x {width}: render the "
             "images larger"
         )
-    return float(structural_similarity_index_measure(a[None], b[None], data_range=1.0))
+    similarity = structural_similarity_index_measure(a[None], b[None], data_range=1.0)
+    return float(similarity)  # type: ignore[arg-type]  # a pair only if the image is asked for

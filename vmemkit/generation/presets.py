@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ def preset(
     folder: str | Path | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
-    **changes: object,
+    **changes: Any,
 ) -> DiffusionGenerator | RgbdDiffusion:
     """A generator with trained weights, by name.
 

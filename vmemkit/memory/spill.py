@@ -135,7 +135,7 @@ class _File:
 
     def write(self, start: int, rows: Tensor, count: int) -> None:
         rows = rows.detach().to("cpu", self._dtype).expand(count, *self._shape).contiguous()
-        remaining = memoryview(rows.flatten().view(torch.uint8).numpy())
+        remaining = rows.flatten().view(torch.uint8).numpy().data
         self._file.seek(start * self._row_bytes)
         while remaining:  # the system may write less than it is given, and never more than 2 GB
             remaining = remaining[self._file.write(remaining) :]

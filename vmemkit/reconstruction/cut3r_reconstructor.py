@@ -20,7 +20,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -57,7 +57,8 @@ from vmemkit.reconstruction.pnp import (
 from vmemkit.reconstruction.reconstructor import Reconstruction, Report
 
 LAYER = 0.2  # thickness of a noisy surface, as a share of its depth
-ALIGN, FAILURES = ("direct", "released", "full", "none"), ("distrust", "keep", "stop")
+Align = Literal["direct", "released", "full", "none"]
+Failures = Literal["distrust", "keep", "stop"]
 
 # Warnings of reports.
 NO_OVERLAP = "no overlap with the memory"
@@ -72,7 +73,9 @@ class Network(Protocol):
     """What the reconstructor needs of a network; `nets.cut3r.CUT3R` has it."""
 
     config: CUT3RConfig
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device: ...
 
     def begin(self, batch: int = 1) -> Any: ...
 
@@ -110,11 +113,11 @@ class Cut3r:
     """A reconstructor that depends on the memory. `cut3r()` makes one with published weights."""
 
     network: Network
-    align: Literal[ALIGN] = "direct"
+    align: Align = "direct"
     shift: bool = True  # whether `direct` fits a shift besides the scale
     # A view whose report is not trusted gets confidence 0 and so adds no surfels ("distrust"), is
     # used all the same, as in the released code ("keep"), or raises a ValueError ("stop").
-    failures: Literal[FAILURES] = "distrust"
+    failures: Failures = "distrust"
     plausible: float = 1.5  # factor by which a scale may differ from the last one or the memory's
     min_inliers: float = 0.3  # share of inliers that a fit or PnP needs
     min_baseline: float = 0.05  # for `released` and `full`: camera motion, as a share of the depth
@@ -125,7 +128,7 @@ class Cut3r:
     memory: Memory | None = None  # the memory that new views follow; set by `seeing`
 
     def __post_init__(self) -> None:
-        for name, choices in (("align", ALIGN), ("failures", FAILURES)):
+        for name, choices in (("align", get_args(Align)), ("failures", get_args(Failures))):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} is one of {', '.join(choices)}, got {getattr(self, name)!r}"
@@ -195,8 +198,11 @@ class Cut3r:
         """The state after the memory's last view: the one that it stores, or else a new one, for
         which all its views go through the network."""
         stored = memory.state
-        own = isinstance(stored, Cut3rState) and stored.source is self.network
-        if own and (stored.anchor is not None or not self._needs_poses):
+        if (
+            isinstance(stored, Cut3rState)
+            and stored.source is self.network
+            and (stored.anchor is not None or not self._needs_poses)
+        ):
             return stored
         state = Cut3rState(self.network, self.network.begin())
         if len(memory) == 0:

@@ -271,7 +271,7 @@ def _frames(data: dict[str, Any], file: Path) -> list[Frame]:
         got = f"{len(frames)} of them" if isinstance(frames, list) else type(frames).__name__
         raise ValueError(f"{file} needs a list of 1 to {MAX_CAMERAS} frames, got {got}")
     shared = {key: value for key, value in data.items() if not key.endswith("file_path")}
-    checked_frames = []
+    checked_frames: list[Frame] = []
     for i, frame in enumerate(frames):
         where = f"{file}, frame {i}"
         if not isinstance(frame, dict):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ VERBS = {
 # The presets: a kind of path and its size, in SEVA's numbers. The size is in degrees for an orbit, a
 # roll and a lemniscate (the angle that it spans as the subject sees it). A spiral has three radii
 # (right, down, ahead), a zoom the ratio of last to first field of view, a move its axis.
-PRESETS = {
+PRESETS: dict[str, tuple[str, Any]] = {
     "orbit": ("orbit", 360.0),
     "spiral": ("spiral", (0.5, 0.5, 0.2)),  # SEVA's default; its web demo has 1, 1, 0.5
     "lemniscate": ("lemniscate", 60.0),

@@ -257,7 +257,8 @@ class Run:
         self._given_walks = None if walks is None else walks.to(self.device)
         self._pool: Walks | None = None
         self._pool_numbers = range(0)
-        self.step, self.losses = 0, []
+        self.step = 0
+        self.losses: list[float] = []
 
     def advance(self) -> float:
         """One step of the optimiser. Returns the loss."""

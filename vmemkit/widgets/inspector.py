@@ -138,12 +138,11 @@ class RetrievalInspector(ipywidgets.VBox):
         self.columns[1].layout.display = "" if len(retrievals) > 1 else "none"
 
     def _retrieve(self, name: str, targets: Cameras) -> Retrieval:
-        policy, query = POLICIES[name], self.query.value
+        policy, config = POLICIES[name], replace(self.config, query=self.query.value)
         if name == "surfel_votes" and self.variant.value == VARIANTS[1]:
-            policy, query = SurfelVotes.paper(), "mean"
+            policy, config = SurfelVotes.paper(), replace(config, query="mean")
         elif name == "surfel_votes" and self.variant.value == VARIANTS[2]:
             policy = Released()
-        config = replace(self.config, query=query)
         return retrieve(self.memory, targets, min(self.k.value, len(self.memory)), policy, config)
 
     def _true_coverage(self, targets: Cameras, retrieval: Retrieval) -> str:

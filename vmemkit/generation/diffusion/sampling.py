@@ -86,8 +86,9 @@ class Levels:
             index = np.linspace(self.count - 1, 0, steps, endpoint=False).astype(int)
             levels = self.table[torch.from_numpy(index)]
         else:
-            ends = (float(self.table[i]) ** (1 / RHO) for i in (-1, finest))
-            levels = self.snap(torch.linspace(*ends, steps, dtype=torch.float64).float() ** RHO)[1]
+            first, last = (float(self.table[i]) ** (1 / RHO) for i in (-1, finest))
+            roots = torch.linspace(first, last, steps, dtype=torch.float64)
+            levels = self.snap(roots.float() ** RHO)[1]
             if len(levels.unique()) < steps:
                 raise ValueError(f"the table has no {steps} levels so spaced: use fewer steps")
         return torch.cat([levels, torch.zeros(1)])

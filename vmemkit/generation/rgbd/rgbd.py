@@ -171,11 +171,11 @@ def network(unet: UNet, given: Cues, levels: LogLevels, frames: int, half: bool 
     Its output corrects the guess, in units of the error that the guess is expected to have.
     frames: targets per context. half: the network runs in bfloat16 where it can, the filter never.
     """
-    size, unknown = given.base.shape[2:], 1 - given.known
-    pixels = [FACTOR * n for n in size]
+    (height, width), unknown = given.base.shape[2:], 1 - given.known
+    pixels = [FACTOR * height, FACTOR * width]
     precision = torch.autocast(given.base.device.type, torch.bfloat16, enabled=half)
     with precision:
-        fixed = unet.fixed(given.tokens, given.rays, *size, frames)
+        fixed = unet.fixed(given.tokens, given.rays, height, width, frames)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         index, snapped = levels.snap(sigma)

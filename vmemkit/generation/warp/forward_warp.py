@@ -75,7 +75,7 @@ class Warp:
         context = context.replace(confidence=_confidence(context), latent=None, embedding=None)
         upright = _upright(targets)
         targets, context = upright(targets), context.replace(cameras=upright(context.cameras))
-        evidence, size = context[context.given], context.image.shape[2:]
+        evidence, (height, width) = context[context.given], context.image.shape[2:]
         discs = [
             context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
         ]
@@ -87,7 +87,7 @@ class Warp:
         with_holes, complete = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
-            state = splat_context(context, cat(discs), target, *size, self.config)
+            state = splat_context(context, cat(discs), target, height, width, self.config)
             filled = fill_holes(state, target, context, panorama, self.config)
             with_holes.append(state)
             complete.append(filled)

@@ -62,7 +62,8 @@ def fill_depth(depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float
     inverse = torch.where(known, 1 / depth, 0.0)
     low = 1 / (DEPTH_RANGE[1] * depth[known].amax())
     high = 1 / (DEPTH_RANGE[0] * depth[known].amin())
-    uv = pixel_centres(*depth.shape, device=depth.device)
+    height, width = depth.shape
+    uv = pixel_centres(height, width, device=depth.device)
     uv1 = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)  # [h w 3]
     planes, support = _dominant_planes(inverse[known], uv1[known], _tolerance(inverse, known))
     surfaces = torch.einsum("hwi,pi->phw", uv1, planes)
@@ -96,7 +97,8 @@ def _dominant_planes(
     sample = torch.randperm(len(inverse), generator=generator)[:RANSAC_SAMPLES].to(inverse.device)
     uv1, inverse = uv1[sample], inverse[sample]
     free = torch.ones_like(inverse, dtype=torch.bool)
-    planes, support = [], []
+    planes: list[Tensor] = []
+    support: list[float] = []
     while len(planes) < PLANES and int(free.sum()) > max(3, PLANE_SUPPORT * len(inverse)):
         candidates = _candidates(uv1[free], inverse[free], generator)
         error = (candidates @ uv1[free].T - inverse[free]).abs()

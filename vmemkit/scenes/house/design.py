@@ -213,7 +213,7 @@ def rooms(seed: int = 0, n_rooms: int = 2) -> Rooms:
     sills = [Solid(box, "planks", (OAK,) * 3, 0.13) for box in doorways]
     ceilings = [Solid(box, "plaster", (WHITE,) * 3) for box in cells + doorways]
     solids = [solid for doorway in doorways for solid in _casing(doorway)]
-    windows = []
+    windows: list[Point] = []
     for cell, palette, suite in zip(cells, palettes, suites, strict=True):
         inside, window = _furnish(rng, cell, doorways, palette, suite)
         solids, windows = solids + inside, [*windows, window]
