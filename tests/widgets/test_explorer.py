@@ -12,7 +12,7 @@ from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
-from vmemkit.evaluation import coverage, psnr
+from vmemkit.evaluation import coverage, psnr, relative
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
@@ -100,7 +100,7 @@ def test_the_panels_show_what_goes_in_and_what_came_out(memory, box):
     born = len(step.memory.surfels) - len(memory.surfels)
     seen = len(step.memory.sightings) - len(memory.sightings) - born
     assert f"{born:,} new surfels, {seen:,} sightings of old ones" in words["write"]
-    depth = step.maps.depth
+    depth = step.views.depth
     assert f"depths from {depth.min():.2f} to {depth.max():.2f}" in words["reconstruct"]
 
 
@@ -419,8 +419,8 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
         assert same(tables(race.value[name][-1].memory), tables(steps[-1].memory))
         for step, ratio in zip(steps, race.coverage[name], strict=True):
             chosen = step.retrieval.chosen
-            [(_, wanted)] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
-            assert ratio == wanted
+            [both] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
+            assert ratio == relative(*both)
         images = torch.cat([step.views.image for step in steps])
         assert race.returns[name] == [psnr(images[i + 2], images[i]) for i in (0, 1)]
         means[name] = sum(race.coverage[name])

@@ -10,6 +10,7 @@ from widget_helpers import Nowhere, Paints, agrees, ids, picture
 import vmemkit as vm
 from vmemkit.evaluation import coverage
 from vmemkit.figures import chip, seen_by, view_hex
+from vmemkit.retrieval import Hard, SurfelVotes
 from vmemkit.scenes import moves
 from vmemkit.widgets import MemoryViewer, RetrievalInspector
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
@@ -86,8 +87,8 @@ def test_a_mosaic_lays_images_in_rows_of_two(n, size):
 
 
 def test_a_table_of_votes_says_who_was_chosen_and_who_was_suppressed_by_whom(box):
-    twins, config = box.memory(0.0, 5.0, 180.0), vm.RetrievalConfig(suppression="hard")
-    found = vm.retrieve(twins, box.look(0.0, 5.0, 178.0), 2, "surfel_votes", config)
+    twins, policy = box.memory(0.0, 5.0, 180.0), SurfelVotes(suppression=Hard())
+    found = vm.retrieve(twins, box.look(0.0, 5.0, 178.0), 2, policy)
     first, second = found.chosen.tolist()
     assert (first in (0, 1), second) == (True, 2)
     table = vote_table(twins, found)
@@ -314,7 +315,8 @@ def test_the_true_coverage_is_that_of_an_evaluation(memory, box):
     inspector = RetrievalInspector(memory, target, box, policy="temporal")
     inspector.k.value = 1
     step = vm.step(memory, target, generator=Paints(box), policy="temporal", k=1)
-    share, best = coverage(box, step, rows=24)
+    chosen = step.retrieval.chosen
+    [(share, best)] = coverage(box, memory, target, [chosen], len(chosen), rows=24)
     assert share < 0.05 < best
     said = f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
     assert said in inspector.columns[0].title.value

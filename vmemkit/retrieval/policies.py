@@ -25,6 +25,7 @@ from vmemkit.core import (
     Cameras,
     Splat,
     SplatConfig,
+    canvas_width,
     in_image,
     mean_pose,
     pixel_centres,
@@ -258,14 +259,9 @@ def true_visibility(
     scene: Visibility, cameras: Cameras, targets: Cameras, rows: int = 36
 ) -> Bool[Tensor, "t n"]:
     """Which of the surface points behind a grid of target pixels each camera (t,) really sees."""
-    depth = scene.render(targets, rows, _columns(targets, rows)).depth
+    depth = scene.render(targets, rows, canvas_width(targets, rows)).depth
     points = unproject(targets, depth).reshape(-1, 3)
     return scene.visible(points[points.isfinite().all(-1)], cameras)
-
-
-def _columns(cameras: Cameras, rows: int) -> int:
-    """Width of a canvas of square pixels."""
-    return max(1, round(rows * float(cameras.K[0, 1, 1] / cameras.K[0, 0, 0])))
 
 
 def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:
@@ -280,7 +276,7 @@ def _rendered(
 ) -> tuple[Cameras, Float[Tensor, " t"], Splat]:
     """The query cameras, the pose distance of each view to them, and what they see."""
     query = _query(targets, config)
-    columns = _columns(query, config.rows)
+    columns = canvas_width(query, config.rows)
     canvas = splat(memory.surfels, query, config.rows, columns, config.splat, boxes=memory.boxes)
     return query, _distance(memory, query), canvas
 

@@ -26,6 +26,7 @@ from vmemkit.core import (
     Views,
     cat,
     footprint,
+    in_image,
     project,
     seen_through,
     splat,
@@ -183,7 +184,7 @@ def _look_up(
     # Interpolated inverse depth is exact on planes, where it is affine, and wrong across edges, whose
     # points the test below then rejects.
     inverse = _sample(1 / context.depth[:, None], grid, "bilinear")[:, 0]
-    seen = (depth > 0) & (uv >= 0).all(-1) & (uv <= 1).all(-1)
+    seen = in_image(uv, depth)
     seen &= (inverse * depth - 1).abs() <= config.occlusion
     sight = normalize(points - context.cameras.position[:, None], dim=-1)
     cosine = (sight * normal).sum(-1).clamp(min=0)
