@@ -8,7 +8,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import vmemkit as vm
 from vmemkit.core import cat
-from vmemkit.evaluation import compare_policies, coverage, psnr, score, ssim
+from vmemkit.evaluation import compare_policies, coverage, psnr, relative, score, ssim
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import Tour, capture_tour, moves, rooms, single_tour, there_and_back
 
@@ -90,12 +90,14 @@ def test_coverage_of_all_views_is_what_the_memory_can_show():
     step = vm.step(memory, tour.cameras[:1], k=len(memory))
     everything = torch.arange(len(memory))
     chosen = step.retrieval.chosen
-    (share, ratio), (most, one), (none, zero) = coverage(
+    (share, best), (most, _), (none, _) = coverage(
         house, memory, step.targets, [chosen, everything, everything[:0]], len(memory)
     )
     assert 0 < share <= most <= 1
-    assert 0 < ratio <= one == 1
-    assert none == zero == 0
+    assert share <= best <= most
+    assert none == 0
+    assert 0 < relative(share, best) <= relative(best, best) == 1
+    assert relative(0.0, 0.0) == 1
 
 
 def test_scores_without_scene_or_revisits_are_none():

@@ -25,7 +25,7 @@ from vmemkit.figures.charts import DASHES, MARKERS, SPARE_COLORS, STYLES, Chart
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pipeline import walk
 from vmemkit.reconstruction import from_depth
-from vmemkit.retrieval import POLICIES, RetrievalConfig, retrieve
+from vmemkit.retrieval import POLICIES, Hard, SurfelVotes, retrieve
 
 pytest.importorskip("plotly", reason="charts need the extra `notebook`")
 
@@ -43,8 +43,8 @@ def memory(box):
 @pytest.fixture(scope="module")
 def retrieval(memory, box):
     """Of two views that are nearly twins one is suppressed."""
-    config = RetrievalConfig(suppression="hard")
-    return retrieve(memory, box.look(40.0, 50.0), 2, "surfel_votes", config)
+    policy = SurfelVotes(suppression=Hard())
+    return retrieve(memory, box.look(40.0, 50.0), 2, policy)
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,4 @@
+from . import kernels as kernels
 from .boxes import Boxes as Boxes
 from .boxes import boxes_of as boxes_of
 from .boxes import rows_of as rows_of

@@ -137,10 +137,11 @@ def evaluate_reconstructor(
             ratios.append(relative(*both))
         images = views.replace(depth=None, confidence=None)
         result = reconstruct(reconstructor, memory, images)
-        for estimate, true_depth in zip(result.views, views.depth, strict=True):
-            error = (estimate.depth / true_depth - 1).abs()
+        depth, confidence = result.views.depth, result.views.confidence
+        for estimate, trust, true_depth in zip(depth, confidence, views.depth, strict=True):
+            error = (estimate / true_depth - 1).abs()
             errors.append(float(error[error.isfinite()].median()))
-            if (estimate.confidence > 0).any():
+            if (trust > 0).any():
                 kept_errors.append(errors[-1])
         trusted += [report.trusted for report in result.reports] or [True] * len(views)
         memory = write(memory, result.views, result.state)

@@ -4,3 +4,7 @@
 downloads and loads checkpoints. Parameters keep their published names. Constructors only build: they
 download and load nothing.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,6 +8,7 @@ that it is undone and forked with the memory.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,17 +59,23 @@ class SeesMemory(Protocol):
 def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> Reconstruction:
     """Run a reconstructor of any kind on new views, which the memory does not hold yet.
 
-    Errors: ValueError from the reconstructor, and if it returns something else.
+    Where it gives no confidence, every known depth is trusted (1).
+    Errors: ValueError from the reconstructor, and if it returns no views with depth.
     """
     if isinstance(reconstructor, SeesMemory):
         reconstructor = reconstructor.seeing(memory)
     result = reconstructor(views)
     if isinstance(result, Views):
-        return Reconstruction(result)
+        result = Reconstruction(result)
     if not isinstance(result, Reconstruction):
         raise ValueError(
             f"a reconstructor returns Views or a Reconstruction, got {type(result).__name__}"
         )
+    if result.views.depth is None:
+        raise ValueError("a reconstructor must return views with depth, got views without it")
+    if result.views.confidence is None:
+        trusted = result.views.replace(confidence=torch.ones_like(result.views.depth))
+        result = dataclasses.replace(result, views=trusted)
     return result
 
 
