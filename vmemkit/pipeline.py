@@ -2,7 +2,7 @@
 
 `stages` runs the four stages on values and yields what each made; `step` runs them through; `walk`
 chains steps along a trajectory and yields each as a `Step`. Progress, pictures and stopping belong to
-the caller. What all three share is one frozen value, `WalkConfig`.
+the caller. All three take one frozen `WalkConfig`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Step:
 
 @dataclass(frozen=True, repr=False)
 class Stage:
-    """What one stage of a step made. The last stage brings the whole step."""
+    """What one stage of a step made. After the last stage, `step` holds the whole step."""
 
     name: str  # one of STAGES
     made: Any  # a Retrieval, Generation, Reconstruction or Memory, by the stage

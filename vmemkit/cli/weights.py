@@ -1,4 +1,7 @@
-"""`vmemkit weights`: list, get and check weight files."""
+"""`vmemkit weights`: list, get and check weight files.
+
+Files are found and downloaded by `nets/weights/hub.py`.
+"""
 
 from __future__ import annotations
 

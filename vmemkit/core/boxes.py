@@ -1,4 +1,4 @@
-"""Bounding boxes of runs: 256 surfels that were written one after the other.
+"""Bounding boxes of surfels. A run is 256 surfels written one after the other, and has a box.
 
 In: surfels. Out: boxes, and the runs that a camera may see or that a region may contain. Stages skip
 all other runs, and test every surfel of these. So boxes save time and change no result.
@@ -62,7 +62,7 @@ def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
     # In camera axes, where the image is the unit square.
     first, ahead = cameras.K[:, :2], cameras.K[:, 2:]
     planes = torch.cat([first, ahead - first, ahead, -ahead], 1)
-    # Sums instead of matrix products, because some hardware rounds the factors of those.
+    # Sums, because matrix products may round their factors on a GPU (TF32).
     return (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)
 
 

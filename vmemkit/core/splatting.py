@@ -3,7 +3,7 @@
 In: surfels and cameras. Out: per pixel the nearest disc hit by the pixel's ray. The disc test is
 exact: with q the centre in the camera, n the normal, c = n . q and d = (du, dv, 0) the offset of
 the ray from the ray through the centre, the ray meets the disc's plane at
-q + (c d - (n . d) q) / (c / q_z + n . d), a form without cancellation in float32.
+q + (c d - (n . d) q) / (c / q_z + n . d), which loses no digits to cancellation in float32.
 `polygon` instead draws 16-gons of one depth each, as VMem's released renderer does.
 Every disc is expanded into the pixels of its bounding box ("fragments"); the smallest packed key
 (depth, surfel) wins a pixel, so equal depths go to the older surfel on any device.
@@ -26,7 +26,7 @@ from vmemkit.core.structs import TensorStruct, cat, plain
 from vmemkit.core.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
-EMPTY = torch.iinfo(torch.int64).max
+EMPTY = torch.iinfo(torch.int64).max  # key of a pixel that no disc covers
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,7 +57,9 @@ class SplatConfig:
         return cls(scale=1.0, near=0.1, far=1000.0, polygon=True)
 
 
+# (surfel ids, pixel ids) -> which hits to keep
 Accept = Callable[[Int[Tensor, " f"], Int[Tensor, " f"]], Bool[Tensor, " f"]]
+# Batches of (surfel, pixel, depth).
 Hits = Iterator[tuple[Int[Tensor, " f"], Int[Tensor, " f"], Float[Tensor, " f"]]]
 
 

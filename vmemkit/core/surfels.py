@@ -31,7 +31,8 @@ class Surfels(TensorStruct):
 
 @dataclass(frozen=True, repr=False)
 class PointMaps(TensorStruct):
-    """Points of views on a pixel grid; NaN where unknown. Thinning may leave the pixels' rays."""
+    """Points of views on a pixel grid; NaN where unknown. After thinning by interpolation they need
+    not lie on their pixels' rays."""
 
     points: Float[Tensor, "*t h w 3"]  # world
     depth: Float[Tensor, "*t h w"]  # z-depth, world units
@@ -53,12 +54,14 @@ class PointMaps(TensorStruct):
 class SurfelConfig:
     """How a point map is thinned and filtered. Defaults are ours; `released` is VMem's code."""
 
-    shrink: float = 0.5  # surfels per image pixel, along each axis  # differs from VMem: 0.03
+    shrink: float = 0.5  # surfels per image pixel, along each axis  # differs from VMem: 0.03 (paper), 0.05 (code)
     slant: float = 0.2  # `a` in the radius formula (paper)
     min_confidence: float = 1.0  # pixels below it make no surfel (released code)
-    depth_quantile: float = 0.999  # pixels beyond it make no surfel (released code)
+    depth_quantile: float = 0.999  # deeper pixels make no surfel (released code)
     edge: float = 0.04  # an edge: relative jump of inverse depth, beyond its local slope
-    scheme: Literal["central", "forward"] = "central"  # differences for normals: paper | released
+    scheme: Literal["central", "forward"] = (
+        "central"  # normals and thinning: as the paper | released code
+    )
 
     def __post_init__(self) -> None:
         if self.scheme not in ("central", "forward"):
@@ -94,7 +97,7 @@ def surfels_from_points(
         )
     else:
         raw = forward_normals(maps.points)
-        normal, radius, smooth = _turned_with_radii(
+        normal, radius, smooth = _oriented_with_radii(
             raw, maps.points, maps.depth, camera.position, focal, config.slant
         )
     pixel = (_trusted(maps, config) & smooth).flatten().nonzero()[:, 0]
@@ -116,11 +119,11 @@ def _normals_and_radii(
 ) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
     """Normal by central differences and radius of every pixel, and where both are known."""
     raw, smooth = central_normals(points, depth, edge)
-    normal, radius, known = _turned_with_radii(raw, points, depth, eye, focal, slant)
+    normal, radius, known = _oriented_with_radii(raw, points, depth, eye, focal, slant)
     return normal, radius, smooth & known
 
 
-def _turned_with_radii(
+def _oriented_with_radii(
     raw: Float[Tensor, "h w 3"],
     points: Float[Tensor, "h w 3"],
     depth: Float[Tensor, "h w"],
@@ -140,8 +143,8 @@ def thin(
 ) -> tuple[PointMaps, Float[Tensor, "t 3 i j"]]:
     """The point maps and images on the surfel grid: `shrink` times as many rows and columns.
 
-    Ours takes the pixel at each cell's centre. The released code interpolates, which makes points
-    in mid-air across depth edges.
+    "central" takes the pixel at each cell's centre. "forward" interpolates, as the released code does,
+    which makes points in mid-air across depth edges.
     """
     h, w = maps.depth.shape[1:]
     rows, columns = max(2, round(h * config.shrink)), max(2, round(w * config.shrink))
@@ -206,7 +209,7 @@ def footprint(
     return 0.5 * depth / focal / (slant + (1 - slant) * cosine)
 
 
-# Sums and roots have one order and one rounding, so that every kernel can equal them to the bit.
+# Kernels must equal these to the bit, so the order of sums is fixed and roots are rounded exactly.
 
 
 def dot(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b"]:

@@ -48,7 +48,7 @@ def views(
     """Checked views of `cameras` (t,), as float32.
 
     Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
-    NaN, confidence that is negative or not finite, cameras that `camera.check` refuses, and sizes
+    NaN, confidence that is negative or not finite, cameras that `core.check` refuses, and sizes
     that do not agree.
     """
     image = images_in_range(image)
@@ -142,12 +142,12 @@ def seen_through(
     """Whether some view looks through each point, and so shows that nothing is there.
 
     It does where it sees a surface behind the point, by more than the share `margin` of the
-    surface's distance. Errors: ValueError for views without depth.
+    surface's depth. Errors: ValueError for views without depth.
     """
     if views.depth is None:
         raise ValueError("views without depth cannot tell what they look through: give them depth")
-    # The nearest surface within a pixel, so that no view looks past silhouettes. Unknown depth
-    # counts as nearest: nothing is seen through it.
+    # The nearest depth of the 3 x 3 pixels around, so that no point at a silhouette counts. Unknown
+    # depth blocks the view.
     inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
     inverse = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, 0]
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
@@ -163,7 +163,7 @@ def _looks_through(
     inverse_depth: Float[Tensor, "h w"],
     margin: float,
 ) -> Bool[Tensor, " n"]:
-    """Whether one camera () looks through each point."""
+    """Whether one camera, without a batch axis, looks through each point."""
     (h, w), K = inverse_depth.shape, camera.K
     x, y, depth = turned(points_world - camera.position, camera.rotation)
     u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]

@@ -1,4 +1,5 @@
 from .charts import POLICY_COLORS as POLICY_COLORS
+from .charts import Chart as Chart
 from .charts import ablation as ablation
 from .charts import coverage_curves as coverage_curves
 from .charts import memory_growth as memory_growth

@@ -5,6 +5,7 @@ still that our own splatting draws, for readers without a kernel.
 The graphics card draws each surfel as a shaded disc, and only from the side that the views saw. So
 walls vanish from behind, and a house opens like a doll's house. A click becomes a ray, and the
 surfel that it meets is found here, among the discs that the still shows.
+`buffers3d.py` holds the arrays, `palettes.py` the colours; `widgets.MemoryViewer` adds controls.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 from .association import AssociationConfig as AssociationConfig
 from .association import by_projection as by_projection
+from .association import by_radius as by_radius
 from .memory import Ends as Ends
 from .memory import Memory as Memory
 from .memory import MemoryConfig as MemoryConfig
 from .memory import read as read
+from .sightings import PackedSightings as PackedSightings
 from .sightings import Sightings as Sightings
 from .sightings import last_seen as last_seen
 from .sightings import sighting_counts as sighting_counts

@@ -9,7 +9,7 @@ there. A new surfel is explained if its pixel hits an old disc on the same surfa
 multiples of the local radii, so that no scale needs to be known.
 # differs from VMem: the paper's rule is `radius`, centre distance < d and normal cosine > theta.
 It credits one old surfel per new one. So a distant view is credited with few of the many fine
-surfels that it sees, and loses votes. The released code takes d = mean + 0.5 std of all radii.
+surfels that it sees, and loses votes. d is the released code's, mean + 0.5 std of all radii.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ NEIGHBOURS = 8  # old surfels that the radius rule looks at first; more where no
 
 @dataclass(frozen=True)
 class AssociationConfig:
+    """How new surfels are matched to old ones. `writing.py` calls the chosen method."""
+
     method: Literal["projective", "radius"] = "projective"
-    distance: float = 2.0  # projective: largest distance from the surface, in radii
+    distance: float = 2.0  # projective only: largest distance from the surface, in radii
     normal_cosine: float = 0.6  # theta (released code)
-    # A generated surfel is dropped if a given view looks past it by this share of its depth; 1 keeps
-    # all.  # differs from VMem: no such test there
+    # Depth of a generated pixel is dropped if a given view sees a surface behind it, by more than this
+    # share of that surface's depth; 1 keeps all.  # differs from VMem: no such test
     empty: float = 0.06
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ def _seen_again(
     height, width = grid
     rows = rows_of(runs, len(old))
     old = old[rows]
-    at_pixel = pixel.new_full((height * width,), -1)
+    at_pixel = pixel.new_full((height * width,), -1)  # the new surfel at each grid pixel
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Old surfels whose centre lands on the new surface.
     rotation, eye, focal, centre = lens(camera, height, width)
@@ -187,7 +189,7 @@ def _nearest_alike(
     if len(old) == 0:
         return nearest
     limit = new.radius.new_tensor(distance) ** 2
-    reach = distance * (1 + 1e-5) + 1e-12  # the tree rounds otherwise; `limit` decides
+    reach = distance * (1 + 1e-5) + 1e-12  # a little more, as the tree rounds; `limit` is exact
     tree, count = cKDTree(old.position.cpu().numpy()), NEIGHBOURS
     pending = torch.arange(len(new), device=new.device)
     while len(pending):
@@ -203,7 +205,7 @@ def _nearest_alike(
         best = in_reach.amin(1)
         oldest = torch.where(in_reach == best[:, None], ids, len(old)).amin(1)
         nearest[pending] = torch.where(best.isfinite(), oldest, -1)
-        # Settled where the search came to its end, or found one nearer than all it did not look at.
+        # Done if nothing is left to look at, or if the best is nearer than the last one looked at.
         settled = ~exists[:, -1] | (best < gap[:, -1])
         pending, count = pending[~settled & (count < len(old))], 4 * count
     return nearest

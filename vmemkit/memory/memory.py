@@ -48,6 +48,8 @@ class Ends(TensorStruct):
 
 @dataclass(frozen=True)
 class MemoryConfig:
+    """Settings of a memory: density and filters of surfels, matching, and their largest number."""
+
     surfels: SurfelConfig = field(default_factory=SurfelConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     budget: int | None = None  # at most so many surfels; None = no limit  # differs from VMem
@@ -172,7 +174,7 @@ class Memory:
 
     @property
     def boxes(self) -> Boxes:
-        """Bounds of the surfels, run by run."""
+        """Bounding boxes of the surfels, one per full run of 256."""
         return self._boxes.value
 
     @property
@@ -243,7 +245,7 @@ def read(
 ) -> Splat:
     """The memory's surfels, rendered into cameras (m,) on a canvas of height x width pixels.
 
-    Errors: ValueError for an empty canvas, no cameras, and bad cameras on a CPU.
+    Errors: ValueError for an empty canvas, no cameras, and, on a CPU, cameras that `core.check` refuses.
     """
     if cameras.device.type == "cpu":  # checking numbers on a GPU would mean waiting for them
         check(cameras)

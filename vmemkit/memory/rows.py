@@ -31,9 +31,10 @@ class Store:
     _lock: Lock = dataclasses.field(default_factory=Lock, kw_only=True, repr=False)
 
     def claim(self, length: int) -> bool:
-        """Whether a value of that length may write behind itself. If so, no other value may until
-        `used` is set again: of two threads, the later one works on a copy."""
-        # After a fork both processes have the same files: only the one that made them writes there.
+        """Claim the right to append after row `length`; False if another value has it or has appended.
+
+        Nobody else may append until `used` is set again: of two threads, the later one copies."""
+        # After os.fork() both processes have the same files: only the one that made them writes there.
         if self.files is not None and not self.files.mine:
             return False
         with self._lock:

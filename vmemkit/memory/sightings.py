@@ -33,7 +33,7 @@ class Sightings(TensorStruct):
 
 @dataclass(frozen=True, repr=False)
 class PackedSightings(TensorStruct):
-    """Row r: `view[r]` saw surfel 64 word[r] + i if bit i of bits[r] is set.
+    """Row r: `view[r]` saw surfel 64 * word[r] + i if bit i of bits[r] is set.
 
     Ordered by view, then by word.
     """
@@ -46,7 +46,7 @@ class PackedSightings(TensorStruct):
 def pack(sightings: Sightings) -> PackedSightings:
     """Sightings, packed. Errors: ValueError where a view sees a surfel twice."""
     surfel, view = sightings.surfel.long(), sightings.view.long()
-    key = (view << 32) | surfel
+    key = (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
     if not (torch.diff(key) > 0).all():
         key = key.sort().values
         if (torch.diff(key) == 0).any():
@@ -92,10 +92,12 @@ def weight_by_view(
 ) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
     weight = weight.float()
-    weighty = packed(weight != 0)
+    weighted_bits = packed(weight != 0)
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     rows = _words(weight).double()
-    for word, view, flags in _unpacked(sightings, sightings.bits & weighty[sightings.word.long()]):
+    for word, view, flags in _unpacked(
+        sightings, sightings.bits & weighted_bits[sightings.word.long()]
+    ):
         total.index_add_(0, view, (rows[word] * flags).sum(1))
     return total.float()
 

@@ -81,8 +81,8 @@ def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = 
 def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     """The memory without the surfels of a mask and their sightings; the views stay.
 
-    Later surfels are renumbered, so undo goes back from here: `truncate` of what is returned gives
-    earlier views without the forgotten surfels. Values from before are what they were.
+    Later surfels are renumbered. Truncating the result gives earlier views without these surfels;
+    memories made before are unchanged.
     Errors: ValueError unless there is a flag for each surfel.
     """
     count, got = len(memory._surfels), f"{surfels.dtype} {list(surfels.shape)}"

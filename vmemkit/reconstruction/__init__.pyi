@@ -3,6 +3,7 @@ from .cut3r_images import prepare_images as prepare_images
 from .cut3r_images import sample_depth as sample_depth
 from .cut3r_reconstructor import Cut3r as Cut3r
 from .cut3r_reconstructor import cut3r as cut3r
+from .cut3r_reconstructor import load_network as load_network
 from .cut3r_reconstructor import visible_surfels as visible_surfels
 from .depth_fit import DepthFit as DepthFit
 from .depth_fit import FitConfig as FitConfig

@@ -14,6 +14,7 @@ from .selection import best_cover as best_cover
 from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly
+from .selection import view_ids as view_ids
 from .stage import named as named
 from .stage import reconfigured as reconfigured
 from .stage import retrieve as retrieve

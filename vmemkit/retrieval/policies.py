@@ -55,12 +55,14 @@ MAX_DEPTHS = 100_000  # depths that are enough for a quantile
 class SurfelVotes:
     """Views by the target pixels whose surfel they saw, without views of similar poses.
 
-    # differs from VMem: a pixel's vote is shared by all views that saw its surfel, so that what few
-    # views saw is not outvoted by what many saw, and suppression is soft, for lack of a published
-    # threshold. `SurfelVotes.paper()` has the paper's settings.
+    # differs from VMem: the views that saw a surfel share its vote, so that surfels seen by few views
+    # are not outvoted. Suppression is soft, because no threshold was published.
+    # `SurfelVotes.paper()` has the paper's settings.
     """
 
-    vote: Literal["shared", "frequency"] = "shared"  # one vote a pixel | one a view (paper)
+    vote: Literal["shared", "frequency"] = (
+        "shared"  # a pixel's vote is shared by its views | given to each (paper)
+    )
     suppression: Soft | Hard = field(default_factory=Soft)
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
 
@@ -70,7 +72,7 @@ class SurfelVotes:
 
     @classmethod
     def paper(cls) -> SurfelVotes:
-        """VMem, section 3.3: the mean target pose looks, each view has a vote, hard suppression."""
+        """VMem, section 3.3: one query camera at the mean target pose, a vote per view, hard."""
         return cls("frequency", Hard(), RetrievalConfig(query="mean"))
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
@@ -124,7 +126,9 @@ class Coverage:
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
         chosen = view_ids(best_cover(surfel, view, quality, pixels, distance, k), memory)
         votes = count_votes(memory, pixels)
-        return Retrieval("coverage", chosen, votes, distance, _nobody(votes), query, canvas)
+        return Retrieval(
+            "coverage", chosen, votes, distance, _none_suppressed(votes), query, canvas
+        )
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,8 @@ class Oracle:
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
         cameras = memory.views.cameras
-        visible = true_visibility(self.scene, cameras, targets, self.config.rows // 2)
+        rows = max(1, self.config.rows // 2)  # half, because visibility takes longer than splatting
+        visible = true_visibility(self.scene, cameras, targets, rows)
         query = _query(targets, self.config)
         distance = _distance(memory, query)
         covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
@@ -241,7 +246,7 @@ class Oracle:
             return _blind("oracle", memory, query, k, self.config)
         votes = visible.sum(1).float()
         ids = view_ids(chosen, memory)
-        return Retrieval("oracle", ids, votes, distance, _nobody(votes), query, None)
+        return Retrieval("oracle", ids, votes, distance, _none_suppressed(votes), query, None)
 
 
 POLICIES: dict[str, Policy] = {
@@ -265,7 +270,7 @@ def true_visibility(
 
 
 def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:
-    """The cameras that vote."""
+    """The cameras that the memory is rendered from."""
     if config.query == "mean":
         return Cameras(mean_pose(targets.world_from_cam)[None], targets.K[:1])
     return targets[-1:] if config.query == "last" else targets
@@ -296,7 +301,7 @@ def _distance(memory: Memory, query: Cameras) -> Float[Tensor, " t"]:
     return pose_distance(poses[:, None], query.world_from_cam[None]).mean(1)
 
 
-def _nobody(votes: Tensor) -> Tensor:
+def _none_suppressed(votes: Tensor) -> Tensor:
     """`suppressed_by` where no view was suppressed."""
     return torch.full_like(votes, -1).long()
 
@@ -306,7 +311,7 @@ def _by_score(
 ) -> Retrieval:
     distance = _distance(memory, query)
     chosen = view_ids(ranked(score, distance)[:k], memory)
-    return Retrieval(name, chosen, score, distance, _nobody(score), query, None)
+    return Retrieval(name, chosen, score, distance, _none_suppressed(score), query, None)
 
 
 def _nearest(name: str, memory: Memory, query: Cameras, k: int) -> Retrieval:

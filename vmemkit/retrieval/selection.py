@@ -23,7 +23,7 @@ EXCHANGES = 10  # rounds of exchanging views in `best_cover`; it settles in two 
 class Soft:
     """Views of similar poses lose votes."""
 
-    fade: float = 0.7  # pose distance over which similarity fades, in fields of view
+    fade: float = 0.7  # pose distance at which 37 % of the votes remain, in fields of view
 
     def __post_init__(self) -> None:
         if not self.fade > 0:
@@ -113,7 +113,8 @@ def best_cover(
     k: int,
 ) -> list[int]:
     """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
-    none changes. The first round is the greedy choice. Row e: `view` saw `surfel` with `quality`."""
+    none changes, at most EXCHANGES rounds. The first round is the greedy choice. Row e: `view` saw
+    `surfel` with `quality`."""
     chosen: list[int] = []
     for _ in range(EXCHANGES):
         before = list(chosen)

@@ -17,7 +17,9 @@ class RetrievalConfig:
     """How the memory is rendered from the target cameras. Each policy has one as `config`."""
 
     rows: int = 72  # height of the canvas in pixels; its width follows the images'
-    query: Literal["all", "mean", "last"] = "all"  # target cameras that vote: ours | paper | code
+    query: Literal["all", "mean", "last"] = (
+        "all"  # rendered from all (ours) | mean (paper) | last (code)
+    )
     splat: SplatConfig = field(default_factory=SplatConfig)
     blind: Literal["raise", "nearest"] = "raise"  # no surfel in sight: error | the nearest poses
 

@@ -1,7 +1,7 @@
 """Votes: from what a camera sees of the memory to a number per view.
 
 In: a memory, and the surfels that query cameras see. Out: votes per view, and how sharply each view
-saw a surfel.
+saw a surfel. Sums are made in memory/sightings.py; `SurfelVotes` in policies.py shares a vote.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vmemkit.memory import Memory, sightings_of, weight_by_view
 
 
 def pixels_per_surfel(memory: Memory, canvas: Splat) -> Float[Tensor, " n"]:
-    """How many pixels of all query cameras each surfel of the memory won.
+    """In how many pixels of all query cameras each surfel of the memory is the nearest.
 
     Errors: ValueError for surfels that the memory does not have.
     """
@@ -24,7 +24,9 @@ def pixels_per_surfel(memory: Memory, canvas: Splat) -> Float[Tensor, " n"]:
     # Checked on the CPU only: a GPU would have to wait, and stops at such an index by itself.
     # numpy's `max` does not wake torch's threads, which would slow the kernels down.
     if device.type == "cpu" and (most := int(canvas.surfel.numpy().max())) >= surfels:
-        raise ValueError(f"pixels see surfels up to {most}, of {surfels}: read this memory")
+        raise ValueError(
+            f"the canvas shows surfel {most}, but this memory has {surfels}: render it with vmemkit.read"
+        )
     return _pixel_counts(canvas.surfel, surfels)
 
 
@@ -76,13 +78,13 @@ def sharpness(
     The measure is the world size of a pixel (as in the surfels' radius).
     """
     surfels, slant = memory.surfels, SurfelConfig.slant
-    needed = torch.full((len(surfels),), torch.inf, device=memory.device)
+    finest = torch.full((len(surfels),), torch.inf, device=memory.device)
     for i in range(len(query)):
         ids = canvas.surfel[i][canvas.surfel[i] >= 0].unique()
         sizes = _footprints(surfels, query, ids, torch.full_like(ids, i), slant)
-        needed[ids] = torch.minimum(needed[ids], sizes)
+        finest[ids] = torch.minimum(finest[ids], sizes)
     sizes = _footprints(surfels, memory.views.cameras, surfel, view, slant)
-    return (needed[surfel] / sizes).clamp(max=1)
+    return (finest[surfel] / sizes).clamp(max=1)
 
 
 @accelerated

@@ -1,3 +1,4 @@
+from .camera_files import Transforms as Transforms
 from .camera_files import read_realestate10k as read_realestate10k
 from .camera_files import read_transforms as read_transforms
 from .camera_files import write_realestate10k as write_realestate10k

@@ -2,6 +2,7 @@
 
 In: views with depth, or a folder in nerfstudio's format (docs.nerf.studio, data conventions).
 Out: a `Capture` that shows the recorded views and nothing else, or the views, or the folder.
+`camera_files.py` reads the json itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which implementation runs: plain torch, numba on a CPU, or Triton on a GPU.
+"""Backends: which implementation runs, plain torch, numba on a CPU, or Triton on a GPU.
 
 The torch code is the reference: it is readable and runs everywhere. A function that is marked
 `@accelerated` has a twin of the same name and arguments in `cpu.py` or `cuda.py`, whose results are
