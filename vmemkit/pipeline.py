@@ -25,7 +25,7 @@ from vmemkit.reconstruction import (
     from_depth,
     reconstruct,
 )
-from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, named, reconfigured, retrieve
+from vmemkit.retrieval import Policy, Retrieval, RetrievalConfig, find_policy, retrieve, with_config
 
 STAGES = ("retrieve", "generate", "reconstruct", "write")
 
@@ -131,7 +131,7 @@ def walk(
     check(trajectory)
     config = replace(config or WalkConfig(), **changes)
     if config.retrieval is None:
-        config = replace(config, policy=reconfigured(named(config.policy), blind="nearest"))
+        config = replace(config, policy=with_config(find_policy(config.policy), blind="nearest"))
     return _steps(memory, trajectory, config)
 
 

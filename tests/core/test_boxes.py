@@ -13,11 +13,11 @@ from vmemkit.core import (
     cameras,
     intrinsics,
     look_at,
-    rows_of,
-    runs_that,
-    showing,
+    runs_in_region,
+    runs_in_sight,
+    runs_to_test,
     splat,
-    touching,
+    surfels_in_runs,
 )
 from vmemkit.core.kernels import RUN
 
@@ -42,10 +42,10 @@ def test_every_surfel_that_a_camera_sees_is_in_a_run_that_may_show(seed, radius,
     K[:2, 2] += 0.3 * (torch.rand(2, generator=random) - 0.5)
     query = cameras(look_at(eyes, torch.randn(3, 3, generator=random) * 3), K)
     boxes, n = boxes_of(discs.position, discs.radius), len(discs)
-    found = showing(boxes, query, 2**0.5, 0.02, torch.inf)
+    found = runs_in_sight(boxes, query, 2**0.5, 0.02, torch.inf)
     for i in range(3):
         seen = splat(discs, query[i : i + 1], 40, 60).surfel.unique()
-        rows = rows_of(runs_that(found[i], n), n)
+        rows = surfels_in_runs(runs_to_test(found[i], n), n)
         assert torch.isin(seen[seen >= 0], rows).all()
 
 
@@ -59,10 +59,10 @@ def test_runs_out_of_sight_are_passed_over():
         cameras(look_at((middle - 5 * ahead)[None], (middle + sign * 9 * ahead)[None]), lens)
         for sign in (1, -1)
     )
-    assert showing(boxes, toward, 1.0, 0.02, torch.inf)[0, 0]
-    assert not showing(boxes, away, 1.0, 0.02, torch.inf)[0, 0]
-    assert not showing(boxes, toward, 1.0, 0.02, 1.0)[0, 0]  # beyond far
-    assert not showing(boxes, toward, 1.0, 50.0, torch.inf)[0, 0]  # nearer than near
+    assert runs_in_sight(boxes, toward, 1.0, 0.02, torch.inf)[0, 0]
+    assert not runs_in_sight(boxes, away, 1.0, 0.02, torch.inf)[0, 0]
+    assert not runs_in_sight(boxes, toward, 1.0, 0.02, 1.0)[0, 0]  # beyond far
+    assert not runs_in_sight(boxes, toward, 1.0, 50.0, torch.inf)[0, 0]  # nearer than near
 
 
 @pytest.mark.parametrize("radius", [0.01, 1.0])
@@ -70,7 +70,7 @@ def test_runs_that_reach_into_a_box_are_found(radius):
     discs = scattered(8, 3, radius)
     boxes, n = boxes_of(discs.position, discs.radius), len(discs)
     low, high = torch.tensor([-1.0, -2.0, 0.0]), torch.tensor([3.0, 1.0, 4.0])
-    rows = rows_of(runs_that(touching(boxes, low, high, 1.0), n), n)
+    rows = surfels_in_runs(runs_to_test(runs_in_region(boxes, low, high, 1.0), n), n)
     gap = torch.maximum(low - discs.position, discs.position - high).clamp(min=0).norm(dim=-1)
     near = (gap <= discs.radius).nonzero()[:, 0]
     assert torch.isin(near, rows).all()
@@ -81,4 +81,6 @@ def test_what_fills_no_run_has_no_box_and_is_always_looked_at():
     discs = scattered(0, 0, 0.1)
     boxes = boxes_of(discs.position, discs.radius)
     assert len(boxes) == 0
-    assert rows_of(runs_that(torch.zeros(0, dtype=torch.bool), 17), 17).tolist() == list(range(17))
+    assert surfels_in_runs(runs_to_test(torch.zeros(0, dtype=torch.bool), 17), 17).tolist() == list(
+        range(17)
+    )

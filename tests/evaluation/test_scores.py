@@ -8,7 +8,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import vmemkit as vm
 from vmemkit.core import cat
-from vmemkit.evaluation import compare_policies, coverage, psnr, relative, score, ssim
+from vmemkit.evaluation import compare_policies, coverage, psnr, score, share_of_best, ssim
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import Tour, capture_tour, moves, rooms, single_tour, there_and_back
 
@@ -96,8 +96,8 @@ def test_coverage_of_all_views_is_what_the_memory_can_show():
     assert 0 < share <= most <= 1
     assert share <= best <= most
     assert none == 0
-    assert 0 < relative(share, best) <= relative(best, best) == 1
-    assert relative(0.0, 0.0) == 1
+    assert 0 < share_of_best(share, best) <= share_of_best(best, best) == 1
+    assert share_of_best(0.0, 0.0) == 1
 
 
 def test_scores_without_scene_or_revisits_are_none():

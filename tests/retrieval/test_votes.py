@@ -303,7 +303,7 @@ def test_pixels_of_another_memory_are_refused(backend):
     seen = Splat(surfel, torch.ones(1, 1, 101), torch.ones(1, 1, 101))
     with use(backend):
         assert pixels_per_surfel(memory, seen).tolist() == [1] * 100
-        with pytest.raises(ValueError, match="up to 100, of 100"):
+        with pytest.raises(ValueError, match="shows surfel 100, but this memory has 100"):
             pixels_per_surfel(memory, seen.replace(surfel=surfel + 1))
 
 

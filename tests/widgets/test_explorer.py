@@ -12,7 +12,7 @@ from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
-from vmemkit.evaluation import coverage, psnr, relative
+from vmemkit.evaluation import coverage, psnr, share_of_best
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
@@ -420,7 +420,7 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
         for step, ratio in zip(steps, race.coverage[name], strict=True):
             chosen = step.retrieval.chosen
             [both] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
-            assert ratio == relative(*both)
+            assert ratio == share_of_best(*both)
         images = torch.cat([step.views.image for step in steps])
         assert race.returns[name] == [psnr(images[i + 2], images[i]) for i in (0, 1)]
         means[name] = sum(race.coverage[name])

@@ -1,10 +1,10 @@
 from . import kernels as kernels
 from .boxes import Boxes as Boxes
 from .boxes import boxes_of as boxes_of
-from .boxes import rows_of as rows_of
-from .boxes import runs_that as runs_that
-from .boxes import showing as showing
-from .boxes import touching as touching
+from .boxes import runs_in_region as runs_in_region
+from .boxes import runs_in_sight as runs_in_sight
+from .boxes import runs_to_test as runs_to_test
+from .boxes import surfels_in_runs as surfels_in_runs
 from .camera import TRANSLATION_WEIGHT as TRANSLATION_WEIGHT
 from .camera import UP as UP
 from .camera import Cameras as Cameras
@@ -12,6 +12,7 @@ from .camera import cameras as cameras
 from .camera import canvas_width as canvas_width
 from .camera import check as check
 from .camera import check_row as check_row
+from .camera import in_camera_axes as in_camera_axes
 from .camera import in_image as in_image
 from .camera import intrinsics as intrinsics
 from .camera import intrinsics_from_pixels as intrinsics_from_pixels
@@ -23,7 +24,6 @@ from .camera import pose as pose
 from .camera import pose_distance as pose_distance
 from .camera import project as project
 from .camera import rays as rays
-from .camera import turned as turned
 from .camera import unproject as unproject
 from .data_files import data_file as data_file
 from .image_files import DEPTH_UNIT as DEPTH_UNIT

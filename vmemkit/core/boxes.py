@@ -33,7 +33,7 @@ def boxes_of(position: Float[Tensor, "n 3"], radius: Float[Tensor, " n"]) -> Box
     return Boxes(runs.amin(1), runs.amax(1), radius[:full].view(-1, RUN).amax(1))
 
 
-def touching(
+def runs_in_region(
     boxes: Boxes, low: Float[Tensor, " 3"], high: Float[Tensor, " 3"], scale: float
 ) -> Bool[Tensor, " c"]:
     """Which runs may reach into the region from `low` to `high`. `scale` multiplies the radii."""
@@ -41,7 +41,7 @@ def touching(
     return ((boxes.low - reach <= high) & (boxes.high + reach >= low)).all(-1)
 
 
-def showing(
+def runs_in_sight(
     boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
 ) -> Bool[Tensor, "m c"]:
     """Which runs may show in each camera (m,), because they reach into its frustum."""
@@ -66,13 +66,13 @@ def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
     return (planes[:, :, None] * cameras.rotation[:, None]).sum(-1)
 
 
-def runs_that(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
+def runs_to_test(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
     """The runs flagged in `meet`, and the last of `total` surfels' runs if it has no box yet."""
     rest = torch.arange(len(meet), -(-total // RUN), device=meet.device)
     return torch.cat([meet.nonzero()[:, 0], rest])
 
 
-def rows_of(runs: Int[Tensor, " r"], total: int) -> Int[Tensor, " s"]:
+def surfels_in_runs(runs: Int[Tensor, " r"], total: int) -> Int[Tensor, " s"]:
     """The surfels of these runs, in their order."""
     rows = (runs[:, None] * RUN + torch.arange(RUN, device=runs.device)).flatten()
     return rows[rows < total]

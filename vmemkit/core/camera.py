@@ -192,7 +192,7 @@ def project(
     return image[..., :2] / safe[..., None], depth
 
 
-def turned(
+def in_camera_axes(
     vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
 ) -> list[Float[Tensor, " n"]]:
     """World vectors in camera axes, one column each. Kernels repeat this order of operations."""

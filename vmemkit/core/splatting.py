@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.boxes import Boxes
-from vmemkit.core.camera import Cameras, check_row, turned
+from vmemkit.core.camera import Cameras, check_row, in_camera_axes
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct, cat, plain
 from vmemkit.core.surfels import Surfels, root
@@ -141,7 +141,10 @@ def _disc_hits(
     scale, nearest, farthest = limits
     height, width = size
     rotation, eye, focal, centre = lens(camera, height, width)
-    q, n = turned(surfels.position - eye, rotation), turned(surfels.normal, rotation)
+    q, n = (
+        in_camera_axes(surfels.position - eye, rotation),
+        in_camera_axes(surfels.normal, rotation),
+    )
     r = surfels.radius * scale
     c = n[0] * q[0] + n[1] * q[1] + n[2] * q[2]
     # 1. Bounding boxes in pixels: the disc reaches r sqrt(1 - n_k^2) along axis k.

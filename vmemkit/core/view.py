@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import Cameras, check, turned
+from vmemkit.core.camera import Cameras, check, in_camera_axes
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
@@ -165,7 +165,7 @@ def _looks_through(
 ) -> Bool[Tensor, " n"]:
     """Whether one camera, without a batch axis, looks through each point."""
     (h, w), K = inverse_depth.shape, camera.K
-    x, y, depth = turned(points_world - camera.position, camera.rotation)
+    x, y, depth = in_camera_axes(points_world - camera.position, camera.rotation)
     u, v = x / depth * K[0, 0] + K[0, 2], y / depth * K[1, 1] + K[1, 2]
     inside = (depth > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
     row = (torch.where(inside, v, 0) * h).long()

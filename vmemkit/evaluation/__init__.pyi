@@ -20,6 +20,6 @@ from .scores import Scores as Scores
 from .scores import compare_policies as compare_policies
 from .scores import coverage as coverage
 from .scores import psnr as psnr
-from .scores import relative as relative
 from .scores import score as score
+from .scores import share_of_best as share_of_best
 from .scores import ssim as ssim

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, invert, pixel_centres, rays, stream
-from vmemkit.evaluation.scores import coverage, relative
+from vmemkit.evaluation.scores import coverage, share_of_best
 from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.nets.cut3r import CUT3RConfig, CUT3RPrediction, Head
 from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
@@ -134,7 +134,7 @@ def evaluate_reconstructor(
         if start >= tour.back.start:
             chosen = retrieve(memory, views.cameras, k, policy, WALKING).chosen
             [both] = coverage(scene, memory, views.cameras, [chosen], k)
-            ratios.append(relative(*both))
+            ratios.append(share_of_best(*both))
         images = views.replace(depth=None, confidence=None)
         result = reconstruct(reconstructor, memory, images)
         depth, confidence = result.views.depth, result.views.confidence

@@ -73,7 +73,7 @@ def score(
             at += len(step.targets)
     return Scores(
         coverage=mean(share for share, _ in coverages) if coverages else None,
-        coverage_of_oracle=mean(relative(*both) for both in coverages) if coverages else None,
+        coverage_of_oracle=mean(share_of_best(*both) for both in coverages) if coverages else None,
         return_psnr=mean(psnr(image[i], image[j]) for i, j in revisits) if revisits else None,
         return_ssim=mean(ssim(image[i], image[j]) for i, j in revisits) if revisits else None,
         truth_psnr=truth_psnr,
@@ -100,7 +100,7 @@ def coverage(
     return [(share, shares[0]) for share in shares[1:]]
 
 
-def relative(share: float, best: float) -> float:
+def share_of_best(share: float, best: float) -> float:
     """A share of coverage relative to the oracle's; 1 where the oracle covers nothing either."""
     return share / best if best else 1.0
 
@@ -128,7 +128,7 @@ def compare_policies(
         choices = [retrieve(memory, targets, k, policy).chosen for policy in policies.values()]
         coverages = coverage(scene, memory, targets, choices, k)
         for label, both in zip(policies, coverages, strict=True):
-            ratios[label].append(relative(*both))
+            ratios[label].append(share_of_best(*both))
         new = views[start : start + m]
         memory = write(memory, new)
     return ratios

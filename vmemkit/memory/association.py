@@ -28,13 +28,13 @@ from vmemkit.core import (
     SplatConfig,
     Surfels,
     dot,
+    in_camera_axes,
     lens,
-    rows_of,
-    runs_that,
-    showing,
+    runs_in_region,
+    runs_in_sight,
+    runs_to_test,
     splat,
-    touching,
-    turned,
+    surfels_in_runs,
 )
 from vmemkit.core.kernels import RUN, accelerated
 
@@ -104,13 +104,13 @@ def _seen_again(
     """(old surfels of `runs` that the view sees, ascending; per new surfel an old one that explains
     it, -1 = none). `limits` are scale, near and far; `tolerances` distance and normal cosine."""
     height, width = grid
-    rows = rows_of(runs, len(old))
+    rows = surfels_in_runs(runs, len(old))
     old = old[rows]
     at_pixel = pixel.new_full((height * width,), -1)  # the new surfel at each grid pixel
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Old surfels whose centre lands on the new surface.
     rotation, eye, focal, centre = lens(camera, height, width)
-    q, n = turned(old.position - eye, rotation), turned(old.normal, rotation)
+    q, n = in_camera_axes(old.position - eye, rotation), in_camera_axes(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
     inside = (q[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -152,9 +152,9 @@ def _in_reach(
         return torch.arange(-(-len(old) // RUN), device=old.device)
     discs, margin = SplatConfig(), config.distance * new.radius.amax()
     low, high = new.position.amin(0) - margin, new.position.amax(0) + margin
-    meets = touching(boxes, low, high, max(config.distance, discs.scale))
-    meets &= showing(boxes, camera, discs.scale, discs.near, discs.far)[0]
-    return runs_that(meets, len(old))
+    meets = runs_in_region(boxes, low, high, max(config.distance, discs.scale))
+    meets &= runs_in_sight(boxes, camera, discs.scale, discs.near, discs.far)[0]
+    return runs_to_test(meets, len(old))
 
 
 def _same_surface(

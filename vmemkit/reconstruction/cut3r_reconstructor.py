@@ -35,10 +35,10 @@ from vmemkit.core import (
     in_image,
     pixel_centres,
     project,
-    rows_of,
-    runs_that,
-    showing,
+    runs_in_sight,
+    runs_to_test,
     splat,
+    surfels_in_runs,
 )
 from vmemkit.memory import Memory
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig, CUT3RPrediction, Head, check_model_string
@@ -400,8 +400,8 @@ def visible_surfels(
         # 1. Project the centres that may lie in the image.
         position = surfels.position
         if boxes is not None:
-            reached = showing(boxes, cameras[i : i + 1], 0.0, 0.0, torch.inf)[0]
-            position = position[rows_of(runs_that(reached, len(surfels)), len(surfels))]
+            reached = runs_in_sight(boxes, cameras[i : i + 1], 0.0, 0.0, torch.inf)[0]
+            position = position[surfels_in_runs(runs_to_test(reached, len(surfels)), len(surfels))]
         uv, depth = project(cameras[i : i + 1], position[None])
         inside = in_image(uv, depth)[0]
         uv, depth = uv[:, inside], depth[:, inside]

@@ -15,9 +15,9 @@ from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly
 from .selection import view_ids as view_ids
-from .stage import named as named
-from .stage import reconfigured as reconfigured
+from .stage import find_policy as find_policy
 from .stage import retrieve as retrieve
+from .stage import with_config as with_config
 from .types import Policy as Policy
 from .types import Retrieval as Retrieval
 from .types import RetrievalConfig as RetrievalConfig

@@ -35,9 +35,9 @@ def retrieve(
         raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
     check_row(targets, "targets")
     check(targets)
-    policy = named(policy)
+    policy = find_policy(policy)
     if config is not None:
-        policy = reconfigured(policy, **vars(config))
+        policy = with_config(policy, **vars(config))
     retrieval = policy(memory, targets.to(memory.device), k)
     if not isinstance(retrieval, Retrieval):
         raise ValueError(f"a policy must return a Retrieval, got {retrieval!r:.80}")
@@ -45,7 +45,7 @@ def retrieve(
     return retrieval
 
 
-def named(policy: str | Policy) -> Policy:
+def find_policy(policy: str | Policy) -> Policy:
     """The policy of that name, or the policy itself. Errors: ValueError for an unknown name."""
     if not isinstance(policy, str):
         return policy
@@ -54,7 +54,7 @@ def named(policy: str | Policy) -> Policy:
     return POLICIES[policy]
 
 
-def reconfigured(policy: Policy, **changes: Any) -> Policy:
+def with_config(policy: Policy, **changes: Any) -> Policy:
     """The policy with fields of its `RetrievalConfig` changed; itself if it has none."""
     config = getattr(policy, "config", None)
     if not isinstance(config, RetrievalConfig):

@@ -8,7 +8,7 @@ from statistics import mean
 import ipywidgets
 import torch
 
-from vmemkit.evaluation import coverage, psnr, relative
+from vmemkit.evaluation import coverage, psnr, share_of_best
 from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
 from vmemkit.generation import Generator, Warp
 from vmemkit.memory import begin
@@ -99,7 +99,7 @@ class PolicyRace(ipywidgets.VBox):
                     self.scene, step.before, step.targets, [chosen], len(chosen), COVERAGE_ROWS
                 )
                 self.value[name].append(step)
-                self.coverage[name].append(relative(*both))
+                self.coverage[name].append(share_of_best(*both))
                 self.returns[name] += self._return_psnr(name)
                 yield name
 
