@@ -66,7 +66,7 @@ class Setup:
     config: UNetConfig
     side: int  # latent pixels
     dtype: torch.dtype
-    modes: tuple[str | None, ...]  # of torch.compile, for our network
+    modes: tuple[str | None, ...]  # torch.compile modes to time with our network
     vae: dict
 
     @classmethod

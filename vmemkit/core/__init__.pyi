@@ -70,3 +70,4 @@ from .view import crop_to_aspect as crop_to_aspect
 from .view import resize as resize
 from .view import seen_through as seen_through
 from .view import views as views
+from .view import with_confidence as with_confidence

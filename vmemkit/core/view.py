@@ -136,6 +136,18 @@ def crop_to_aspect(views: Views, aspect: float) -> Views:
     return crop(views, (h - height) // 2, (w - width) // 2, height, width)
 
 
+def with_confidence(views: Views) -> Views:
+    """The views with a confidence: their own, or 1 everywhere. Errors: ValueError without depth."""
+    if views.depth is None:
+        raise ValueError(
+            "views need depth to be remembered: render them from a scene, load it with "
+            "vmemkit.core.load_depth, or estimate it with a reconstructor"
+        )
+    if views.confidence is not None:
+        return views
+    return views.replace(confidence=torch.ones_like(views.depth))
+
+
 def seen_through(
     views: Views, points_world: Float[Tensor, "n 3"], margin: float
 ) -> Bool[Tensor, " n"]:

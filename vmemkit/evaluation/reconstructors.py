@@ -24,7 +24,7 @@ from vmemkit.reconstruction import NetworkCrop, Reconstructor, reconstruct
 from vmemkit.retrieval import RetrievalConfig, retrieve
 from vmemkit.scenes import Scene, Tour
 
-CONFIDENCE = 5.0  # of the simulated network: enough for PnP
+CONFIDENCE = 5.0  # what the simulated network reports; enough for PnP
 WALKING = RetrievalConfig(blind="nearest")  # the configuration of `walk`
 
 
@@ -55,7 +55,7 @@ class SimulatedNetwork:
 
     scene: Scene
     cameras: Cameras
-    size: tuple[int, int]  # of the images, height and width
+    size: tuple[int, int]  # height and width of the images
     corruption: Corruption
     config: CUT3RConfig = field(default_factory=lambda: CUT3RConfig(img_size=(128, 128)))
     seed: int = 0
@@ -100,7 +100,7 @@ class ReconstructorScores:
 
     error: float  # median over views of the median |depth / true - 1|
     worst: float  # largest error of a view that left surfels
-    coverage: float  # of targets on the way back by the retrieved views, relative to the oracle's
+    coverage: float  # share of the targets that the retrieved views show, relative to the oracle's
     trusted: float  # share of the views
     surfels: int
 

@@ -25,6 +25,7 @@ from vmemkit.core import (
     seen_through,
     surfels_from_points,
     thin,
+    with_confidence,
 )
 from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
@@ -52,14 +53,7 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
     view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
-    views = plain(views)
-    if views.depth is None:
-        raise ValueError(
-            "views need depth to be remembered: render them from a scene, load it with "
-            "vmemkit.core.load_depth, or estimate it with a reconstructor"
-        )
-    if views.confidence is None:
-        views = views.replace(confidence=torch.ones_like(views.depth))
+    views = with_confidence(plain(views))
     _check(memory, views)
     maps = PointMaps.from_depth(views.cameras, views.depth, views.confidence)
     return _with_points(memory, views, maps, state)

@@ -12,9 +12,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
-
-from vmemkit.core import Views
+from vmemkit.core import Views, with_confidence
 from vmemkit.memory import Memory
 
 
@@ -71,12 +69,7 @@ def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> R
         raise ValueError(
             f"a reconstructor returns Views or a Reconstruction, got {type(result).__name__}"
         )
-    if result.views.depth is None:
-        raise ValueError("a reconstructor must return views with depth, got views without it")
-    if result.views.confidence is None:
-        trusted = result.views.replace(confidence=torch.ones_like(result.views.depth))
-        result = dataclasses.replace(result, views=trusted)
-    return result
+    return dataclasses.replace(result, views=with_confidence(result.views))
 
 
 def from_depth(views: Views) -> Views:
@@ -94,6 +87,6 @@ def oracle(scene) -> Reconstructor:
 
     def render(views: Views) -> Views:
         truth = scene.render(views.cameras, *views.image.shape[2:])
-        return views.replace(depth=truth.depth, confidence=torch.ones_like(truth.depth))
+        return views.replace(depth=truth.depth, confidence=None)
 
     return render
