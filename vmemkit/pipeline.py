@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from vmemkit.core import Cameras, Views, check, check_row, stream
+from vmemkit.core import Cameras, Views, check_camera_list, check_cameras, stream
 from vmemkit.core.kernels import Backend, backend
 from vmemkit.generation import Encodes, Generation, Generator, Warp
 from vmemkit.memory import Memory, write
@@ -127,8 +127,8 @@ def walk(
     nearest poses are retrieved, unless `retrieval` says otherwise. The same seed gives the same walk.
     Errors: ValueError at once for a bad trajectory or bad settings; later from the stages.
     """
-    check_row(trajectory, "a trajectory")
-    check(trajectory)
+    check_camera_list(trajectory, "a trajectory")
+    check_cameras(trajectory)
     config = replace(config or WalkConfig(), **changes)
     if config.retrieval is None:
         config = replace(config, policy=with_config(find_policy(config.policy), blind="nearest"))

@@ -14,7 +14,7 @@ from vmemkit.core import (
     Cameras,
     cameras,
     canvas_width,
-    check,
+    check_cameras,
     intrinsics,
     intrinsics_from_pixels,
     invert,
@@ -183,7 +183,7 @@ def test_pose_distance_is_the_angle_and_a_tenth_of_the_way(degrees):
 def test_a_mean_pose_is_rigid_and_moves_with_its_poses(seed, n):
     *poses, common = random_poses(n + 1, seed)
     mean = mean_pose(torch.stack(poses))
-    check(cameras(mean))
+    check_cameras(cameras(mean))
     assert torch.allclose(mean[:3, 3], torch.stack(poses)[:, :3, 3].mean(0), atol=1e-5)
     # the singular values of the mean rotation can come close; then the mean is ill-defined
     values = torch.linalg.svdvals(torch.stack(poses)[:, :3, :3].mean(0))
@@ -201,7 +201,7 @@ def test_the_mean_of_two_headings_lies_halfway():
 def test_the_mean_of_opposite_rotations_is_a_rotation_still():
     halves = torch.diag_embed(2 * torch.eye(3) - 1)  # half turns about x, y, z: their sum is -1
     mean = mean_pose(pose(halves, torch.zeros(3, 3)))
-    check(cameras(mean))
+    check_cameras(cameras(mean))
 
 
 def test_no_poses_have_no_mean():
@@ -215,7 +215,7 @@ def test_no_poses_have_no_mean():
 @settings(deadline=None, max_examples=20)
 @given(seeds)
 def test_every_rigid_pose_is_accepted(seed):
-    check(cameras(random_poses(3, seed, spread=1000.0)))
+    check_cameras(cameras(random_poses(3, seed, spread=1000.0)))
 
 
 def test_no_cameras_are_cameras():
@@ -283,7 +283,7 @@ def test_matrices_of_other_shapes_are_refused(poses, K):
 @pytest.mark.usefixtures("as_installed")
 def test_unequal_numbers_of_poses_and_intrinsics_are_refused():
     with pytest.raises(ValueError, match=r"\[\*b 4 4\]"):
-        check(Cameras(torch.eye(4).expand(2, 4, 4), torch.eye(3).expand(3, 3, 3)))
+        check_cameras(Cameras(torch.eye(4).expand(2, 4, 4), torch.eye(3).expand(3, 3, 3)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from struct_helpers import outer
 
-from vmemkit.core import cat, check_rows, unflatten
+from vmemkit.core import cat, check_equal_lengths, unflatten
 
 
 def test_leaves_are_named_by_dots_and_absent_ones_left_out():
@@ -70,6 +70,6 @@ def test_unflatten_undoes_leaves():
 
 
 def test_columns_of_several_lengths_are_named():
-    check_rows(outer(3))
+    check_equal_lengths(outer(3))
     with pytest.raises(ValueError, match=r"one length.*'b': 3.*'c': 2"):
-        check_rows(outer(3).replace(c=torch.zeros(2)))
+        check_equal_lengths(outer(3).replace(c=torch.zeros(2)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit import core, scenes
-from vmemkit.core import UP, Cameras, check, intrinsics, look_at, pose_distance, project
+from vmemkit.core import UP, Cameras, check_cameras, intrinsics, look_at, pose_distance, project
 from vmemkit.scenes import (
     keyframes,
     moves,
@@ -128,7 +128,7 @@ def test_moves_keep_the_lens_of_the_start():
     first = core.cameras(torch.eye(4), intrinsics(50.0, 1.7))
     path = moves(first, "forward 1")
     torch.testing.assert_close(path.K, first.K.expand(len(path), 3, 3))
-    check(path)
+    check_cameras(path)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def fov(cameras):
 @given(presets, st.integers(1, 9), yaws, pitches)
 def test_a_preset_is_n_rigid_cameras_with_the_axis_and_the_pixels_of_the_start(name, n, yaw, pitch):
     first = lens_start(yaw, pitch, (1.0, -2.0, 0.5))
-    path = check(preset_path(first, name, n, 3.0))
+    path = check_cameras(preset_path(first, name, n, 3.0))
     assert len(path) == n
     assert path.world_from_cam.dtype == path.K.dtype == torch.float32
     torch.testing.assert_close(path.K[:, :2, 2], first.K[:2, 2].expand(n, 2))
@@ -514,7 +514,7 @@ def test_keyframes_begin_and_end_exactly_and_stay_rigid(t, n, seed):
     assert len(path) == n
     assert torch.equal(path[0].world_from_cam, given_cameras[0].world_from_cam)
     assert torch.equal(path[-1].world_from_cam, given_cameras[-1].world_from_cam)
-    check(path)
+    check_cameras(path)
 
 
 @several
@@ -625,7 +625,7 @@ def test_poses_between_two_are_the_released_ones(n):
 def test_from_an_upright_camera_keys_are_moves():
     first = core.cameras(torch.eye(4))
     by_keys = navigate(first, "wad", step=0.4, turn=8.0)
-    assert len(check(by_keys)) == 3 * trajectory.FRAMES_PER_KEY
+    assert len(check_cameras(by_keys)) == 3 * trajectory.FRAMES_PER_KEY
     by_words = moves(first, "forward 0.4, left 8, right 8", step=0.1, turn=2.0)
     assert torch.allclose(by_keys.world_from_cam, by_words.world_from_cam, atol=1e-6)
 

@@ -1,7 +1,8 @@
-"""Bounding boxes of surfels. A run is 256 surfels written one after the other, and has a box.
+"""Bounding boxes of surfels, which tell the stages what they may skip.
 
-In: surfels. Out: boxes, and the runs that a camera may see or that a region may contain. Stages skip
-all other runs, and test every surfel of these. So boxes save time and change no result.
+A run is 256 surfels that were written one after the other. Each full run has a box.
+In: surfels. Out: their boxes, the runs that a camera may see, and those that may reach into a region.
+Stages test only the surfels of these runs. This saves time and changes no result.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vmemkit.core.structs import TensorStruct
 
 @dataclass(frozen=True, repr=False)
 class Boxes(TensorStruct):
-    """Axis-aligned bounds of the centres of every full run of RUN surfels, and the largest radius."""
+    """A box per full run: the bounds of its surfels' centres in world axes, and the largest radius."""
 
     low: Float[Tensor, "c 3"]
     high: Float[Tensor, "c 3"]
@@ -44,7 +45,7 @@ def runs_in_region(
 def runs_in_sight(
     boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
 ) -> Bool[Tensor, "m c"]:
-    """Which runs may show in each camera (m,), because they reach into its frustum."""
+    """Which runs each camera (m,) may see: those that reach into its frustum."""
     normals = frusta(cameras)
     middle = (boxes.low + boxes.high) / 2 - cameras.position[:, None]  # [m c 3]
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
@@ -67,7 +68,10 @@ def frusta(cameras: Cameras) -> Float[Tensor, "m 6 3"]:
 
 
 def runs_to_test(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
-    """The runs flagged in `meet`, and the last of `total` surfels' runs if it has no box yet."""
+    """The runs flagged in `meet` (one flag per box), then those that have no box yet.
+
+    Of `total` surfels, the last run has no box until it is full.
+    """
     rest = torch.arange(len(meet), -(-total // RUN), device=meet.device)
     return torch.cat([meet.nonzero()[:, 0], rest])
 

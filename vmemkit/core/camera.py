@@ -59,12 +59,12 @@ def cameras(
     """
     poses = world_from_cam.float()
     K = intrinsics(70.0, device=poses.device) if K is None else K.float()
-    with suppress(RuntimeError):  # shapes that do not fit are reported by `check`
+    with suppress(RuntimeError):  # shapes that do not fit are reported by `check_cameras`
         K = K.expand(*poses.shape[:-2], 3, 3)
-    return check(Cameras(poses, K))
+    return check_cameras(Cameras(poses, K))
 
 
-def check(cameras: Cameras) -> Cameras:
+def check_cameras(cameras: Cameras) -> Cameras:
     """The same cameras, if they are finite, rigid and pinhole. Errors: ValueError otherwise."""
     poses, K = cameras.world_from_cam, cameras.K
     if poses.shape[-2:] != (4, 4) or K.shape[-2:] != (3, 3) or poses.shape[:-2] != K.shape[:-2]:
@@ -72,32 +72,33 @@ def check(cameras: Cameras) -> Cameras:
             f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
         )
     # numpy takes a third of torch's time for these dozens of small operations.
-    P, L = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
-    if not (np.isfinite(P).all() and np.isfinite(L).all()):
+    poses, K = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
+    if not (np.isfinite(poses).all() and np.isfinite(K).all()):
         raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
-    R = P[..., :3, :3]
+    R = poses[..., :3, :3]
     error = np.abs(R.swapaxes(-1, -2) @ R - np.eye(3)).max(initial=0)
     rigid = error < 1e-3 and (np.linalg.det(R) > 0).all()
-    if not rigid or np.abs(P[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-5:
+    if not rigid or np.abs(poses[..., 3, :] - [0, 0, 0, 1]).max(initial=0) > 1e-5:
         raise ValueError(
             "camera poses must be rigid (rotation and translation, last row 0 0 0 1), got "
             f"|R^T R - 1| = {error:.3g}: remove scale, shear and mirroring first"
         )
-    if not (L[..., [0, 1], [0, 1]] > 0).all():
+    if not (K[..., [0, 1], [0, 1]] > 0).all():
         raise ValueError("focal lengths must be positive; K is for a 1 x 1 image")
-    others = L[..., [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]]
+    others = K[..., [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]]
     if np.abs(others - [0, 0, 0, 0, 1]).max(initial=0) > 1e-5:
         raise ValueError("K must be [[fx 0 cx] [0 fy cy] [0 0 1]]: a pinhole without skew")
     return cameras
 
 
-def check_row(cameras: Cameras, name: str) -> None:
-    """Errors: ValueError unless these are one or more cameras (m,). `check` looks at their numbers."""
-    poses, lenses = list(cameras.world_from_cam.shape), list(cameras.K.shape)
-    if len(poses) != 3 or poses[0] == 0 or lenses[:1] != poses[:1]:
-        raise ValueError(
-            f"{name} must be one or more cameras [m 4 4], got poses {poses} and K {lenses}"
-        )
+def check_camera_list(cameras: Cameras, name: str) -> None:
+    """Errors: ValueError unless there is one axis of cameras (m,), not empty.
+
+    `check_cameras` looks at their numbers.
+    """
+    poses, K = list(cameras.world_from_cam.shape), list(cameras.K.shape)
+    if len(poses) != 3 or poses[0] == 0 or K[:1] != poses[:1]:
+        raise ValueError(f"{name} must be one or more cameras [m 4 4], got poses {poses} and K {K}")
 
 
 def intrinsics(
@@ -145,10 +146,10 @@ def pose(
     return torch.cat([top, bottom], -2)
 
 
-def invert(pose_ab: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
-    """Inverse of a rigid transform."""
-    rotation = pose_ab[..., :3, :3].mT
-    return pose(rotation, -(rotation @ pose_ab[..., :3, 3:])[..., 0])
+def invert(a_from_b: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 4 4"]:
+    """The inverse b_from_a of a rigid transform."""
+    rotation = a_from_b[..., :3, :3].mT
+    return pose(rotation, -(rotation @ a_from_b[..., :3, 3:])[..., 0])
 
 
 def pixel_centres(

@@ -5,7 +5,7 @@ exact: with q the centre in the camera, n the normal, c = n . q and d = (du, dv,
 the ray from the ray through the centre, the ray meets the disc's plane at
 q + (c d - (n . d) q) / (c / q_z + n . d), which loses no digits to cancellation in float32.
 `polygon` instead draws 16-gons of one depth each, as VMem's released renderer does.
-Every disc is expanded into the pixels of its bounding box ("fragments"); the smallest packed key
+Every disc is expanded into the pixels of its bounding box ("fragments"); the smallest key
 (depth, surfel) wins a pixel, so equal depths go to the older surfel on any device.
 """
 
@@ -20,9 +20,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.boxes import Boxes
-from vmemkit.core.camera import Cameras, check_row, in_camera_axes
+from vmemkit.core.camera import Cameras, check_camera_list, in_camera_axes
 from vmemkit.core.kernels import accelerated
-from vmemkit.core.structs import TensorStruct, cat, plain
+from vmemkit.core.structs import TensorStruct, cat, to_float32
 from vmemkit.core.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
@@ -79,9 +79,9 @@ def splat(
     let the kernels skip what is out of sight; they change no result.
     Errors: ValueError for an empty canvas, and unless `cameras` has exactly one axis, not empty.
     """
-    check_row(cameras, "the cameras to render")
+    check_camera_list(cameras, "the cameras to render")
     if not cameras.K.dtype == cameras.world_from_cam.dtype == torch.float32:
-        cameras = plain(cameras)
+        cameras = to_float32(cameras)
     if height < 1 or width < 1:
         raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
     config, size = config or SplatConfig(), (height, width)
@@ -128,9 +128,9 @@ def _nearest_hits(
                 accepted = accept(surfel, pixel + i * pixels)
                 surfel, pixel, depth = surfel[accepted], pixel[accepted], depth[accepted]
             # The bit patterns of positive float32 numbers have the numbers' order.
-            packed = (depth.view(torch.int32).long() << 32) | surfel
-            keys.scatter_reduce_(0, pixel, packed, "amin")
-        canvases.append(_unpacked(keys, cosine, size))
+            hit_keys = (depth.view(torch.int32).long() << 32) | surfel
+            keys.scatter_reduce_(0, pixel, hit_keys, "amin")
+        canvases.append(_splat_of_keys(keys, cosine, size))
     return cat(canvases)
 
 
@@ -140,7 +140,7 @@ def _disc_hits(
     """Cosine of every surfel, and batches of (surfel, pixel, depth) where rays meet discs."""
     scale, nearest, farthest = limits
     height, width = size
-    rotation, eye, focal, centre = lens(camera, height, width)
+    rotation, eye, focal, centre = pose_and_lens(camera, height, width)
     q, n = (
         in_camera_axes(surfels.position - eye, rotation),
         in_camera_axes(surfels.normal, rotation),
@@ -178,9 +178,14 @@ def _disc_hits(
     return c / distance.clamp(min=1e-12), batches()
 
 
-def lens(camera: Cameras, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """world_from_cam rotation [3 3], eye [3], focal and centre [2] of a camera (1,) over a canvas:
-    column = focal[0] * x / z + centre[0], whole at pixel centres."""
+def pose_and_lens(
+    camera: Cameras, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The pose of a camera (1,) and its intrinsics in pixels of a canvas.
+
+    rotation [3 3] (world_from_cam), eye [3] (world), focal lengths [2] and centre [2]:
+    column = focal[0] * x / z + centre[0], which is whole at pixel centres.
+    """
     K = camera.K[0, :2] * camera.K.new_tensor([[width], [height]])
     centre = K[:, 2] - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
     return camera.rotation[0], camera.position[0], K.diagonal(), centre
@@ -290,7 +295,9 @@ class _PixelBoxes:
             start = stop
 
 
-def _unpacked(keys: Int[Tensor, " p"], cosine: Float[Tensor, " n"], size: tuple[int, int]) -> Splat:
+def _splat_of_keys(
+    keys: Int[Tensor, " p"], cosine: Float[Tensor, " n"], size: tuple[int, int]
+) -> Splat:
     """The canvas of one camera from its keys (depth, surfel)."""
     hit = keys != EMPTY
     surfel = torch.where(hit, keys & 0xFFFFFFFF, -1)

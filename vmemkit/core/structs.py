@@ -83,12 +83,12 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return value.map(function) if isinstance(value, TensorStruct) else value
 
 
-def plain(struct: S) -> S:
+def to_float32(struct: S) -> S:
     """The struct with floating-point columns as float32, without gradients."""
     return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
 
 
-def check_rows(struct: TensorStruct) -> None:
+def check_equal_lengths(struct: TensorStruct) -> None:
     """Errors: ValueError unless all tensors of the struct have the same number of rows."""
     rows = {name: len(leaf) for name, leaf in struct.leaves().items()}
     if len(set(rows.values())) > 1:

@@ -228,13 +228,13 @@ def root(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return x.double().sqrt().float()
 
 
-def finite(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
+def is_finite(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
     """Which vectors are finite; several times faster than `isfinite` and `all`."""
     return dot(vectors, vectors.new_zeros(3)) == 0  # zero times NaN or infinity is NaN
 
 
 def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
-    known = finite(maps.points) & (maps.depth > 0) & (maps.depth < torch.inf)
+    known = is_finite(maps.points) & (maps.depth > 0) & (maps.depth < torch.inf)
     if not known.any():
         return known
     far = _quantile(maps.depth.masked_select(known), config.depth_quantile)

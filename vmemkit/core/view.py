@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import Cameras, check, in_camera_axes
+from vmemkit.core.camera import Cameras, check_cameras, in_camera_axes
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
@@ -48,12 +48,12 @@ def views(
     """Checked views of `cameras` (t,), as float32.
 
     Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
-    NaN, confidence that is negative or not finite, cameras that `core.check` refuses, and sizes
+    NaN, confidence that is negative or not finite, cameras that `check_cameras` refuses, and sizes
     that do not agree.
     """
     image = images_in_range(image)
     t, _, h, w = image.shape
-    if check(cameras).world_from_cam.shape[:-2] != (t,):
+    if check_cameras(cameras).world_from_cam.shape[:-2] != (t,):
         got = list(cameras.world_from_cam.shape[:-2])
         raise ValueError(f"{t} images need {t} cameras (one axis), got cameras of shape {got}")
     for name, plane in (("depth", depth), ("confidence", confidence)):

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vmemkit.core import CODES, Cameras, Views, cat, check, pose_distance, stream
+from vmemkit.core import CODES, Cameras, Views, cat, check_cameras, pose_distance, stream
 from vmemkit.generation.generator import Encodes, Generator
 
 FRAMES = 21  # of a window of Stable Virtual Camera: context and targets
@@ -78,7 +78,7 @@ def two_passes(
             f"than the {frames} frames of a window), got {len(given)} given views and {path}"
         )
     places = anchor_places(len(path), len(given), frames)
-    check(path)
+    check_cameras(path)
     return _path_windows(given, path, places, generator, between or generator, frames, seed)
 
 

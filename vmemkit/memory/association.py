@@ -29,7 +29,7 @@ from vmemkit.core import (
     Surfels,
     dot,
     in_camera_axes,
-    lens,
+    pose_and_lens,
     runs_in_region,
     runs_in_sight,
     runs_to_test,
@@ -109,7 +109,7 @@ def _seen_again(
     at_pixel = pixel.new_full((height * width,), -1)  # the new surfel at each grid pixel
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
     # 1. Old surfels whose centre lands on the new surface.
-    rotation, eye, focal, centre = lens(camera, height, width)
+    rotation, eye, focal, centre = pose_and_lens(camera, height, width)
     q, n = in_camera_axes(old.position - eye, rotation), in_camera_axes(old.normal, rotation)
     column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()

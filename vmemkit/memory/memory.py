@@ -27,8 +27,8 @@ from vmemkit.core import (
     TensorStruct,
     Views,
     boxes_of,
-    check,
-    check_rows,
+    check_cameras,
+    check_equal_lengths,
     splat,
 )
 from vmemkit.core.kernels import RUN
@@ -111,7 +111,7 @@ class Memory:
     ) -> Memory:
         """A memory of existing tables. Errors: ValueError where they contradict each other."""
         for table in (views, surfels, sightings, ends):
-            check_rows(table)
+            check_equal_lengths(table)
         for name, counts, total in (
             ("surfels", ends.surfels, len(surfels)),
             ("sightings", ends.sightings, len(sightings)),
@@ -245,10 +245,11 @@ def read(
 ) -> Splat:
     """The memory's surfels, rendered into cameras (m,) on a canvas of height x width pixels.
 
-    Errors: ValueError for an empty canvas, no cameras, and, on a CPU, cameras that `core.check` refuses.
+    Errors: ValueError for an empty canvas, no cameras, and, on a CPU, cameras that `check_cameras`
+    refuses.
     """
     if cameras.device.type == "cpu":  # checking numbers on a GPU would mean waiting for them
-        check(cameras)
+        check_cameras(cameras)
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 

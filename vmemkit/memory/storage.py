@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vmemkit.core import CODES, SurfelConfig, Surfels, Views, check, replacing, unflatten
+from vmemkit.core import CODES, SurfelConfig, Surfels, Views, check_cameras, replacing, unflatten
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
@@ -166,7 +166,7 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
     tables["views"] = tables["views"].replace(**codes)
     check_codes(tables["views"])
     _check_values(tables["views"], tables["surfels"])
-    check(tables["views"].cameras)
+    check_cameras(tables["views"].cameras)
     return Memory.from_tables(config=config, spill=spill, **tables)
 
 

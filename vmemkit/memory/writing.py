@@ -20,11 +20,11 @@ from vmemkit.core import (
     Surfels,
     Views,
     boxes_of,
-    check,
-    plain,
+    check_cameras,
     seen_through,
     surfels_from_points,
     thin,
+    to_float32,
     with_confidence,
 )
 from vmemkit.core.kernels import RUN
@@ -53,7 +53,7 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
     view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
-    views = with_confidence(plain(views))
+    views = with_confidence(to_float32(views))
     _check(memory, views)
     maps = PointMaps.from_depth(views.cameras, views.depth, views.confidence)
     return _with_points(memory, views, maps, state)
@@ -187,7 +187,7 @@ def _associate(
 
 
 def _check(memory: Memory, views: Views) -> None:
-    check(views.cameras)
+    check_cameras(views.cameras)
     if views.image.ndim != 4 or len(views.image) == 0 or min(views.image.shape[2:]) < 2:
         raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
     (t, _, h, w), size = views.image.shape, tuple(memory.views.image.shape[2:])

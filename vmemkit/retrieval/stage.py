@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vmemkit.core import Cameras, check, check_row
+from vmemkit.core import Cameras, check_camera_list, check_cameras
 from vmemkit.memory import Memory
 from vmemkit.retrieval.policies import POLICIES
 from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig
@@ -33,8 +33,8 @@ def retrieve(
         raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
     if not 1 <= k <= len(memory):
         raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
-    check_row(targets, "targets")
-    check(targets)
+    check_camera_list(targets, "targets")
+    check_cameras(targets)
     policy = find_policy(policy)
     if config is not None:
         policy = with_config(policy, **vars(config))

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from vmemkit.core import Cameras, check, default_depth_unit, image_size, replacing
+from vmemkit.core import Cameras, check_cameras, default_depth_unit, image_size, replacing
 from vmemkit.core import cameras as checked_cameras
 
 MAX_CAMERAS = 100_000  # in one file: an hour of video
 MAX_FILE_BYTES = 256_000_000  # that many cameras with long file names
 MAX_NUMBER = 1e9  # beyond it float32 cannot tell neighbouring positions or pixels apart
-RIGID_TOLERANCE = 1e-3  # largest entry of |R^T R - 1|, as in core.check
+RIGID_TOLERANCE = 1e-3  # largest entry of |R^T R - 1|, as in core.check_cameras
 NUMBERS_PER_LINE = 19  # of a RealEstate10K camera
 FRAME_MICROSECONDS = 33_333  # RealEstate10K's time between frames, at 30 per second
 # Camera axes by name: the signs that turn their x, y and z into OpenCV's.
@@ -55,7 +55,7 @@ class Transforms:
 
 def check_path(cameras: Cameras, least: int = 1) -> Cameras:
     """The same cameras, if they are a path (t,) of `least` to 100,000. Errors: ValueError if not."""
-    shape = check(cameras).world_from_cam.shape[:-2]
+    shape = check_cameras(cameras).world_from_cam.shape[:-2]
     if len(shape) != 1 or not least <= shape[0] <= MAX_CAMERAS:
         raise ValueError(
             f"need a path (t,) of {least} to {MAX_CAMERAS} cameras, got shape {list(shape)}"

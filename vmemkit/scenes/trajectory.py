@@ -28,7 +28,7 @@ from vmemkit.core import (
     Cameras,
     cameras,
     cat,
-    check,
+    check_cameras,
     look_at,
     pose_distance,
 )
@@ -406,7 +406,7 @@ def _unit(up: tuple) -> Float64[np.ndarray, 3]:
 
 
 def _pose_of(start: Cameras) -> Float64[np.ndarray, "4 4"]:
-    if check(start).world_from_cam.ndim != 2:
+    if check_cameras(start).world_from_cam.ndim != 2:
         shape = list(start.world_from_cam.shape)
         raise ValueError(f"start must be a single camera, got poses {shape}: take one, cameras[-1]")
     return start.world_from_cam.cpu().double().numpy()

@@ -8,7 +8,7 @@ from functools import partial
 import ipywidgets
 import torch
 
-from vmemkit.core import Cameras, check
+from vmemkit.core import Cameras, check_cameras
 from vmemkit.evaluation import coverage
 from vmemkit.figures import (
     DARK,
@@ -80,7 +80,7 @@ class RetrievalInspector(ipywidgets.VBox):
         for name in (policy, rival):
             if name not in (*POLICIES, NOTHING) or policy == NOTHING:
                 raise ValueError(f"unknown policy {name!r}: choose from {', '.join(POLICIES)}")
-        self.memory, self.targets, self.truth = memory, check(targets), scene
+        self.memory, self.targets, self.truth = memory, check_cameras(targets), scene
         self.config = config or RetrievalConfig()
         self.value: dict[str, Retrieval] = {}
         self._make_controls(policy, rival)

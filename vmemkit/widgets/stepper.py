@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import ipywidgets
 import torch
 
-from vmemkit.core import Cameras, check
+from vmemkit.core import Cameras, check_cameras
 from vmemkit.figures import (
     DARK,
     grey_images,
@@ -64,7 +64,7 @@ class StepThrough(ipywidgets.VBox):
                 "need a memory with views, a trajectory (n,) and m >= 1, "
                 f"got {memory}, {trajectory}, {m}"
             )
-        self.start, self.trajectory, self.m = memory, check(trajectory), m
+        self.start, self.trajectory, self.m = memory, check_cameras(trajectory), m
         self._generator, self._reconstructor = generator or Warp(), reconstructor
         self._policy, self._k, self.seed = policy, k, seed
         self.value: list[Step] = []

@@ -1,12 +1,12 @@
 """Kernels: compiled versions of the plain torch code, equal to it to the bit.
 
 In and out: tensors and arrays. `@accelerated` marks a plain function whose twin may run in its place;
-`switch.py` decides which one runs on a device. `cpu.py` leads from tensors to the numba kernels
+`backends.py` decides which one runs on a device. `cpu.py` leads from tensors to the numba kernels
 (`pixels.py`, `tables.py`), and `cuda.py` holds the Triton kernels.
 The plain torch code is the reference, and runs where neither library is installed.
 """
 
+from vmemkit.core.kernels.backends import Backend, accelerated, backend, use
 from vmemkit.core.kernels.sizes import ROUNDING, RUN
-from vmemkit.core.kernels.switch import Backend, accelerated, backend, use
 
 __all__ = ["ROUNDING", "RUN", "Backend", "accelerated", "backend", "use"]

@@ -16,8 +16,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vmemkit.core.kernels.backends import bands, in_bands, in_parallel, most_threads, threads_for
 from vmemkit.core.kernels.sizes import RUN
-from vmemkit.core.kernels.switch import bands, in_bands, in_parallel, most_threads, threads_for
 
 LEAST_ROWS = 1 << 13  # points or pixels that a thread should have: starting one takes that long
 # Drawing costs a thread as much as so many pixels for each surfel in sight.

@@ -109,11 +109,11 @@ def draw_discs(surfels, runs, camera, limits, height, rows, buffers, out) -> Non
                     inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, r)
                     met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
                 keep_nearest(met, start + i, flat, at + (row - top) * padded, width)
-    unpack(keys, cosine, out)
+    read_keys(keys, cosine, out)
 
 
 @inlined
-def unpack(keys, cosines, out) -> None:
+def read_keys(keys, cosines, out) -> None:
     """Surfel, bits of depth and cosine of the keys [h w + LANES], into `out` [h w]."""
     surfel, bits, cosine = out
     for row in range(surfel.shape[0]):
@@ -241,7 +241,7 @@ def explained(keys, place, seen, hit) -> None:
 
 @inlined
 def lens_of(camera, h, w) -> tuple[float, float, float, float]:
-    """Focal lengths and centre in pixels, as splatting.lens; a camera is pose and intrinsics."""
+    """Focal lengths and centre in pixels, as splatting.pose_and_lens; a camera is pose and intrinsics."""
     K = camera[1]
     return K[0, 0] * F32(w), K[1, 1] * F32(h), K[0, 2] * F32(w) - HALF, K[1, 2] * F32(h) - HALF
 

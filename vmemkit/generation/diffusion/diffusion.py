@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vmemkit.core import Cameras, Views, cat, check, seed_from, stream
+from vmemkit.core import Cameras, Views, cat, check_cameras, seed_from, stream
 from vmemkit.generation.diffusion import sampling
 from vmemkit.generation.diffusion.codecs import Codec, ImageEncoder
 from vmemkit.generation.diffusion.conditioning import CameraScale, centred, conditions, scaled
@@ -181,7 +181,7 @@ class DiffusionGenerator:
                 f"a window needs target cameras (m,) and context views that `encode` has completed, "
                 f"got {targets} and {context}"
             )
-        check(targets)
+        check_cameras(targets)
         config, (k, m) = self.config, (len(context), len(targets))
         if not 1 <= k <= config.context or not 1 <= m <= config.frames - k:
             raise ValueError(

@@ -24,7 +24,7 @@ from vmemkit.core import (
     TensorStruct,
     Views,
     cat,
-    check,
+    check_cameras,
     data_file,
     seed_from,
     stream,
@@ -289,7 +289,7 @@ class RgbdDiffusion:
         """
         if targets.world_from_cam.ndim != 3 or len(targets) == 0:
             raise ValueError(f"need one or more target cameras (m,), got {targets}")
-        check(targets)
+        check_cameras(targets)
         check_context(context)
         check_images(context, FACTOR * self.unet.config.stride)
         noise_rng, home = stream(seed_from(rng)), context.device

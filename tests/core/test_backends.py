@@ -31,7 +31,7 @@ from vmemkit.core import (
     surfels_from_points,
     thin,
 )
-from vmemkit.core.kernels import backend, switch, use
+from vmemkit.core.kernels import backend, backends, use
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -226,23 +226,23 @@ def test_threads_are_bounded_by_torchs_and_by_eight():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        assert switch.most_threads() == 3
+        assert backends.most_threads() == 3
         torch.set_num_threads(96)
-        assert switch.most_threads() == 8
+        assert backends.most_threads() == 8
     finally:
         torch.set_num_threads(before)
 
 
 def test_little_work_is_not_shared_unless_threads_are_asked_for():
-    assert switch.threads_for(99, 100) == 1
+    assert backends.threads_for(99, 100) == 1
     with use("numba", threads=5):
-        assert switch.threads_for(99, 100) == 5
+        assert backends.threads_for(99, 100) == 5
 
 
 def test_the_first_error_of_parallel_work_is_raised():
     done = []
     with use("numba", threads=2), pytest.raises(ZeroDivisionError):
-        switch.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
+        backends.in_parallel([lambda: 1 / 0, lambda: done.append(1), lambda: done.append(2)])
     assert done == [1, 2]
 
 
