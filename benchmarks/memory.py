@@ -274,9 +274,9 @@ def redraw() -> dict:
 
 
 def long_walk(views: int) -> dict:
-    """Memory of the process during a long walk through new places, under budgets."""
+    """Memory of the process during a long walk through new places, under limits."""
     height, width, process = 60, 80, psutil.Process()
-    memory = Memory.empty(MemoryConfig(FULL, budget=100_000), spill=Spill(budget=64 << 20))
+    memory = Memory.empty(MemoryConfig(FULL, budget=100_000), spill=Spill(max_bytes=64 << 20))
     lens, random = intrinsics(75.0, width / height), torch.Generator().manual_seed(0)
     print("\n  views   surfels  on disk   resident   ms a write")
     rows, part, start = [], max(1, views // 5), time.perf_counter()
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[1e3, 1e4, 1e5, 1e6])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--long", type=int, help="views of a walk under budgets, e.g. 10000")
+    parser.add_argument("--long", type=int, help="views of a walk under limits, e.g. 10000")
     parser.add_argument("--json")
     parser.add_argument("--plot")
     options = parser.parse_args()

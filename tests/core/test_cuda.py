@@ -44,7 +44,7 @@ from vmemkit.memory import (
     write,
 )
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import pack
+from vmemkit.memory.sightings import pack_sightings
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 
 pytest.importorskip("triton")
@@ -222,7 +222,7 @@ def test_votes_and_counts_add_up_as_the_references(place):
     seen[3] = False
     view, surfel = seen.nonzero(as_tuple=True)
     packed_sightings, weight = (
-        pack(Sightings(surfel.int(), view.int())),
+        pack_sightings(Sightings(surfel.int(), view.int())),
         torch.rand(700, generator=rng),
     )
     packed_sightings, weight = packed_sightings.to(place), weight.to(place)

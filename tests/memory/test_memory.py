@@ -495,7 +495,7 @@ def test_a_guess_does_not_stand_where_a_given_view_saw_empty_space(box):
     assert len(believed.surfels) > len(memory.surfels)
 
 
-# The limits: a budget of surfels, and one of memory for the views.
+# The limits: a budget of surfels, and bytes of memory for the views.
 
 
 def test_a_budget_limits_the_surfels_and_what_went_unseen_longest_is_forgotten_first():
@@ -548,7 +548,7 @@ def test_a_budget_that_holds_nothing_is_refused(budget):
 
 
 def test_views_on_disk_are_the_same_memory(tmp_path):
-    spill = Spill(budget=100_000, folder=str(tmp_path))
+    spill = Spill(max_bytes=100_000, folder=str(tmp_path))
     disk, ram = Memory.empty(spill=spill), Memory.empty()
     for i in range(12):
         disk = write(disk, view(i % 5))

@@ -16,7 +16,7 @@ from vmemkit.memory import (
     views_of,
     weight_by_view,
 )
-from vmemkit.memory.sightings import BATCH, PackedSightings, pack, unpack
+from vmemkit.memory.sightings import BATCH, PackedSightings, pack_sightings, unpack_sightings
 
 BACKENDS = sorted({"torch", backend("cpu")})
 SURFELS, VIEWS = 300, 9
@@ -44,20 +44,20 @@ def each_backend(request):
 def test_packing_loses_nothing(pairs):
     for name in BACKENDS:
         with use(name):
-            assert same(unpack(pack(of(pairs))), of(pairs))
+            assert same(unpack_sightings(pack_sightings(of(pairs))), of(pairs))
 
 
 @settings(max_examples=40, deadline=None)
 @given(pairs=PAIRS)
 def test_pairs_out_of_order_are_put_in_order(pairs):
     mixed = of(pairs)[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))]
-    assert same(unpack(pack(mixed)), of(pairs))
+    assert same(unpack_sightings(pack_sightings(mixed)), of(pairs))
 
 
 def test_a_pair_that_is_there_twice_is_refused():
     twice = Sightings(torch.tensor([3, 3]), torch.tensor([1, 1]))
     with pytest.raises(ValueError, match="a pair twice"):
-        pack(twice)
+        pack_sightings(twice)
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,7 +70,7 @@ def test_votes_are_the_sums_of_the_weights_that_a_view_saw(pairs, seed):
     for name in BACKENDS:
         with use(name):
             assert torch.allclose(
-                weight_by_view(pack(plain), weight, VIEWS), expected.float(), rtol=1e-6
+                weight_by_view(pack_sightings(plain), weight, VIEWS), expected.float(), rtol=1e-6
             )
 
 
@@ -82,7 +82,7 @@ def test_sightings_of_some_surfels_are_those_of_the_plain_pairs(pairs, chosen):
     expected = of({(view, surfel) for view, surfel in pairs if surfel in chosen})
     for name in BACKENDS:
         with use(name):
-            surfel, view = sightings_of(pack(of(pairs)), mask)
+            surfel, view = sightings_of(pack_sightings(of(pairs)), mask)
             assert torch.equal(surfel, expected.surfel.long())
             assert torch.equal(view, expected.view.long())
 
@@ -90,7 +90,7 @@ def test_sightings_of_some_surfels_are_those_of_the_plain_pairs(pairs, chosen):
 @settings(max_examples=40, deadline=None)
 @given(pairs=PAIRS)
 def test_counts_and_single_rows_and_columns(pairs):
-    rows, plain = pack(of(pairs)), of(pairs)
+    rows, plain = pack_sightings(of(pairs)), of(pairs)
     count = torch.bincount(plain.surfel, minlength=SURFELS)
     for name in BACKENDS:
         with use(name):
@@ -104,9 +104,9 @@ def test_counts_and_single_rows_and_columns(pairs):
 
 
 def test_the_highest_bit_of_a_word_is_a_surfel_like_any_other():
-    rows = pack(Sightings(torch.tensor([63, 127]), torch.tensor([0, 0])))
+    rows = pack_sightings(Sightings(torch.tensor([63, 127]), torch.tensor([0, 0])))
     assert rows.word.tolist() == [0, 1]
-    assert unpack(rows).surfel.tolist() == [63, 127]
+    assert unpack_sightings(rows).surfel.tolist() == [63, 127]
     weight = torch.zeros(128)
     weight[127] = 2.0
     assert weight_by_view(rows, weight, 1).tolist() == [2.0]
@@ -114,12 +114,15 @@ def test_the_highest_bit_of_a_word_is_a_surfel_like_any_other():
 
 def test_a_memory_of_large_numbers_is_packed_without_overflow():
     surfel, view = torch.tensor([2**31 - 1]), torch.tensor([2**20])
-    assert same(unpack(pack(Sightings(surfel, view))), Sightings(surfel.int(), view.int()))
+    assert same(
+        unpack_sightings(pack_sightings(Sightings(surfel, view))),
+        Sightings(surfel.int(), view.int()),
+    )
 
 
 def test_neighbours_share_a_row():
     dense = Sightings(torch.arange(6400).int(), torch.zeros(6400).int())
-    rows = pack(dense)
+    rows = pack_sightings(dense)
     assert len(rows) == 100
     assert sum(x.nbytes for x in rows.leaves().values()) <= 6400 / 4
 
@@ -128,26 +131,26 @@ def test_more_rows_than_are_unpacked_at_once_are_all_counted():
     views, surfels = 300, 64 * 250  # one surfel of each word: 75,000 rows
     surfel = (torch.arange(0, surfels, 64) + 7).repeat(views).int()
     view = torch.arange(views).repeat_interleave(surfels // 64).int()
-    rows = pack(Sightings(surfel, view))
+    rows = pack_sightings(Sightings(surfel, view))
     assert len(rows) > BATCH
     with use("torch"):
         assert weight_by_view(rows, torch.ones(surfels), views).tolist() == [250.0] * views
         assert sighting_counts(rows, surfels).sum() == 250 * views
-        assert same(unpack(rows), Sightings(surfel, view))
+        assert same(unpack_sightings(rows), Sightings(surfel, view))
 
 
 def test_no_sightings_are_no_rows():
     none = torch.zeros(0, dtype=torch.int32)
-    rows = pack(Sightings(none, none))
+    rows = pack_sightings(Sightings(none, none))
     assert isinstance(rows, PackedSightings)
-    assert len(rows) == 0 == len(unpack(rows))
+    assert len(rows) == 0 == len(unpack_sightings(rows))
     assert weight_by_view(rows, torch.ones(5), 3).tolist() == [0, 0, 0]
     assert sighting_counts(rows, 5).tolist() == [0] * 5
 
 
 def test_kernels_do_not_write_beyond_what_they_are_given():
     pytest.importorskip("numba")
-    rows = pack(Sightings(torch.arange(200).int(), torch.zeros(200).int()))
+    rows = pack_sightings(Sightings(torch.arange(200).int(), torch.zeros(200).int()))
     with use("numba"):
         with pytest.raises(ValueError, match="for 100 surfels: the sightings name more"):
             sighting_counts(rows, 100)

@@ -1,4 +1,4 @@
-"""Rows on disk: equal to rows in memory, within their budget, and leaving nothing behind."""
+"""Rows on disk: equal to rows in memory, within their share of memory, and leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vmemkit.core import TensorStruct, cat
 from vmemkit.memory import Spill
 from vmemkit.memory.rows import Rows
 
-SHARE = 4  # rows may use a quarter of a budget (see Spill)
+SHARE = 4  # rows may use a quarter of `max_bytes` (see Spill)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -52,7 +52,7 @@ ROW = sum(leaf[0].nbytes for leaf in frames(1).leaves().values())
 
 
 def in_memory(rows: int, folder: Path | None = None) -> Spill:
-    """A budget with which this many frames may be in memory."""
+    """A spill with which this many frames may be in memory."""
     return Spill(SHARE * ROW * rows, None if folder is None else str(folder))
 
 
@@ -98,7 +98,7 @@ def test_spilled_rows_equal_rows_in_memory_after_any_appends_and_cuts(room, prog
     assert all(rows.nbytes <= room * ROW for rows in spilled)
 
 
-def test_rows_stay_in_memory_up_to_their_share_of_the_budget():
+def test_rows_stay_in_memory_up_to_their_share_of_max_bytes():
     rows = Rows.of(frames(2), in_memory(3))
     assert (rows.nbytes, rows.spilled) == (2 * ROW, 0)
     rows = rows.append(frames(1, start=2))
@@ -108,12 +108,12 @@ def test_rows_stay_in_memory_up_to_their_share_of_the_budget():
     assert equal(rows.value, frames(4))
 
 
-def test_rows_without_a_budget_never_spill():
+def test_rows_without_a_spill_never_spill():
     rows = Rows.of(frames(1)).append(frames(500, start=1))
     assert (rows.nbytes, rows.spilled) == (501 * ROW, 0)
 
 
-def test_the_budget_still_holds_after_an_empty_start_and_a_cut_to_nothing():
+def test_the_limit_still_holds_after_an_empty_start_and_a_cut_to_nothing():
     assert Rows.of(frames(0), in_memory(2)).append(frames(5)).spilled == 5 * ROW
     assert spilled().prefix(0).append(frames(4)).spilled == 4 * ROW
 
@@ -241,7 +241,7 @@ print(most, read, after)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_300_megabytes_of_rows_take_no_more_memory_than_their_budget():
+def test_300_megabytes_of_rows_take_no_more_memory_than_their_spill_allows():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", WALK],
         capture_output=True,
@@ -261,10 +261,10 @@ def test_300_megabytes_of_rows_take_no_more_memory_than_their_budget():
 # ---- refusals ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [0, -1])
-def test_a_budget_that_is_not_positive_is_refused(budget):
-    with pytest.raises(ValueError, match=f"positive number of bytes, got {budget}"):
-        Spill(budget)
+@pytest.mark.parametrize("max_bytes", [0, -1])
+def test_a_number_of_bytes_that_is_not_positive_is_refused(max_bytes):
+    with pytest.raises(ValueError, match=f"positive number of bytes, got {max_bytes}"):
+        Spill(max_bytes)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):

@@ -3,8 +3,8 @@
 A `Memory` is a value. `write` returns a longer one, `truncate` a shorter one, and neither changes
 the one it was called on: undo is truncation. Tables only grow at their end, so values share storage,
 and a write costs what it writes: bounding boxes of runs tell which old surfels matter.
-Sightings are stored as bits (sightings.py), views on disk beyond a budget of memory (spill.py), and
-`MemoryConfig.budget` limits the surfels. Source: VMem, section 3.2.
+Sightings are stored as bits (sightings.py). `Spill.max_bytes` limits the views in RAM, and further
+ones go to disk (spill.py). `MemoryConfig.budget` limits the surfels. Source: VMem, section 3.2.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vmemkit.core import (
 from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import PackedSightings, Sightings, pack, unpack
+from vmemkit.memory.sightings import PackedSightings, Sightings, pack_sightings, unpack_sightings
 from vmemkit.memory.spill import Spill
 
 
@@ -83,7 +83,7 @@ class Memory:
         spill: Spill | None = None,
     ) -> Memory:
         """A memory without views. The first write fixes the size of its images. With `spill`, views
-        beyond its budget of RAM are stored on disk."""
+        beyond its `max_bytes` are stored on disk."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, device=device)
@@ -137,7 +137,7 @@ class Memory:
             config or MemoryConfig(),
             Rows.of(views, spill),
             Rows.of(surfels),
-            Rows.of(pack(sightings)),
+            Rows.of(pack_sightings(sightings)),
             Rows.of(ends),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
         )
@@ -170,7 +170,7 @@ class Memory:
     @property
     def sightings(self) -> Sightings:
         """The sightings, unpacked. Time and memory grow with their number."""
-        return unpack(self.packed_sightings)
+        return unpack_sightings(self.packed_sightings)
 
     @property
     def boxes(self) -> Boxes:

@@ -57,7 +57,7 @@ class Rows(Generic[S]):
     empty. All values on one buffer agree on the rows they share. Only the value that ends where the
     buffer's used part ends may grow in place; a truncated or forked one copies its rows first. This
     holds for several threads, too.
-    With a `Spill`, a buffer that exceeds its budget moves to files. Those grow in place, and each
+    With a `Spill`, a buffer of more rows than it allows moves to files. Those grow in place, and each
     append frees the memory that reading older rows took.
     """
 
@@ -79,7 +79,7 @@ class Rows(Generic[S]):
 
     @property
     def spill(self) -> Spill | None:
-        """The budget of these rows, if they have one."""
+        """When and where these rows go to disk; None if they stay in memory."""
         return self._store.spill
 
     @property

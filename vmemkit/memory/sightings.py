@@ -1,10 +1,9 @@
-"""Sightings: which view saw which surfel, packed as one bit each.
+"""Sightings: which view saw which surfel, stored as one bit each.
 
-In: pairs (surfel, view), ordered by view. Out: `PackedSightings`, one row for every 64 neighbouring
-surfels of which a view saw any. Neighbours in an image are neighbours in the table, so a row holds
-about thirty sightings, and a sighting costs half a byte instead of eight. Rows are only appended.
-The questions that retrieval asks are answered on packed rows: votes, counts, and the sightings of
-some surfels.
+In: pairs (surfel, view), ordered by view. Out: `PackedSightings`. A row says which of 64 neighbouring
+surfels one view saw; where it saw none of them there is no row. Neighbours in an image are neighbours
+in the table. So a row holds about thirty sightings, and each takes half a byte instead of eight.
+Rows are only appended. Retrieval asks packed rows for votes, counts, and the sightings of some surfels.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class PackedSightings(TensorStruct):
     bits: Int[Tensor, " r"]
 
 
-def pack(sightings: Sightings) -> PackedSightings:
-    """Sightings, packed. Errors: ValueError where a view sees a surfel twice."""
+def pack_sightings(sightings: Sightings) -> PackedSightings:
+    """The sightings as packed rows. Errors: ValueError where a view sees a surfel twice."""
     surfel, view = sightings.surfel.long(), sightings.view.long()
     key = (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
     if not (torch.diff(key) > 0).all():
@@ -59,7 +58,7 @@ def pack(sightings: Sightings) -> PackedSightings:
     return PackedSightings(word.int(), (row >> 26).int(), bits)
 
 
-def unpack(packed_sightings: PackedSightings) -> Sightings:
+def unpack_sightings(packed_sightings: PackedSightings) -> Sightings:
     """The sightings, one row each, in their order."""
     surfel, view = _pairs(packed_sightings, packed_sightings.bits)
     return Sightings(surfel.int(), view.int())
@@ -69,7 +68,7 @@ def sightings_of(
     sightings: PackedSightings, surfels: Bool[Tensor, " n"]
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
     """(surfel, view) of all sightings of the surfels in a mask, ordered by view."""
-    return _pairs(sightings, sightings.bits & packed(surfels)[sightings.word.long()])
+    return _pairs(sightings, sightings.bits & pack_flags(surfels)[sightings.word.long()])
 
 
 def surfels_of(sightings: PackedSightings, view: int) -> Int[Tensor, " s"]:
@@ -92,10 +91,10 @@ def weight_by_view(
 ) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw, added up in float64."""
     weight = weight.float()
-    weighted_bits = packed(weight != 0)
+    weighted_bits = pack_flags(weight != 0)
     total = torch.zeros(views, dtype=torch.float64, device=weight.device)
     rows = _words(weight).double()
-    for word, view, flags in _unpacked(
+    for word, view, flags in _flag_batches(
         sightings, sightings.bits & weighted_bits[sightings.word.long()]
     ):
         total.index_add_(0, view, (rows[word] * flags).sum(1))
@@ -106,7 +105,7 @@ def weight_by_view(
 def sighting_counts(sightings: PackedSightings, surfels: int) -> Int[Tensor, " n"]:
     """How many views saw each surfel, of `surfels` in all."""
     count = torch.zeros(-(-surfels // WORD), WORD, dtype=torch.int64, device=sightings.device)
-    for word, _, flags in _unpacked(sightings, sightings.bits):
+    for word, _, flags in _flag_batches(sightings, sightings.bits):
         count.index_add_(0, word, flags.long())
     return count.flatten()[:surfels]
 
@@ -119,21 +118,21 @@ def last_seen(sightings: PackedSightings, surfels: int) -> Int[Tensor, " n"]:
 
 
 @accelerated
-def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
-    """Flags, 64 to a word."""
+def pack_flags(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
+    """Flags as bits, 64 to a word."""
     return (_words(mask).long() << torch.arange(WORD, device=mask.device)).sum(1)
 
 
 def _words(values: Tensor) -> Tensor:
-    """[n] -> [w 64], padded with zeros."""
+    """Values in rows of 64 ([n] -> [w 64]), the last one padded with zeros."""
     padded = torch.nn.functional.pad(values, (0, -len(values) % WORD))
     return padded.view(-1, WORD)
 
 
-def _unpacked(
+def _flag_batches(
     sightings: PackedSightings, bits: Int[Tensor, " r"]
 ) -> Iterator[tuple[Tensor, Tensor, Bool[Tensor, "b 64"]]]:
-    """Batches of (word, view, flags)."""
+    """Batches of rows as (word, view, flags): a flag per bit of `bits`."""
     places = torch.arange(WORD, device=bits.device)
     for start in range(0, len(bits), BATCH):
         rows = slice(start, start + BATCH)
@@ -148,7 +147,7 @@ def _pairs(
     """(surfel, view) of the set bits, which are all or some of the sightings' own."""
     none = torch.zeros(0, dtype=torch.int64, device=bits.device)
     surfels, views = [none], [none]
-    for word, view, flags in _unpacked(sightings, bits):
+    for word, view, flags in _flag_batches(sightings, bits):
         row, place = flags.nonzero(as_tuple=True)
         surfels.append(word[row] * WORD + place)
         views.append(view[row])

@@ -29,28 +29,30 @@ CAN_DROP = hasattr(mmap, "MADV_DONTNEED")  # on other systems, only the system i
 
 @dataclass(frozen=True)
 class Spill:
-    """The memory budget above which rows go to disk, and the folder that they go to.
+    """How much memory rows may take before they go to disk, and the folder that they go to.
 
-    Errors: ValueError for a budget that is not positive, and for a folder that does not exist.
+    Errors: ValueError unless `max_bytes` is positive, and for a folder that does not exist.
     """
 
-    budget: int  # bytes of memory; rows use a quarter of it, because older values may keep copies
+    max_bytes: int  # of memory; rows use a quarter of it, because older values may keep copies
     folder: str | None = None  # None: the system's folder for temporary files
 
     def __post_init__(self) -> None:
-        if self.budget <= 0:
-            raise ValueError(f"the budget must be a positive number of bytes, got {self.budget}")
+        if self.max_bytes <= 0:
+            raise ValueError(f"max_bytes must be a positive number of bytes, got {self.max_bytes}")
         if not os.path.isdir(self._folder):
             raise ValueError(f"rows cannot be spilled to {self._folder}: make that folder first")
 
     def rows(self, columns: Iterable[Tensor]) -> int:
         """The number of rows of such columns that may be in memory; at least one."""
-        return max(1, self.budget // 4 // max(1, row_bytes(columns)))
+        return max(1, self.max_bytes // 4 // max(1, row_bytes(columns)))
 
     @contextmanager
     def room(self, needed: int) -> Iterator[None]:
-        """Surrounds code that lets files grow by `needed` bytes. Errors: ValueError if the disk has
-        no room, or an OSError occurs."""
+        """Within the `with`, files may grow by `needed` bytes.
+
+        Errors: ValueError if the disk has less free space, or if the system refuses (an OSError).
+        """
         free = 0
         try:
             free = shutil.disk_usage(self._folder).free
@@ -98,7 +100,7 @@ class SpillFiles:
 
     def write(self, start: int, rows: dict[str, Tensor], count: int) -> None:
         """Write `count` rows from index `start` on. Only the last rows stay in memory, as many as
-        the budget allows. Errors: ValueError if the disk has no room."""
+        `Spill.max_bytes` allows. Errors: ValueError if the disk has no room."""
         with self._spill.room(count * self.row_bytes):
             for name, file in self._files.items():
                 file.write(start, rows[name], count)

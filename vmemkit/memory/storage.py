@@ -171,8 +171,11 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:
-    """Errors: ValueError unless dtype, rank and sizes fit `like`, a column of an empty memory
-    (where it has size 0, any will do), and values are finite where they must be."""
+    """Compare a column with `like`, the same column of an empty memory.
+
+    Errors: ValueError for another dtype, number of axes or size, and for NaN or infinity where
+    values must be finite. Where an axis of `like` has size 0, any size fits.
+    """
     if got.dtype != like.dtype or got.ndim != like.ndim:
         raise ValueError(
             f"{name} is {got.dtype} {list(got.shape)}, needs {like.dtype} with {like.ndim} axes"

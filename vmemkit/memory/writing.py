@@ -31,7 +31,7 @@ from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
 from vmemkit.memory.memory import Ends, Memory, MemoryConfig, check_codes
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import Sightings, last_seen, pack
+from vmemkit.memory.sightings import Sightings, last_seen, pack_sightings
 from vmemkit.memory.spill import Spill
 
 SPARE = 8  # a full memory forgets an eighth of its budget more than it must
@@ -91,7 +91,7 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     return dataclasses.replace(
         memory,
         _surfels=Rows.of(remaining),
-        _sightings=Rows.of(pack(renumbered)),
+        _sightings=Rows.of(pack_sightings(renumbered)),
         _ends=Rows.of(Ends(new_ids[memory.ends.surfels], valid_before[memory.ends.sightings])),
         _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
     )
@@ -143,7 +143,7 @@ def _write_one(
     surfel = torch.cat([seen_ids, added_ids])
     surfels = memory._surfels.append(added)
     unboxed = surfels.value[len(memory._boxes) * RUN :]
-    sightings = pack(Sightings(surfel, torch.full_like(surfel, len(memory))))
+    sightings = pack_sightings(Sightings(surfel, torch.full_like(surfel, len(memory))))
     ends = [[len(surfels)], [memory._counts(len(memory))[1] + len(surfel)]]
     return dataclasses.replace(
         memory,

@@ -230,12 +230,12 @@ def weight_by_view(
     return total.float()
 
 
-def packed(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
-    """Twin of `sightings.packed`."""
+def pack_flags(mask: Bool[Tensor, " n"]) -> Int[Tensor, " w"]:
+    """Twin of `sightings.pack_flags`."""
     from vmemkit.core.kernels import tables
 
     words = _zeros(-(-len(mask) // 64), np.int64)
-    tables.packed(mask.numpy(), _bits(words))
+    tables.pack_flags(mask.numpy(), _bits(words))
     return words
 
 

@@ -74,7 +74,7 @@ def votes(word, view, bits, weight, total) -> None:
 
 
 @compiled
-def packed(mask, words) -> None:
+def pack_flags(mask, words) -> None:
     """Packs 64 flags into each word."""
     for i in range(mask.shape[0]):
         words[i // 64] |= np.uint64(mask[i]) << np.uint64(i % 64)
