@@ -106,7 +106,7 @@ def slopes(views: int, m: int = 4) -> list[dict]:
             new = seen[start : start + m]
             before = dataclasses.replace(memory, _states=()) if again else memory
             clock = time.perf_counter()
-            state = how.seeing(before)(new).state
+            state = how.with_memory(before)(new).state
             seconds.append(time.perf_counter() - clock)
             memory = write(memory, new, state)
         seconds = seconds[1:]  # the first step also processes the given views

@@ -27,8 +27,8 @@ def test_a_walk_yields_one_step_per_window_with_every_intermediate(start):
     assert len(steps[-1].memory) == len(memory) + 7
     for step in steps:
         assert len(step.context) == len(step.retrieval.chosen) <= 3
-        assert len(step.states) == 2
-        assert torch.equal(step.views.image, step.states[-1].image)
+        assert len(step.generations) == 2
+        assert torch.equal(step.views.image, step.generations[-1].image)
         assert step.memory.views.image[len(step.before) :].equal(step.views.image)
         assert not step.memory.views.given[len(memory) :].any()
         assert set(step.seconds) == {"retrieve", "generate", "reconstruct", "write"}
@@ -48,7 +48,7 @@ def test_stages_hand_over_what_each_made_and_end_with_the_step(start):
     assert [stage.step is None for stage in seen] == [True] * 4 + [False]
     step = seen[-1].step
     assert seen[0].made is step.retrieval
-    assert tuple(stage.made for stage in seen[1:3]) == step.states
+    assert tuple(stage.made for stage in seen[1:3]) == step.generations
     assert seen[3].made.views is step.views
     assert step.reports == ()
     assert seen[4].made is step.memory

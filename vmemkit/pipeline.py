@@ -58,7 +58,7 @@ class Step:
     targets: Cameras  # (m,)
     retrieval: Retrieval
     context: Views  # (k,) the chosen views
-    states: tuple[Generation, ...]  # what the generator yielded; the last one made the views
+    generations: tuple[Generation, ...]  # what the generator yielded; the last one made the views
     views: Views  # (m,) generated images, with the depth that the reconstructor found
     reports: tuple[Report, ...]  # one for each view, from reconstructors that make them
     memory: Memory  # after the write
@@ -92,8 +92,9 @@ def stages(
     rng: torch.Generator | None = None,
     **changes: Any,
 ) -> Iterator[Stage]:
-    """One step, a stage at a time: retrieve, generate (once per state of the generator),
-    reconstruct, write. Nothing is remembered before the last one, so a caller may stop anywhere.
+    """One step, a stage at a time: retrieve, generate (once per `Generation`), reconstruct, write.
+
+    Nothing is remembered before the last one, so a caller may stop anywhere.
 
     Arguments, defaults and errors are those of `step`.
     """
@@ -203,18 +204,19 @@ def _stages(
     yield Stage("retrieve", retrieval, clock.lap("retrieve"))
     clock.resume()
     memory = _encoded(before, config.generator)
-    context, states = memory.views[retrieval.chosen], []
-    for state in config.generator(context, targets, rng):
-        states.append(state)
-        yield Stage("generate", state, clock.lap("generate"))
+    context, generations = memory.views[retrieval.chosen], []
+    for generation in config.generator(context, targets, rng):
+        generations.append(generation)
+        yield Stage("generate", generation, clock.lap("generate"))
         clock.resume()
-    if not states:
+    if not generations:
         raise ValueError("the generator made nothing: it must yield at least one Generation")
-    if len(states[-1].image) != len(targets):
+    last = generations[-1]
+    if len(last.image) != len(targets):
         raise ValueError(
-            f"the generator must make a view for each of {len(targets)} targets, got {states[-1]}"
+            f"the generator must make a view for each of {len(targets)} targets, got {last}"
         )
-    geometry = reconstruct(config.reconstructor, memory, states[-1].views(targets))
+    geometry = reconstruct(config.reconstructor, memory, last.views(targets))
     yield Stage("reconstruct", geometry, clock.lap("reconstruct"))
     clock.resume()
     after = write(memory, geometry.views, geometry.state)
@@ -224,7 +226,7 @@ def _stages(
         targets=targets,
         retrieval=retrieval,
         context=context,
-        states=tuple(states),
+        generations=tuple(generations),
         views=geometry.views,
         reports=geometry.reports,
         memory=after,

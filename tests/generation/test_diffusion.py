@@ -144,7 +144,7 @@ def test_without_depth_a_walk_says_what_it_needs(memory, tour):
 def test_depth_may_come_from_another_generator(memory, tour):
     together = last(vm.walk(memory, tour.cameras[:4], generator=with_depth(small(), Warp())))
     warped = last(vm.walk(memory, tour.cameras[:4], generator=Warp()))
-    depths = (walk.states[-1].depth.nan_to_num(0.0) for walk in (together, warped))
+    depths = (walk.generations[-1].depth.nan_to_num(0.0) for walk in (together, warped))
     assert torch.equal(*depths)
     assert error(together.views.image, warped.views.image) > 0.1
 

@@ -66,7 +66,7 @@ def depth_error(made: Reconstruction, first: int, size=SIZE, of: Cameras | None 
 
 
 def test_the_memory_tells_the_scale_and_shift_of_each_view():
-    made = simulated().seeing(start())(unknown(1, 5))
+    made = simulated().with_memory(start())(unknown(1, 5))
     assert depth_error(made, 1) < 2e-3
     for i, report in enumerate(made.reports, start=1):
         of_view = torch.randn(2, generator=stream(0, i))
@@ -79,14 +79,14 @@ def test_the_memory_tells_the_scale_and_shift_of_each_view():
 
 def test_noise_of_the_network_stays_in_the_depth():
     noisy = dataclasses.replace(SCALED_AND_SHIFTED, noise=0.02)
-    made = simulated(noisy).seeing(start())(unknown(1, 5))
+    made = simulated(noisy).with_memory(start())(unknown(1, 5))
     assert depth_error(made, 1) == pytest.approx(0.0135, abs=0.004)  # the median of |N(0, 0.02)|
 
 
 @pytest.mark.parametrize(("align", "limit"), [("released", 0.1), ("full", 0.1), ("none", 0.7)])
 def test_other_alignments_are_less_accurate(align, limit):
     how = simulated(Corruption(unit=0.4), align=align, failures="keep", optimiser=QUICK)
-    made = how.seeing(start())(unknown(1, 5))
+    made = how.with_memory(start())(unknown(1, 5))
     assert 2e-3 < depth_error(made, 1) < limit
     assert all(
         report.residual == pytest.approx(depth_error(made, 1), abs=0.05) for report in made.reports
@@ -99,7 +99,7 @@ def test_the_first_views_of_all_can_be_aligned_by_their_poses():
     assert depth_error(made, 0) < 0.1
     assert {report.overlap for report in made.reports} == {0.0}
     memory = write(Memory.empty(), made.views, made.state)
-    again = released.seeing(memory)(unknown(4, 8))
+    again = released.with_memory(memory)(unknown(4, 8))
     assert depth_error(again, 4) < 0.1
     assert again.reports[0].overlap > 0.5
 
@@ -108,19 +108,19 @@ def test_a_wrong_unit_is_noticed_against_the_memory_and_adds_no_surfels():
     memory, views = start(), unknown(1, 3)
     bad = Corruption(unit=300.0)
     how = simulated(bad, align="none")
-    made = how.seeing(memory)(views)
+    made = how.with_memory(memory)(views)
     assert {report.warning for report in made.reports} == {ODD_SCALE}
     assert (made.views.confidence == 0).all()
     after = write(memory, made.views, made.state)
     assert len(after.surfels) == len(memory.surfels)
     assert len(after) == 3
-    careless = simulated(bad, align="none", failures="keep").seeing(memory)(views)
+    careless = simulated(bad, align="none", failures="keep").with_memory(memory)(views)
     assert careless.reports == made.reports
     assert len(write(memory, careless.views).surfels) > len(memory.surfels)
     with pytest.raises(ValueError, match=r"view 0 of 2 cannot .* implausible scale"):
-        simulated(bad, align="none", failures="stop").seeing(memory)(views)
+        simulated(bad, align="none", failures="stop").with_memory(memory)(views)
     assert (
-        depth_error(simulated(bad).seeing(memory)(views), 1) < 2e-3
+        depth_error(simulated(bad).with_memory(memory)(views), 1) < 2e-3
     )  # the overlap gives the scale
 
 
@@ -128,7 +128,7 @@ def test_a_unit_that_changes_on_the_way_is_followed_where_the_memory_overlaps():
     memory = start()
     for first, unit in ((1, 0.4), (3, 0.8), (5, 0.8)):
         how, views = simulated(Corruption(unit=unit)), unknown(first, first + 2)
-        made = how.seeing(memory)(views)
+        made = how.with_memory(memory)(views)
         assert [report.warning for report in made.reports] == ["", ""]
         assert depth_error(made, first) < 2e-3
         memory = write(memory, made.views, made.state)
@@ -137,7 +137,7 @@ def test_a_unit_that_changes_on_the_way_is_followed_where_the_memory_overlaps():
 def test_confidence_is_never_above_the_generators():
     views, guess = unknown(1, 3), torch.ones(2, *SIZE)
     guess[:, :, 32:] = 2.0
-    made = simulated().seeing(start())(views.replace(confidence=guess))
+    made = simulated().with_memory(start())(views.replace(confidence=guess))
     assert torch.equal(made.views.confidence, guess)
 
 
@@ -178,25 +178,25 @@ def test_a_baseline_that_is_tiny_compared_with_the_depth_tells_no_scale():
 def test_views_without_texture_and_identical_views_can_be_reconstructed_by_a_real_network(align):
     how, grey = Cut3r(seeing_ahead(), align, optimiser=QUICK), torch.full((3, 3, *SIZE), 0.5)
     views = unknown(1, 4).replace(image=grey)
-    made = how.seeing(start())(views)
+    made = how.with_memory(start())(views)
     assert len(made.reports) == 3
     assert (made.views.depth > 0).any()
     trusted = torch.tensor([report.trusted for report in made.reports])
     assert ((made.views.confidence > 0).flatten(1).any(1) == trusted).all()
     twins = views.replace(cameras=cat([path()[1:2]] * 3))
-    again = how.seeing(start())(twins)
+    again = how.with_memory(start())(twins)
     assert len(write(start(), again.views, again.state)) == 4
 
 
 def test_views_that_pnp_cannot_place_are_reported_and_not_trusted():
     net = Unsure(Box(), path(), SIZE, SCALED_AND_SHIFTED, SMALL, views=(1, 2))
-    made = Cut3r(net, "released").seeing(start())(unknown(1, 3))
+    made = Cut3r(net, "released").with_memory(start())(unknown(1, 3))
     assert [report.warning for report in made.reports] == [NO_PNP] * 2
     assert (made.views.confidence == 0).all()
 
 
 def test_geometry_that_contradicts_the_memory_everywhere_is_a_poor_fit():
-    made = simulated(Corruption(unit=0.4, noise=0.4)).seeing(start())(unknown(1, 2))
+    made = simulated(Corruption(unit=0.4, noise=0.4)).with_memory(start())(unknown(1, 2))
     assert made.reports[0].warning == POOR_FIT
     assert not made.reports[0].trusted
 
@@ -211,20 +211,20 @@ def around() -> Cameras:
 
 def test_without_overlap_the_last_scale_is_carried_over_with_a_warning():
     how, memory, of = simulated(Corruption(unit=0.4), of=around()), start(of=around()), around()
-    together = how.seeing(memory)(unknown(1, 3, of=of))
+    together = how.with_memory(memory)(unknown(1, 3, of=of))
     assert [report.warning for report in together.reports] == ["", NO_OVERLAP]
     assert together.reports[1].trusted
     assert depth_error(together, 1, of=of) < 2e-3
-    made = how.seeing(memory)(unknown(1, 2, of=of))
+    made = how.with_memory(memory)(unknown(1, 2, of=of))
     memory = write(memory, made.views, made.state)
-    alone = how.seeing(memory)(unknown(2, 3, of=of))
+    alone = how.with_memory(memory)(unknown(2, 3, of=of))
     assert [report.warning for report in alone.reports] == [NO_OVERLAP]
     assert depth_error(alone, 2, of=of) < 2e-3
 
 
 def test_without_overlap_and_without_a_scale_nothing_is_trusted():
     of = around()[torch.tensor([0, 2])]
-    made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 2, of=of))
+    made = simulated(Corruption(unit=0.4), of=of).with_memory(start(of=of))(unknown(1, 2, of=of))
     assert (made.reports[0].warning, made.reports[0].trusted) == (NO_OVERLAP, False)
     assert made.reports[0].scale != made.reports[0].scale  # NaN
     assert (made.views.confidence == 0).all()
@@ -232,15 +232,18 @@ def test_without_overlap_and_without_a_scale_nothing_is_trusted():
 
 def test_cameras_in_one_place_get_their_scale_from_the_memory_only():
     of = cat([Box().look(5.0 * i) for i in range(4)])
-    made = simulated(of=of, align="released").seeing(start(of=of))(unknown(1, 4, of=of))
+    made = simulated(of=of, align="released").with_memory(start(of=of))(unknown(1, 4, of=of))
     assert {report.warning for report in made.reports} == {NO_BASELINE}
     assert not any(report.trusted for report in made.reports)
-    assert depth_error(simulated(of=of).seeing(start(of=of))(unknown(1, 4, of=of)), 1, of=of) < 2e-3
+    assert (
+        depth_error(simulated(of=of).with_memory(start(of=of))(unknown(1, 4, of=of)), 1, of=of)
+        < 2e-3
+    )
 
 
 def test_identical_views_have_one_geometry():
     of = cat([path(1)] * 4)
-    made = simulated(Corruption(unit=0.4), of=of).seeing(start(of=of))(unknown(1, 4, of=of))
+    made = simulated(Corruption(unit=0.4), of=of).with_memory(start(of=of))(unknown(1, 4, of=of))
     assert depth_error(made, 1, of=of) < 2e-3
     torch.testing.assert_close(made.views.depth[0], made.views.depth[2])
 
@@ -260,7 +263,7 @@ def test_images_of_any_shape_have_depth_where_the_network_sees_them(size, align)
     K = intrinsics(70.0, size[1] / size[0])
     of = cameras(path().world_from_cam, K)
     how = simulated(Corruption(unit=0.4), size, of, align=align, optimiser=QUICK)
-    made = how.seeing(start(size=size, of=of))(unknown(1, 4, size, of))
+    made = how.with_memory(start(size=size, of=of))(unknown(1, 4, size, of))
     assert made.views.depth.shape == (3, *size)
     if align == "direct":
         assert depth_error(made, 1, size, of) < 3e-3
@@ -282,7 +285,7 @@ def walk_memories(how: Cut3r, memory: Memory, steps: int = 3, m: int = 2) -> lis
     memories = [memory]
     for i in range(steps):
         views = unknown(1 + m * i, 1 + m * (i + 1))
-        made = how.seeing(memory)(views)
+        made = how.with_memory(memory)(views)
         truth = views.replace(depth=Box().depth(views.cameras, *SIZE))
         memory = write(memory, truth, made.state)
         memories.append(memory)
@@ -298,10 +301,10 @@ def network_state(memory: Memory) -> tuple:
 def test_a_stored_state_equals_one_made_anew_from_all_views(align):
     how = Cut3r(seeing_ahead(), align, failures="keep", optimiser=QUICK)
     *_, before, last = walk_memories(how, start())
-    made = how.seeing(before)(unknown(5, 7))
+    made = how.with_memory(before)(unknown(5, 7))
     forgotten = dataclasses.replace(before, _states=())
     assert forgotten.state is None
-    again = how.seeing(forgotten)(unknown(5, 7))
+    again = how.with_memory(forgotten)(unknown(5, 7))
     anew = dataclasses.astuple(again.state.network)
     for ours, theirs in zip(network_state(last), anew, strict=False):
         assert torch.equal(ours, theirs)
@@ -316,7 +319,7 @@ def test_undo_and_fork_restore_the_earlier_state():
     assert three.truncate(3).state is two.state
     assert three.truncate(4).state is None  # within a step: made anew when it is needed
     assert three.fork().state is three.state
-    undone = how.seeing(three.truncate(3))(unknown(3, 5))
+    undone = how.with_memory(three.truncate(3))(unknown(3, 5))
     anew = dataclasses.astuple(undone.state.network)
     for ours, theirs in zip(network_state(three), anew, strict=False):
         assert torch.equal(ours, theirs)
@@ -337,7 +340,7 @@ def test_a_step_costs_as_many_frames_as_it_has_new_views():
         for first in (3, 5, 7):
             before = len(net.frames)
             views = unknown(first, first + 2)
-            made = how.seeing(memory)(views)
+            made = how.with_memory(memory)(views)
             memory = write(memory, made.views, made.state)
             assert net.frames[before:][-2:] == [(first, heads), (first + 1, heads)]
             assert len(net.frames) - before == (
@@ -349,7 +352,7 @@ def test_a_step_costs_as_many_frames_as_it_has_new_views():
 
 def test_the_state_of_another_network_is_not_used():
     memory = walk_memories(Cut3r(seeing_ahead(), failures="keep"), start())[1]
-    made = simulated().seeing(memory)(unknown(3, 5))
+    made = simulated().with_memory(memory)(unknown(3, 5))
     assert made.state.network == 5
     assert depth_error(made, 3) < 2e-3
 
@@ -367,7 +370,7 @@ def test_a_walk_returns_reports_and_the_memory_holds_the_state():
 def test_a_view_with_everything_behind_the_camera_is_refused():
     how = simulated(Corruption(unit=-1.0), align="none", failures="keep")
     with pytest.raises(ValueError, match="sees nothing in front of the camera of view 0 of 2"):
-        how.seeing(start())(unknown(1, 3))
+        how.with_memory(start())(unknown(1, 3))
 
 
 # ---- weights -------------------------------------------------------------------------------------
@@ -393,8 +396,8 @@ def test_a_checkpoint_is_loaded_if_its_description_agrees(tmp_path):
     assert all(torch.equal(value, own[name]) for name, value in how.network.state_dict().items())
     assert not any(p.requires_grad for p in how.network.parameters())
     assert repr(how) == "Cut3r(align='released', failures='keep')"
-    made = how.seeing(start())(unknown(1, 3))
-    same = Cut3r(tiny_cut3r(), "released", failures="keep").seeing(start())(unknown(1, 3))
+    made = how.with_memory(start())(unknown(1, 3))
+    same = Cut3r(tiny_cut3r(), "released", failures="keep").with_memory(start())(unknown(1, 3))
     assert torch.equal(made.views.depth.nan_to_num(), same.views.depth.nan_to_num())
 
 

@@ -238,7 +238,7 @@ def test_a_diffusion_generator_walks_undoes_and_branches():
         explorer.wait(60)
     assert explorer.value.way() == [0, 1]
     assert explorer.value.memory.views.latent.isfinite().all()
-    assert len(explorer.value.nodes[0].step.states) == 3
+    assert len(explorer.value.nodes[0].step.generations) == 3
     explorer.go(START)
     explorer.buttons["left"].click()
     explorer.wait(60)

@@ -125,7 +125,7 @@ class Cut3r:
     rows: int = 96  # image rows at which the memory is rendered for comparison
     fit: FitConfig = field(default_factory=FitConfig)
     optimiser: AlignConfig = field(default_factory=AlignConfig)
-    memory: Memory | None = None  # the memory that new views follow; set by `seeing`
+    memory: Memory | None = None  # the memory that new views follow; set by `with_memory`
 
     def __post_init__(self) -> None:
         for name, choices in (("align", get_args(Align)), ("failures", get_args(Failures))):
@@ -142,7 +142,7 @@ class Cut3r:
     def __repr__(self) -> str:
         return f"Cut3r(align={self.align!r}, failures={self.failures!r})"
 
-    def seeing(self, memory: Memory) -> Cut3r:
+    def with_memory(self, memory: Memory) -> Cut3r:
         """The reconstructor of views that come after those of `memory`."""
         return replace(self, memory=memory)
 

@@ -1,9 +1,9 @@
 """Reconstruction as a stage: what a reconstructor is, what it returns, and how one is run.
 
 A `Reconstructor` is any callable that takes views and returns them with depth and confidence.
-If it depends on the memory, it has a method `seeing(memory)`, which returns such a callable. If it reports
-on each view or continues from a state, it returns a `Reconstruction`. The memory keeps the state, so
-that it is undone and forked with the memory.
+If it depends on the memory, it has a method `with_memory(memory)`, which returns such a callable. If
+it reports on each view or continues from a state, it returns a `Reconstruction`. The memory keeps the
+state, so that it is undone and forked with the memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Reconstructor(Protocol):
 class SeesMemory(Protocol):
     """A reconstructor that depends on the memory."""
 
-    def seeing(self, memory: Memory) -> Reconstructor: ...
+    def with_memory(self, memory: Memory) -> Reconstructor: ...
 
 
 def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> Reconstruction:
@@ -61,7 +61,7 @@ def reconstruct(reconstructor: Reconstructor, memory: Memory, views: Views) -> R
     Errors: ValueError from the reconstructor, and if it returns no views with depth.
     """
     if isinstance(reconstructor, SeesMemory):
-        reconstructor = reconstructor.seeing(memory)
+        reconstructor = reconstructor.with_memory(memory)
     result = reconstructor(views)
     if isinstance(result, Views):
         result = Reconstruction(result)

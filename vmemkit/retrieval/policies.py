@@ -282,7 +282,9 @@ def _rendered(
     """The query cameras, the pose distance of each view to them, and what they see."""
     query = _query(targets, config)
     columns = canvas_width(query, config.rows)
-    canvas = splat(memory.surfels, query, config.rows, columns, config.splat, boxes=memory.boxes)
+    canvas = splat(
+        memory.surfels, query, config.rows, columns, config.splatting, boxes=memory.boxes
+    )
     return query, _distance(memory, query), canvas
 
 

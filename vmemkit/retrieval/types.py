@@ -20,7 +20,7 @@ class RetrievalConfig:
     query: Literal["all", "mean", "last"] = (
         "all"  # rendered from all (ours) | mean (paper) | last (code)
     )
-    splat: SplatConfig = field(default_factory=SplatConfig)
+    splatting: SplatConfig = field(default_factory=SplatConfig)  # how the surfels are drawn
     blind: Literal["raise", "nearest"] = "raise"  # no surfel in sight: error | the nearest poses
 
     def __post_init__(self) -> None:
