@@ -205,12 +205,12 @@ def test_weights_are_listed_with_their_terms_and_where_they_are(weight_folder, m
 def test_the_terms_are_shown_before_a_download(weight_folder, printed):
     requests = []
 
-    def get(*arguments):
+    def download(*arguments):
         requests.append((arguments, printed()))
         return weight_folder / "vae.safetensors"
 
     options = ["--folder", "here", "--repository", "me/my-vae"]
-    run(run_get, ["weights", "get", "vae", *options], get=get)
+    run(run_get, ["weights", "get", "vae", *options], download=download)
     [(arguments, shown)] = requests
     assert arguments == ("vae", "here", "me/my-vae")
     assert PUBLISHED["vae"].terms in shown

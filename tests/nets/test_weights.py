@@ -20,13 +20,13 @@ from vmemkit.nets import weights
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import (
     WEIGHTS,
-    arguments,
     catalogue,
     checkpoints,
-    fitting,
-    hub,
+    download,
     load_into,
+    matching_entries,
     read,
+    training_settings,
 )
 
 NAMES = list(WEIGHTS)
@@ -42,7 +42,7 @@ def test_an_entry_says_all_that_one_must_know_before_downloading_it(name):
     assert entry.name == name
     assert entry.files
     assert entry.repositories
-    assert all(hub.REPOSITORY.fullmatch(repository) for repository in entry.repositories)
+    assert all(download.REPOSITORY.fullmatch(repository) for repository in entry.repositories)
     assert entry.licence in entry.terms
     assert entry.limits in entry.terms
     assert entry.page.startswith(catalogue.HUB)
@@ -90,7 +90,7 @@ def test_a_file_of_full_size_fits_its_entry_and_its_network(build, fits):
         net = build()
     # One number expanded to each shape: gigabytes that take no memory.
     file = {key: torch.zeros(()).expand(like.shape) for key, like in net.state_dict().items()}
-    assert fitting(file) == fits
+    assert matching_entries(file) == fits
     if build is unet:  # the other networks have buffers that only their libraries can fill
         load_into(net, file, fits[0])
         assert not any(tensor.is_meta for tensor in net.state_dict().values())
@@ -208,16 +208,16 @@ def test_settings_beside_the_weights_are_read_as_plain_values(tmp_path):
     settings = argparse.Namespace(model="Net()", lr=1e-4, sizes=(1, 2))
     path = saved(tmp_path / "x.pth", {"model": state(), "args": settings, "epoch": 3})
     assert same(read(path), state())
-    assert arguments(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
+    assert training_settings(path) == {"model": "Net()", "lr": 1e-4, "sizes": (1, 2)}
     as_dict = saved(tmp_path / "d.pth", {"model": state(), "args": {"model": "Net()"}})
-    assert arguments(as_dict) == {"model": "Net()"}
+    assert training_settings(as_dict) == {"model": "Net()"}
     for other in ({"model": state()}, {"model": state(), "args": "Net()"}, state()):
-        assert arguments(saved(tmp_path / "y.pth", other)) == {}
-    assert arguments(saved(tmp_path / "z.safetensors", state())) == {}
+        assert training_settings(saved(tmp_path / "y.pth", other)) == {}
+    assert training_settings(saved(tmp_path / "z.safetensors", state())) == {}
     trap = tmp_path / "sprung"
     bad = argparse.Namespace(model=Command(f"touch {trap}"))
     with pytest.raises(ValueError, match="is refused"):
-        arguments(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
+        training_settings(saved(tmp_path / "w.pth", {"model": state(), "args": bad}))
     assert not trap.exists()
 
 
@@ -242,7 +242,7 @@ def test_settings_of_omegaconf_are_read_without_it(tmp_path, monkeypatch):
     model = node("AnyNode", _val="Net()", _metadata=node("Metadata", ref_type=typing.Any))
     tree = node("DictConfig", _content={"model": model, "lr": node("AnyNode", _val=0.1)})
     path = saved(tmp_path / "x.pth", {"model": state(), "args": tree})
-    assert arguments(path) == {"model": "Net()", "lr": 0.1}
+    assert training_settings(path) == {"model": "Net()", "lr": 0.1}
     assert same(read(path), state())
 
 
@@ -308,7 +308,7 @@ def test_anything_but_dense_tensors_by_name_is_refused(tmp_path, content, words)
 def test_contents_count_floating_point_tensors_and_shared_ones_once():
     shared = torch.ones(4, 2)
     tensors = {"a": shared, "b": shared, "c": torch.ones(3).half(), "ids": torch.arange(9)}
-    assert weights.contents(tensors) == checkpoints.Contents(3, 11, ("float16", "float32"))
+    assert weights.count_tensors(tensors) == checkpoints.TensorCounts(3, 11, ("float16", "float32"))
 
 
 def test_a_file_fits_the_entries_whose_numbers_it_has():
@@ -316,9 +316,9 @@ def test_a_file_fits_the_entries_whose_numbers_it_has():
     entries = {
         name: dataclasses.replace(WEIGHTS[name], keys=2, parameters=7) for name in ("vae", "clip")
     }
-    assert fitting(tower, entries) == ("vae", "clip")
-    assert fitting(tower | {"text_model.x": torch.ones(1)}, entries) == ("clip",)
-    assert fitting(tower | {"vision_model.y": torch.ones(1)}, entries) == ()
+    assert matching_entries(tower, entries) == ("vae", "clip")
+    assert matching_entries(tower | {"text_model.x": torch.ones(1)}, entries) == ("clip",)
+    assert matching_entries(tower | {"vision_model.y": torch.ones(1)}, entries) == ()
 
 
 # ---- loading -------------------------------------------------------------------------------------

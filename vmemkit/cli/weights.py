@@ -1,6 +1,6 @@
 """`vmemkit weights`: list, get and check weight files.
 
-Files are found and downloaded by `nets/weights/hub.py`.
+Files are found and downloaded by `nets/weights/download.py`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vmemkit.nets import weights
-from vmemkit.nets.weights import FOLDERS, WEIGHTS, contents, find, fitting, read, require
+from vmemkit.nets.weights import (
+    FOLDERS,
+    WEIGHTS,
+    count_tensors,
+    download_weights,
+    find,
+    matching_entries,
+    read,
+    require,
+)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -45,14 +53,16 @@ def run_weights(options: argparse.Namespace, console: Console) -> None:
 
 
 def run_get(
-    options: argparse.Namespace, console: Console, get: Callable[..., Path] = weights.get
+    options: argparse.Namespace,
+    console: Console,
+    download: Callable[..., Path] = download_weights,
 ) -> None:
-    """`vmemkit weights get NAME`: prints the terms, then downloads by `get(name, folder, repository)`."""
+    """`vmemkit weights get NAME`: print the terms, then `download(name, folder, repository)`."""
     if options.name in WEIGHTS:
         entry = WEIGHTS[options.name]
         console.print(Text(f"{entry.name}: {entry.what}, {entry.size_text}"))
         console.print(Text(entry.terms), soft_wrap=True)
-    path = get(options.name, options.folder, options.repository)
+    path = download(options.name, options.folder, options.repository)
     console.print(Text(f"{options.name} is in {path}"), soft_wrap=True)
 
 
@@ -61,10 +71,10 @@ def run_check(options: argparse.Namespace, console: Console) -> None:
     name = options.file
     path = require(name) if name in WEIGHTS else Path(name)
     state = read(path)
-    content, entries = contents(state), fitting(state)
-    dtypes = " and ".join(content.dtypes) or "no floating-point tensor"
+    counts, entries = count_tensors(state), matching_entries(state)
+    dtypes = " and ".join(counts.dtypes) or "no floating-point tensor"
     console.print(
-        Text(f"{path}: {content.keys:,} keys, {content.parameters:,} parameters, {dtypes}"),
+        Text(f"{path}: {counts.keys:,} keys, {counts.parameters:,} parameters, {dtypes}"),
         soft_wrap=True,
     )
     if name in WEIGHTS and name not in entries:

@@ -42,7 +42,7 @@ from vmemkit.core import (
 )
 from vmemkit.memory import Memory
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig, CUT3RPrediction, Head, check_model_string
-from vmemkit.nets.weights import arguments, load_into, read, require
+from vmemkit.nets.weights import load_into, read, require, training_settings
 from vmemkit.reconstruction import alignment
 from vmemkit.reconstruction.cut3r_images import NetworkCrop, prepare_images, sample, sample_depth
 from vmemkit.reconstruction.depth_fit import DepthFit, FitConfig, fit_depth
@@ -460,7 +460,7 @@ def load_network(
     given.
     """
     path = require("cut3r") if file is None else Path(file)
-    state, description = read(path), arguments(path).get("model")
+    state, description = read(path), training_settings(path).get("model")
     if description is not None:
         if not isinstance(description, str):
             raise ValueError(

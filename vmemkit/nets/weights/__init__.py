@@ -1,6 +1,6 @@
 """Weight files: which there are, where they are, and how they are read.
 
-`catalogue.py` lists them with owners and licences, `hub.py` finds or downloads them, and
+`catalogue.py` lists them with owners and licences, `download.py` finds or downloads them, and
 `checkpoints.py` reads files that may come from anywhere and loads them strictly.
 """
 

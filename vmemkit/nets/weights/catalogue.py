@@ -1,7 +1,7 @@
 """The published weight files that this package can use, in one table.
 
 Out: `WEIGHTS`, an entry per file: what it is, where the hub has it, how large it is, what its licence
-says, and the size of the network that takes it. `hub.py` finds and downloads the files, and
+says, and the size of the network that takes it. `download.py` finds and downloads the files, and
 `checkpoints.py` reads them. None is needed, shipped, or downloaded unless asked for, and each keeps
 its owner's licence.
 Sources: the hub's pages; for keys and parameters, the networks built from published code. Sizes that

@@ -61,7 +61,7 @@ HARMLESS = (
 
 
 @dataclass(frozen=True)
-class Contents:
+class TensorCounts:
     """Counts of the floating-point tensors in a file."""
 
     keys: int
@@ -86,7 +86,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
     return _without_parallel(_tensors(_unwrapped(_stored(path)), path), path)
 
 
-def arguments(path: str | os.PathLike) -> dict[str, object]:
+def training_settings(path: str | os.PathLike) -> dict[str, object]:
     """The settings that a training script saved beside the weights under "args"; {} if there are none.
 
     Values are plain, and as in `read` nothing in the file is run. Errors: ValueError as in `read`.
@@ -109,21 +109,21 @@ def as_plain(settings: object) -> object:
     return tuple(map(as_plain, settings)) if isinstance(settings, list) else settings
 
 
-def contents(state: dict[str, Tensor]) -> Contents:
+def count_tensors(state: dict[str, Tensor]) -> TensorCounts:
     """Counts of the floating-point tensors; older files hold indices too, which are not weights."""
     weights = [tensor for tensor in state.values() if tensor.is_floating_point()]
     distinct = {tensor.data_ptr(): tensor.numel() for tensor in weights}
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights})
-    return Contents(len(weights), sum(distinct.values()), tuple(dtypes))
+    return TensorCounts(len(weights), sum(distinct.values()), tuple(dtypes))
 
 
-def fitting(
+def matching_entries(
     state: dict[str, Tensor], entries: Mapping[str, WeightFile] = WEIGHTS
 ) -> tuple[str, ...]:
     """Names of the entries whose numbers of keys and parameters are those of `state`."""
 
     def fits(entry: WeightFile) -> bool:
-        own = contents({k: v for k, v in state.items() if k.startswith(entry.prefixes)})
+        own = count_tensors({k: v for k, v in state.items() if k.startswith(entry.prefixes)})
         return (own.keys, own.parameters) == (entry.keys, entry.parameters)
 
     return tuple(name for name, entry in entries.items() if fits(entry))

@@ -1,7 +1,7 @@
-"""Finding and downloading the published weight files of `catalogue.py`.
+"""Download the published weight files of `catalogue.py`, or find them where they already are.
 
 In: the name of an entry of `WEIGHTS`. Out: the path of its file. `find` looks on this machine only;
-`get` alone uses the network, and only when it is called.
+`download_weights` alone uses the network, and only when it is called.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def _split(repository: str) -> tuple[str, str]:
 # ---- downloading ---------------------------------------------------------------------------------
 
 
-def get(name: str, folder: str | os.PathLike | None = None, repository: str | None = None) -> Path:
+def download_weights(
+    name: str, folder: str | os.PathLike | None = None, repository: str | None = None
+) -> Path:
     """Download all files of an entry, unless they are here, and return the path of the weights.
 
     folder: they go to `folder`/NAME; by default to the hub's cache.

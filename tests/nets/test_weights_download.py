@@ -17,8 +17,8 @@ from vmemkit.nets.weights import (
     MIRRORS,
     WEIGHTS,
     available,
+    download_weights,
     find,
-    get,
     repositories,
     require,
 )
@@ -125,7 +125,7 @@ def test_a_required_file_is_returned(tmp_path):
     assert require("vmem", tmp_path) == file
 
 
-@pytest.mark.parametrize("verb", [find, require, available, get])
+@pytest.mark.parametrize("verb", [find, require, available, download_weights])
 def test_an_unknown_name_is_refused_with_the_known_ones(verb):
     with pytest.raises(ValueError, match="no weights are called 'vmen': one of vmem, seva"):
         verb("vmen")
@@ -186,22 +186,22 @@ def hub(monkeypatch, tmp_path):
 
 def test_a_download_goes_to_the_cache_and_is_found_there(hub):
     hub.contents["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"] = {"model.safetensors", "config.json"}
-    path = get("clip")
+    path = download_weights("clip")
     assert path == find("clip")
     assert path.name == "model.safetensors"
     assert (path.parent / "config.json").is_file()
     hub.contents.clear()
-    assert get("clip") == path  # again, without a request to the hub
+    assert download_weights("clip") == path  # again, without a request to the hub
 
 
 def test_a_download_into_a_folder_lies_where_it_is_looked_for(hub, tmp_path):
     hub.contents["me/models"] = {"deep/vae/diffusion_pytorch_model.safetensors"}
     hub.contents["me/models"] |= {"deep/vae/config.json"}
-    path = get("vae", tmp_path / "mine", "me/models/deep/vae")
+    path = download_weights("vae", tmp_path / "mine", "me/models/deep/vae")
     assert path == tmp_path / "mine" / "vae" / "diffusion_pytorch_model.safetensors"
     assert path == find("vae", tmp_path / "mine")
     assert sorted(child.name for child in path.parent.iterdir()) == sorted(WEIGHTS["vae"].files)
-    assert get("vae", tmp_path / "mine") == path
+    assert download_weights("vae", tmp_path / "mine") == path
     assert set(hub.requests) == {"me/models"}
 
 
@@ -209,15 +209,15 @@ def test_a_download_into_a_folder_lies_where_it_is_looked_for(hub, tmp_path):
 def test_a_folder_may_be_a_relative_path(hub, monkeypatch, tmp_path, subfolder):
     monkeypatch.chdir(tmp_path)
     hub.contents["me/x"] = {f"{subfolder}/{file}".strip("/") for file in WEIGHTS["vae"].files}
-    path = get("vae", "mine", f"me/x{subfolder}")
+    path = download_weights("vae", "mine", f"me/x{subfolder}")
     assert path == find("vae", "mine") == Path("mine/vae") / WEIGHTS["vae"].file
     assert sorted(os.listdir("mine/vae")) == sorted(WEIGHTS["vae"].files)
 
 
 def test_a_file_without_its_companion_is_downloaded_again(hub):
     hub.contents["laion/CLIP-ViT-H-14-laion2B-s32B-b79K"] = {"model.safetensors", "config.json"}
-    (get("clip").parent / "config.json").unlink()
-    assert (get("clip").parent / "config.json").is_file()
+    (download_weights("clip").parent / "config.json").unlink()
+    assert (download_weights("clip").parent / "config.json").is_file()
 
 
 @pytest.mark.parametrize("why", FAILURES)
@@ -227,7 +227,7 @@ def test_where_one_repository_fails_the_next_is_tried(hub, monkeypatch, why):
     hub.contents["Manojb/stable-diffusion-2-1-base"] = {
         f"vae/{file}" for file in WEIGHTS["vae"].files
     }
-    path = get("vae")
+    path = download_weights("vae")
     assert "models--Manojb--" in str(path)
     order = ("me/my-vae", "stabilityai/s", "sd2-community/s", "Manojb/s")
     for repository, start in zip(dict.fromkeys(hub.requests), order, strict=True):
@@ -238,7 +238,7 @@ def test_where_all_fail_the_library_s_errors_are_quoted_in_one_line(hub):
     for repository, why in zip(WEIGHTS["vae"].repositories, FAILURES, strict=False):
         hub.contents[repository.removesuffix("/vae")] = FAILURES[why]()
     with pytest.raises(ValueError, match="--repository OWNER/NAME") as error:
-        get("vae")
+        download_weights("vae")
     message = str(error.value)
     for words in ("Repository Not Found", "Entry Not Found", "no route", "`hf auth login`"):
         assert words in message
@@ -253,29 +253,29 @@ def test_a_gated_repository_is_named_with_the_page_of_its_terms(hub):
     with pytest.raises(
         ValueError, match=r"terms at https://huggingface\.co/liguang0115/vmem and log"
     ):
-        get("vmem")
+        download_weights("vmem")
 
 
 def test_a_named_repository_is_tried_alone(hub):
     with pytest.raises(ValueError, match=r"cannot download vmem_weights\.pth \(.*/me/other:"):
-        get("vmem", repository="me/other")
+        download_weights("vmem", repository="me/other")
     assert hub.requests == ["me/other"]
 
 
 def test_without_the_library_a_download_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r'pip install "vmemkit\[weights\]"'):
-        get("vmem")
+        download_weights("vmem")
 
 
 def test_a_disk_that_is_too_small_is_noticed_before(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")(6e9, 1e9, WEIGHTS["vmem"].size - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"needs 5\.06 GB and .* has 5\.06 GB left: make room"):
-        get("vmem", tmp_path / "new" / "folder")
+        download_weights("vmem", tmp_path / "new" / "folder")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_malformed_repository_is_refused():
     with pytest.raises(ValueError, match="a repository is OWNER/NAME"):
-        get("vmem", repository="vmem")
+        download_weights("vmem", repository="vmem")
