@@ -40,7 +40,7 @@ from vmemkit.generation.diffusion import (
     VaeCodec,
     Window,
     euler,
-    guided,
+    guided_denoiser,
 )
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.scenes import orbit
@@ -175,8 +175,8 @@ def reference_window(
     pair = lambda x, sigma: [x - sigma * part for part in step(x).chunk(2)]  # noqa: E731
 
     def run() -> Tensor:
-        denoise = guided(pair, window.scale)
-        *_, state = euler(denoise, diffusion.start(noise, sigmas), sigmas)
+        denoise = guided_denoiser(pair, window.scale)
+        *_, state = euler(denoise, diffusion.initial_sample(noise, sigmas), sigmas)
         return codec.decode(state.x)
 
     return run

@@ -14,7 +14,7 @@ from golden_helpers import error, seeded, shapes
 import vmemkit as vm
 from vmemkit.core import crop, resize, stream
 from vmemkit.generation import FAST, PRESETS, Warp, load_diffusion, preset, with_depth
-from vmemkit.generation.diffusion import DiffusionConfig, Levels, PixelCodec, euler, start
+from vmemkit.generation.diffusion import DiffusionConfig, Levels, PixelCodec, euler, initial_sample
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.nets.weights import FOLDERS, WEIGHTS, load_into, read
 from vmemkit.reconstruction import oracle
@@ -180,7 +180,7 @@ def test_a_call_is_its_parts(house, memory, tour):
     own = stream(int(torch.randint(2**62, (1,), generator=seed())))
     noise = lambda: torch.randn(window.condition.latent.shape, generator=own)  # noqa: E731
     sigmas = Levels().sigmas(3)
-    x = start(noise(), sigmas)
+    x = initial_sample(noise(), sigmas)
     state = last(euler(generator.denoiser(window), x, sigmas, noise))
     latent = state.x[window.targets]
     assert torch.equal(made.latent, latent)

@@ -245,7 +245,7 @@ def test_one_step_of_the_shipped_weights_is_closer_to_the_truth_than_the_base():
         views = house.render(all_round(house), 64, 64)
         given, seen = cues(context_batch(views[:2]), views.cameras[None, 2:])
         noise = torch.randn(given.base.shape, generator=stream(0))
-        noise = diffusion.start(noise, torch.tensor([80.0]))
+        noise = diffusion.initial_sample(noise, torch.tensor([80.0]))
         with torch.no_grad():
             guess = network(model.unet, given, LogLevels(), 2)(noise, torch.tensor(80.0))
         clean, unseen = encode(views.image[2:], views.depth[2:]), 1 - given.known

@@ -8,7 +8,15 @@ import torch
 from golden_helpers import error, normal, part, tiny_unet
 
 from vmemkit.core import Cameras, cat
-from vmemkit.generation.diffusion import Levels, dpm_solver, euler, guided, ideal, sampling, start
+from vmemkit.generation.diffusion import (
+    Levels,
+    dpm_solver,
+    euler,
+    guided_denoiser,
+    ideal_denoiser,
+    initial_sample,
+    sampling,
+)
 from vmemkit.generation.diffusion.conditioning import conditions
 from vmemkit.generation.diffusion.sampling import (
     Condition,
@@ -76,7 +84,7 @@ def test_eight_steps_of_the_tiny_network_are_the_released_ones():
     _, condition, without = window()
     both = cat([without, condition])
     fixed = net.fixed(both.crossattn, condition.dense, 24, 24, 8)
-    denoise = guided(
+    denoise = guided_denoiser(
         lambda x, sigma: denoised(
             lambda x, t: net.denoise(x, t, fixed, 8), x, sigma, both, LEVELS
         ).chunk(2),
@@ -84,7 +92,7 @@ def test_eight_steps_of_the_tiny_network_are_the_released_ones():
     )
     noise = (normal(f"euler_unet/eps{i}", *SHAPE) for i in itertools.count())
     sigmas = LEVELS.sigmas(8)
-    x = start(normal("euler_unet/noise", *SHAPE), sigmas)
+    x = initial_sample(normal("euler_unet/noise", *SHAPE), sigmas)
     for i, state in enumerate(euler(denoise, x, sigmas, lambda: next(noise))):
         assert error(state.x[..., ::4, 1::4], want["x_after_step"][i]) < 1e-4
     assert error(state.x, want["z"]) < 1e-4
@@ -100,12 +108,12 @@ def test_fifty_steps_of_a_formula_instead_of_a_network_are_the_released_ones():
         parts = 0.6 * x[:, :4], 0.1 * x[:, 4:5], 0.05 * x[:, 5:9]
         return torch.tanh(parts[0]) + parts[1] + parts[2] + wave + 0.1 * context
 
-    denoise = guided(
+    denoise = guided_denoiser(
         lambda x, sigma: denoised(formula, x, sigma, both, LEVELS).chunk(2), released_guidance()
     )
     noise = (normal(f"euler_toy/eps{i}", *SHAPE) for i in itertools.count())
     sigmas = LEVELS.sigmas(50)
-    x = start(normal("euler_toy/noise", *SHAPE), sigmas)
+    x = initial_sample(normal("euler_toy/noise", *SHAPE), sigmas)
     states = list(euler(denoise, x, sigmas, lambda: next(noise)))
     for step in (0, 24, 48):
         assert error(states[step].x[..., ::3, 1::3], want[f"x_after_step_{step}"]) < 1e-5
@@ -169,7 +177,7 @@ def test_the_ideal_denoiser_draws_from_its_samples(sampler):
     world, drawn = normal("world", 3, 2, 3, 4, 4), set()
     for seed in range(12):
         noise, sigmas = normal(f"seed {seed}", 2, 3, 4, 4), LEVELS.sigmas(25)
-        x = last(sampler(ideal(world), start(noise, sigmas), sigmas)).x
+        x = last(sampler(ideal_denoiser(world), initial_sample(noise, sigmas), sigmas)).x
         nearest = int((world - x).flatten(1).norm(dim=1).argmin())
         assert error(x, world[nearest]) < 0.05
         drawn.add(nearest)
@@ -179,9 +187,9 @@ def test_the_ideal_denoiser_draws_from_its_samples(sampler):
 def test_probabilities_decide_where_noise_does_not():
     world, x = normal("world", 3, 2, 3, 4, 4), normal("x", 2, 3, 4, 4)
     far = torch.tensor(1e4)
-    assert error(ideal(world)(x, far), world.mean(0)) < 1e-3
+    assert error(ideal_denoiser(world)(x, far), world.mean(0)) < 1e-3
     certain = torch.tensor([0.0, -1e6, -1e6])
-    assert error(ideal(world, certain)(x, far), world[0]) < 1e-5
+    assert error(ideal_denoiser(world, certain)(x, far), world[0]) < 1e-5
 
 
 @pytest.mark.parametrize("sampler", [euler, dpm_solver])
@@ -204,9 +212,9 @@ def test_a_table_without_the_finest_level_serves():
 def test_guidance_goes_past_the_conditional_guess_frame_by_frame():
     pair = lambda x, sigma: (torch.zeros_like(x), torch.ones_like(x))  # noqa: E731
     x = normal("x", 3, 4, 2, 2)
-    got = guided(pair, torch.tensor([1.0, 1.5, 3.0]))(x, torch.tensor(1.0))
+    got = guided_denoiser(pair, torch.tensor([1.0, 1.5, 3.0]))(x, torch.tensor(1.0))
     assert got[:, 0, 0, 0].tolist() == [1.0, 1.5, 3.0]
-    assert torch.equal(guided(pair, 2.0)(x, torch.tensor(1.0)), torch.full_like(x, 2.0))
+    assert torch.equal(guided_denoiser(pair, 2.0)(x, torch.tensor(1.0)), torch.full_like(x, 2.0))
 
 
 def test_outside_its_interval_guidance_costs_nothing():
@@ -216,11 +224,11 @@ def test_outside_its_interval_guidance_costs_nothing():
         sigmas.append(float(sigma))
         return torch.zeros_like(x), torch.ones_like(x)
 
-    denoise = guided(pair, 3.0, (1.0, 10.0), alone=lambda x, sigma: torch.ones_like(x))
+    denoise = guided_denoiser(pair, 3.0, (1.0, 10.0), alone=lambda x, sigma: torch.ones_like(x))
     values = [float(denoise(normal("x", 1, 1, 1, 1), torch.tensor(s))) for s in (0.5, 5.0, 50.0)]
     assert values == [1.0, 3.0, 1.0]
     assert sigmas == [5.0]
-    alone_or_not = guided(pair, 3.0, (1.0, 10.0))
+    alone_or_not = guided_denoiser(pair, 3.0, (1.0, 10.0))
     assert float(alone_or_not(normal("x", 1, 1, 1, 1), torch.tensor(50.0))) == 1.0
 
 

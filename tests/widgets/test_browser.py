@@ -53,8 +53,8 @@ from vmemkit.generation import diffusion
 codec, rng = diffusion.PixelCodec(2), torch.Generator().manual_seed(0)
 world = torch.rand(5, 3, 12, 8, 12, generator=rng)
 sigmas = diffusion.Levels().sigmas(6)
-x = diffusion.start(torch.randn(world[0].shape, generator=rng), sigmas)
-states = diffusion.euler(diffusion.ideal(world), x, sigmas)
+x = diffusion.initial_sample(torch.randn(world[0].shape, generator=rng), sigmas)
+states = diffusion.euler(diffusion.ideal_denoiser(world), x, sigmas)
 scrubber = widgets.SamplingScrubber(states, codec.decode)
 scrubber
 """

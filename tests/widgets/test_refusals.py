@@ -8,7 +8,7 @@ from golden_helpers import normal
 
 import vmemkit as vm
 from vmemkit.core import Cameras
-from vmemkit.generation.diffusion import Levels, PixelCodec, euler, ideal, start
+from vmemkit.generation.diffusion import Levels, PixelCodec, euler, ideal_denoiser, initial_sample
 from vmemkit.scenes import Tour
 from vmemkit.widgets import (
     Explorer,
@@ -29,7 +29,7 @@ def good(box):
     """Input that is all right by itself."""
     path, world = box.look(20.0), normal("world", 2, 3, 12, 4, 6).clamp(-1, 1)
     sigmas = Levels().sigmas(2)
-    states = euler(ideal(world), start(normal("x", 3, 12, 4, 6), sigmas), sigmas)
+    states = euler(ideal_denoiser(world), initial_sample(normal("x", 3, 12, 4, 6), sigmas), sigmas)
     return SimpleNamespace(
         memory=box.memory(0.0, 40.0),
         path=path,

@@ -5,7 +5,13 @@ import torch
 from golden_helpers import normal
 from widget_helpers import ids, picture
 
-from vmemkit.generation.diffusion import Levels, PixelCodec, dpm_solver, ideal, start
+from vmemkit.generation.diffusion import (
+    Levels,
+    PixelCodec,
+    dpm_solver,
+    ideal_denoiser,
+    initial_sample,
+)
 from vmemkit.widgets import SamplingScrubber
 
 CODEC = PixelCodec(2)
@@ -15,7 +21,9 @@ CODEC = PixelCodec(2)
 def states():
     world = normal("world", 2, 3, 12, 4, 6).clamp(-1, 1)
     sigmas = Levels().sigmas(5, "karras")
-    return list(dpm_solver(ideal(world), start(normal("x", 3, 12, 4, 6), sigmas), sigmas))
+    return list(
+        dpm_solver(ideal_denoiser(world), initial_sample(normal("x", 3, 12, 4, 6), sigmas), sigmas)
+    )
 
 
 def shown(gallery):

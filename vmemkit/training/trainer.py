@@ -31,7 +31,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from vmemkit.core import Cameras, TensorStruct, pose_distance, stream
 from vmemkit.generation import ContextBatch, reproject
-from vmemkit.generation.diffusion import LogLevels, euler, start
+from vmemkit.generation.diffusion import LogLevels, euler, initial_sample
 from vmemkit.generation.rgbd import FACTOR, UNET, cues, decode, encode, linear_error, network
 from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.nets.weights import load_into, read
@@ -387,7 +387,7 @@ def painted(run: Run, samples: Sample, seed: int = 0) -> Float[Tensor, "n 3 h w"
     sigmas = run.levels.sigmas(10)
     noise = torch.randn(given.base.shape, generator=stream(seed)).to(run.device)
     denoise = network(run.average, given, run.levels, samples.depth.shape[1])
-    *_, last = euler(denoise, start(noise, sigmas), sigmas)
+    *_, last = euler(denoise, initial_sample(noise, sigmas), sigmas)
     image, _ = decode(last.denoised)
     known = seen.known.flatten(0, 1)[:, None]
     return torch.where(known, seen.image.flatten(0, 1), image)

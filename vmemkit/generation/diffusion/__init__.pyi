@@ -10,6 +10,6 @@ from .sampling import Levels as Levels
 from .sampling import LogLevels as LogLevels
 from .sampling import dpm_solver as dpm_solver
 from .sampling import euler as euler
-from .sampling import guided as guided
-from .sampling import ideal as ideal
-from .sampling import start as start
+from .sampling import guided_denoiser as guided_denoiser
+from .sampling import ideal_denoiser as ideal_denoiser
+from .sampling import initial_sample as initial_sample

@@ -217,7 +217,7 @@ class DiffusionGenerator:
             return torch.randn(like.shape, generator=noise_rng).to(like.device)
 
         sigmas = config.levels.sigmas(config.steps, config.spacing)
-        x, denoise = sampling.start(noise(), sigmas), self.denoiser(window)
+        x, denoise = sampling.initial_sample(noise(), sigmas), self.denoiser(window)
         if config.sampler == "euler":
             yield from sampling.euler(denoise, x, sigmas, noise)
         else:
@@ -235,7 +235,7 @@ class DiffusionGenerator:
             unconditional, conditional = denoise_both(x, sigma).chunk(2)
             return unconditional, conditional
 
-        return sampling.guided(pair, window.scale, self.config.interval, alone)
+        return sampling.guided_denoiser(pair, window.scale, self.config.interval, alone)
 
     def with_config(self, **changes: object) -> DiffusionGenerator:
         """The same parts with other settings, such as guidance="temporal", steps=30."""

@@ -2,7 +2,7 @@
 
 A sampler is a generator. It takes `denoise(x, sigma)`, which guesses the clean sample behind a noisy
 one, and yields a `Denoising` per step; the last one holds the result. `denoised` makes such a guess
-with a network, and `guided` combines the guesses with and without context.
+with a network, and `guided_denoiser` combines the guesses with and without context.
 Here sigma is the standard deviation of the noise that is added to a sample of variance 1.
 Sources: Karras et al., 2022 (samplers in sigma), Lu et al., 2022 (DPM-Solver++), Zhou et al., 2025
 (Stable Virtual Camera: noise levels and guidance; VMem keeps its numbers).
@@ -176,7 +176,7 @@ def denoised(
     return x - snapped * network(inputs, index[None]).float()
 
 
-def guided(
+def guided_denoiser(
     pair: DenoisePair,
     scale: float | Float[Tensor, " t"],
     interval: tuple[float, float] = (0.0, math.inf),
@@ -200,7 +200,7 @@ def guided(
     return denoise
 
 
-def ideal(
+def ideal_denoiser(
     samples: Float[Tensor, "s t c h w"], log_weight: Float[Tensor, " s"] | None = None
 ) -> Denoise:
     """The best possible denoiser of a world that consists of these samples only.
@@ -270,7 +270,9 @@ def temporal_scale(
 # ---- samplers ------------------------------------------------------------------------------------
 
 
-def start(noise: Float[Tensor, "t c h w"], sigmas: Float[Tensor, " n"]) -> Float[Tensor, "t c h w"]:
+def initial_sample(
+    noise: Float[Tensor, "t c h w"], sigmas: Float[Tensor, " n"]
+) -> Float[Tensor, "t c h w"]:
     """The sample at the first level, made of standard normal noise."""
     return noise * (1 + sigmas[0] ** 2).sqrt()
 

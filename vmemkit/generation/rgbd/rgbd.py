@@ -324,7 +324,7 @@ class RgbdDiffusion:
         sigmas = config.levels.sigmas(config.steps)
         noise = torch.randn(given.base.shape, generator=noise_rng).to(given.base.device)
         denoise = network(self.unet, given, config.levels, m)
-        x = sampling.start(config.temperature * noise, sigmas)
+        x = sampling.initial_sample(config.temperature * noise, sigmas)
         for step in sampling.euler(denoise, x, sigmas):
             last = step.step + 1 == step.steps
             if last or (config.preview_every and step.step % config.preview_every == 0):

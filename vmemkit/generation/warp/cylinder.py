@@ -1,8 +1,8 @@
-"""Colour of holes, for several views together: real content copied in a cylinder around them.
+"""Colour of holes, for several views together: given content copied in a cylinder around them.
 
-In: target views at (nearly) one position with their known pixels, and a `Panorama` of what the real
+In: target views at (nearly) one position with their known pixels, and a `Panorama` of what the given
 views show from there. Out: the targets, complete, and equal where they overlap.
-The cylinder is upright. Its missing columns are taken from columns of real views, in runs that are
+The cylinder is upright. Its missing columns are taken from columns of given views, in runs that are
 copied or mirrored. So no content changes its elevation: the horizon stays straight and floors stay
 below. The runs are a shortest path, solved exactly (the one-dimensional case of shift maps; Pritch
 et al., 2009).
@@ -34,11 +34,11 @@ KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all pixels it came f
 
 @dataclass(frozen=True)
 class Panorama:
-    """What real views show all around a position, on the cylinder of `cylinder_rays`."""
+    """What given views show all around a position, on the cylinder of `cylinder_rays`."""
 
     rays_world: Float[Tensor, "H W 3"]
     image: Float[Tensor, "3 H W"]
-    source: Bool[Tensor, "H W"]  # where the image shows a real view, and may be copied
+    source: Bool[Tensor, "H W"]  # where the image shows a given view, and may be copied
 
 
 def cylinder_rays(targets: Cameras, height: int, width: int) -> Float[Tensor, "H W 3"]:
@@ -141,12 +141,12 @@ def fill_views(
 ) -> Float[Tensor, "m 3 h w"]:
     """Views at (nearly) one position, filled together so that they agree where they overlap.
 
-    1. Take the targets to the cylinder, and lay what the panorama shows of real views over them.
-    2. Fill the missing columns that some target sees, from columns of real views.
+    1. Take the targets to the cylinder, and lay what the panorama shows of given views over them.
+    2. Fill the missing columns that some target sees, from columns of given views.
     3. Take the cylinder back to the targets, with the colour step at the seam blended.
 
-    Known pixels are returned unchanged. With no real view in the panorama, the targets' own known
-    pixels are copied. Errors: ValueError if there is neither a known nor a source pixel.
+    Known pixels are returned unchanged. If the panorama shows nothing, the targets' own known pixels
+    are copied. Errors: ValueError if there is neither a known nor a source pixel.
     """
     if known.all():
         return image

@@ -82,9 +82,9 @@ class Warp:
         ]
         # The panorama shows given views only, or generated ones if the context has no given view.
         used = context.given if context.given.any() else ~context.given
-        real = context[used]
-        real_discs = cat([disc for disc, use in zip(discs, used, strict=True) if use])
-        panorama = functools.cache(lambda: _panorama(real, real_discs, targets, self.config))
+        given = context[used]
+        given_discs = cat([disc for disc, use in zip(discs, used, strict=True) if use])
+        panorama = functools.cache(lambda: _panorama(given, given_discs, targets, self.config))
         with_holes, complete = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
@@ -191,8 +191,8 @@ def _look_up(
     size = footprint(depth, context.cameras.K[:, 1, 1][:, None], cosine)
     size = torch.where(seen, size, torch.inf)
     sharpest = size.amin(0).clamp(max=torch.finfo(size.dtype).max)  # finite where no view sees it
-    real = _sample(context.confidence[:, None], grid, "nearest")[:, 0] >= SEEN
-    return color, (sharpest / size) ** config.focus * torch.where(real, 1.0, config.imagined)
+    given = _sample(context.confidence[:, None], grid, "nearest")[:, 0] >= SEEN
+    return color, (sharpest / size) ** config.focus * torch.where(given, 1.0, config.imagined)
 
 
 def _sample(image: Tensor, grid: Tensor, mode: Literal["nearest", "bilinear", "bicubic"]) -> Tensor:

@@ -5,8 +5,8 @@ stays as it was. `fill_holes` takes four steps, of which the larger ones have fi
 
 1. Depth: the planes around the hole are continued into it (`planes.py`).
 2. Sources: pixels in front of the hole lend it no colour, because their surface only uncovered it.
-3. Colour: columns of the real views all round are copied into the hole (`cylinder.py`).
-4. Empty space: depth that contradicts what a given view saw is made unknown again.
+3. Colour: the hole takes columns of what the given views show all round (`cylinder.py`).
+4. Empty space: where a given view saw through the new depth, the depth becomes unknown again.
 
 A target whose holes are only cracks is smoothed over instead (`smoothing.py`).
 """
@@ -39,7 +39,7 @@ def fill_holes(
 ) -> Generation:
     """One splatted target (m = 1) with its holes filled.
 
-    panorama: makes what the real views show all round; called only if a hole needs it.
+    panorama: makes what the given views show all round. It is called only if a hole needs it.
     A target that sees nothing is filled as a surface at the context's median depth, or at NOWHERE.
     """
     known = state.confidence > 0
@@ -62,9 +62,10 @@ def fill_holes(
         image = fill_views(target, state.image, sources, panorama())
     elif sources.any():
         image = push_pull(state.image, sources)
-    else:  # nothing real anywhere: the mean colour of the context
+    else:  # no pixel has a colour to lend: the mean colour of the context
         image = context.image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
-    # 4. Empty space: such a pixel is painted but not remembered, unless nothing would be.
+    # 4. Empty space: a new pixel there keeps its colour but not its depth, so it is not remembered.
+    #    If that were so for all pixels, all keep their depth: a view without any is refused.
     points = unproject(target, depth).flatten(0, 2)
     empty = seen_through(context[context.given], points, config.empty).view(depth.shape) & ~known
     return Generation(
