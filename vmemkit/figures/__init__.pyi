@@ -34,4 +34,4 @@ from .sheets import depth_fits as depth_fits
 from .sheets import filmstrip as filmstrip
 from .sheets import grid as grid
 from .sheets import panels as panels
-from .sheets import save_walk_video as save_walk_video
+from .video import save_walk_video as save_walk_video

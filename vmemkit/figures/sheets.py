@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, TransformedBbox
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from vmemkit.core import save_video
 from vmemkit.figures.colors import INK, QUIET, text_color, view_colors
 from vmemkit.figures.picture import PAGE_WIDTH, POINTS, Picture
 from vmemkit.figures.renderings import recall, share_labels, vote_map
@@ -32,7 +29,6 @@ from vmemkit.retrieval import Retrieval
 
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, frame width
 HEADING, TITLE = 0.22, 0.3  # inches: height of the line of headings, of the title
-FPS, VIDEO_ROWS = 8.0, 192  # frames per second and height in pixels of videos
 
 
 @dataclass(frozen=True)
@@ -212,18 +208,6 @@ def grid(
         row = zip(shown, labels, strict=True)
         cells.append([Cell(images[i : i + 1], labels=[label]) for i, label in row])
     return _sheet(cells, _aspect(next(iter(rows.values()))), headings or ())
-
-
-def save_walk_video(
-    path: str | Path, steps: Sequence[Step], truth: Float[Tensor, "n 3 h w"] | None = None
-) -> None:
-    """Write a video of the generated views, with the truth on the left if it is known."""
-    images = torch.cat([step.views.image for step in steps])
-    if truth is not None:
-        images = torch.cat([truth, images], -1)
-    scale = VIDEO_ROWS / images.shape[2]
-    large = interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
-    save_video(path, large.clamp(0, 1), FPS)
 
 
 # ---- layout --------------------------------------------------------------------------------------
