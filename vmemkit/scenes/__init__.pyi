@@ -24,6 +24,10 @@ from .recording import Capture as Capture
 from .recording import capture as capture
 from .recording import load_capture as load_capture
 from .recording import save_capture as save_capture
+from .room_box import EYE_HEIGHT as EYE_HEIGHT
+from .room_box import PhotoRoom as PhotoRoom
+from .room_box import default_room as default_room
+from .room_fit import fit_room as fit_room
 from .scene import Scene as Scene
 from .tours import Tour as Tour
 from .tours import capture_tour as capture_tour
@@ -37,3 +41,5 @@ from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
 from .trajectory import upright_cameras as upright_cameras
+from .vanishing_points import RoomAxes as RoomAxes
+from .vanishing_points import find_axes as find_axes

@@ -32,6 +32,8 @@ from vmemkit.core import (
 from vmemkit.scenes.house.design import rooms
 from vmemkit.scenes.panoramas import panorama
 from vmemkit.scenes.recording import resized_depth
+from vmemkit.scenes.room_box import EYE_HEIGHT
+from vmemkit.scenes.room_fit import fit_room
 from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
 from vmemkit.scenes.trajectory import moves, upright_cameras
@@ -49,7 +51,7 @@ SOUND_PART = (
 )  # pixels of the stereo image with good depth: top, left, height, width
 ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
-KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
+KINDS = ("photo", "photo with depth", "panorama", "photo on a wall")  # what an own image can be
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,12 +144,16 @@ def from_image(
     height: int,
     depth: Float[Tensor, "h2 w2"] | None = None,
     fov: float = FOV,
+    eye_height: float = EYE_HEIGHT,
 ) -> Beginning:
     """An image of one's own as one of `KINDS`, cut to the examples' aspect of 4 : 3.
 
-    A photo needs depth of the same field of view, at any resolution; without depth it can be hung
-    on a wall WALL metres away. A panorama is equirectangular, twice as wide as high.
-    Errors: ValueError for another kind, missing depth, and shapes that do not fit.
+    A photo is taken for a room that is a box, seen from `eye_height` metres above its floor, and
+    `about` says so. A photo with depth needs depth of the same field of view, at any resolution. A
+    photo of anything else can be hung on a wall WALL metres away. `fov` is horizontal, in degrees. A
+    panorama is equirectangular, twice as wide as high.
+    Errors: ValueError for another kind, missing depth, shapes that do not fit, and a photo without
+    depth whose lines show no room.
     """
     h, w = image.shape[1:]
     if kind not in KINDS:
@@ -157,12 +163,16 @@ def from_image(
             raise ValueError(f"a panorama is twice as wide as high, this image is {w} x {h}")
         exact = interpolate(image[None], (h, 2 * h), mode="bilinear", antialias=True)[0]
         return _around(panorama(exact.clamp(0, 1)), height)
+    if kind == "photo":
+        room = fit_room(image, intrinsics(fov, w / h), eye_height)
+        given = room.view(image, example_size(height))
+        return Beginning(given, None, f"your image, a photo; {room.about}")
     if kind == "photo on a wall":
         depth = torch.full((h, w), WALL)
     if depth is None:
         raise ValueError(
-            "a photo needs depth to be walked into: upload its depth too (16-bit PNG, .npy or "
-            f".npz), or choose {KINDS[2]!r}"
+            "a photo with depth needs its depth: upload it too (16-bit PNG, .npy or .npz), or choose "
+            f"{KINDS[0]!r}, for which depth is guessed"
         )
     given = photo_view(image, depth, intrinsics(fov, w / h), example_size(height))
     return Beginning(given, None, f"your image, a {kind}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -50,6 +51,7 @@ PAD = (  # rows of buttons: name, verb
 )
 
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
+WITH_DEPTH = "photo with depth"  # of `scenes.KINDS`
 BUSY = "One step at a time: this one is not finished."
 
 
@@ -370,7 +372,7 @@ class OwnImage(ipywidgets.HBox):
         """`start` is called when the button to start from the image is pressed."""
         self.image = ipywidgets.FileUpload(accept="image/*", description="image")
         self.depth = ipywidgets.FileUpload(accept=".png,.npy,.npz", description="depth")
-        self.kind = menu("it is a", KINDS, KINDS[2])
+        self.kind = menu("it is a", KINDS)
         text = "field of view (degrees)"
         self.fov = ipywidgets.BoundedFloatText(
             FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
@@ -381,15 +383,20 @@ class OwnImage(ipywidgets.HBox):
     def beginning(self, height: int) -> Beginning:
         """Where a journey into the image starts, at `height` pixels.
 
+        A photo whose depth is not there is taken for a box-shaped room, and `about` says so.
         Errors: ValueError without an image, and as `scenes.from_image` and the loaders.
         """
         if not self.image.value:
             raise ValueError("no image was chosen: press 'image' and choose a file first")
         with tempfile.TemporaryDirectory() as folder:
             image, depth = load_image(_stored(self.image.value[0], folder)), None
-            if self.depth.value and self.kind.value == KINDS[0]:
+            if self.depth.value and self.kind.value == WITH_DEPTH:
                 depth = load_depth(_stored(self.depth.value[0], folder))
-        return from_image(image, self.kind.value, height, depth, self.fov.value)
+        kind, missing = self.kind.value, ""
+        if kind == WITH_DEPTH and depth is None:
+            kind, missing = "photo", "No depth was uploaded: "
+        made = from_image(image, kind, height, depth, self.fov.value)
+        return replace(made, about=missing + made.about)
 
 
 class Settings(ipywidgets.HBox):
