@@ -25,6 +25,7 @@ from .recording import capture as capture
 from .recording import load_capture as load_capture
 from .recording import save_capture as save_capture
 from .room_box import EYE_HEIGHT as EYE_HEIGHT
+from .room_box import PHOTO_FOV as PHOTO_FOV
 from .room_box import PhotoRoom as PhotoRoom
 from .room_box import default_room as default_room
 from .room_fit import fit_room as fit_room

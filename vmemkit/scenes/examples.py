@@ -26,6 +26,7 @@ from vmemkit.core import (
     intrinsics_from_pixels,
     load_depth,
     load_image,
+    pose,
     resize,
     views,
 )
@@ -90,14 +91,17 @@ def photo_view(
     depth: Float[Tensor, "h2 w2"],
     K: Float[Tensor, "3 3"],
     size: tuple[int, int],
+    rotation: Float[Tensor, "3 3"] | None = None,
 ) -> Views:
-    """A photo with planar depth as a view (1,) at the identity pose, cut and resized to `size`.
+    """A photo with planar depth as a view (1,) at the origin, cut and resized to `size`.
 
-    Depth may have another resolution, but must show the same part of the scene as the image.
+    rotation: world_from_cam; by default the camera is taken to be level. Depth may have another
+    resolution, but must show the same part of the scene as the image.
     Errors: ValueError for depth of another shape and a size that is none.
     """
     depth = resized_depth(depth, *image.shape[1:])
-    photo = views(image[None], cameras(torch.eye(4)[None], K), depth[None])
+    rotation = torch.eye(3) if rotation is None else rotation
+    photo = views(image[None], cameras(pose(rotation, torch.zeros(3))[None], K), depth[None])
     height, width = size
     return resize(crop_to_aspect(photo, width / max(height, 1)), height, width)
 

@@ -1,4 +1,5 @@
 from .catalogue import WEIGHTS as WEIGHTS
+from .catalogue import WeightFile as WeightFile
 from .checkpoints import arguments as arguments
 from .checkpoints import contents as contents
 from .checkpoints import fitting as fitting
@@ -11,3 +12,7 @@ from .hub import find as find
 from .hub import get as get
 from .hub import repositories as repositories
 from .hub import require as require
+from .libraries import from_pretrained as from_pretrained
+from .libraries import import_library as import_library
+from .libraries import load_pretrained as load_pretrained
+from .libraries import silenced as silenced
