@@ -138,5 +138,5 @@ def test_without_a_room_it_is_said_what_was_found(case):
         find_axes(image, K)
     assert words in str(error.value)
     if "room" in words:
-        assert "depth file" in str(error.value)
+        assert "depth from a file or a network" in str(error.value)
         assert "RoomBox" in str(error.value)

@@ -30,7 +30,15 @@ from vmemkit.nets.weights import (
     load_pretrained,
     silenced,
 )
-from vmemkit.scenes import EYE_HEIGHT, PHOTO_FOV, Beginning, find_axes, fit_room, photo_view
+from vmemkit.scenes import (
+    EYE_HEIGHT,
+    PHOTO_FOV,
+    Beginning,
+    NoRoomError,
+    find_axes,
+    fit_room,
+    photo_view,
+)
 
 DEPTH_WEIGHTS = (
     "depth-metric",
@@ -222,7 +230,7 @@ def _estimated(
     try:
         rotation = torch.from_numpy(find_axes(image, K).room_from_cam).float()
         stance = "the camera's tilt is from the photo's lines"
-    except ValueError:  # too few lines
+    except NoRoomError:
         rotation, stance = torch.eye(3), "the camera is taken to be level"
     scale = "in metres"
     if not estimator.metric:

@@ -42,5 +42,6 @@ from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
 from .trajectory import upright_cameras as upright_cameras
+from .vanishing_points import NoRoomError as NoRoomError
 from .vanishing_points import RoomAxes as RoomAxes
 from .vanishing_points import find_axes as find_axes

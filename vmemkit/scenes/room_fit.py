@@ -55,8 +55,8 @@ def fit_room(
     """The room that an upright photo shows, if it is a box and seen from `eye_height` metres.
 
     It is rough: on photographs with measured depth, a seventh of the depth is wrong on average.
-    Errors: ValueError for an image that is too small or not finite, where the lines show no room,
-    and for an eye height that is none.
+    Errors: NoRoomError where the lines show no room; ValueError for an image that is too small or not
+    finite, and for an eye height that is none.
     """
     check_eye_height(eye_height)
     evidence = _evidence(

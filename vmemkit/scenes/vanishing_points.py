@@ -38,11 +38,12 @@ MIN_LINES = 5  # along axes: a rotation has three angles and explains three line
 # patterned wallpaper have 0.34 or more.
 MIN_SHARE = 0.3
 
-OTHER_WAYS = (
-    "Other ways to depth are a depth file, a network's estimate (depth 'auto'), or a room drawn by hand "
-    "(vmemkit.widgets.RoomBox)"
-)
+OTHER_WAYS = "Other ways are depth from a file or a network, or a room drawn by hand (vmemkit.widgets.RoomBox)"
 AXES = ("across", "upright", "ahead")  # the room's x, y and z
+
+
+class NoRoomError(ValueError):
+    """A photo shows no room by its lines."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +80,7 @@ def find_axes(image: Float[Tensor, "3 h w"], K: Float[Tensor, "3 3"]) -> RoomAxe
     """The axes of the room that an upright photo with intrinsics `K` shows.
 
     The result does not depend on chance. Errors: ValueError for an image that is too small or not
-    finite, and where the lines show no room; it says what was found.
+    finite, and NoRoomError where the lines show no room; it says what was found.
     """
     segments, lengths = line_segments(image.cpu())
     planes = segment_planes(segments, K.double().cpu().numpy())
@@ -89,7 +90,7 @@ def find_axes(image: Float[Tensor, "3 h w"], K: Float[Tensor, "3 3"]) -> RoomAxe
     axes = RoomAxes(rotation, segments, axis, lengths)
     enough = (axis >= 0).sum() >= MIN_LINES and axes.share >= MIN_SHARE
     if not (enough and axes.found[1] and axes.found[[0, 2]].any()):
-        raise ValueError(
+        raise NoRoomError(
             f"this photo shows no room by its lines ({axes.evidence}; {axes.share:.0%} of their length "
             f"fits three directions, needed are {MIN_SHARE:.0%}, with upright lines and others): check "
             f"the field of view. {OTHER_WAYS}"
