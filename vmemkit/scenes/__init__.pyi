@@ -29,6 +29,15 @@ from .room_box import PHOTO_FOV as PHOTO_FOV
 from .room_box import PhotoRoom as PhotoRoom
 from .room_box import default_room as default_room
 from .room_fit import fit_room as fit_room
+from .room_handles import HANDLES as HANDLES
+from .room_handles import VANISHING_POINT as VANISHING_POINT
+from .room_handles import handle_places as handle_places
+from .room_handles import move_handle as move_handle
+from .room_handles import roll_of as roll_of
+from .room_handles import room_from_handles as room_from_handles
+from .room_handles import seams as seams
+from .room_handles import with_fov as with_fov
+from .room_handles import with_roll as with_roll
 from .scene import Scene as Scene
 from .tours import Tour as Tour
 from .tours import capture_tour as capture_tour
