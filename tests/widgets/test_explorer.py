@@ -386,6 +386,25 @@ def test_a_photo_without_depth_is_walked_into_as_a_room(explore, kind):
     assert given.cameras.forward[0, 1] > 0.2  # the camera looked down
 
 
+def test_the_room_of_a_photo_can_be_drawn_and_walked_into(explore):
+    explorer = explore()
+    own = explorer.own
+    own.drawing.click()
+    assert "no image was chosen" in explorer.message.text
+    own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
+    own.fov.value = 70.0
+    own.drawing.click()
+    assert own.room in own.children
+    assert own.room.value.fov == pytest.approx(70.0, abs=1e-3)
+    own.room.numbers["back"].value = 4.5
+    own.room.button.click()
+    assert "as you drew it" in explorer.message.text
+    assert "back wall 4.5 m away" in explorer.message.text
+    assert float(explorer.value.memory.views.depth.max()) > 4
+    walked(explorer, "forward")
+    assert len(explorer.value.memory) > 1
+
+
 def test_another_example_is_another_journey(explore):
     explorer = walked(explore(), "right")
     explorer.example.value = "photo with stereo depth"
