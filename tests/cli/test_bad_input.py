@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from vmemkit.cli import main
+from vmemkit.core import data_file, save_image
 from vmemkit.scenes import write_transforms
 
 PHOTO = ["image.png", "--depth", "depth.png"]  # files of the fixture `picture`
+PHOTOGRAPH = str(data_file("cycles_left.png"))
 WALK = {
     "no image": (["nowhere.png", "--depth", "depth.png"], "cannot read"),
     "no depth file": (["image.png", "--depth", "nowhere.png"], "cannot read"),
@@ -26,6 +28,13 @@ WALK = {
     "no text": ([*PHOTO, "--trajectory", "nowhere.txt"], "cannot read"),
     "one camera": ([*PHOTO, "--trajectory", "one.json"], "two cameras or more"),
     "no weights": ([*PHOTO, "--generator", "seva"], "vmemkit weights get seva"),
+    "no room": (["grey.png"], "shows no room by its lines"),
+    "no eye height": ([PHOTOGRAPH, "--eye-height", "0"], "an eye height is 0.05 to 50 metres"),
+    "no lens for a room": ([PHOTOGRAPH, "--fov", "200"], "field of view"),
+    "no network": (
+        [PHOTOGRAPH, "--depth", "auto"],
+        "Get it with `vmemkit weights get depth-metric`",
+    ),
     "too small": ([*PHOTO, "--generator", "seva", "--size", "24"], "--size of 64 or more, got 24"),
 }
 OTHERS = {
@@ -55,6 +64,7 @@ def refused(arguments: list[str], words: str, capsys) -> None:
 @pytest.mark.parametrize("case", WALK)
 def test_a_bad_walk_is_refused(case, box, picture, weight_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(Path(picture[0]).parent)
+    save_image("grey.png", torch.full((3, 48, 64), 0.5))
     np.save("square.npy", np.ones((32, 32), dtype=np.float32))
     write_transforms("one.json", box.look(0.0), (48, 64))
     arguments, words = WALK[case]
@@ -76,8 +86,9 @@ def test_bad_weights_are_refused(case, weight_folder, capsys):
     refused(["weights", *arguments], words, capsys)
 
 
-def test_without_depth_the_ways_to_get_it_are_named(picture, tmp_path, printed):
-    assert main(["walk", picture[0], "--out", str(tmp_path / "out")]) == 2
+def test_where_no_room_is_seen_the_ways_to_depth_are_named(tmp_path, printed):
+    save_image(tmp_path / "grey.png", torch.full((3, 48, 64), 0.5))
+    assert main(["walk", str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]) == 2
     words = printed()
     assert all(way in words for way in ("--depth", "16-bit PNG", "stereo", "monocular"))
     assert not (tmp_path / "out").exists()

@@ -19,13 +19,13 @@ from vmemkit.cli.demonstration import run_demo
 from vmemkit.cli.evaluate import run_evaluate
 from vmemkit.cli.walk import run_walk
 from vmemkit.cli.weights import run_get
-from vmemkit.core import cameras
+from vmemkit.core import cameras, data_file
 from vmemkit.evaluation import GATE, FillBaseline
 from vmemkit.generation import FAST
 from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
 from vmemkit.memory import load
 from vmemkit.nets.weights import WEIGHTS as PUBLISHED
-from vmemkit.reconstruction import Cut3r
+from vmemkit.reconstruction import Cut3r, DepthEstimator
 from vmemkit.scenes import orbit, read_transforms, write_realestate10k, write_transforms
 from vmemkit.training import Run, TrainConfig
 
@@ -90,6 +90,53 @@ def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path
     arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
+
+
+def test_a_photo_alone_can_be_walked_into_and_the_guess_is_said(tmp_path, printed):
+    photo = str(data_file("cycles_left.png"))
+    how = ["--size", "48", "--moves", "forward 0.25, right 15", "--eye-height", "1.2"]
+    assert main(["walk", photo, *how, "--out", str(tmp_path)]) == 0
+    words = printed()
+    assert "depth is a rough guess: the photo is taken for a box" in words
+    assert "1.2 m above the floor with a field of view of 65 degrees" in words
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN
+    views = load(tmp_path / "memory").views
+    assert views.image.shape == (3, 3, 48, 64)
+    assert views.depth.isfinite().all()
+    forward = views.cameras.forward
+    assert forward[0, 1] > 0.2  # the camera looked down
+    step = views.cameras.position[1] - views.cameras.position[0]
+    assert abs(float(step[1])) < 1e-5  # and walks on level ground
+    assert float(step.norm()) == pytest.approx(0.25, abs=1e-5)
+
+
+def test_a_trajectory_goes_on_from_where_a_photo_stands_in_its_room(box, tmp_path):
+    path = torch.cat([torch.eye(4)[None], orbit(box.look(0.0)[0], 2.0, 10.0, 2).world_from_cam])
+    write_transforms(tmp_path / "path.json", cameras(path, box.look(0.0).K[0]), (48, 64))
+    arguments = ["walk", str(data_file("cycles_left.png")), "--depth", "room", "--size", "24"]
+    out = ["--trajectory", str(tmp_path / "path.json"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, *out]) == 0
+    taken = load(tmp_path / "out" / "memory").views.cameras.world_from_cam
+    torch.testing.assert_close(torch.linalg.inv(taken[:1]) @ taken, path, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("yes", [False, True])
+def test_a_network_s_depth_is_asked_for_by_name(tmp_path, printed, yes):
+    consents = []
+
+    def load_estimator(folder, consent):
+        consents.append((folder, consent(PUBLISHED["depth-metric"])))
+        return DepthEstimator(lambda image: torch.full((30, 40), 2.0), True, "a test")
+
+    photo = ["walk", str(data_file("cycles_left.png")), "--depth", "auto", "--weights", "here"]
+    how = ["--size", "24", "--moves", "right 5", *(["--yes"] if yes else [])]
+    run(run_walk, [*photo, *how, "--out", str(tmp_path)], load_estimator=load_estimator)
+    assert consents == [("here", yes)]  # a test is no terminal: nobody can be asked
+    words = printed()
+    assert ("about 99 MB" in words) is yes
+    assert ("Apache-2.0" in words) is yes
+    assert "depth is estimated by a test: in metres" in words
+    assert load(tmp_path / "memory").views.depth[0].unique().tolist() == [2.0]
 
 
 @pytest.mark.parametrize("fast", [False, True])

@@ -62,6 +62,11 @@ def test_terms_say_if_the_gate_is_unknown():
     assert "unknown" in dataclasses.replace(WEIGHTS["vae"], gated=None).terms
 
 
+def test_small_sizes_are_said_in_megabytes():
+    assert WEIGHTS["depth-metric"].size_text == "about 99 MB"
+    assert WEIGHTS["vae"].size_text == "0.33 GB"
+
+
 def unet() -> nn.Module:
     return UNet(UNetConfig())
 
@@ -81,9 +86,24 @@ def image_tower() -> nn.Module:
     return transformers.CLIPVisionModelWithProjection(config)
 
 
+def depth_anything() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    stages = {"out_features": ["stage3", "stage6", "stage9", "stage12"]}
+    sizes = {"image_size": 518, "hidden_size": 384, "num_attention_heads": 6}
+    backbone = transformers.Dinov2Config(**sizes, **stages, reshape_hidden_states=False)
+    widths = {"reassemble_hidden_size": 384, "neck_hidden_sizes": [48, 96, 192, 384]}
+    config = transformers.DepthAnythingConfig(backbone_config=backbone, **widths)
+    return transformers.DepthAnythingForDepthEstimation(config)
+
+
 @pytest.mark.parametrize(
     ("build", "fits"),
-    [(unet, ("vmem", "seva", "seva-1.0")), (autoencoder, ("vae",)), (image_tower, ("clip",))],
+    [
+        (unet, ("vmem", "seva", "seva-1.0")),
+        (autoencoder, ("vae",)),
+        (image_tower, ("clip",)),
+        (depth_anything, ("depth-metric", "depth-relative")),
+    ],
 )
 def test_a_file_of_full_size_fits_its_entry_and_its_network(build, fits):
     with torch.device("meta"):

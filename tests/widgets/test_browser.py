@@ -58,6 +58,12 @@ states = diffusion.euler(diffusion.ideal_denoiser(world), x, sigmas)
 scrubber = widgets.SamplingScrubber(states, codec.decode)
 scrubber
 """
+ROOM_BOX = """
+from vmemkit import widgets
+from vmemkit.core import data_file
+room = widgets.RoomBox(data_file("cycles_left.png"))
+room
+"""
 pytestmark = pytest.mark.filterwarnings("default")  # the browser's driver warns
 
 
@@ -95,8 +101,9 @@ def lab(tmp_path_factory) -> Iterator[str]:
     for notebook in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(notebook, root)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    scrubber = new_notebook(cells=[new_code_cell(SCRUBBER)], metadata=kernel)
-    nbformat.write(scrubber, root / "scrubber.ipynb")
+    for name, source in (("scrubber", SCRUBBER), ("room_box", ROOM_BOX)):
+        notebook = new_notebook(cells=[new_code_cell(source)], metadata=kernel)
+        nbformat.write(notebook, root / f"{name}.ipynb")
     with jupyterlab(root, home) as address:
         yield address
 
@@ -204,6 +211,42 @@ def test_sampling_can_be_scrubbed_through(page, lab):
     wait_until(lambda: ask(page, "print(scrubber.value.step)") == "0")
     wait_until(lambda: all(frames.nth(i).get_attribute("src") not in last for i in (0, 3)))
     assert page.get_by_text("sigma 84.9 → ").count() == 1
+    assert page.errors == []
+
+
+def test_the_box_of_a_room_is_drawn_by_mouse_and_keyboard(page, lab):
+    open_and_run(page, lab, "room_box.ipynb")
+    sketch = page.locator(".vmemkit-sketch")
+    sketch.scroll_into_view_if_needed()
+    assert sketch.locator("line").count() >= 6
+    depth = page.locator(".vmemkit-screen img").first
+    before, seen = ask(page, "print(room.value)"), depth.get_attribute("src")
+    corner = sketch.locator("circle[data-name='bottom right']")
+    box = corner.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 50, y + 20, steps=5)
+    page.mouse.up()
+    wait_until(lambda: ask(page, "print(room.value)") != before)
+    wait_until(lambda: depth.get_attribute("src") != seen)
+    # the handle lies where it was dropped, although the kernel has drawn it again
+    moved = corner.bounding_box()
+    assert abs(moved["x"] - box["x"] - 50) < 3
+    assert abs(moved["y"] - box["y"] - 20) < 3
+    back = ask(page, "print(room.numbers['back'].value)")
+    assert page.get_by_label("back wall (m)").input_value() == back
+    point = sketch.locator("circle.point")
+    u = float(ask(page, "print(room.numbers['across'].value)"))
+    point.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        time.sleep(0.3)  # each press starts from where the kernel has put the handle
+    wait_until(
+        lambda: abs(float(ask(page, "print(room.numbers['across'].value)")) - u - 2.0) < 0.05
+    )
+    page.get_by_role("button", name="start the walk").click()
+    wait_until(lambda: ask(page, "print(room.started)") == "1")
     assert page.errors == []
 
 

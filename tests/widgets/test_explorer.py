@@ -12,6 +12,7 @@ from PIL import Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
+from vmemkit.core import data_file
 from vmemkit.evaluation import coverage, psnr, share_of_best
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
@@ -345,7 +346,8 @@ def test_an_image_of_ones_own_can_be_walked_into(explore):
     for image, kind, message in (
         (None, "photo on a wall", "no image was chosen"),
         (b"not an image", "photo on a wall", "image"),
-        ("png", "photo with depth", "upload its depth too"),
+        ("png", "photo", "shows no room by its lines (0 lines"),
+        ("png", "photo with depth", "shows no room by its lines (0 lines"),
         ("png", "panorama", "twice as wide as high"),
     ):
         png = io.BytesIO()
@@ -368,6 +370,39 @@ def test_an_image_of_ones_own_can_be_walked_into(explore):
     assert torch.all(explorer.value.memory.views.depth == 1.5)
     focal = explorer.value.camera.K[0, 0]
     assert float(focal) == pytest.approx(0.5 / np.tan(np.deg2rad(30)), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["photo", "photo with depth"])
+def test_a_photo_without_depth_is_walked_into_as_a_room(explore, kind):
+    explorer = explore()
+    own = explorer.own
+    own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
+    own.kind.value = kind
+    own.start.click()
+    assert "depth is a rough guess" in explorer.message.text
+    assert ("No depth was uploaded" in explorer.message.text) is (kind == "photo with depth")
+    given = explorer.value.memory.views
+    assert given.depth.isfinite().all()
+    assert given.cameras.forward[0, 1] > 0.2  # the camera looked down
+
+
+def test_the_room_of_a_photo_can_be_drawn_and_walked_into(explore):
+    explorer = explore()
+    own = explorer.own
+    own.drawing.click()
+    assert "no image was chosen" in explorer.message.text
+    own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
+    own.fov.value = 70.0
+    own.drawing.click()
+    assert own.room in own.children
+    assert own.room.value.fov == pytest.approx(70.0, abs=1e-3)
+    own.room.numbers["back"].value = 4.5
+    own.room.button.click()
+    assert "as you drew it" in explorer.message.text
+    assert "back wall 4.5 m away" in explorer.message.text
+    assert float(explorer.value.memory.views.depth.max()) > 4
+    walked(explorer, "forward")
+    assert len(explorer.value.memory) > 1
 
 
 def test_another_example_is_another_journey(explore):

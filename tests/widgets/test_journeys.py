@@ -121,7 +121,8 @@ def test_a_panorama_may_be_a_little_off_its_format():
 @pytest.mark.parametrize(
     ("kind", "shape", "depth", "message"),
     [
-        ("photo with depth", (3, 40, 40), None, "upload its depth"),
+        ("photo with depth", (3, 40, 40), None, "needs its depth: upload it too"),
+        ("photo", (3, 40, 40), None, "shows no room"),
         ("photo with depth", (3, 40, 40), (30, 40), "same part"),
         ("panorama", (3, 40, 60), None, "twice as wide"),
         ("painting", (3, 40, 60), None, "can be photo"),

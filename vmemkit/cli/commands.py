@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         required=True, metavar="demo | walk | train | evaluate | weights | doctor"
     )
     add_demo(commands.add_parser("demo", help="four walks with and without surfel memory"))
-    add_walk(commands.add_parser("walk", help="walk into an image of your own that has depth"))
+    add_walk(commands.add_parser("walk", help="walk into an image of your own, also without depth"))
     add_train(commands.add_parser("train", help="train the small generator"))
     add_evaluate(commands.add_parser("evaluate", help="evaluate the small generator"))
     add_weights(commands.add_parser("weights", help="published weight files: list, get, check"))

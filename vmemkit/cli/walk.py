@@ -1,10 +1,12 @@
-"""`vmemkit walk`: a walk from an image of your own."""
+"""`vmemkit walk`: a walk from an image of your own, with depth or without."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +16,42 @@ from rich.text import Text
 from torch import Tensor
 
 from vmemkit.cli.terminal import progress_bar
-from vmemkit.core import Cameras, Views, cameras, intrinsics, invert, load_depth, load_image
+from vmemkit.core import Cameras, cameras, intrinsics, invert, load_depth, load_image
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Generator, Warp, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
 from vmemkit.memory import begin, save, save_ply
-from vmemkit.nets.weights import require
+from vmemkit.nets.weights import WeightFile, require
 from vmemkit.pipeline import Step, walk
-from vmemkit.reconstruction import Reconstructor, cut3r
+from vmemkit.reconstruction import (
+    GUESSES,
+    DepthEstimator,
+    Reconstructor,
+    cut3r,
+    find_estimator,
+    start_from_photo,
+)
 from vmemkit.retrieval import POLICIES
-from vmemkit.scenes import moves, photo_view, read_realestate10k, read_transforms, write_transforms
+from vmemkit.scenes import (
+    EYE_HEIGHT,
+    PHOTO_FOV,
+    Beginning,
+    NoRoomError,
+    moves,
+    read_realestate10k,
+    read_transforms,
+    write_transforms,
+)
 
-FOV = 65.0  # degrees: horizontal field of view of a phone's main camera
 HEIGHT = 144  # pixels
 PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
 # Default height of the images, and the number that both sides are multiples of.
 SIZES = {"warp": (HEIGHT, 1), "rooms": (64, 16)}
 MOVES = "right 30, left 60, right 30"  # a single image shows little else
-NEEDS_DEPTH = (
-    "a walk needs to know how far away things are: give --depth FILE, a 16-bit PNG (with "
-    "--depth-unit metres per step, by default 0.001) or a .npy in metres. Depth comes from a depth "
-    "camera or a phone's depth sensor, from stereo matching (data/make_stereo_depth.py shows how), "
-    "or from any monocular depth estimator that gives metres"
+OTHER_DEPTH = (
+    "On the command line, --depth auto asks a monocular network, and --depth FILE takes a 16-bit PNG "
+    "(with --depth-unit metres per step, by default 0.001) or a .npy in metres, from a depth camera, a "
+    "phone's depth sensor or stereo matching (data/make_stereo_depth.py shows how)"
 )
 
 
@@ -43,9 +59,22 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     """Add the arguments of `vmemkit walk`."""
     add = walk.add_argument
     add("image", help="where the walk starts")
-    add("--depth", help="planar depth of the image: 16-bit PNG, .npy or .npz")
+    add(
+        "--depth",
+        default="room",
+        metavar="FILE|auto|room",
+        help="planar depth of the image (16-bit PNG, .npy or .npz); auto: Depth Anything V2 estimates "
+        "it; room: the image is taken for a box-shaped room (%(default)s)",
+    )
     add("--depth-unit", type=float, help="metres per step of it (0.001 for PNG, 1 for arrays)")
-    otherwise = f"{FOV:g}; published weights: {DEFAULT_FOV:g} along the longer side"
+    add(
+        "--eye-height",
+        type=float,
+        default=EYE_HEIGHT,
+        help="metres from the floor to the camera, for depth that is guessed (%(default)s)",
+    )
+    add("--yes", action="store_true", help="download what --depth auto needs without asking")
+    otherwise = f"{PHOTO_FOV:g}; published weights: {DEFAULT_FOV:g} along the longer side"
     add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {otherwise})")
     path = walk.add_mutually_exclusive_group()
     path.add_argument(
@@ -84,22 +113,44 @@ def load_cut3r(folder: str | None) -> Reconstructor:
     return cut3r(require("cut3r", folder))
 
 
+def asks(options: argparse.Namespace, console: Console) -> Callable[[WeightFile], bool]:
+    """A function that shows the size and terms of weights and asks whether to download them.
+
+    --yes is the answer; without it, and where nobody can answer, the answer is no.
+    """
+
+    def consent(entry: WeightFile) -> bool:
+        can_answer = console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+        if not (options.yes or can_answer):
+            return False
+        console.print(Text(f"{entry.what}: {entry.size_text}; {entry.terms}"), soft_wrap=True)
+        return options.yes or console.input("Download it? [y/N] ").strip().lower() in ("y", "yes")
+
+    return consent
+
+
 def run_walk(
     options: argparse.Namespace,
     console: Console,
     load_generator: Callable[..., Generator] = preset,
     load_reconstructor: Callable[[str | None], Reconstructor] = load_cut3r,
+    load_estimator: Callable[..., DepthEstimator] = find_estimator,
 ) -> None:
     """`vmemkit walk IMAGE`: takes the walk and writes video, contact sheet, memory and cameras.
 
-    `load_generator(name, folder, **settings)` and `load_reconstructor(folder)` load weights.
+    `load_generator(name, folder, **settings)`, `load_reconstructor(folder)` and
+    `load_estimator(folder, consent)` load weights.
     """
-    if options.depth is None:
-        raise ValueError(NEEDS_DEPTH)
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give a folder to write to")
-    start, path = _start_and_path(options)
+    path = None if options.trajectory is None else read_path(Path(options.trajectory))
+    beginning = _beginning(
+        options, path, partial(load_estimator, options.weights, asks(options, console))
+    )
+    start, path = beginning.given, _path(options, path, beginning.given.cameras[0])
+    if options.depth in GUESSES:
+        console.print(Text(f"{beginning.about}."), soft_wrap=True)
     steps: list[Step] = []
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
@@ -131,20 +182,31 @@ def run_walk(
     console.print(f"{memory}: video, contact sheet, surfels, memory and cameras are in {out}")
 
 
-def _start_and_path(options: argparse.Namespace) -> tuple[Views, Cameras]:
-    """The given view (1,) and the cameras to generate."""
-    image, depth = load_image(options.image), load_depth(options.depth, options.depth_unit)
-    path = None if options.trajectory is None else read_path(Path(options.trajectory))
+def _beginning(
+    options: argparse.Namespace, path: Cameras | None, load_estimator: Callable[[], DepthEstimator]
+) -> Beginning:
+    """The image with its depth, as the first view of the walk."""
+    image = load_image(options.image)
     aspect = image.shape[2] / image.shape[1]
-    start = photo_view(image, depth, _intrinsics(options, path, aspect), _size(options, aspect))
-    camera = start.cameras[0]
+    K, size = _intrinsics(options, path, aspect), _size(options, aspect)
+    if options.depth not in GUESSES:
+        return start_from_photo(image, size, load_depth(options.depth, options.depth_unit), K)
+    estimator = load_estimator() if options.depth == "auto" else None
+    try:
+        return start_from_photo(image, size, options.depth, K, options.eye_height, estimator)
+    except NoRoomError as error:
+        raise ValueError(f"{error}. {OTHER_DEPTH}") from error
+
+
+def _path(options: argparse.Namespace, path: Cameras | None, camera: Cameras) -> Cameras:
+    """The cameras (n,) to generate: moves from the image's camera, or the trajectory, put there."""
     if path is None:
-        return start, moves(camera, options.moves or MOVES)
+        return moves(camera, options.moves or MOVES)
     if len(path) < 2:
         raise ValueError(
             f"{options.trajectory} needs two cameras or more: the first is the image's"
         )
-    return start, cameras(path.world_from_cam[1:], camera.K)
+    return cameras(camera.world_from_cam @ path.world_from_cam[1:], camera.K)
 
 
 def read_path(file: Path) -> Cameras:
@@ -168,7 +230,9 @@ def _intrinsics(
     if path is not None:
         fov = math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
         return intrinsics(fov, aspect)
-    return intrinsics(FOV, aspect) if options.generator in SIZES else default_intrinsics(aspect)
+    return (
+        intrinsics(PHOTO_FOV, aspect) if options.generator in SIZES else default_intrinsics(aspect)
+    )
 
 
 def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 In: views, with or without depth. Out: points, depth and a confidence for each pixel. `from_depth`
 trusts the depth that a generator made, and `oracle(scene)` renders the true one. `cut3r()` gets
-depth from the published network and fits it to the depth that the memory knows.
+depth from the published network and fits it to the depth that the memory knows. `start_from_photo`
+makes the first view of a walk from a photo, also without depth.
 Source: VMem, section 3.2; CUT3R (Wang et al., CVPR 2025).
 """
 

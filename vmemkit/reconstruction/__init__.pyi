@@ -8,6 +8,13 @@ from .cut3r_reconstructor import visible_surfels as visible_surfels
 from .depth_fit import DepthFit as DepthFit
 from .depth_fit import FitConfig as FitConfig
 from .depth_fit import fit_depth as fit_depth
+from .monocular import DEPTH_WEIGHTS as DEPTH_WEIGHTS
+from .monocular import GUESSES as GUESSES
+from .monocular import DepthEstimator as DepthEstimator
+from .monocular import find_estimator as find_estimator
+from .monocular import load_depth_anything as load_depth_anything
+from .monocular import metres_from_floor as metres_from_floor
+from .monocular import start_from_photo as start_from_photo
 from .pnp import AlignConfig as AlignConfig
 from .reconstructor import Reconstruction as Reconstruction
 from .reconstructor import Reconstructor as Reconstructor

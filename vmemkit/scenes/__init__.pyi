@@ -24,6 +24,20 @@ from .recording import Capture as Capture
 from .recording import capture as capture
 from .recording import load_capture as load_capture
 from .recording import save_capture as save_capture
+from .room_box import EYE_HEIGHT as EYE_HEIGHT
+from .room_box import PHOTO_FOV as PHOTO_FOV
+from .room_box import PhotoRoom as PhotoRoom
+from .room_box import default_room as default_room
+from .room_fit import fit_room as fit_room
+from .room_handles import HANDLES as HANDLES
+from .room_handles import VANISHING_POINT as VANISHING_POINT
+from .room_handles import handle_places as handle_places
+from .room_handles import move_handle as move_handle
+from .room_handles import roll_of as roll_of
+from .room_handles import room_from_handles as room_from_handles
+from .room_handles import seams as seams
+from .room_handles import with_fov as with_fov
+from .room_handles import with_roll as with_roll
 from .scene import Scene as Scene
 from .tours import Tour as Tour
 from .tours import capture_tour as capture_tour
@@ -37,3 +51,6 @@ from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
 from .trajectory import upright_cameras as upright_cameras
+from .vanishing_points import NoRoomError as NoRoomError
+from .vanishing_points import RoomAxes as RoomAxes
+from .vanishing_points import find_axes as find_axes

@@ -26,12 +26,15 @@ from vmemkit.core import (
     intrinsics_from_pixels,
     load_depth,
     load_image,
+    pose,
     resize,
     views,
 )
 from vmemkit.scenes.house.design import rooms
 from vmemkit.scenes.panoramas import panorama
 from vmemkit.scenes.recording import resized_depth
+from vmemkit.scenes.room_box import EYE_HEIGHT
+from vmemkit.scenes.room_fit import fit_room
 from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
 from vmemkit.scenes.trajectory import moves, upright_cameras
@@ -49,7 +52,7 @@ SOUND_PART = (
 )  # pixels of the stereo image with good depth: top, left, height, width
 ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
-KINDS = ("photo with depth", "panorama", "photo on a wall")  # what an uploaded image can be
+KINDS = ("photo", "photo with depth", "panorama", "photo on a wall")  # what an own image can be
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,14 +91,17 @@ def photo_view(
     depth: Float[Tensor, "h2 w2"],
     K: Float[Tensor, "3 3"],
     size: tuple[int, int],
+    rotation: Float[Tensor, "3 3"] | None = None,
 ) -> Views:
-    """A photo with planar depth as a view (1,) at the identity pose, cut and resized to `size`.
+    """A photo with planar depth as a view (1,) at the origin, cut and resized to `size`.
 
-    Depth may have another resolution, but must show the same part of the scene as the image.
+    rotation: world_from_cam; by default the camera is taken to be level. Depth may have another
+    resolution, but must show the same part of the scene as the image.
     Errors: ValueError for depth of another shape and a size that is none.
     """
     depth = resized_depth(depth, *image.shape[1:])
-    photo = views(image[None], cameras(torch.eye(4)[None], K), depth[None])
+    rotation = torch.eye(3) if rotation is None else rotation
+    photo = views(image[None], cameras(pose(rotation, torch.zeros(3))[None], K), depth[None])
     height, width = size
     return resize(crop_to_aspect(photo, width / max(height, 1)), height, width)
 
@@ -142,12 +148,16 @@ def from_image(
     height: int,
     depth: Float[Tensor, "h2 w2"] | None = None,
     fov: float = FOV,
+    eye_height: float = EYE_HEIGHT,
 ) -> Beginning:
     """An image of one's own as one of `KINDS`, cut to the examples' aspect of 4 : 3.
 
-    A photo needs depth of the same field of view, at any resolution; without depth it can be hung
-    on a wall WALL metres away. A panorama is equirectangular, twice as wide as high.
-    Errors: ValueError for another kind, missing depth, and shapes that do not fit.
+    A photo is taken for a room that is a box, seen from `eye_height` metres above its floor, and
+    `about` says so. A photo with depth needs depth of the same field of view, at any resolution. A
+    photo of anything else can be hung on a wall WALL metres away. `fov` is horizontal, in degrees. A
+    panorama is equirectangular, twice as wide as high.
+    Errors: ValueError for another kind, missing depth, shapes that do not fit, and a photo without
+    depth whose lines show no room.
     """
     h, w = image.shape[1:]
     if kind not in KINDS:
@@ -157,12 +167,16 @@ def from_image(
             raise ValueError(f"a panorama is twice as wide as high, this image is {w} x {h}")
         exact = interpolate(image[None], (h, 2 * h), mode="bilinear", antialias=True)[0]
         return _around(panorama(exact.clamp(0, 1)), height)
+    if kind == "photo":
+        room = fit_room(image, intrinsics(fov, w / h), eye_height)
+        given = room.view(image, example_size(height))
+        return Beginning(given, None, f"your image, a photo; {room.about}")
     if kind == "photo on a wall":
         depth = torch.full((h, w), WALL)
     if depth is None:
         raise ValueError(
-            "a photo needs depth to be walked into: upload its depth too (16-bit PNG, .npy or "
-            f".npz), or choose {KINDS[2]!r}"
+            "a photo with depth needs its depth: upload it too (16-bit PNG, .npy or .npz), or choose "
+            f"{KINDS[0]!r}, for which depth is guessed"
         )
     given = photo_view(image, depth, intrinsics(fov, w / h), example_size(height))
     return Beginning(given, None, f"your image, a {kind}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from vmemkit.widgets import journeys
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
 from vmemkit.widgets.parts import DESCRIPTION, Message, Worker, button, heading, menu, slider
+from vmemkit.widgets.room_box import RoomBox
 
 SCREEN, TRUTH = 480, 240  # widths of the screen and of the truth beside it, pixels
 SCENE = (640, 400)  # width and height of the 3-D scene, pixels
@@ -50,6 +52,7 @@ PAD = (  # rows of buttons: name, verb
 )
 
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
+WITH_DEPTH = "photo with depth"  # of `scenes.KINDS`
 BUSY = "One step at a time: this one is not finished."
 
 
@@ -203,10 +206,22 @@ class Explorer(ipywidgets.VBox):
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""
+        self._attempt_to(lambda: self._open(self.own.beginning(self._height)))
+
+    def draw_own(self) -> None:
+        """Show the uploaded photo with the box of its room to draw. Errors are messages."""
+        self._attempt_to(lambda: self.own.draw(self.start_drawn))
+
+    def start_drawn(self, room: RoomBox) -> None:
+        """Start from the room that was drawn."""
+        self._attempt_to(lambda: self._open(room.beginning(self._height)))
+
+    def _attempt_to(self, act: Callable[[], None]) -> None:
+        """Do it if no step is running. A ValueError is a message."""
         if self._is_busy():
             return
         try:
-            self._open(self.own.beginning(self._height))
+            act()
         except ValueError as error:
             self.message.warn(str(error))
 
@@ -312,7 +327,7 @@ class Explorer(ipywidgets.VBox):
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, example: str, settings: Settings) -> None:
-        self.settings, self.own = settings, OwnImage(self.start_own)
+        self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own)
         self.example = menu("start in", self._examples, example)
         width = ipywidgets.Layout(width="120px")
         self.buttons = {
@@ -363,33 +378,57 @@ class Explorer(ipywidgets.VBox):
         ]
 
 
-class OwnImage(ipywidgets.HBox):
-    """An uploaded image, what it shows, and its depth if there is one."""
+class OwnImage(ipywidgets.VBox):
+    """An uploaded image, what it shows, and its depth if there is one.
 
-    def __init__(self, start: Callable[[], None]) -> None:
-        """`start` is called when the button to start from the image is pressed."""
+    `room` is the box that one draws on a photo, a `RoomBox`, None until `draw`.
+    """
+
+    def __init__(self, start: Callable[[], None], draw: Callable[[], None]) -> None:
+        """`start` is called by the button to start from the image, `draw` by that to draw its room."""
+        self.room: RoomBox | None = None
         self.image = ipywidgets.FileUpload(accept="image/*", description="image")
         self.depth = ipywidgets.FileUpload(accept=".png,.npy,.npz", description="depth")
-        self.kind = menu("it is a", KINDS, KINDS[2])
+        self.kind = menu("it is a", KINDS)
         text = "field of view (degrees)"
         self.fov = ipywidgets.BoundedFloatText(
             FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
         )
-        self.start = button("start from it", start)
-        super().__init__([self.image, self.depth, self.kind, self.fov, self.start])
+        self.start, self.drawing = button("start from it", start), button("draw its room", draw)
+        controls = [self.image, self.depth, self.kind, self.fov, self.start, self.drawing]
+        self._row = ipywidgets.HBox(controls)
+        super().__init__([self._row])
+
+    def draw(self, start: Callable[[RoomBox], object]) -> None:
+        """Show the photo with its room to draw; `start` is called with it by its start button.
+
+        Errors: ValueError without an image, and as the loader.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            photo = load_image(_stored(self._uploaded(), folder))
+        self.room = RoomBox(photo, self.fov.value, start=start)
+        self.children = (self._row, self.room)
 
     def beginning(self, height: int) -> Beginning:
         """Where a journey into the image starts, at `height` pixels.
 
+        A photo whose depth is not there is taken for a box-shaped room, and `about` says so.
         Errors: ValueError without an image, and as `scenes.from_image` and the loaders.
         """
+        with tempfile.TemporaryDirectory() as folder:
+            image, depth = load_image(_stored(self._uploaded(), folder)), None
+            if self.depth.value and self.kind.value == WITH_DEPTH:
+                depth = load_depth(_stored(self.depth.value[0], folder))
+        kind, missing = self.kind.value, ""
+        if kind == WITH_DEPTH and depth is None:
+            kind, missing = "photo", "No depth was uploaded: "
+        made = from_image(image, kind, height, depth, self.fov.value)
+        return replace(made, about=missing + made.about)
+
+    def _uploaded(self) -> dict:
         if not self.image.value:
             raise ValueError("no image was chosen: press 'image' and choose a file first")
-        with tempfile.TemporaryDirectory() as folder:
-            image, depth = load_image(_stored(self.image.value[0], folder)), None
-            if self.depth.value and self.kind.value == KINDS[0]:
-                depth = load_depth(_stored(self.depth.value[0], folder))
-        return from_image(image, self.kind.value, height, depth, self.fov.value)
+        return self.image.value[0]
 
 
 class Settings(ipywidgets.HBox):

@@ -7,20 +7,17 @@ transformers, which are imported when a model is loaded. Images are [n 3 h w] in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from vmemkit.nets.weights import from_pretrained, import_library, load_pretrained, silenced
+
 VAE_SCALE = 0.18215  # brings latents of Stable Diffusion's VAE to about unit variance
-LIBRARY_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")  # names on the hub
 CLIP_SIZE = 224  # pixels: side of the images that CLIP takes
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # colours of the images that CLIP was trained on
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)  # their standard deviation
@@ -94,7 +91,7 @@ class ClipTower(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model, self.width = model, model.config.projection_dim
-        self._resize = _library("kornia.geometry").resize
+        self._resize = import_library("kornia.geometry").resize
         self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
 
@@ -110,9 +107,9 @@ def load_vae(file: Path, dtype: torch.dtype = torch.float32) -> VaeCodec:
 
     Errors: ValueError for files that are missing, broken or of another model, and without diffusers.
     """
-    diffusers = _library("diffusers")
-    with _silenced(diffusers):
-        model, unused = _pretrained(diffusers.AutoencoderKL, file, dtype)
+    diffusers = import_library("diffusers")
+    with silenced(diffusers):
+        model, unused = load_pretrained(diffusers.AutoencoderKL, file, dtype)
     if unused:
         raise ValueError(f"{file} holds more than a VAE, such as {', '.join(unused[:5])}")
     return VaeCodec(model)
@@ -123,75 +120,12 @@ def load_clip(file: Path, dtype: torch.dtype = torch.float32) -> ClipTower:
 
     The text tower, which such files hold too, is left out. Errors: as `load_vae`, for transformers.
     """
-    transformers = _library("transformers")
-    with _silenced(transformers):
-        config = _from_pretrained(transformers.AutoConfig, file)
+    transformers = import_library("transformers")
+    with silenced(transformers):
+        config = from_pretrained(transformers.AutoConfig, file)
         tower = getattr(config, "vision_config", config)
         # Some files give the width that both towers share only at the top of their settings.
         tower.projection_dim = config.projection_dim
         kind = transformers.CLIPVisionModelWithProjection
-        model, _ = _pretrained(kind, file, dtype, config=tower)
+        model, _ = load_pretrained(kind, file, dtype, config=tower)
     return ClipTower(model)
-
-
-def _pretrained(
-    kind: type, file: Path, dtype: torch.dtype, **settings: object
-) -> tuple[nn.Module, list[str]]:
-    """A model with all its weights from `file`, and the names in the file that it has no use for.
-
-    Errors: ValueError where the library would fill missing parameters with random numbers.
-    """
-    model, info = _from_pretrained(
-        kind,
-        file,
-        use_safetensors=True,
-        output_loading_info=True,
-        torch_dtype=dtype,
-        **settings,
-    )
-    wrong = [str(key) for key in [*info["missing_keys"], *info["mismatched_keys"]]]
-    if wrong:
-        raise ValueError(
-            f"{file} is not the weights of its config.json: {len(wrong)} parameters are missing or "
-            f"have another shape, such as {', '.join(wrong[:5])}"
-        )
-    return model.eval().requires_grad_(False), sorted(map(str, info["unexpected_keys"]))
-
-
-def _from_pretrained(kind: type, file: Path, **options: object) -> Any:
-    """`kind.from_pretrained` of the file's folder. Errors: ValueError, whatever goes wrong."""
-    if file.name not in LIBRARY_FILES or not all(
-        path.is_file() for path in (file, file.parent / "config.json")
-    ):
-        raise ValueError(
-            f"{file} needs to be there with its config.json beside it, both named as on the hub "
-            f"({' or '.join(LIBRARY_FILES)})"
-        )
-    try:
-        return kind.from_pretrained(file.parent, local_files_only=True, **options)
-    except Exception as error:
-        raise ValueError(f"cannot load {kind.__name__} from {file.parent}: {error}") from error
-
-
-@contextmanager
-def _silenced(library: ModuleType) -> Iterator[None]:
-    """Keep the library from printing tables of keys, progress bars and advice."""
-    logging = library.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _library(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ValueError(
-            f'published weights need {name.split(".")[0]}: pip install "vmemkit[weights]"'
-        ) from error

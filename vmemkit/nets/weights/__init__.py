@@ -1,7 +1,8 @@
 """Weight files: which there are, where they are, and how they are read.
 
 `catalogue.py` lists them with owners and licences, `download.py` finds or downloads them, and
-`checkpoints.py` reads files that may come from anywhere and loads them strictly.
+`checkpoints.py` reads files that may come from anywhere and loads them strictly. `libraries.py` loads
+models of diffusers and transformers.
 """
 
 import lazy_loader

@@ -1,4 +1,5 @@
 from .catalogue import WEIGHTS as WEIGHTS
+from .catalogue import WeightFile as WeightFile
 from .checkpoints import count_tensors as count_tensors
 from .checkpoints import load_into as load_into
 from .checkpoints import matching_entries as matching_entries
@@ -11,3 +12,7 @@ from .download import download_weights as download_weights
 from .download import find as find
 from .download import repositories as repositories
 from .download import require as require
+from .libraries import from_pretrained as from_pretrained
+from .libraries import import_library as import_library
+from .libraries import load_pretrained as load_pretrained
+from .libraries import silenced as silenced

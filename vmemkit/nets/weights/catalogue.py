@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 HUB = "https://huggingface.co"
+SMALL = 100_000_000  # bytes: sizes below are said in MB
 STABILITY = "no commercial use, neither of the weights nor of what they generate"
 
 
@@ -41,7 +42,9 @@ class WeightFile:
 
     @property
     def size_text(self) -> str:
-        return f"{'' if self.size_is_exact else 'about '}{self.size / 1e9:.2f} GB"
+        about = "" if self.size_is_exact else "about "
+        small = self.size < SMALL
+        return about + (f"{self.size / 1e6:.0f} MB" if small else f"{self.size / 1e9:.2f} GB")
 
     @property
     def terms(self) -> str:
@@ -67,6 +70,23 @@ _SEVA = WeightFile(
     limits=STABILITY,
     gated=True,
     page=f"{HUB}/stabilityai/stable-virtual-camera",
+)
+
+_METRIC_DEPTH = WeightFile(
+    name="depth-metric",
+    what="Depth Anything V2 Small for rooms: depth in metres from one photo (transformers' "
+    "DepthAnythingForDepthEstimation)",
+    repositories=("depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",),
+    files=("model.safetensors", "config.json"),
+    size=99_200_000,  # 4 bytes a parameter, and the header
+    size_is_exact=False,
+    keys=287,
+    parameters=24_785_089,
+    # The hub's card names none at times; the authors' repository gives the Small models this one.
+    licence="Apache-2.0",
+    limits="",
+    gated=False,
+    page=f"{HUB}/depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",
 )
 
 _ENTRIES = (
@@ -128,6 +148,15 @@ _ENTRIES = (
         gated=False,
         page=f"{HUB}/laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
         prefixes=("vision_model.", "visual_projection."),
+    ),
+    _METRIC_DEPTH,
+    replace(
+        _METRIC_DEPTH,
+        name="depth-relative",
+        what="Depth Anything V2 Small: inverse depth from one photo, without a scale (transformers' "
+        "DepthAnythingForDepthEstimation)",
+        repositories=("depth-anything/Depth-Anything-V2-Small-hf",),
+        page=f"{HUB}/depth-anything/Depth-Anything-V2-Small-hf",
     ),
     WeightFile(
         name="cut3r",
