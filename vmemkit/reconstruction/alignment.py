@@ -25,7 +25,6 @@ from torch import Tensor
 
 from vmemkit.core import TensorStruct, cat
 from vmemkit.reconstruction.pnp import (
-    TINY,
     AlignConfig,
     PoseMatches,
     Predictions,
@@ -168,10 +167,17 @@ def optimise(
     `freeze_anchor` the anchor's focal length and depth stay.
     """
     config, depth_moves = config or AlignConfig(), variant == "full"
-    loss = _Loss(alignment, predictions)
     pair = alignment.pair[1:].clone().requires_grad_(True)
-    log_focal = (FOCAL_UNIT * alignment.focal.log()).clone().requires_grad_(True)
-    log_depth = alignment.log_depth.clone()
+    log_focal = (FOCAL_UNIT * alignment.focal.log()).requires_grad_(True)
+    log_depth = alignment.log_depth.clone().requires_grad_(depth_moves)
+
+    def moved() -> Alignment:
+        return alignment.replace(
+            pair=torch.cat([alignment.pair[:1], pair]),
+            focal=torch.exp(log_focal / FOCAL_UNIT),
+            log_depth=log_depth.clone(),
+        )
+
     parameters = [pair, log_focal, log_depth] if depth_moves else [pair, log_focal]
     first_rate, last_rate = config.rates
     adam = torch.optim.Adam(parameters, lr=first_rate, betas=config.betas)
@@ -179,61 +185,27 @@ def optimise(
         rate = first_rate + (last_rate - first_rate) * step / config.iterations
         adam.param_groups[0]["lr"] = rate
         adam.zero_grad(set_to_none=True)
-        value = loss.backward(pair, log_focal, log_depth, depth_moves)
+        loss = _loss(moved(), predictions)
+        loss.backward()
         if freeze_anchor:
             log_focal.grad[0] = 0
             if depth_moves:
                 log_depth.grad[0] = 0
         adam.step()
-        new_pair = torch.cat([alignment.pair[:1], pair.detach()])
-        new_focal = torch.exp(log_focal.detach() / FOCAL_UNIT)
-        yield value, alignment.replace(pair=new_pair, focal=new_focal, log_depth=log_depth.clone())
+        yield loss.item(), moved().map(Tensor.detach)
 
 
-class _Loss:
-    """The loss and its gradient. Points are linear in depth and in 1 / focal, so that gradients are
-    sums over pixels. This saves the memory of a graph over all pixels."""
-
-    def __init__(self, alignment: Alignment, predictions: Predictions) -> None:
-        self.centre, self.forward, self.sideways = _ray_parts(alignment)
-        self.points = predictions.points
-        weight = predictions.confidence.log()
-        self.weight = weight / ((len(weight) - 1) * weight[0].numel())
-
-    def backward(
-        self, pair: Tensor, log_focal: Tensor, log_depth: Tensor, depth_moves: bool
-    ) -> float:
-        """Returns the loss, and sets .grad of `pair`, `log_focal` and, if it moves, `log_depth`."""
-        linear, shift = _similarities(pair)  # [e 3 3], [e 3]
-        inverse_focal = torch.exp(-log_focal / FOCAL_UNIT)
-        with torch.no_grad():
-            # 1. The views' own points, by depth and focal length.
-            depth = log_depth.exp()[..., None]
-            offset = self.forward + self.sideways * inverse_focal[:, None, None, None]
-            own = self.centre + depth * offset
-            # 2. Each pair's residuals, and the gradients with respect to what they depend on.
-            value, grad_own, grad_linear, grad_shift = 0.0, torch.zeros_like(own), [], []
-            for edge in range(len(pair)):
-                both = torch.tensor([0, edge + 1])
-                transformed = self.points[both] @ linear[edge].mT + shift[edge]
-                residual = own[both] - transformed
-                length = residual.norm(dim=-1)
-                value += float((self.weight[both] * length).sum())
-                grad = (self.weight[both] / length.clamp(min=TINY))[..., None] * residual
-                grad_own[both] += grad
-                flat = grad.reshape(-1, 3)
-                grad_linear.append(-flat.mT @ self.points[both].reshape(-1, 3))
-                grad_shift.append(-flat.sum(0))
-            # 3. The chain rule from the own points to 1 / focal and to log depth.
-            grad_inverse_focal = (grad_own * depth * self.sideways).sum((1, 2, 3))
-            if depth_moves:
-                log_depth.grad = (grad_own * depth * offset).sum(-1)
-        # 4. The rest is small: automatic differentiation leads to the parameters.
-        torch.autograd.backward(
-            [linear, shift, inverse_focal],
-            [torch.stack(grad_linear), torch.stack(grad_shift), grad_inverse_focal],
-        )
-        return value
+def _loss(alignment: Alignment, predictions: Predictions) -> Float[Tensor, ""]:
+    """Mean over the pairs of their two views' mean distances, weighted by log confidence."""
+    linear, shift = _similarities(alignment.pair[1:])
+    own, points, weight = alignment.points(), predictions.points, predictions.confidence.log()
+    total = own.new_zeros(())
+    # The anchor belongs to every pair, each other view to one.
+    for views in (slice(1), slice(1, None)):
+        transformed = torch.einsum("ehwj,eij->ehwi", points[views], linear)
+        distance = (own[views] - transformed - shift[:, None, None]).norm(dim=-1)
+        total = total + (weight[views] * distance).sum()
+    return total / weight[1:].numel()
 
 
 def _ray_parts(alignment: Alignment) -> tuple[Tensor, Tensor, Tensor]:
