@@ -28,6 +28,13 @@ DATA = {
     "rooms.safetensors",
     "st_fagans_interior_1k.jpg",
 }
+# By the torch code: the kernels would be compiled once more, for the installed files, in 20 seconds.
+DEMO = """
+from vmemkit.cli import main
+from vmemkit.core.kernels import use
+with use("torch"):
+    assert not main(["demo", "--walks", "stereo"])
+"""
 
 
 def run(*command: object, cwd: Path, **environment: str) -> str:
@@ -86,11 +93,11 @@ def test_the_wheel_carries_nothing_else(wheel):
     [
         "from vmemkit import preset; print(preset('rooms', device='cpu'))",
         "from vmemkit import scenes; print([start(24) for start in scenes.EXAMPLES.values()])",
-        "from vmemkit.cli import main; assert not main(['demo', '--walks', 'stereo'])",
+        DEMO,
     ],
     ids=["the small generator", "the examples of the widgets", "the demo"],
 )
 def test_the_installed_package_needs_no_repository(installed, tmp_path, code):
     where = "import vmemkit; print(vmemkit.__file__)"
-    output = run(sys.executable, "-c", f"{where}; {code}", cwd=tmp_path, PYTHONPATH=str(installed))
+    output = run(sys.executable, "-c", f"{where}\n{code}", cwd=tmp_path, PYTHONPATH=str(installed))
     assert output.startswith(str(installed)), "another vmemkit than the installed one was imported"

@@ -52,6 +52,7 @@ def test_tiny_images_have_no_ssim():
         ssim(torch.rand(3, 5, 40), torch.rand(3, 5, 40))
 
 
+@pytest.mark.usefixtures("as_installed")  # a third of the time would go into shape checks
 def test_memory_beats_every_baseline_on_the_way_back():
     """Five houses, K = 4, M = 4: the figures that the README quotes, as bounds."""
     ratios: dict[str, list[float]] = {name: [] for name in POLICIES}
@@ -69,6 +70,7 @@ def test_memory_beats_every_baseline_on_the_way_back():
     assert average["surfel_votes"] > max(average[name] for name in baselines) + 0.05
 
 
+@pytest.mark.usefixtures("as_installed")  # a third of the time would go into shape checks
 def test_a_walk_returns_to_what_it_showed_where_temporal_does_not():
     house = rooms(0)
     tour = single_tour(house)
