@@ -20,7 +20,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -rs -m "not slow" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -rs -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -p no:jaxtyping -o addopts= --nbval --nbval-current-env --nbval-cell-timeout 300 \
 		--nbval-sanitize-with tests/nbval.cfg -W default notebooks
 

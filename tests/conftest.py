@@ -7,7 +7,14 @@ import pytest
 import torch
 from core_helpers import Box
 
+# Minutes long: they start first, so that no worker waits for them in the end.
+LONG_FILES = ("test_browser.py", "test_demonstration.py", "test_scores.py", "test_wheel.py")
+
 torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 @pytest.fixture(scope="session")
