@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, look_at, project, unproject
 from vmemkit.scenes import Rooms, rooms, upright_cameras
-from vmemkit.scenes.house import design, finishes
+from vmemkit.scenes.house import finishes
 from vmemkit.scenes.house.finishes import Finish, Surface
+from vmemkit.scenes.house.plan import PAPERS
 from vmemkit.scenes.house.ray_casting import VIEWER_RADIUS
 
 HOUSE = rooms(seed=1)
@@ -245,7 +246,7 @@ def test_every_finish_paints_colors(pattern, pixel):
     assert ((color >= 0) & (color <= 1)).all()
 
 
-@pytest.mark.parametrize("pattern", [*design.PAPERS, "brick", "planks", "checker", "parquet"])
+@pytest.mark.parametrize("pattern", [*PAPERS, "brick", "planks", "checker", "parquet"])
 def test_a_pattern_far_away_fades_to_its_mean(pattern):
     uv = 2.5 * torch.rand(2000, 2, generator=torch.Generator().manual_seed(0))
     near, far = (finishes.paint(surface(pattern, uv, pixel)) for pixel in (1e-4, 3.0))

@@ -16,7 +16,16 @@ from .examples import example_size as example_size
 from .examples import from_image as from_image
 from .examples import photo_view as photo_view
 from .examples import stereo_view as stereo_view
-from .house.design import rooms as rooms
+from .house.building import build as build
+from .house.designer import design as design
+from .house.designer import furnish as furnish
+from .house.designer import rooms as rooms
+from .house.plan import Doorway as Doorway
+from .house.plan import Palette as Palette
+from .house.plan import Placed as Placed
+from .house.plan import Plan as Plan
+from .house.plan import Room as Room
+from .house.plan import plan_from_json as plan_from_json
 from .house.ray_casting import Rooms as Rooms
 from .panoramas import Panorama as Panorama
 from .panoramas import panorama as panorama

@@ -30,7 +30,7 @@ from vmemkit.core import (
     resize,
     views,
 )
-from vmemkit.scenes.house.design import rooms
+from vmemkit.scenes.house.designer import rooms
 from vmemkit.scenes.panoramas import panorama
 from vmemkit.scenes.recording import resized_depth
 from vmemkit.scenes.room_box import EYE_HEIGHT

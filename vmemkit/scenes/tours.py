@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, normalize, pad
 
 from vmemkit.core import Cameras, cat, intrinsics
-from vmemkit.scenes.house.design import uniform
+from vmemkit.scenes.house.designer import uniform
 from vmemkit.scenes.house.ray_casting import Rooms
 from vmemkit.scenes.trajectory import upright_cameras
 

@@ -1,6 +1,7 @@
 """Houses: procedural rooms with exact colour, depth and visibility from any camera.
 
-`design.py` makes a house from a seed, `finishes.py` paints its surfaces, `ray_casting.py` renders it.
+`plan.py` says what a house consists of, `designer.py` draws a plan from a seed, `building.py` makes a
+scene of a plan, `finishes.py` paints its surfaces, and `ray_casting.py` renders it.
 """
 
 import lazy_loader

@@ -68,7 +68,7 @@ class Hits(TensorStruct):
 class Rooms:
     """A house. Metres; the floor is y = 0 and y points down."""
 
-    cells: Blocks  # r rooms, then the r - 1 doorways between them; their finish is the walls'
+    cells: Blocks  # r rooms, then the doorways between them; their finish is the walls'
     floors: Finish  # one per cell
     ceilings: Finish  # one per cell
     boxes: Blocks
@@ -98,7 +98,8 @@ class Rooms:
 
     @property
     def doorways(self) -> Float[Tensor, "d 3"]:
-        """The middle of each doorway, from room i to room i + 1, at eye height."""
+        """The middle of each doorway at eye height. In a row of rooms, the i-th leads from room i to
+        room i + 1."""
         return _at_eye_height(self.cells[len(self) :])
 
     def room_of(self, points_world: Float[Tensor, "n 3"]) -> Int[Tensor, " n"]:
@@ -397,8 +398,12 @@ def _light(
 
 def _openness(rooms: Rooms, point: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     """1 where no surface is within CORNER of the points, falling to 0 as one comes nearer."""
-    reach = point.new_zeros(len(rooms.cells), 3)
-    reach[len(rooms) :, 0] = CORNER  # a doorway's ends are open
+    doorways = rooms.cells[len(rooms) :]
+    size = doorways.high - doorways.low
+    along_x = (size[:, :1] <= size[:, 2:]).expand(-1, 3)  # a doorway is wider than thick
+    ends = torch.where(along_x, point.new_tensor([1.0, 0, 0]), point.new_tensor([0, 0, 1.0]))
+    # A doorway's ends are open.
+    reach = torch.cat([point.new_zeros(len(rooms), 3), CORNER * ends])
     low, high = rooms.cells.low - reach, rooms.cells.high + reach
     clear = torch.minimum(point[:, None] - low, high - point[:, None]).amin(2).amax(1)
     for blocks, gap in ((rooms.boxes, _box_gap), (rooms.balls, _ball_gap)):
