@@ -17,7 +17,7 @@ from vmemkit.pipeline import Stage, Step, WalkConfig, stages, step, walk, walks
 from vmemkit.retrieval import POLICIES, Retrieval, RetrievalConfig, retrieve
 
 if TYPE_CHECKING:
-    from vmemkit.generation import DiffusionGenerator, preset
+    from vmemkit.generation import DiffusionGenerator, Writer, preset
 
 __version__ = "0.2.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "WalkConfig",
     "Warp",
     "WarpConfig",
+    "Writer",
     "begin",
     "cameras",
     "forget",
@@ -55,8 +56,8 @@ __all__ = [
     "write",
 ]
 
-# On first use only, because a network or a plotting library hangs on them.
-_LAZY_NAMES = {"DiffusionGenerator": "generation", "preset": "generation"}
+# On first use only, because a network, a plotting library or the made-up houses hang on them.
+_LAZY_NAMES = dict.fromkeys(("DiffusionGenerator", "Writer", "preset"), "generation")
 _LAZY_ROOMS = ("cli", "evaluation", "figures", "nets", "scenes", "training", "widgets")
 
 

@@ -24,3 +24,9 @@ from .reprojection import reproject as reproject
 from .warp.config import WarpConfig as WarpConfig
 from .warp.forward_warp import Warp as Warp
 from .warp.smoothing import push_pull as push_pull
+from .writer.facts import Facts as Facts
+from .writer.perception import perceive_views as perceive_views
+from .writer.writer import Draft as Draft
+from .writer.writer import Writer as Writer
+from .writer.writer import WriterConfig as WriterConfig
+from .writer.writer import read_facts as read_facts

@@ -1,0 +1,474 @@
+"""Completion: draw what no view has shown, from the grammar of houses.
+
+In: facts, the places that must be free, the rays of the context, a random generator. Out: a `Plan`
+that agrees with the facts. Space that a view has looked through stays empty.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from vmemkit.generation.writer.evidence import Array, Evidence, axis_of
+from vmemkit.generation.writer.facts import (
+    DoorFacts,
+    Facts,
+    RoomFacts,
+    Walls,
+    may_be_inside,
+    separates,
+    space,
+)
+from vmemkit.scenes.house import (
+    CASING_WIDTH,
+    CEILING,
+    DOOR_HEIGHT,
+    DOOR_WIDTH,
+    FLOORS,
+    OVERLAP,
+    PALETTES,
+    PICTURES,
+    ROOM_SIDE,
+    RUG_SIDE,
+    SUITES,
+    THINGS,
+    TONES,
+    WALL_THICKNESS,
+    WALLS,
+    Box,
+    Doorway,
+    Placed,
+    Plan,
+    Point,
+    Room,
+    bounds,
+    furnish,
+    overlap,
+    uniform,
+)
+
+# Lengths are in metres.
+STAND = 0.6  # half width of the space around a camera that stays free of furniture
+ROOM_AROUND = 1.2  # from a camera to an unseen wall, at least
+BESIDE_DOOR = 0.2  # from a doorway to the corner of a room, at least
+SHORT = 0.02  # rays end so far in front of the surface that they show
+RAYS, FEW = 1500, 1  # rays that are tested; so many may touch a thing that is drawn
+LONG_WALL = 3.0  # a wall as long as that does not stay bare unless it was seen bare
+FILLERS = ("picture", "bookshelf", "sideboard")  # what is put at such a wall
+TRIES = 30  # places that are tried for a doorway
+
+
+def complete(facts: Facts, places: Array, evidence: Evidence, rng: torch.Generator) -> Plan:
+    """A plan of the house around the places [n 3], where cameras are.
+
+    1. Complete the doorways, and put a room on either side of each.
+    2. Complete the boxes of the rooms; add a doorway where a house has none.
+    3. Complete the looks.
+    4. Furnish.
+    """
+    points: list[Point] = [(x, y, z) for x, y, z in places.tolist()]
+    rooms = list(facts.rooms)
+    for place in points:
+        in_door = any(_in_doorway(door, place) for door in facts.doors)
+        if not in_door and not any(_holds(room, place, facts.doors) for room in rooms):
+            rooms.append(RoomFacts(inside=place))
+    doors = [_complete_door(door, rng) for door in facts.doors]
+    for door in doors:
+        rooms = _with_rooms_beside(rooms, door)
+    boxes: list[Box] = []
+    for room in rooms:
+        boxes.append(_box(room, doors, points, evidence, boxes, rng))
+    if not doors:
+        door, beyond = _new_door(rooms[0], boxes, evidence, rng)
+        if door is not None and beyond is not None:
+            doors.append(door)
+            rooms.append(RoomFacts(inside=_centre(beyond)))
+            boxes.append(beyond)
+    doorways = [_doorway(door, rng) for door in doors]
+    planned = _looks(rooms, boxes, rng)
+    return Plan(
+        rooms=tuple(_furnished(room, doorways, points, evidence, rng) for room in planned),
+        doorways=tuple(doorways),
+    )
+
+
+# ---- doorways ------------------------------------------------------------------------------------
+
+
+def _complete_door(door: DoorFacts, rng: torch.Generator) -> DoorFacts:
+    """The doorway with all numbers."""
+    (low, high), thickness = door.walls, uniform(rng, *WALL_THICKNESS)
+    low = high - thickness if low is None else low
+    high = low + thickness if high is None else high
+    width = max(uniform(rng, *DOOR_WIDTH), door.seen[1] - door.seen[0])
+    first, last = door.edges
+    if first is None and last is None:
+        slack = width - (door.seen[1] - door.seen[0])
+        first = door.seen[0] - slack * uniform(rng, 0.0, 1.0)
+    if first is None:
+        first = last - width
+    if last is None:
+        last = first + width
+    top = -uniform(rng, *DOOR_HEIGHT) if door.top is None else door.top
+    tones = door.tones or _tones(rng, 6)
+    return DoorFacts(door.axis, (low, high), (first, last), (first, last), top, tones)
+
+
+def _doorway(door: DoorFacts, rng: torch.Generator) -> Doorway:
+    (low, high), (first, last) = door.walls, door.edges
+    low, high = low - OVERLAP, high + OVERLAP
+    return Doorway(
+        _slab(door.axis, (low, high), (first, last), door.top), door.tones or _tones(rng, 6)
+    )
+
+
+def _in_doorway(door: DoorFacts, place: Point) -> bool:
+    walls = [wall for wall in door.walls if wall is not None]
+    low, high = min(walls), max(walls)
+    if len(walls) == 1:
+        low, high = low - WALL_THICKNESS[1] / 2, high + WALL_THICKNESS[1] / 2
+    along = place[2 - door.axis]
+    return low <= place[door.axis] <= high and door.seen[0] - 1 < along < door.seen[1] + 1
+
+
+def _holds(room: RoomFacts, place: Point, doors: Sequence[DoorFacts]) -> bool:
+    if not may_be_inside(room.walls, place):
+        return False
+    return not any(separates(door, room.inside, place) for door in doors)
+
+
+def _with_rooms_beside(rooms: list[RoomFacts], door: DoorFacts) -> list[RoomFacts]:
+    """The rooms, with one on each side of the doorway, whose walls are where the doorway ends."""
+    along = sum(door.seen) / 2
+    for sign, at in ((-1, door.walls[0]), (1, door.walls[1])):
+        wall = (1 if sign < 0 else 0) + door.axis
+        place = [0.0, -1.5, 0.0]
+        place[door.axis], place[2 - door.axis] = at + sign * 0.4, along
+        beside = (place[0], place[1], place[2])
+        index = next(
+            (
+                i
+                for i, room in enumerate(rooms)
+                if may_be_inside(room.walls, beside, 0.3)
+                and (room.inside[door.axis] - at) * sign > -0.05
+                and not separates(door, room.inside, beside)
+                and abs(room.inside[door.axis] - at) < 6.0
+            ),
+            None,
+        )
+        if index is None:
+            rooms = [*rooms, RoomFacts(inside=beside)]
+            index = len(rooms) - 1
+        walls = list(rooms[index].walls)
+        if walls[wall] is None:
+            walls[wall] = at
+        rooms[index] = replace(rooms[index], walls=(walls[0], walls[1], walls[2], walls[3]))
+    return rooms
+
+
+def _new_door(
+    room: RoomFacts, boxes: list[Box], evidence: Evidence, rng: torch.Generator
+) -> tuple[DoorFacts | None, Box | None]:
+    """A doorway in an unseen part of the first room's walls, and the box of the room behind it."""
+    box = boxes[0]
+    spaces = [space(room.walls, thing, 0.1) for thing in room.things]
+    for _ in range(TRIES):
+        wall = int(torch.randint(4, (), generator=rng))
+        axis, along = axis_of(wall), 2 - axis_of(wall)
+        width, thickness = uniform(rng, *DOOR_WIDTH), uniform(rng, *WALL_THICKNESS)
+        margin = width / 2 + 2 * CASING_WIDTH
+        middle = uniform(rng, box[0][along] + margin, box[1][along] - margin)
+        at, sign = box[wall % 2][axis], 1 if wall % 2 else -1
+        first, last = middle - width / 2, middle + width / 2
+        if _wall_is_seen(evidence, axis, at, along, (first - 0.1, last + 0.1)):
+            continue
+        front = _slab(axis, sorted((at - sign * 1.0, at)), (first - 0.1, last + 0.1), box[0][1])
+        if any(overlap(front, other) for other in spaces):
+            continue
+        side, depth = uniform(rng, *ROOM_SIDE), uniform(rng, *ROOM_SIDE)
+        near = at + sign * thickness
+        start = middle - side * uniform(rng, 0.35, 0.65)
+        top = -uniform(rng, *CEILING)
+        beyond = _slab(axis, sorted((near, near + sign * depth)), (start, start + side), top)
+        if any(overlap(beyond, other) for other in boxes):
+            continue
+        walls = (at, near) if sign > 0 else (near, at)
+        door = DoorFacts(axis, walls, (first, last), (first, last))
+        return _complete_door(door, rng), beyond
+    return None, None
+
+
+def _slab(axis: int, across: Sequence[float], along: tuple[float, float], top: float) -> Box:
+    """A box from the floor to `top` with these ends on its horizontal axes."""
+    (a, b), (c, d) = across, along
+    return ((a, top, c), (b, 0.0, d)) if axis == 0 else ((c, top, a), (d, 0.0, b))
+
+
+def _wall_is_seen(
+    evidence: Evidence, axis: int, at: float, along: int, part: tuple[float, float]
+) -> bool:
+    point = evidence.point
+    rows = (np.abs(point[:, axis] - at) < 0.05) & (point[:, 1] > -2.0)
+    rows &= (point[:, along] > part[0]) & (point[:, along] < part[1])
+    return int(rows.sum()) > 3
+
+
+# ---- rooms ---------------------------------------------------------------------------------------
+
+
+def _box(
+    room: RoomFacts,
+    doors: Sequence[DoorFacts],
+    places: Sequence[Point],
+    evidence: Evidence,
+    others: Sequence[Box],
+    rng: torch.Generator,
+) -> Box:
+    """The box of a room: its known walls, and others so far out that all fits in."""
+    low, high = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+    low[1] = -uniform(rng, *CEILING) if room.ceiling is None else room.ceiling
+    for axis in (0, 2):
+        first, last = room.walls[axis], room.walls[axis + 1]
+        needs = _needs(room, doors, places, evidence, axis)
+        side = max(uniform(rng, *ROOM_SIDE), needs[1] - needs[0])
+        share = uniform(rng, 0.0, 1.0)
+        if first is None and last is None:
+            first = needs[0] - share * (side - (needs[1] - needs[0]))
+        if first is None:
+            first = min(last - side, needs[0])
+        if last is None:
+            last = max(first + side, needs[1])
+        low[axis], high[axis] = first, last
+    box = ((low[0], low[1], low[2]), (high[0], 0.0, high[2]))
+    for other in others:
+        box = _beside(box, other, room.walls)
+    return box
+
+
+def _needs(
+    room: RoomFacts,
+    doors: Sequence[DoorFacts],
+    places: Sequence[Point],
+    evidence: Evidence,
+    axis: int,
+) -> tuple[float, float]:
+    """The least and greatest place on an axis that must be inside the room."""
+    inside = room.inside[axis]
+    low, high = inside - ROOM_AROUND, inside + ROOM_AROUND
+    for place in places:
+        if _holds(room, place, doors):
+            low, high = min(low, place[axis] - ROOM_AROUND), max(high, place[axis] + ROOM_AROUND)
+    for door in doors:
+        wall = _wall_of_door(room, door)
+        if wall is not None and axis_of(wall) != axis:
+            low = min(low, door.seen[0] - BESIDE_DOOR)
+            high = max(high, door.seen[1] + BESIDE_DOOR)
+    for thing in room.things:
+        if axis_of(thing.wall) != axis and room.walls[thing.wall] is not None:
+            low = min(low, thing.along - thing.size[0] / 2 - 0.03)
+            high = max(high, thing.along + thing.size[0] / 2 + 0.03)
+    seen = _seen_inside(room, evidence)[:, axis]
+    if len(seen) > 8:
+        low, high = min(low, float(seen.min())), max(high, float(seen.max()))
+    known = room.walls[axis], room.walls[axis + 1]
+    reach = ROOM_SIDE[1] + 0.2
+    low = max(low, (known[1] if known[1] is not None else inside + reach / 2) - reach)
+    high = min(high, (known[0] if known[0] is not None else inside - reach / 2) + reach)
+    return min(low, inside - 0.1), max(high, inside + 0.1)
+
+
+def _wall_of_door(room: RoomFacts, door: DoorFacts) -> int | None:
+    """The wall of the room that a doorway is in."""
+    for wall, at in ((door.axis + 1, door.walls[0]), (door.axis, door.walls[1])):
+        known = room.walls[wall]
+        if known is not None and at is not None and abs(known - at) < 0.1:
+            return wall
+    return None
+
+
+def _seen_inside(room: RoomFacts, evidence: Evidence) -> Array:
+    """Samples that an eye in the room sees on this side of its known walls."""
+    x0, x1, z0, z1 = (
+        sign * np.inf if wall is None else wall
+        for wall, sign in zip(room.walls, (-1, 1, -1, 1), strict=True)
+    )
+
+    def within(points: Array) -> Array:
+        x, z = points[:, 0], points[:, 2]
+        return (x > x0 - 0.02) & (x < x1 + 0.02) & (z > z0 - 0.02) & (z < z1 + 0.02)
+
+    return evidence.point[within(evidence.point) & within(evidence.eye)]
+
+
+def _beside(box: Box, other: Box, walls: Walls) -> Box:
+    """The box, cut where it would overlap another room, at walls that are not known."""
+    if not overlap(box, other):
+        return box
+    (x0, top, z0), (x1, _, z1) = box
+    gap = WALL_THICKNESS[0]
+    cuts = (
+        (other[1][0] + gap - x0, walls[0], ((other[1][0] + gap, top, z0), (x1, 0.0, z1))),
+        (x1 - other[0][0] + gap, walls[1], ((x0, top, z0), (other[0][0] - gap, 0.0, z1))),
+        (other[1][2] + gap - z0, walls[2], ((x0, top, other[1][2] + gap), (x1, 0.0, z1))),
+        (z1 - other[0][2] + gap, walls[3], ((x0, top, z0), (x1, 0.0, other[0][2] - gap))),
+    )
+    possible = [
+        (loss, cut)
+        for loss, wall, cut in cuts
+        if wall is None and all(cut[1][i] - cut[0][i] > 1.0 for i in (0, 2))
+    ]
+    return min(possible)[1] if possible else box
+
+
+def _centre(box: Box) -> Point:
+    return (box[0][0] + box[1][0]) / 2, -1.5, (box[0][2] + box[1][2]) / 2
+
+
+def _looks(rooms: Sequence[RoomFacts], boxes: Sequence[Box], rng: torch.Generator) -> list[Room]:
+    """The rooms with palettes and finishes; unseen ones are unlike those of the others."""
+    palettes = [room.palette for room in rooms if room.palette is not None]
+    walls = [room.wall_finish for room in rooms if room.wall_finish is not None]
+    floors = [room.floor_finish for room in rooms if room.floor_finish is not None]
+    planned = []
+    for room, box in zip(rooms, boxes, strict=True):
+        palette = room.palette or _another(PALETTES, palettes, rng)
+        wall = room.wall_finish or _another(tuple(WALLS), walls, rng)
+        floor = room.floor_finish or _another(tuple(FLOORS), floors, rng)
+        palettes.append(palette)
+        walls.append(wall)
+        floors.append(floor)
+        a, b = room.rug or (uniform(rng, *RUG_SIDE), uniform(rng, *RUG_SIDE))
+        (x0, _, z0), (x1, _, z1) = box
+        rug = (min(a, x1 - x0 - 0.4), min(b, z1 - z0 - 0.4))
+        things = tuple(
+            thing if thing.tones else replace(thing, tones=_thing_tones(thing.kind, rng))
+            for thing in room.things
+        )
+        planned.append(Room(box, palette, wall, floor, rug, things, room.tones or _tones(rng, 6)))
+    return planned
+
+
+def _another(options: Sequence, used: Sequence, rng: torch.Generator):
+    free = [option for option in options if option not in used] or list(options)
+    return free[int(torch.randint(len(free), (), generator=rng))]
+
+
+def _tones(rng: torch.Generator, count: int) -> tuple[int, ...]:
+    return tuple(torch.randint(TONES, (count,), generator=rng).tolist())
+
+
+def _thing_tones(kind: str, rng: torch.Generator) -> tuple[int, ...]:
+    return _tones(rng, len(THINGS[kind].parts))
+
+
+# ---- furniture -----------------------------------------------------------------------------------
+
+
+def _furnished(
+    room: Room,
+    doorways: Sequence[Doorway],
+    places: Sequence[Point],
+    evidence: Evidence,
+    rng: torch.Generator,
+) -> Room:
+    """The room with furniture where nothing was seen."""
+    stands = [((x - STAND, -3.0, z - STAND), (x + STAND, 0.0, z + STAND)) for x, _, z in places]
+    room = replace(room, things=_possible(room, doorways, places))
+    eye, way = _rays(evidence)
+
+    def may_stand(kind: str, box: Box) -> bool:
+        if THINGS[kind].raised == 0 and any(overlap(box, stand) for stand in stands):
+            return False
+        return _rays_through(eye, way, box) <= FEW
+
+    def at_wall(wall: int) -> Callable[[str, Box], bool]:
+        return lambda kind, box: _at(room.box, wall, box) and may_stand(kind, box)
+
+    boxes = [doorway.box for doorway in doorways]
+    door_walls = {
+        wall
+        for doorway in doorways
+        for wall in range(4)
+        if doorway.axis == axis_of(wall)
+        and overlap(room.box, doorway.box)
+        and abs(doorway.box[1 - wall % 2][axis_of(wall)] - room.box[wall % 2][axis_of(wall)]) < 0.05
+    }
+    window_walls = [wall for wall in range(4) if wall not in door_walls] or [2, 3]
+    wanted = _wanted(room, rng)
+    filled = furnish(rng, room, boxes, wanted, may_stand, window_walls)
+    for wall in range(4):
+        if _bare_length(filled, wall, door_walls) >= LONG_WALL:
+            filled = furnish(rng, filled, boxes, FILLERS, at_wall(wall))
+    new = filled.things[len(room.things) :]
+    toned = tuple(replace(thing, tones=_thing_tones(thing.kind, rng)) for thing in new)
+    return replace(filled, things=room.things + toned)
+
+
+def _possible(
+    room: Room, doorways: Sequence[Doorway], places: Sequence[Point]
+) -> tuple[Placed, ...]:
+    """The known things that fit into the room, clear of each other, of doorways and of cameras."""
+    kept: list[Placed] = []
+    taken = [doorway.box for doorway in doorways]
+    for thing in room.things:
+        box = bounds(room.box, thing)
+        grown = bounds(room.box, thing, 0.03)
+        camera_inside = any(
+            all(grown[0][i] < place[i] < grown[1][i] for i in range(3)) for place in places
+        )
+        in_room = all(
+            box[0][i] > room.box[0][i] - 0.2 and box[1][i] < room.box[1][i] + 0.2 for i in (0, 2)
+        )
+        if camera_inside or not in_room or any(overlap(box, other) for other in taken):
+            continue
+        kept.append(thing)
+        taken.append(box)
+    return tuple(kept)
+
+
+def _wanted(room: Room, rng: torch.Generator) -> list[str]:
+    """What is missing in the room, by a suite of furniture that what stands there may belong to."""
+    have = Counter(thing.kind for thing in room.things)
+    standing = [kind for kind in have if THINGS[kind].raised == 0]
+    suites = [suite for suite in SUITES if all(kind in suite for kind in standing)] or list(SUITES)
+    suite = suites[int(torch.randint(len(suites), (), generator=rng))]
+    wanted = Counter(["window", *suite, *("picture",) * PICTURES])
+    missing = wanted - have
+    return [
+        kind for kind in ("window", *dict.fromkeys(suite), "picture") for _ in range(missing[kind])
+    ]
+
+
+def _bare_length(room: Room, wall: int, door_walls: set[int]) -> float:
+    """The length of a wall with nothing on it, else 0."""
+    if wall in door_walls or any(thing.wall == wall for thing in room.things):
+        return 0.0
+    along = 2 - axis_of(wall)
+    return room.box[1][along] - room.box[0][along]
+
+
+def _at(room: Box, wall: int, box: Box) -> bool:
+    """Whether a thing's box stands at that wall."""
+    axis = axis_of(wall)
+    return abs(box[wall % 2][axis] - room[wall % 2][axis]) < 1e-6
+
+
+def _rays(evidence: Evidence) -> tuple[Array, Array]:
+    """Eyes and ways of rays, which end a little in front of the surfaces."""
+    rows = np.arange(0, len(evidence), max(1, len(evidence) // RAYS))
+    eye, way = evidence.eye[rows], evidence.point[rows] - evidence.eye[rows]
+    length = np.linalg.norm(way, axis=1, keepdims=True)
+    way = way * (1 - SHORT / length.clip(min=SHORT))
+    return eye, np.where(np.abs(way) < 1e-6, 1e-6, way)
+
+
+def _rays_through(eye: Array, way: Array, box: Box) -> int:
+    low, high = np.array(box[0]) + 0.01, np.array(box[1]) - 0.01
+    a, b = (low - eye) / way, (high - eye) / way
+    enter = np.minimum(a, b).max(1).clip(min=0)
+    leave = np.maximum(a, b).min(1).clip(max=1)
+    return int((enter < leave).sum())
