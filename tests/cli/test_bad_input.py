@@ -39,10 +39,7 @@ WALK = {
 }
 OTHERS = {
     "an unknown walk": (["demo", "--walks", "moon"], "rooms_capture"),
-    "no minutes": (["train", "rooms", "--minutes", "0"], "--minutes must be positive"),
-    "no recordings": (["train", "rooms", "--walks", "nowhere"], "nowhere"),
     "too few trials": (["evaluate", "generator", "--count", "1"], "--count must be 2 or more"),
-    "no small weights": (["evaluate", "generator", "--weights", "nowhere"], "nowhere"),
 }
 WEIGHTS = {
     "an unknown name": (["get", "vmen"], "no weights are called 'vmen'"),

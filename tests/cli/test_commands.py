@@ -16,18 +16,23 @@ from rich.console import Console
 from vmemkit.cli import main, terminal
 from vmemkit.cli.commands import parser, run_command
 from vmemkit.cli.demonstration import run_demo
-from vmemkit.cli.evaluate import run_evaluate
+from vmemkit.cli.evaluate import CANDIDATE, run_evaluate
 from vmemkit.cli.walk import run_walk
 from vmemkit.cli.weights import run_get
-from vmemkit.core import cameras, data_file
+from vmemkit.core import cameras, data_file, save_depth, save_image
 from vmemkit.evaluation import GATE, FillBaseline
-from vmemkit.generation import FAST
-from vmemkit.generation.rgbd import UNET, WEIGHTS, load_rgbd
+from vmemkit.generation import FAST, read_facts
 from vmemkit.memory import load
 from vmemkit.nets.weights import WEIGHTS as PUBLISHED
 from vmemkit.reconstruction import Cut3r, DepthEstimator
-from vmemkit.scenes import orbit, read_transforms, write_realestate10k, write_transforms
-from vmemkit.training import Run, TrainConfig
+from vmemkit.scenes import (
+    orbit,
+    read_transforms,
+    rooms,
+    single_tour,
+    write_realestate10k,
+    write_transforms,
+)
 
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
 
@@ -37,13 +42,19 @@ def run(command: Callable, arguments: list[str], **parts: object) -> None:
     command(parser().parse_args(arguments), Console(), **parts)
 
 
-def test_a_walk_with_the_small_generator_needs_no_other_files(picture, tmp_path):
-    image, depth, file, *_ = picture
-    how = ["--generator", "rooms", "--size", "32", "--moves", "right 20", "--m", "2"]
-    assert main(["walk", image, depth, file, *how, "--out", str(tmp_path)]) == 0
-    memory = load(tmp_path / "memory")
-    assert memory.views.image.shape[2:] == (32, 48)  # to the nearest multiple of 16
-    assert memory.views.depth.isfinite().all()
+def test_the_writer_walks_on_from_a_picture_of_a_house(tmp_path):
+    house = rooms(0)
+    view = house.render(single_tour(house).given, 51, 68)  # in steps of no number
+    save_image(tmp_path / "image.png", view.image[0])
+    save_depth(tmp_path / "depth.png", view.depth[0])
+    picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "51"]
+    how = ["--generator", "writer", "--fov", "75", "--moves", "right 20"]
+    assert main(["walk", *picture, *how, "--out", str(tmp_path / "out")]) == 0
+    views = load(tmp_path / "out" / "memory").views
+    assert views.image.shape == (3, 3, 51, 68)
+    # The memory drops the depth of pixels that the given view has seen through.
+    assert views.depth.isfinite().float().mean() > 0.99
+    assert [facts is None for facts in read_facts(views)] == [True, False, False]
 
 
 @pytest.mark.parametrize("policy", ["coverage", "temporal"])
@@ -290,29 +301,15 @@ def test_the_package_is_a_program():
     assert "Traceback" not in run.stderr
 
 
-# ---- train and evaluate --------------------------------------------------------------------------
+# ---- evaluate ------------------------------------------------------------------------------------
 
 
 def test_evaluate_writes_numbers_and_images(tmp_path, printed):
     arguments = ["evaluate", "generator", "--count", "2", "--houses", "1", "--out", str(tmp_path)]
-    run(run_evaluate, arguments, generators_of=lambda options: {"rooms": FillBaseline("layout")})
+    run(run_evaluate, arguments, generators={CANDIDATE: FillBaseline("nearest")})
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["gate"].keys() == GATE.keys()
     assert (tmp_path / "sheet.png").stat().st_size > 1000
     words = printed()
     assert "depth error" in words
     assert "wanted" in words
-
-
-def test_train_saves_and_continues(tmp_path, printed):
-    run = Run(TrainConfig(size=32, views=4, walks=1, steps=2, batch=1))
-    run.advance()
-    run.save(tmp_path / "a" / "checkpoint")
-    arguments = ["train", "rooms", "--out", str(tmp_path / "a"), "--batch", "1", "--threads", "1"]
-    assert main(arguments) == 0
-    words = printed()
-    assert "continuing from step 1" in words
-    assert "2 of 2 steps" in words
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"checkpoint", WEIGHTS, "sheet.png"}
-    assert Run.resume(tmp_path / "a" / "checkpoint").step == 2
-    assert load_rgbd(tmp_path / "a", "cpu").unet.config == UNET

@@ -16,8 +16,7 @@ from rich.text import Text
 from vmemkit.cli.demonstration import add_demo
 from vmemkit.cli.doctor import add_doctor
 from vmemkit.cli.evaluate import add_evaluate
-from vmemkit.cli.train import add_train
-from vmemkit.cli.walk import add_walk
+from vmemkit.cli.walk import WEIGHTLESS, add_walk
 from vmemkit.cli.weights import add_weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(options: argparse.Namespace) -> int:
     """Call `options.run(options, console)`; returns the exit code, errors in one line."""
     console, errors = Console(), Console(stderr=True)
-    if getattr(options, "generator", "warp") == "warp":
+    if getattr(options, "generator", "warp") in WEIGHTLESS:
         # Tensors are small here: more threads only wait for each other.
         torch.set_num_threads(1)
     try:
@@ -51,12 +50,11 @@ def parser() -> argparse.ArgumentParser:
         prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
     )
     commands = parser.add_subparsers(
-        required=True, metavar="demo | walk | train | evaluate | weights | doctor"
+        required=True, metavar="demo | walk | evaluate | weights | doctor"
     )
     add_demo(commands.add_parser("demo", help="four walks with and without surfel memory"))
     add_walk(commands.add_parser("walk", help="walk into an image of your own, also without depth"))
-    add_train(commands.add_parser("train", help="train the small generator"))
-    add_evaluate(commands.add_parser("evaluate", help="evaluate the small generator"))
+    add_evaluate(commands.add_parser("evaluate", help="compare the generators without weights"))
     add_weights(commands.add_parser("weights", help="published weight files: list, get, check"))
     add_doctor(commands.add_parser("doctor", help="versions, device, data and weights"))
     return parser

@@ -18,7 +18,7 @@ from torch import Tensor
 from vmemkit.cli.terminal import progress_bar
 from vmemkit.core import Cameras, cameras, intrinsics, invert, load_depth, load_image
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
-from vmemkit.generation import FAST, PRESETS, Generator, Warp, preset, with_depth
+from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
 from vmemkit.memory import begin, save, save_ply
 from vmemkit.nets.weights import WeightFile, require
@@ -43,10 +43,10 @@ from vmemkit.scenes import (
     write_transforms,
 )
 
+# Generators that need no weights and take images of any size; the others are the published ones.
+WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
 HEIGHT = 144  # pixels
 PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
-# Default height of the images, and the number that both sides are multiples of.
-SIZES = {"warp": (HEIGHT, 1), "rooms": (64, 16)}
 MOVES = "right 30, left 60, right 30"  # a single image shows little else
 OTHER_DEPTH = (
     "On the command line, --depth auto asks a monocular network, and --depth FILE takes a 16-bit PNG "
@@ -87,9 +87,9 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
     add(
         "--generator",
-        choices=("warp", "rooms", *PRESETS),
+        choices=(*WEIGHTLESS, *PRESETS),
         default="warp",
-        help="warp, the small generator (rooms), or published weights (%(default)s)",
+        help="warp; writer, for made-up houses only; or published weights (%(default)s)",
     )
     add(
         "--geometry",
@@ -99,10 +99,7 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
-    sizes = (
-        f"{HEIGHT}; rooms: 64, in steps of 16; published weights: {PUBLISHED_HEIGHT}, in steps of "
-        f"{PUBLISHED_MULTIPLE}"
-    )
+    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
     add("--size", type=int, help=f"height of the images, pixels ({sizes})")
     add("--out", default="out/walk", help="folder to write to (%(default)s)")
     walk.set_defaults(run=run_walk)
@@ -155,14 +152,13 @@ def run_walk(
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
         stages["reconstructor"] = load_reconstructor(options.weights)
-    if options.generator == "warp":
-        stages["generator"] = Warp()
+    if options.generator in WEIGHTLESS:
+        stages["generator"] = WEIGHTLESS[options.generator]()
     else:
-        settings = FAST if options.fast and options.generator in PRESETS else {}
+        settings = FAST if options.fast else {}
         generator = load_generator(options.generator, options.weights, **settings)
         # Published generators make images only; without a reconstructor, depth comes from Warp.
-        needs_depth = options.generator in PRESETS and not stages
-        stages["generator"] = with_depth(generator, Warp()) if needs_depth else generator
+        stages["generator"] = generator if stages else with_depth(generator, Warp())
     walked = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m, **stages)
     with progress_bar(console) as bar:
         task = bar.add_task(options.policy, total=len(path))
@@ -230,16 +226,19 @@ def _intrinsics(
     if path is not None:
         fov = math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
         return intrinsics(fov, aspect)
-    return (
-        intrinsics(PHOTO_FOV, aspect) if options.generator in SIZES else default_intrinsics(aspect)
-    )
+    if options.generator in WEIGHTLESS:
+        return intrinsics(PHOTO_FOV, aspect)
+    return default_intrinsics(aspect)
 
 
 def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:
     """(height, width) of the walk's images, multiples of what the generator can take."""
-    default_height, multiple = SIZES.get(options.generator, (PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE))
-    height = default_height if options.size is None else options.size
-    if multiple > 1 and height < multiple:
+    if options.generator in WEIGHTLESS:
+        height = HEIGHT if options.size is None else options.size
+        return height, max(1, round(height * aspect))
+    height = PUBLISHED_HEIGHT if options.size is None else options.size
+    multiple = PUBLISHED_MULTIPLE
+    if height < multiple:
         raise ValueError(f"{options.generator} needs --size of {multiple} or more, got {height}")
     width = max(multiple, round(height * aspect / multiple) * multiple)
     return round(height / multiple) * multiple, width

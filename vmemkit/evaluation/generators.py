@@ -1,6 +1,6 @@
 """Evaluating generators where they have to invent: on unseen pixels, and over full circles.
 
-In: generators. Out: numbers for each, and its images. Trials lie in houses that training never sees.
+In: generators. Out: numbers for each, and its images. Trials lie in made-up houses.
 They count the pixels that no context view shows (by `reproject`): the error of depth, and how much
 structure there is against the truth, because a blur wins every error of colours. A full circle on
 the spot and back then shows whether a walk decays, and whether it comes back to what it invented.
@@ -31,12 +31,11 @@ from vmemkit.generation import (
     push_pull,
     reproject,
 )
-from vmemkit.generation.rgbd import layout
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
 from vmemkit.scenes import Rooms, rooms, upright_cameras, walk_through
 
-EVALUATION = 0x5EE  # first number of the random streams here, which training does not use
+EVALUATION = 0x5EE  # first number of the random streams here
 LEAST_UNSEEN, MOST_UNSEEN = 0.25, 0.95  # share of a trial's target that no context view shows
 WALK_VIEWS = 20  # length of the walk through a house that a trial is taken from
 DEPTH_TOLERANCE = 0.05  # relative error up to which a reprojected depth is right
@@ -66,22 +65,23 @@ class Trial:
 
 @dataclass(frozen=True)
 class FillBaseline:
-    """A generator without a network: reprojects the context and fills the rest by a rule, from the
-    nearest known pixel, by push-pull, or with the room's `layout`."""
+    """A generator that reprojects the context and fills the rest by a rule: from the nearest known
+    pixel, or by push-pull. Of a target without any known pixel it makes a plain wall, in the
+    context's mean colour at its median depth."""
 
-    fill: Literal["nearest", "push_pull", "layout"]
+    fill: Literal["nearest", "push_pull"]
 
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
-        batch, (height, width) = context_batch(context), context.image.shape[2:]
-        shown = reproject(batch, targets[None])
-        room = layout(batch, targets[None], height, width)
-        image, depth = room.image[0], room.depth[0]
-        if self.fill != "layout":
-            for i, known in enumerate(shown.known[0]):
-                if known.any():  # without known pixels, the layout has to do
-                    image[i], depth[i] = self._fill(shown.image[0, i], shown.depth[0, i], known)
+        shown = reproject(context_batch(context), targets[None])
+        image, depth = shown.image[0].clone(), shown.depth[0].clone()
+        for i, known in enumerate(shown.known[0]):
+            if known.any():
+                image[i], depth[i] = self._fill(image[i], depth[i], known)
+            else:
+                image[i] = context.image.mean((0, 2, 3))[:, None, None]
+                depth[i] = context.depth.nanmedian()
         yield completed(shown, image, depth)
 
     def _fill(
@@ -99,8 +99,8 @@ class FillBaseline:
 
 
 def sample_trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
-    """Trials of `size` x `size` pixels in houses that training never sees, with 1 to 4 views before
-    the target as context. Targets that the context shows almost whole, or not at all, are left out.
+    """Trials of `size` x `size` pixels in made-up houses, with 1 to 4 views before the target as
+    context. Targets that the context shows almost whole, or not at all, are left out.
     """
     trials: list[Trial] = []
     number = 0
