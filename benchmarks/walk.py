@@ -1,7 +1,7 @@
 """Where the time of a step goes: milliseconds of every stage of a walk, by generator.
 
 The walk goes through a two-room house, four views per step: with `Warp` at several image sizes and at
-one or half a surfel per pixel and axis, and with the small generator `rooms`. The first step compiles
+one or half a surfel per pixel and axis, and with `Writer` at the smallest. The first step compiles
 and is left out; results are medians of the others. The torch code of the memory runs for comparison.
 Run: python benchmarks/walk.py [--steps N] [--device cuda] [--json FILE]
 """
@@ -17,7 +17,7 @@ import torch
 
 from vmemkit.core import SurfelConfig
 from vmemkit.core.kernels import backend, use
-from vmemkit.generation import Generator, Warp, preset
+from vmemkit.generation import Generator, Warp, Writer
 from vmemkit.memory import MemoryConfig, begin
 from vmemkit.pipeline import STAGES, walk
 from vmemkit.scenes import capture_tour, rooms
@@ -61,8 +61,8 @@ def main() -> None:
     print(f"{'generator':10s} {'image':>9s} {'shrink':>6s} {'memory by':>9s} {header}  surfels")
     cases = [("warp", size, shrink) for size in ((96, 128), (288, 512)) for shrink in (0.5, 1.0)]
     rows = []
-    for label, size, shrink in [*cases, ("rooms", (64, 64), 1.0)]:
-        generator = Warp() if label == "warp" else preset("rooms", device=device)
+    for label, size, shrink in [*cases, ("writer", (96, 128), 0.5)]:
+        generator = Warp() if label == "warp" else Writer()
         for engine in dict.fromkeys((backend(device), "torch")):
             with use(engine) if engine == "torch" else nullcontext():
                 row = spent(generator, size, shrink, options.steps, device)
