@@ -19,13 +19,13 @@ ROWS = (
     ("core", "nets"),
     ("memory", "scenes"),
     ("generation", "retrieval", "reconstruction"),
-    ("pipeline", "training"),
+    ("pipeline",),
     ("evaluation", "figures"),
     ("widgets", "cli"),
 )
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
 # A room is entered by its door, `vmemkit.ROOM`. These packages inside rooms are doors, too: the switch
-# between implementations, the made-up houses, each published network, and the two generators that hang on a network.
+# between implementations, the made-up houses, each published network, and the generator of networks.
 INNER_DOORS = {
     "core.kernels",
     "scenes.house",
@@ -33,13 +33,12 @@ INNER_DOORS = {
     "nets.cut3r",
     "nets.weights",
     "generation.diffusion",
-    "generation.rgbd",
 }
 OUTSIDE = {"", "__main__"}  # the package's own `__init__` and `python -m vmemkit`
 MODULES = sorted(
     ".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in FOLDER.rglob("*.py")
 )
-NOT_LOADED = {"nets", "scenes", "evaluation", "figures", "widgets", "cli", "training"}
+NOT_LOADED = {"nets", "scenes", "evaluation", "figures", "widgets", "cli"}
 INTERFACES = {"matplotlib", "plotly", "pythreejs", "ipywidgets", "IPython", "rich"}
 MAX_FUNCTION = 60  # lines
 WEIGHTS_ONLY = "weights_only=True"
@@ -160,7 +159,7 @@ def test_importing_the_package_loads_the_stages_and_nothing_else():
     modules = loaded_by("import vmemkit")
     rooms = {m[1] for name in modules if (m := re.match(r"vmemkit\.(\w+)", name))}
     assert rooms == {"core", "memory", "retrieval", "reconstruction", "generation", "pipeline"}
-    assert not {name for name in modules if "diffusion" in name or "rgbd" in name}
+    assert not {name for name in modules if "diffusion" in name}
     assert not rooms & NOT_LOADED
     assert not modules & INTERFACES
 

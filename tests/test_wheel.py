@@ -24,8 +24,6 @@ DATA = {
     "lebombo_1k.jpg",
     "oakd_calibration.json",
     "potsdamer_platz_1k.jpg",
-    "rooms.md",
-    "rooms.safetensors",
     "st_fagans_interior_1k.jpg",
 }
 # By the torch code: the kernels would be compiled once more, for the installed files, in 20 seconds.
@@ -91,11 +89,13 @@ def test_the_wheel_carries_nothing_else(wheel):
 @pytest.mark.parametrize(
     "code",
     [
-        "from vmemkit import preset; print(preset('rooms', device='cpu'))",
+        "import vmemkit as vm; from vmemkit import scenes; house = scenes.rooms(0); "
+        "tour = scenes.single_tour(house); memory = vm.begin(house.render(tour.given, 48, 64)); "
+        "print(vm.step(memory, tour.cameras[:1], generator=vm.Writer()))",
         "from vmemkit import scenes; print([start(24) for start in scenes.EXAMPLES.values()])",
         DEMO,
     ],
-    ids=["the small generator", "the examples of the widgets", "the demo"],
+    ids=["a step of the Writer", "the examples of the widgets", "the demo"],
 )
 def test_the_installed_package_needs_no_repository(installed, tmp_path, code):
     where = "import vmemkit; print(vmemkit.__file__)"

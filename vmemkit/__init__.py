@@ -3,7 +3,7 @@
 The stages are functions on frozen values: `retrieve`, a generator such as `Warp()`, a reconstructor
 such as `reconstruction.from_depth`, and `write`. `step` and `walk` chain them.
 Each room (`vmemkit.core`, `memory`, `retrieval`, `generation`, `reconstruction`, `scenes`, `evaluation`,
-`figures`, `widgets`, `training`, `nets`, `cli`) is a package; its docstring says what it is for.
+`figures`, `widgets`, `nets`, `cli`) is a package; its docstring says what it is for.
 Conventions (axes, units, pixels, intrinsics) are stated once, in `core/camera.py`.
 """
 
@@ -58,7 +58,7 @@ __all__ = [
 
 # On first use only, because a network, a plotting library or the made-up houses hang on them.
 _LAZY_NAMES = dict.fromkeys(("DiffusionGenerator", "Writer", "preset"), "generation")
-_LAZY_ROOMS = ("cli", "evaluation", "figures", "nets", "scenes", "training", "widgets")
+_LAZY_ROOMS = ("cli", "evaluation", "figures", "nets", "scenes", "widgets")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The files that ship with the package: photographs with depth, panoramas, small weights."""
+"""The files that ship with the package: photographs with depth, and panoramas."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 from . import diffusion as diffusion
-from . import rgbd as rgbd
 from .diffusion import DiffusionConfig as DiffusionConfig
 from .diffusion import DiffusionGenerator as DiffusionGenerator
 from .generator import IMAGINED as IMAGINED

@@ -14,7 +14,6 @@ import torch
 from vmemkit.generation.diffusion.codecs import load_clip, load_vae
 from vmemkit.generation.diffusion.conditioning import CameraScale
 from vmemkit.generation.diffusion.diffusion import DiffusionConfig, DiffusionGenerator
-from vmemkit.generation.rgbd import RgbdDiffusion, load_rgbd
 from vmemkit.nets.unet import UNet, UNetConfig, in_precision
 from vmemkit.nets.weights import load_into, read, require
 
@@ -37,26 +36,20 @@ def preset(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     **changes: Any,
-) -> DiffusionGenerator | RgbdDiffusion:
-    """A generator with trained weights, by name.
+) -> DiffusionGenerator:
+    """A generator with published weights, by name.
 
-    name: "vmem" (published; 4 context and 4 target views of 576 x 576), "seva" or "seva-1.0"
-    (published; 21 views), or "rooms" (ships with the project; 64 x 64 with depth, experimental).
+    name: "vmem" (4 context and 4 target views of 576 x 576), "seva" or "seva-1.0" (21 views).
     folder: of the weight files; by default where `nets.weights.find` looks.
     device: by default the GPU, if there is one.
     dtype: of the network; by default bfloat16 on a GPU and float32 on a CPU. The VAE and the norms
     stay in float32.
-    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`), or of
-    `RgbdConfig` for "rooms".
+    changes: fields of `DiffusionConfig`, such as those of `FAST` (`preset("vmem", **FAST)`).
     Errors: ValueError for an unknown name, and for weights that are missing (the message says how to
     get them), broken, or those of another network.
     """
-    if name == "rooms":
-        if dtype not in (None, torch.float32):
-            raise ValueError(f"rooms works in float32, got {dtype}")
-        return load_rgbd(folder, device, **changes)
     if name not in PRESETS:
-        raise ValueError(f"presets are rooms, {', '.join(PRESETS)}, got {name!r}")
+        raise ValueError(f"presets are {', '.join(PRESETS)}, got {name!r}")
     network, config = PRESETS[name]
     return load_diffusion(name, network, replace(config, **changes), folder, device, dtype)
 

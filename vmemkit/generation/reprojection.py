@@ -1,7 +1,7 @@
 """Reprojection: context pixels moved into target views, for a batch of contexts at a time.
 
 In: b contexts of k views with depth, and m target cameras for each. Out: what the targets see of them.
-This is plain batched tensor code, for training on any device; `Warp` treats one context with more care.
+This is plain batched tensor code, for any device; `Warp` treats one context with more care.
 """
 
 from __future__ import annotations
@@ -154,8 +154,3 @@ def completed(
         torch.where(seen.known[0], seen.depth[0], depth),
         torch.where(seen.given[0], SEEN, IMAGINED),
     )
-
-
-def relative(cameras: Cameras, new_from_world: Float[Tensor, "b 4 4"]) -> Cameras:
-    """Cameras (b, n) in other world coordinates, one frame per row of the batch."""
-    return cameras.replace(world_from_cam=new_from_world[:, None] @ cameras.world_from_cam)

@@ -1,4 +1,4 @@
-"""Tours: camera paths through a house that go out and come back, and random walks for training.
+"""Tours: camera paths through a house that go out and come back, and random walks.
 
 In: a house, a seed. Out: a `Tour` (given cameras, path, which part returns), or `Cameras`.
 A tour returns by other poses than it went, so that the nearest camera is not simply the answer. At

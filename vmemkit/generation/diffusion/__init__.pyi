@@ -7,7 +7,6 @@ from .diffusion import DiffusionGenerator as DiffusionGenerator
 from .diffusion import Window as Window
 from .sampling import Denoising as Denoising
 from .sampling import Levels as Levels
-from .sampling import LogLevels as LogLevels
 from .sampling import dpm_solver as dpm_solver
 from .sampling import euler as euler
 from .sampling import guided_denoiser as guided_denoiser

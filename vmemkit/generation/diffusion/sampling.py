@@ -99,41 +99,6 @@ class Levels:
         return index, self.table[index]
 
 
-@dataclass(frozen=True)
-class LogLevels(Levels):
-    """Noise levels evenly spaced in log sigma, for networks trained with this package.
-
-    Karras et al., 2022, give the network log sigma itself; here it gets the index of the level.
-    """
-
-    coarsest: float = 80.0  # sigma at the end of the table
-    finest: float = 0.02  # sigma at its beginning
-    start: float = 40.0  # sigma of a sampler's first level
-    stop: float = 0.1  # sigma of its last level above 0
-
-    @functools.cached_property
-    def table(self) -> Float[Tensor, " count"]:
-        ends = math.log(self.finest), math.log(self.coarsest)
-        return torch.linspace(*ends, self.count, dtype=torch.float64).exp().float()
-
-    def sigmas(
-        self, steps: int, spacing: Literal["uniform", "karras"] = "karras"
-    ) -> Float[Tensor, " n"]:
-        """Levels for a sampler, steps + 1 of them, descending from `start` to `stop`, then 0.
-
-        "uniform" is in log sigma. Errors: ValueError unless 2 <= steps <= count, or for other words.
-        """
-        if not 2 <= steps <= self.count or spacing not in ("uniform", "karras"):
-            raise ValueError(
-                f"need 2 to {self.count} steps, uniform or karras, got {steps}, {spacing}"
-            )
-        if spacing == "uniform":
-            levels = torch.linspace(math.log(self.start), math.log(self.stop), steps).exp()
-        else:
-            levels = torch.linspace(self.start ** (1 / RHO), self.stop ** (1 / RHO), steps) ** RHO
-        return torch.cat([levels, torch.zeros(1)])
-
-
 @dataclass(frozen=True, repr=False)
 class Denoising:
     """One step of a sampler, on t frames."""
