@@ -18,12 +18,16 @@ from vmemkit.evaluation import (
     generate_trials,
     generators,
     sample_trials,
+    things_in_empty_space,
+    things_kept,
     trial_images,
     trial_metrics,
     walk_circle,
 )
-from vmemkit.generation import IMAGINED, SEEN, Generation, context_batch, reproject
+from vmemkit.generation import IMAGINED, SEEN, Generation, Writer, context_batch, reproject
+from vmemkit.generation.writer.facts import Facts, RoomFacts, encode
 from vmemkit.scenes import rooms
+from vmemkit.scenes.house import Placed
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,32 @@ def test_metrics_of_true_circles_are_one_and_their_return_exact(turn):
     assert worse["edges_least"] < 1
     grey = turn.views.replace(image=torch.full_like(turn.views.image, 0.5))
     assert circle_metrics([Circle(grey, turn.truth, 0.1)])["contrast_most"] == 0
+
+
+def test_things_come_back_with_memory_and_not_without(as_installed):
+    house = rooms(7)
+    circles = {
+        policy: [walk_circle(house, Writer(), policy, 32)] for policy in ("coverage", "temporal")
+    }
+    assert things_kept(circles["coverage"]) > 0.85
+    assert things_kept(circles["coverage"]) > things_kept(circles["temporal"]) + 0.3
+    assert things_in_empty_space(circles["coverage"]) == 0
+
+
+def test_things_that_vanish_are_not_kept_and_things_in_the_way_are_counted(as_installed):
+    house = rooms(7)
+    (circle,) = [walk_circle(house, Writer(), "coverage", 32)]
+    views = circle.views
+    lost = views.embedding.clone()
+    lost[len(lost) // 2 :] = encode(Facts(age=1))
+    assert things_kept([Circle(views.replace(embedding=lost), circle.truth, 1.0)]) == 0
+    # A wardrobe in the middle of what the first view shows.
+    given = circle.truth.cameras[len(circle.truth) // 2 - 1]
+    x, _, z = (given.position + 1.5 * given.forward).tolist()
+    wardrobe = Placed("wardrobe", 2, x, (1.4, 0.6, 2.0))
+    wall = RoomFacts((x, -1.5, z + 1), (None, None, z - 0.3, None), things=(wardrobe,))
+    code = encode(Facts((wall,), age=1)).expand_as(lost)
+    assert things_in_empty_space([Circle(views.replace(embedding=code), circle.truth, 1.0)]) == 1
 
 
 def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():

@@ -50,13 +50,17 @@ COLUMNS = {  # metric -> heading, decimals
     "contrast_least": ("contrast from", 2),
     "contrast_most": ("to", 2),
     "seconds": ("s / step", 2),
+    "things_kept": ("things kept", 2),
+    "things_kept_temporal": ("by temporal", 2),
+    "things_in_empty_space": ("in empty space", 0),
 }
 EXPLANATION = (
     "On pixels that the context does not show: relative depth error; edge energy and contrast (1: as "
     "much structure as the truth); Frechet distance of random-convolution features (not FID); unseen "
     "dB. On pixels that it shows: seen dB. On a full circle and back: PSNR of the way back against the "
     "way out under surfel retrieval, and its gain over temporal; structure of the steps with least "
-    "and most of it; seconds per step of 4 views."
+    "and most of it; seconds per step of 4 views. Where views say what they show: the share of things "
+    "that come back within 10 cm and of the same kind, and things where the first view saw nothing."
 )
 
 
@@ -117,7 +121,8 @@ def scores_table(scores: list[GeneratorScores]) -> Table:
     for score in scores:
         table.add_column(score.name, justify="right", no_wrap=True)
     for key, (heading, digits) in COLUMNS.items():
-        table.add_row(heading, *(f"{score.metrics[key]:.{digits}f}" for score in scores))
+        values = [score.metrics.get(key) for score in scores]
+        table.add_row(heading, *("-" if v is None else f"{v:.{digits}f}" for v in values))
     return table
 
 

@@ -8,6 +8,8 @@ from .generators import evaluate_generators as evaluate_generators
 from .generators import gate_results as gate_results
 from .generators import generate_trials as generate_trials
 from .generators import sample_trials as sample_trials
+from .generators import things_in_empty_space as things_in_empty_space
+from .generators import things_kept as things_kept
 from .generators import trial_images as trial_images
 from .generators import trial_metrics as trial_metrics
 from .generators import walk_circle as walk_circle

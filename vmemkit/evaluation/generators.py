@@ -21,24 +21,31 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, stream
+from vmemkit.core import LUMA, Cameras, Views, cat, intrinsics, stream, unproject
 from vmemkit.evaluation.scores import psnr
 from vmemkit.generation import (
+    Facts,
     Generation,
     Generator,
     completed,
     context_batch,
     push_pull,
+    read_facts,
     reproject,
+    solid_boxes,
+    thing_space,
 )
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
 from vmemkit.scenes import Rooms, rooms, upright_cameras, walk_through
+from vmemkit.scenes.house import Box, middle
 
 EVALUATION = 0x5EE  # first number of the random streams here
 LEAST_UNSEEN, MOST_UNSEEN = 0.25, 0.95  # share of a trial's target that no context view shows
 WALK_VIEWS = 20  # length of the walk through a house that a trial is taken from
 DEPTH_TOLERANCE = 0.05  # relative error up to which a reprojected depth is right
+SAME_PLACE = 0.1  # metres within which a thing has come back
+DEEP, FEW_RAYS = 0.05, 3  # metres inside a thing; rays through it that are no contradiction
 TURN, FOV = 30.0, 70.0  # degrees: between the views of a circle, and their field of view
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
 GATE = {  # what a generator must reach to be the default: least, most
@@ -262,6 +269,52 @@ def circle_metrics(circles: list[Circle]) -> dict[str, float]:
     }
 
 
+def things_kept(circles: list[Circle]) -> float:
+    """Share of the things shown on the way out that the way back shows from the same pose, of the same
+    kind and within SAME_PLACE. The views must carry facts, as those of the `Writer` do."""
+    shown = kept = 0
+    for circle in circles:
+        things = [_things(facts) for facts in read_facts(circle.views)]
+        n = len(things) // 2
+        for i in range(n - 1):
+            back = things[2 * n - 2 - i]
+            shown += len(things[i])
+            kept += sum(any(_is_same(a, b) for b in back) for a in things[i])
+    return kept / max(shown, 1)
+
+
+def things_in_empty_space(circles: list[Circle]) -> float:
+    """How many things stand where the given view had looked through, in all circles together. The
+    views must carry facts; the walls of these houses are along the world's axes, as are facts."""
+    count = 0
+    for circle in circles:
+        given = circle.truth[len(circle.truth) // 2 - 1]  # the pose of the start
+        points = unproject(given.cameras, given.depth).reshape(-1, 3)
+        eye = given.cameras.position
+        middles = eye + torch.linspace(0.05, 0.9, 18)[:, None, None] * (points - eye)
+        things = {
+            tuple(solid_boxes(room.walls, thing))
+            for facts in read_facts(circle.views)
+            for room in (facts.rooms if facts else ())
+            for thing in room.things
+        }
+        for boxes in things - {()}:
+            low, high = torch.tensor(boxes)[:, :, None, None].unbind(1)
+            inside = ((middles > low + DEEP) & (middles < high - DEEP)).all(-1)
+            count += int(inside.any(0).any(0).sum()) > FEW_RAYS
+    return float(count)
+
+
+def _things(facts: Facts | None) -> list[tuple[str, Box]]:
+    """Kind and space of the things that a view shows."""
+    rooms = () if facts is None else facts.rooms
+    return [(thing.kind, thing_space(room.walls, thing)) for room in rooms for thing in room.things]
+
+
+def _is_same(a: tuple[str, Box], b: tuple[str, Box]) -> bool:
+    return a[0] == b[0] and math.dist(middle(a[1]), middle(b[1])) < SAME_PLACE
+
+
 # ---- both ----------------------------------------------------------------------------------------
 
 
@@ -284,14 +337,17 @@ def evaluate_generators(
     worlds = [rooms(int(torch.randint(2**40, (), generator=rng))) for rng in streams]
     for name, generator in generators.items():
         views = generate_trials(generator, trials, seed)
-        metrics = {
-            policy: circle_metrics(
-                [walk_circle(house, generator, policy, size, seed) for house in worlds]
-            )
+        circles = {
+            policy: [walk_circle(house, generator, policy, size, seed) for house in worlds]
             for policy in ("coverage", "temporal")
         }
+        metrics = {policy: circle_metrics(walked) for policy, walked in circles.items()}
         gain = metrics["coverage"]["return_psnr"] - metrics["temporal"]["return_psnr"]
         scores = trial_metrics(views, trials) | metrics["coverage"] | {"return_gain": gain}
+        if all(read_facts(circle.views)[0] for circle in circles["coverage"]):
+            scores["things_kept"] = things_kept(circles["coverage"])
+            scores["things_kept_temporal"] = things_kept(circles["temporal"])
+            scores["things_in_empty_space"] = things_in_empty_space(circles["coverage"])
         yield GeneratorScores(name, scores, views)
 
 

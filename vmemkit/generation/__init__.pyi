@@ -24,6 +24,8 @@ from .warp.config import WarpConfig as WarpConfig
 from .warp.forward_warp import Warp as Warp
 from .warp.smoothing import push_pull as push_pull
 from .writer.facts import Facts as Facts
+from .writer.facts import solid_boxes as solid_boxes
+from .writer.facts import thing_space as thing_space
 from .writer.perception import perceive_views as perceive_views
 from .writer.writer import Draft as Draft
 from .writer.writer import Writer as Writer

@@ -21,7 +21,7 @@ from vmemkit.generation.writer.facts import (
     Walls,
     may_be_inside,
     separates,
-    space,
+    thing_space,
 )
 from vmemkit.scenes.house import (
     CASING_WIDTH,
@@ -175,7 +175,7 @@ def _new_door(
 ) -> tuple[DoorFacts | None, Box | None]:
     """A doorway in an unseen part of the first room's walls, and the box of the room behind it."""
     box = boxes[0]
-    spaces = [space(room.walls, thing, 0.1) for thing in room.things]
+    spaces = [thing_space(room.walls, thing, 0.1) for thing in room.things]
     for _ in range(TRIES):
         wall = int(torch.randint(4, (), generator=rng))
         axis, along = axis_of(wall), 2 - axis_of(wall)

@@ -25,6 +25,7 @@ from vmemkit.scenes.house import (
     Point,
     bounds,
     overlap,
+    part_boxes,
 )
 
 Walls = tuple[float | None, float | None, float | None, float | None]
@@ -94,10 +95,21 @@ def join(parts: Sequence[Facts]) -> Facts:
     return Facts(tuple(rooms), tuple(doors), first.turn, first.floor, age)
 
 
-def space(walls: Walls, thing: Placed, gap: float = 0.0) -> Box:
+def thing_space(walls: Walls, thing: Placed, gap: float = 0.0) -> Box:
     """The space of a thing in a room of which only the thing's own wall must be known."""
+    return bounds(_box(walls), thing, gap)
+
+
+def solid_boxes(walls: Walls, thing: Placed) -> list[Box]:
+    """The boxes of a thing's parts but for its balls, which do not fill theirs."""
+    parts = THINGS[thing.kind].parts
+    boxes = part_boxes(_box(walls), thing)
+    return [box for part, box in zip(parts, boxes, strict=True) if not part.ball]
+
+
+def _box(walls: Walls) -> Box:
     a, b, c, d = (0.0 if wall is None else wall for wall in walls)
-    return bounds(((a, -3.0, c), (b, 0.0, d)), thing, gap)
+    return (a, -3.0, c), (b, 0.0, d)
 
 
 def may_be_inside(walls: Walls, place: Point, margin: float = 0.0) -> bool:
@@ -139,7 +151,11 @@ def _merged_rooms(a: RoomFacts, b: RoomFacts) -> RoomFacts:
     walls = (w0, w1, w2, w3)
     things = list(a.things)
     for thing in b.things:
-        meets = [i for i, x in enumerate(things) if overlap(space(walls, x), space(walls, thing))]
+        meets = [
+            i
+            for i, x in enumerate(things)
+            if overlap(thing_space(walls, x), thing_space(walls, thing))
+        ]
         if not meets:
             things.append(thing)
         elif not things[meets[0]].tones and things[meets[0]].kind == thing.kind:

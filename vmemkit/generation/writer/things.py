@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from vmemkit.generation.writer.doors import Opening, limits
 from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward
-from vmemkit.generation.writer.facts import space
+from vmemkit.generation.writer.facts import thing_space
 from vmemkit.generation.writer.walls import OVER_DOOR, Shell
 from vmemkit.scenes.house import (
     CASING_DEPTH,
@@ -76,7 +76,8 @@ def find_things(
             if found is None or found.score < LEAST:
                 break
             if not any(
-                overlap(space(shell.walls, found.thing), space(shell.walls, x)) for x in things
+                overlap(thing_space(shell.walls, found.thing), thing_space(shell.walls, x))
+                for x in things
             ):
                 things.append(found.thing)
             low, high = _bounds(shell, found.thing, 0.06)

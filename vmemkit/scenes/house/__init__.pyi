@@ -43,6 +43,7 @@ from .plan import Thing as Thing
 from .plan import bounds as bounds
 from .plan import middle as middle
 from .plan import overlap as overlap
+from .plan import part_boxes as part_boxes
 from .plan import plan_from_json as plan_from_json
 from .ray_casting import CORNER as CORNER
 from .ray_casting import CORNER_SHADE as CORNER_SHADE

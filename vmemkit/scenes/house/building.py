@@ -25,10 +25,10 @@ from vmemkit.scenes.house.plan import (
     Plan,
     Point,
     Room,
-    at_wall,
     checked,
     claim,
     middle,
+    part_boxes,
 )
 from vmemkit.scenes.house.ray_casting import Blocks, Rooms
 
@@ -81,14 +81,10 @@ def build(plan: Plan) -> Rooms:
 
 def parts(room: Room, thing: Placed) -> list[Solid]:
     """The solids of a thing in its room."""
-    kind, (width, depth, height) = THINGS[thing.kind], thing.size
+    kind = THINGS[thing.kind]
     tones = thing.tones or (0,) * len(kind.parts)
     solids = []
-    for part, tone in zip(kind.parts, tones, strict=True):
-        a0, a1, o0, o1, u0, u1 = part.span
-        up = (kind.raised + u0 * height, kind.raised + u1 * height)
-        span = ((a0 - 0.5) * width, (a1 - 0.5) * width, o0 * depth, o1 * depth, *up)
-        box = at_wall(room.box, thing.wall, thing.along, span)
+    for part, box, tone in zip(kind.parts, part_boxes(room.box, thing), tones, strict=True):
         colors, glow = part_colors(room.palette, part.color), GLOW.get(part.color, 0.0)
         solids.append(Solid(box, part.pattern, colors, tone, part.scale, glow, part.ball))
     return solids

@@ -280,6 +280,18 @@ def bounds(box: Box, thing: Placed, gap: float = 0.0) -> Box:
     return at_wall(box, thing.wall, thing.along, (-half, half, 0.0, depth + gap, *up))
 
 
+def part_boxes(box: Box, thing: Placed) -> list[Box]:
+    """The boxes of a thing's parts, in the order of the catalogue."""
+    kind, (width, depth, height) = THINGS[thing.kind], thing.size
+    boxes = []
+    for part in kind.parts:
+        a0, a1, o0, o1, u0, u1 = part.span
+        up = (kind.raised + u0 * height, kind.raised + u1 * height)
+        span = ((a0 - 0.5) * width, (a1 - 0.5) * width, o0 * depth, o1 * depth, *up)
+        boxes.append(at_wall(box, thing.wall, thing.along, span))
+    return boxes
+
+
 def claim(box: Box, thing: Placed) -> Box:
     """The space that a thing keeps free of other things."""
     return bounds(box, thing, THINGS[thing.kind].clearance)
