@@ -74,7 +74,7 @@ def test_palettes_and_finishes_are_recognised():
         room, truth = perceived(seed).rooms[0], plan.rooms[0]
         palettes += room.palette == truth.palette
         finishes += room.wall_finish == truth.wall_finish
-    assert palettes >= 7  # of 8
+    assert palettes >= 7  # out of 8 houses
     assert finishes >= 5
 
 

@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of
+from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, runs_through
 from vmemkit.generation.writer.facts import (
     DoorFacts,
     Facts,
     RoomFacts,
     Walls,
+    holds,
     may_be_inside,
     separates,
     thing_space,
@@ -58,7 +59,7 @@ BESIDE_DOOR = 0.2  # from a doorway to the corner of a room, at least
 SHORT = 0.02  # rays end so far in front of the surface that they show
 RAYS, FEW = 1500, 1  # rays that are tested; so many may touch a thing that is drawn
 LONG_WALL = 3.0  # a wall as long as that does not stay bare unless it was seen bare
-FILLERS = ("picture", "bookshelf", "sideboard")  # what is put at such a wall
+FILLERS = ("picture", "bookshelf", "sideboard")  # things that are put at such a wall
 TRIES = 30  # places that are tried for a doorway
 
 
@@ -74,7 +75,7 @@ def complete(facts: Facts, places: Array, evidence: Evidence, rng: torch.Generat
     rooms = list(facts.rooms)
     for place in points:
         in_door = any(_in_doorway(door, place) for door in facts.doors)
-        if not in_door and not any(_holds(room, place, facts.doors) for room in rooms):
+        if not in_door and not any(holds(room, place, facts.doors) for room in rooms):
             rooms.append(RoomFacts(inside=place))
     doors = [_complete_door(door, rng) for door in facts.doors]
     for door in doors:
@@ -88,7 +89,7 @@ def complete(facts: Facts, places: Array, evidence: Evidence, rng: torch.Generat
             doors.append(door)
             rooms.append(RoomFacts(inside=_centre(beyond)))
             boxes.append(beyond)
-    doorways = [_doorway(door, rng) for door in doors]
+    doorways = [_doorway(door) for door in doors]
     planned = _looks(rooms, boxes, rng)
     return Plan(
         rooms=tuple(_furnished(room, doorways, points, evidence, rng) for room in planned),
@@ -118,12 +119,11 @@ def _complete_door(door: DoorFacts, rng: torch.Generator) -> DoorFacts:
     return DoorFacts(door.axis, (low, high), (first, last), (first, last), top, tones)
 
 
-def _doorway(door: DoorFacts, rng: torch.Generator) -> Doorway:
+def _doorway(door: DoorFacts) -> Doorway:
+    """The doorway of complete facts."""
     (low, high), (first, last) = door.walls, door.edges
     low, high = low - OVERLAP, high + OVERLAP
-    return Doorway(
-        _slab(door.axis, (low, high), (first, last), door.top), door.tones or _tones(rng, 6)
-    )
+    return Doorway(_slab(door.axis, (low, high), (first, last), door.top), door.tones)
 
 
 def _in_doorway(door: DoorFacts, place: Point) -> bool:
@@ -133,12 +133,6 @@ def _in_doorway(door: DoorFacts, place: Point) -> bool:
         low, high = low - WALL_THICKNESS[1] / 2, high + WALL_THICKNESS[1] / 2
     along = place[2 - door.axis]
     return low <= place[door.axis] <= high and door.seen[0] - 1 < along < door.seen[1] + 1
-
-
-def _holds(room: RoomFacts, place: Point, doors: Sequence[DoorFacts]) -> bool:
-    if not may_be_inside(room.walls, place):
-        return False
-    return not any(separates(door, room.inside, place) for door in doors)
 
 
 def _with_rooms_beside(rooms: list[RoomFacts], door: DoorFacts) -> list[RoomFacts]:
@@ -260,7 +254,7 @@ def _needs(
     inside = room.inside[axis]
     low, high = inside - ROOM_AROUND, inside + ROOM_AROUND
     for place in places:
-        if _holds(room, place, doors):
+        if holds(room, place, doors):
             low, high = min(low, place[axis] - ROOM_AROUND), max(high, place[axis] + ROOM_AROUND)
     for door in doors:
         wall = _wall_of_door(room, door)
@@ -468,7 +462,4 @@ def _rays(evidence: Evidence) -> tuple[Array, Array]:
 
 def _rays_through(eye: Array, way: Array, box: Box) -> int:
     low, high = np.array(box[0]) + 0.01, np.array(box[1]) - 0.01
-    a, b = (low - eye) / way, (high - eye) / way
-    enter = np.minimum(a, b).max(1).clip(min=0)
-    leave = np.maximum(a, b).min(1).clip(max=1)
-    return int((enter < leave).sum())
+    return int(runs_through(eye, way, low, high).sum())

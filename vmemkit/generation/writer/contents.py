@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vmemkit.core import Views, unproject
-from vmemkit.generation.writer.evidence import axis_of
+from vmemkit.generation.writer.evidence import axis_of, within
 from vmemkit.generation.writer.facts import DoorFacts, Facts, RoomFacts
 from vmemkit.scenes.house import (
     CASING_DEPTH,
@@ -53,10 +53,9 @@ def _room(room: Room, points: np.ndarray) -> RoomFacts | None:
         at, axis = room.box[wall % 2][axis_of(wall)], axis_of(wall)
         seen = (np.abs(here[:, axis] - at) < ON_WALL).sum() >= LEAST
         walls.append(at if seen or any(thing.wall == wall for thing in things) else None)
-    top, x_z = room.box[0][1], middle(room.box)
+    top, (x, _, z), (a, b) = room.box[0][1], middle(room.box), room.rug
     ceiling = (np.abs(here[:, 1] - top) < ON_WALL).sum() >= LEAST
     floor = (np.abs(here[:, 1]) < ON_WALL).sum() >= LEAST
-    (x, z), (a, b) = (x_z[0], x_z[2]), room.rug
     rug = (np.abs(here[:, 0] - x) < a / 2) & (np.abs(here[:, 2] - z) < b / 2) & (here[:, 1] > -0.02)
     return RoomFacts(
         inside=(x, -1.5, z),
@@ -98,5 +97,4 @@ def _door(doorway: Doorway, points: np.ndarray) -> DoorFacts | None:
 
 
 def _within(box: Box, points: np.ndarray, gap: float) -> np.ndarray:
-    low, high = np.array(box[0]) - gap, np.array(box[1]) + gap
-    return np.logical_and.reduce((points > low) & (points < high), axis=1)
+    return within(points, np.array(box[0]) - gap, np.array(box[1]) + gap)

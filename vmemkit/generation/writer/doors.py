@@ -11,7 +11,7 @@ import numpy as np
 
 from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, planes
 from vmemkit.generation.writer.facts import THIN, DoorFacts
-from vmemkit.generation.writer.walls import DOOR, OVER_DOOR, UNDER_LINTEL, Shell, find_jambs
+from vmemkit.generation.writer.walls import DOOR, OVER_DOOR, UNDER_LINTEL, Jamb, Shell
 from vmemkit.scenes.house import CASING_DEPTH, CASING_WIDTH
 
 LEAST_RAYS = 12  # that must run through a wall
@@ -26,7 +26,7 @@ LINING = CASING_DEPTH / 2
 class Opening:
     """What is seen of a doorway. Metres; None where unseen."""
 
-    wall: int  # of the room that it is seen from
+    wall: int  # 0 to 3, in the room from which it is seen
     low: float  # least and greatest place along the wall that rays run through
     high: float
     low_seen: bool  # whether the doorway's edge is there, rather than somewhere beyond
@@ -35,21 +35,20 @@ class Opening:
     far: float | None  # where the wall of the next room is, on the axis through the doorway
 
 
-def find_openings(evidence: Evidence, shell: Shell) -> list[Opening]:
+def find_openings(evidence: Evidence, jambs: list[Jamb], shell: Shell) -> list[Opening]:
     """The doorways in the seen walls of a room."""
-    found = [_opening(evidence, shell, wall) for wall in range(4) if shell.walls[wall] is not None]
+    seen = [wall for wall in range(4) if shell.walls[wall] is not None]
+    found = [_opening(evidence, jambs, shell, wall) for wall in seen]
     return [opening for opening in found if opening is not None]
 
 
-def _opening(evidence: Evidence, shell: Shell, wall: int) -> Opening | None:
+def _opening(evidence: Evidence, jambs: list[Jamb], shell: Shell, wall: int) -> Opening | None:
     axis, side, sign = axis_of(wall), 2 - axis_of(wall), inward(wall)
     at = shell.walls[wall]
     assert at is not None
     eye, end = (sign * (place[:, axis] - at) for place in (evidence.eye, evidence.point))
     through = ((eye > 0) & (end < -BEYOND)) | ((eye < -BEYOND) & (end > BEYOND))
-    share = eye[through] / (eye[through] - end[through])
-    start = evidence.eye[through]
-    place = start + share[:, None] * (evidence.point[through] - start)
+    place = evidence.crossing(through, axis, at)
     low, high = limits(shell, side)
     inside = (place[:, 1] > -OVER_DOOR) & (place[:, side] > low) & (place[:, side] < high)
     along = np.sort(place[inside, side])
@@ -65,7 +64,7 @@ def _opening(evidence: Evidence, shell: Shell, wall: int) -> Opening | None:
     low = (low + float(left.max())) / 2 if low_seen else low
     high = (high + float(right.min())) / 2 if high_seen else high
     far = None
-    for jamb in find_jambs(evidence):
+    for jamb in jambs:
         spans = jamb.low - 0.06 < at < jamb.high + 0.06
         if jamb.axis != axis or not spans or not low - 0.3 < jamb.at < high + 0.3:
             continue
@@ -80,10 +79,10 @@ def _opening(evidence: Evidence, shell: Shell, wall: int) -> Opening | None:
     return Opening(wall, low, high, low_seen, high_seen, lintel, far)
 
 
-def doors_of_jambs(evidence: Evidence) -> list[DoorFacts]:
+def doors_of_jambs(jambs: list[Jamb]) -> list[DoorFacts]:
     """The doorways of which the sides are seen, as from inside them."""
     doors = []
-    for jamb in find_jambs(evidence):
+    for jamb in jambs:
         walls = (jamb.low + CASING_DEPTH, jamb.high - CASING_DEPTH)
         if walls[1] - walls[0] < THIN:
             continue

@@ -22,7 +22,7 @@ EYE_HEIGHT, LOWEST_EYE = 1.5, 0.8  # metres, where the floor is unseen: usual, a
 SMOOTH = 0.25  # share of the distance: neighbouring points farther apart are on two surfaces
 FACING = 0.99  # cosine from which a normal counts as along an axis
 LEVEL = 0.3  # |y| of a unit normal below which a surface counts as vertical
-BINS = 180  # of headings within 90 degrees
+BINS = 180  # into which the headings within 90 degrees are sorted
 FRAME_STEP = (
     1e-3  # radians: the walls' direction is rounded to it, so that it is the same each time
 )
@@ -51,6 +51,12 @@ class Evidence:
         """Rows whose surface faces into the room like wall 0 to 3 (-x, +x, -z, +z)."""
         axis, sign = axis_of(wall), inward(wall)
         return (self.normal[:, axis] * sign > FACING) & (self.area > 0)
+
+    def crossing(self, rows: Array, axis: int, at: float) -> Array:
+        """Where the rays of these samples reach a coordinate on an axis: places [m 3]."""
+        eye, point = self.eye[rows], self.point[rows]
+        start, end = eye[:, axis] - at, point[:, axis] - at
+        return eye + (start / (start - end))[:, None] * (point - eye)
 
 
 def axis_of(wall: int) -> int:
@@ -91,6 +97,25 @@ def gather(views: Views, frame_from_world: Float[Tensor, "4 4"]) -> Evidence:
     return Evidence(**{name: row[:, ::step, ::step][usable].numpy() for name, row in rows.items()})
 
 
+def within(points: Array, low: Array, high: Array) -> Array:
+    """Whether each point [n 3] is inside the box between two corners [3]."""
+    return np.logical_and.reduce((points > low) & (points < high), axis=1)
+
+
+def runs_through(eye: Array, way: Array, low: Array, high: Array, end: float = 1.0) -> Array:
+    """Whether rays run through boxes before the share `end` of their ways; no way may be 0 on an axis."""
+    a, b = (low - eye) / way, (high - eye) / way
+    enter, leave = np.minimum(a, b).max(-1), np.maximum(a, b).min(-1)
+    return enter.clip(min=0) < leave.clip(max=end)
+
+
+def frame(turn: float, floor: float) -> Float[Tensor, "4 4"]:
+    """frame_from_world of a turn about y, in radians, and the world's y of the floor."""
+    cos, sin = math.cos(turn), math.sin(turn)
+    rotation = torch.tensor([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
+    return pose(rotation, torch.tensor([0.0, -floor, 0.0]))
+
+
 def in_frame(cameras: Cameras, frame_from_world: Float[Tensor, "4 4"]) -> Cameras:
     """The cameras in the frame's coordinates."""
     return cameras.replace(world_from_cam=frame_from_world @ cameras.world_from_cam)
@@ -107,8 +132,6 @@ def find_frame(views: Views) -> Float[Tensor, "4 4"]:
     wall = (np.abs(samples.normal[:, 1]) < LEVEL) * samples.area
     heading = np.arctan2(samples.normal[:, 0], samples.normal[:, 2])
     turn = round(_common_heading(heading, wall) / FRAME_STEP) * FRAME_STEP
-    cos, sin = math.cos(turn), math.sin(turn)
-    rotation = torch.tensor([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
     level = (samples.normal[:, 1] < -FACING) & (samples.area > 0)
     below = samples.point[:, 1] - samples.eye[:, 1]
     level &= (below > EYE_HEIGHTS[0]) & (below < EYE_HEIGHTS[1])
@@ -118,7 +141,7 @@ def find_frame(views: Views) -> Float[Tensor, "4 4"]:
     else:  # unseen: the world's y = 0, if eyes can be that far above it
         eye = float(views.cameras.position[:, 1].mean())
         floor = 0.0 if LOWEST_EYE < -eye < EYE_HEIGHTS[1] else eye + EYE_HEIGHT
-    return pose(rotation, torch.tensor([0.0, -round(floor, 2), 0.0]))
+    return frame(turn, round(floor, 2))
 
 
 def _common_heading(heading: Array, weight: Array) -> float:
@@ -143,7 +166,6 @@ class Plane:
 
     at: float  # the coordinate, metres
     area: float  # square metres that are visible
-    count: int
 
 
 def planes(values: Array, area: Array, gap: float = 0.006) -> list[Plane]:
@@ -154,7 +176,7 @@ def planes(values: Array, area: Array, gap: float = 0.006) -> list[Plane]:
     values, area = values[order], area[order]
     cuts = np.nonzero(np.diff(values) > gap)[0] + 1
     groups = zip(np.split(values, cuts), np.split(area, cuts), strict=True)
-    return [Plane(_median(v, a), float(a.sum()), len(v)) for v, a in groups if a.sum() > 0]
+    return [Plane(_median(v, a), float(a.sum())) for v, a in groups if a.sum() > 0]
 
 
 def _median(values: Array, weights: Array) -> float:

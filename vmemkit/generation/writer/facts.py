@@ -56,7 +56,7 @@ class DoorFacts:
     """What is known of a doorway between two rooms."""
 
     axis: int  # the axis on which one walks through it, 0 or 2
-    walls: tuple[float | None, float | None]  # of the room on its low side, and on its high side
+    walls: tuple[float | None, float | None]  # the walls of the rooms on its low and high sides
     edges: tuple[float | None, float | None]  # its ends along the wall
     seen: tuple[float, float]  # the part along the wall that was looked through
     top: float | None = None  # y of its upper edge
@@ -121,6 +121,13 @@ def may_be_inside(walls: Walls, place: Point, margin: float = 0.0) -> bool:
         and (c is None or z > c - margin)
         and (d is None or z < d + margin)
     )
+
+
+def holds(room: RoomFacts, place: Point, doors: Iterable[DoorFacts]) -> bool:
+    """Whether a place may be in the room: no known wall and no doorway is between."""
+    if not may_be_inside(room.walls, place):
+        return False
+    return not any(separates(door, room.inside, place) for door in doors)
 
 
 def _same_room(a: RoomFacts, b: RoomFacts, doors: Iterable[DoorFacts]) -> bool:

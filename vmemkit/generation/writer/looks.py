@@ -63,7 +63,7 @@ class _Patch:
     extent: Float[Tensor, "n 2"]
     pixel: Float[Tensor, "n 2"]
     color: Float[Tensor, "n 3"]
-    basis: Float[Tensor, "n b"]  # of the gain
+    basis: Float[Tensor, "n b"]  # functions whose weighted sum is the gain
     free: bool  # whether the place of the pattern along u is unknown
 
 
@@ -173,30 +173,30 @@ def _compare(patches: list[_Patch], solids: list[Solid]) -> tuple[list[float], l
 
     Random tones are unknown, so a finish with strong ones (brick) is expected to miss by more.
     """
-    difference = torch.cat([_differences(patch, solids) for patch in patches], 1)
-    tones = torch.cat([_tones(patch, solids) for patch in patches], 1)
+    parts = zip(*(_differences(patch, solids) for patch in patches), strict=True)
+    difference, tones = (torch.cat(part, 1) for part in parts)
     expected = (NOISE**2 + tones.square().mean(1)).sqrt()
     mean = difference.clamp(max=WORST).mean(1)
     return mean.tolist(), (mean / expected + expected.log()).tolist()
 
 
-def _differences(patch: _Patch, solids: list[Solid]) -> Float[Tensor, "s n"]:
-    """The difference of every sample from every finish, at the best phase of its pattern."""
+def _differences(
+    patch: _Patch, solids: list[Solid]
+) -> tuple[Float[Tensor, "s n"], Float[Tensor, "s n"]]:
+    """The difference of every sample from every finish, at the best phase of its pattern; and how far
+    random tones move its colour."""
     n, phases = len(patch.uv), PHASES if patch.free else 1
     scale = torch.tensor([solid.scale for solid in solids])
     best = torch.full((len(solids), n), torch.inf)
+    even = _painted(patch, solids, 0 * scale, EVEN)
+    tones = (_painted(patch, solids, 0 * scale, seed=1) - even).abs().mean(2)
     for phase in range(phases):
-        difference = _after_gain(patch, _painted(patch, solids, scale * phase / phases, EVEN))
+        if phase:
+            even = _painted(patch, solids, scale * phase / phases, EVEN)
+        difference = _after_gain(patch, even)
         better = difference.mean(1) < best.mean(1)
         best = torch.where(better[:, None], difference, best)
-    return best
-
-
-def _tones(patch: _Patch, solids: list[Solid]) -> Float[Tensor, "s n"]:
-    """How far random tones move the colour of each sample."""
-    still = torch.zeros(len(solids))
-    toned = _painted(patch, solids, still, seed=1)
-    return (toned - _painted(patch, solids, still, EVEN)).abs().mean(2)
+    return best, tones
 
 
 def _painted(

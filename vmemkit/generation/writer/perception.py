@@ -10,17 +10,17 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, pose
+from vmemkit.core import Views
 from vmemkit.generation.writer.doors import Opening, doors_of_jambs, find_openings
 from vmemkit.generation.writer.evidence import (
     Array,
     Evidence,
     axis_of,
     find_frame,
+    frame,
     gather,
     in_frame,
     inward,
@@ -29,34 +29,30 @@ from vmemkit.generation.writer.facts import (
     DoorFacts,
     Facts,
     RoomFacts,
+    holds,
     join,
-    may_be_inside,
-    separates,
 )
 from vmemkit.generation.writer.looks import find_look
 from vmemkit.generation.writer.things import find_things
-from vmemkit.generation.writer.walls import Shell, find_shell
+from vmemkit.generation.writer.walls import Shell, find_jambs, find_shell
 from vmemkit.scenes.house import RUG_HEIGHT
 
 BEHIND = 0.9  # metres behind a doorway, where the next room is looked for
 THICKNESS = 0.2  # metres of a wall whose far side is unseen
 NEAR_DOOR = 4.5  # metres from a place to the doorways of its room
 MOST_ROOMS = 3  # that are looked for
-RUG_SAMPLES = 6
+RUG_SAMPLES = 6  # on the rug that its size needs
 
 
-def perceive_views(views: Views, targets: Cameras | None = None) -> Facts:
-    """What the views (t,) show. The rooms of the targets, if any, are looked for, too.
+def perceive_views(views: Views) -> Facts:
+    """What the views (t,) show of the rooms that they are in and of those behind doorways.
 
     Errors: ValueError for no views, and for views without depth.
     """
     if len(views) == 0 or views.depth is None:
         raise ValueError(f"facts need views with depth, got {views}")
     frame_from_world = find_frame(views)
-    cameras = [in_frame(views.cameras, frame_from_world)]
-    if targets is not None:
-        cameras.insert(0, in_frame(targets, frame_from_world))
-    places = torch.cat([camera.position for camera in cameras]).double().numpy()
+    places = in_frame(views.cameras, frame_from_world).position.double().numpy()
     found = perceive(gather(views, frame_from_world), places)
     turn, floor = frame_numbers(frame_from_world)
     return Facts(found.rooms, found.doors, turn, floor)
@@ -70,22 +66,21 @@ def frame_numbers(frame_from_world: Float[Tensor, "4 4"]) -> tuple[float, float]
 
 def frame_of(facts: Facts) -> Float[Tensor, "4 4"]:
     """frame_from_world of the facts."""
-    cos, sin = math.cos(facts.turn), math.sin(facts.turn)
-    rotation = torch.tensor([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
-    return pose(rotation, torch.tensor([0.0, -facts.floor, 0.0]))
+    return frame(facts.turn, facts.floor)
 
 
 def perceive(evidence: Evidence, places: Array) -> Facts:
     """The rooms around the places [n 3], their doorways, and the rooms behind these."""
     rooms: list[RoomFacts] = []
-    doors = list(join([Facts(doors=(door,)) for door in doors_of_jambs(evidence)]).doors)
+    jambs = find_jambs(evidence)
+    doors = list(join([Facts(doors=(door,)) for door in doors_of_jambs(jambs)]).doors)
     queue = [side for place in places for side in _beside_door(tuple(place.tolist()), doors)]
     while queue and len(rooms) < MOST_ROOMS:
         place = queue.pop(0)
-        if any(_is_in(room, place, doors) for room in rooms):
+        if any(holds(room, place, doors) for room in rooms):
             continue
-        shell = find_shell(evidence, np.array(place), _walls_at_doors(doors, place))
-        openings = find_openings(evidence, shell)
+        shell = find_shell(evidence, jambs, np.array(place), _walls_at_doors(doors, place))
+        openings = find_openings(evidence, jambs, shell)
         rooms.append(_room(evidence, shell, openings, place))
         for opening in openings:
             door = _door(shell, opening)
@@ -124,12 +119,6 @@ def _walls_at_doors(doors: Sequence[DoorFacts], place: tuple) -> dict[int, float
         if abs(place[door.axis] - at) < NEAR_DOOR:
             walls[door.axis + 1 if on_low_side else door.axis] = at
     return walls
-
-
-def _is_in(room: RoomFacts, place: tuple, doors: Sequence[DoorFacts]) -> bool:
-    if not may_be_inside(room.walls, place, margin=0.0):
-        return False
-    return not any(separates(door, room.inside, place) for door in doors)
 
 
 def _room(evidence: Evidence, shell: Shell, openings: Sequence[Opening], place: tuple) -> RoomFacts:

@@ -17,7 +17,14 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from vmemkit.generation.writer.doors import Opening, limits
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward
+from vmemkit.generation.writer.evidence import (
+    Array,
+    Evidence,
+    axis_of,
+    inward,
+    runs_through,
+    within,
+)
 from vmemkit.generation.writer.facts import thing_space
 from vmemkit.generation.writer.walls import OVER_DOOR, Shell
 from vmemkit.scenes.house import (
@@ -36,7 +43,7 @@ STANDING = tuple(kind for kind, thing in THINGS.items() if thing.raised == 0)
 ROUND = ("plant", "ball")  # as deep as wide
 CLEAR = 0.045  # from walls and floor, within which a sample belongs to them
 TOGETHER = 0.16  # samples nearer than this to each other belong to one group
-SAMPLES, RAYS = 220, 700  # of a group, and of all, that are tested at most
+SAMPLES, RAYS = 220, 700  # at most tested: samples of a group, and rays of all views
 LEAST = 8  # samples that a thing must explain
 MOST = 8  # things in a room
 STEP, WIDTHS = 0.06, 3  # places along a wall, and number of widths
@@ -67,7 +74,7 @@ def find_things(
     samples, rays = _loose(evidence, shell), _rays(evidence)
     for thing in flat:
         low, high = _bounds(shell, thing, SILL)
-        samples = samples[~_within(samples.point, low, high)]
+        samples = samples[~within(samples.point, low, high)]
     things: list[Placed] = []
     for group in _groups(samples.point):
         rest = samples[group]
@@ -81,7 +88,7 @@ def find_things(
             ):
                 things.append(found.thing)
             low, high = _bounds(shell, found.thing, 0.06)
-            rest = rest[~_within(rest.point, low, high)]
+            rest = rest[~within(rest.point, low, high)]
     return things + flat
 
 
@@ -266,10 +273,7 @@ def _rays_through(rays: tuple[Array, Array], boxes: Array) -> int:
     eye, way = rays
     low, high = boxes[:, None, 0] + NEAR, boxes[:, None, 1] - NEAR
     solid = (low < high).all(-1)
-    a, b = (low - eye) / way, (high - eye) / way
-    enter = np.minimum(a, b).max(-1).clip(min=0)
-    leave = np.maximum(a, b).min(-1).clip(max=0.97)
-    return int(((enter < leave) & solid).any(0).sum())
+    return int((runs_through(eye, way, low, high, 0.97) & solid).any(0).sum())
 
 
 def _refine(samples: Evidence, shell: Shell, palette: Palette | None, found: Found) -> Found:
@@ -302,10 +306,6 @@ def _refine(samples: Evidence, shell: Shell, palette: Palette | None, found: Fou
             place, size = float(along[best]), sizes[best]
     w, d, h = (float(value) for value in size)
     return Found(Placed(kind, wall, place, (w, d, h)), found.score)
-
-
-def _within(points: Array, low: Array, high: Array) -> Array:
-    return np.logical_and.reduce((points > low) & (points < high), axis=1)
 
 
 def _bounds(shell: Shell, placed: Placed, gap: float) -> tuple[Array, Array]:

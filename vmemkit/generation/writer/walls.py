@@ -21,7 +21,7 @@ OVER_DOOR = 2.2  # above this height, only walls, ceilings and lamps are seen
 UNDER_LINTEL = 1.95  # height up to which every doorway is open
 DOOR = 1.35  # greatest width of a doorway
 NEAREST, FARTHEST = 0.25, 5.6  # from a place in the room to a wall
-LEAST_SIDE, MOST_SIDE = 2.0, 6.2  # of a room
+LEAST_SIDE, MOST_SIDE = 2.0, 6.2  # lengths that the side of a room may have
 UNSEEN = 6.5  # where an unseen wall is put, while boxes are compared
 CANDIDATES = 4  # walls that are tried on each side, besides the unseen one
 LEAST_AREA = 0.04  # square metres of a wall that must be visible
@@ -65,14 +65,15 @@ class Candidate:
     sure: bool = False  # even where no sample is on it
 
 
-def find_shell(evidence: Evidence, inside: Array, known: Mapping[int, float]) -> Shell:
+def find_shell(
+    evidence: Evidence, jambs: list[Jamb], inside: Array, known: Mapping[int, float]
+) -> Shell:
     """The walls around the place `inside` [3]; `known` are those that its doorways tell.
 
     1. Candidates for each wall: planes that face the place, and the ends of the jambs of doorways.
     2. Score every combination of four (`_score`).
     3. Keep the best, and take the ceiling inside it.
     """
-    jambs = find_jambs(evidence)
     candidates = [
         [Candidate(known[wall], seen=True, sure=True)]
         if wall in known
@@ -146,9 +147,7 @@ def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:
         return False
     start, end = evidence.eye[:, across] - at, all_points[:, across] - at
     crosses = (start * end < 0) & (np.abs(end) > 0.05)
-    share = start[crosses] / (start[crosses] - end[crosses])
-    place = evidence.eye[crosses]
-    place = place + share[:, None] * (all_points[crosses] - place)
+    place = evidence.crossing(crosses, across, at)
     over = (place[:, through] > low + 0.03) & (place[:, through] < high - 0.03)
     over &= (place[:, 1] < points[:, 1].min() - 0.05) & (place[:, 1] > -JAMB_TOP)
     return not over.any()

@@ -89,9 +89,9 @@ class Writer:
     def draft(self, context: Views, targets: Cameras, rng: torch.Generator) -> Draft:
         """What the context says, and the plan that is written from it."""
         own = stream(seed_from(rng))
-        codes = [(facts.age, i, facts) for i, facts in enumerate(read_facts(context)) if facts]
-        remembered = [facts for _, _, facts in sorted(codes, key=lambda code: code[:2])]
-        given = context[torch.tensor([facts is None for facts in read_facts(context)])]
+        carried = read_facts(context)
+        remembered = sorted((facts for facts in carried if facts), key=lambda facts: facts.age)
+        given = context[torch.tensor([facts is None for facts in carried])]
         frame = frame_of(remembered[0]) if remembered else find_frame(given)
         evidence = gather(context, frame)
         cameras = torch.cat([in_frame(c, frame).position for c in (targets, context.cameras)])
