@@ -261,3 +261,12 @@ def test_a_pulse_is_the_share_of_its_interval_that_is_on(x, duty, width):
     share = float((samples % 1 < duty).float().mean())
     got = finishes.pulse(torch.tensor([x]), duty, torch.tensor([width]))
     assert float(got) == pytest.approx(share, abs=1e-3)
+
+
+def test_samples_at_edges_alone_look_like_samples_everywhere():
+    camera = cameras_at(HOUSE.centres[0], [100.0])
+    everywhere = torch.nn.functional.avg_pool2d(HOUSE.render(camera, 120, 160).image, 2)
+    rough, soft = (HOUSE.render(camera, 60, 80, samples=n).image for n in (1, 2))
+    error = (soft - everywhere).square().mean()
+    assert error < 1e-3  # 30 dB
+    assert error < 0.25 * (rough - everywhere).square().mean()

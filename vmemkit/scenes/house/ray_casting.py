@@ -129,8 +129,8 @@ class Rooms:
     def render(self, cameras: Cameras, height: int, width: int, samples: int = 1) -> Views:
         """Views (t,) of height x width pixels, with exact planar depth in metres.
 
-        A pixel's colour is the mean of `samples` x `samples` rays (2 softens the edges); its depth
-        is that of the ray through its centre.
+        At the edges of surfaces, a pixel's colour is the mean of `samples` x `samples` rays (2
+        softens them); its depth is that of the ray through its centre.
         Errors: ValueError for a camera inside a wall or furniture, and for an impossible size.
         """
         rays_needed = len(cameras) * height * width * samples**2
@@ -140,13 +140,14 @@ class Rooms:
                 f"{len(cameras)} of {height} x {width} with {samples} x {samples} samples"
             )
         _check_in_the_open(self, cameras)
-        color, depth = _trace(self, cameras, samples * height, samples * width)
+        color, hits = _trace(self, cameras, (height, width))
         if samples > 1:
-            color = torch.nn.functional.avg_pool2d(color, samples)
-            origin, direction = _pixel_rays(cameras, height, width)
-            depth = self.cast(origin, direction).distance.view(-1, height, width)
+            edge = _at_edges(hits, height, width).nonzero()[:, 0]
+            color[edge] = _traced_finely(self, cameras, (height, width), edge, samples)
+        image = color.view(-1, height, width, 3).permute(0, 3, 1, 2).contiguous()
+        depth = hits.distance.view(-1, height, width)
         given = torch.ones(len(cameras), dtype=torch.bool, device=depth.device)
-        return Views(cameras, color, given, depth)
+        return Views(cameras, image, given, depth)
 
     def visible(self, points_world: Float[Tensor, "n 3"], cameras: Cameras) -> Bool[Tensor, "t n"]:
         """Whether each point is in front of each camera, inside its image, and not occluded.
@@ -306,31 +307,60 @@ def _normal(
 # ---- shading -------------------------------------------------------------------------------------
 
 
-def _pixel_rays(
-    cameras: Cameras, height: int, width: int
-) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
-    """Origin and direction (of depth 1) of the ray through every pixel's centre."""
-    uv = pixel_centres(height, width, device=cameras.device)
-    direction = rays(cameras, uv.expand(len(cameras), *uv.shape)).flatten(0, 2)
-    return cameras.position.repeat_interleave(height * width, 0), direction
-
-
 def _trace(
-    rooms: Rooms, cameras: Cameras, height: int, width: int
-) -> tuple[Float[Tensor, "t 3 h w"], Float[Tensor, "t h w"]]:
-    """Colour and depth of one ray per pixel."""
-    origin, direction = _pixel_rays(cameras, height, width)
+    rooms: Rooms,
+    cameras: Cameras,
+    size: tuple[int, int],
+    pixels: Int[Tensor, " n"] | None = None,
+) -> tuple[Float[Tensor, "n 3"], Hits]:
+    """Colours and surfaces of the rays through the centres of pixels; of all if none are named.
+
+    Pixels are numbered through all images, whose height and width is `size`.
+    """
+    height, width = size
+    if pixels is None:
+        pixels = torch.arange(len(cameras) * height * width, device=cameras.device)
     per_image = (cameras.rotation @ torch.linalg.inv(cameras.K))[..., :2]
     per_pixel = per_image / per_image.new_tensor([width, height])
-    colors, depths = [], []
-    for rows in torch.arange(len(origin), device=origin.device).split(RAYS_PAINTED):
-        hits = rooms.cast(origin[rows], direction[rows])
-        pixel = _pixel_on_surface(hits, direction[rows], per_pixel[rows // (height * width)])
-        point = origin[rows] + hits.distance[:, None] * direction[rows]
-        colors.append(_color(rooms, hits, point, pixel))
-        depths.append(hits.distance)
-    color = torch.cat(colors).view(-1, height, width, 3).permute(0, 3, 1, 2).contiguous()
-    return color, torch.cat(depths).view(-1, height, width)
+    uv = pixel_centres(height, width, device=cameras.device)
+    direction = rays(cameras, uv.expand(len(cameras), *uv.shape)).flatten(0, 2)
+    colors, hits = [], []
+    for rows in pixels.split(RAYS_PAINTED):
+        view = rows // (height * width)
+        origin, towards = cameras.position[view], direction[rows]
+        hit = rooms.cast(origin, towards)
+        pixel = _pixel_on_surface(hit, towards, per_pixel[view])
+        colors.append(_color(rooms, hit, origin + hit.distance[:, None] * towards, pixel))
+        hits.append(hit)
+    return torch.cat(colors), cat(hits)
+
+
+def _at_edges(hits: Hits, height: int, width: int) -> Bool[Tensor, " n"]:
+    """Whether a pixel or one of its eight neighbours shows another block, or another face of it."""
+    face = 3 * hits.block + hits.normal.abs().argmax(1)
+    face = face.view(-1, 1, height, width).float()  # exact: there are fewer than 2**24
+    most = torch.nn.functional.max_pool2d(face, 3, 1, 1)
+    least = -torch.nn.functional.max_pool2d(-face, 3, 1, 1)
+    return (most != least).flatten()
+
+
+def _traced_finely(
+    rooms: Rooms,
+    cameras: Cameras,
+    size: tuple[int, int],
+    pixels: Int[Tensor, " n"],
+    samples: int,
+) -> Float[Tensor, "n 3"]:
+    """The mean colours of `samples` x `samples` rays through each of the pixels."""
+    height, width = size
+    view, place = pixels // (height * width), pixels % (height * width)
+    row, column = place // width, place % width
+    steps = torch.arange(samples, device=pixels.device)
+    rows = (samples * row[:, None] + steps)[:, :, None]
+    columns = (samples * column[:, None] + steps)[:, None, :]
+    fine = (view[:, None, None] * samples * height + rows) * samples * width + columns
+    color, _ = _trace(rooms, cameras, (samples * height, samples * width), fine.flatten())
+    return color.view(-1, samples**2, 3).mean(1)
 
 
 def _pixel_on_surface(
