@@ -30,6 +30,8 @@ ON_WALL = 0.015  # from a wall, within which a sample belongs to it
 RAYS = 2000  # that are tested, about
 CEILINGS = -2.3  # y above which a level surface is a ceiling
 JAMB_WIDTHS = (0.15, 0.42)  # thickness of walls with casings
+BESIDE = 1.5  # from a jamb, within which its walls are looked for
+JAMB_ERROR = 0.12  # from the ends of its samples to its walls
 JAMB_HEIGHT, JAMB_TOP = 0.35, 2.0  # least height that is seen, and least height of the whole
 TINTED = 0.17  # largest saturation of white trim under warm or cool light
 # Weights of a box's score, in rays.
@@ -121,10 +123,29 @@ def find_jambs(evidence: Evidence) -> list[Jamb]:
                 if not white or not JAMB_WIDTHS[0] < width < JAMB_WIDTHS[1] or height < JAMB_HEIGHT:
                     continue
                 if _is_jamb(evidence, wall, part):
-                    low, high = float(points[:, through].min()), float(points[:, through].max())
                     at = float(np.median(points[:, across]))
+                    low, high = _jamb_ends(evidence, wall, part)
                     jambs.append(Jamb(through, low, high, at, inward(wall), len(part)))
     return jambs
+
+
+def _jamb_ends(evidence: Evidence, wall: int, part: Array) -> tuple[float, float]:
+    """Where a jamb begins and ends: at the casings on the walls beside it, where these are seen.
+
+    Else they are where its first and last samples are, which is uncertain by the size of a pixel.
+    """
+    through, points = 2 - axis_of(wall), evidence.point[part]
+    beside = np.abs(evidence.point[:, axis_of(wall)] - np.median(points[:, axis_of(wall)])) < BESIDE
+    ends = []
+    for end, side, out in ((points.min(0), through + 1, -1), (points.max(0), through, 1)):
+        sampled = float(end[through])
+        near = np.abs(evidence.point[:, through] - sampled + out * CASING_DEPTH) < JAMB_ERROR
+        rows = evidence.facing(side) & beside & near
+        walls = planes(evidence.point[rows, through], evidence.area[rows])
+        largest = max(walls, key=lambda plane: plane.area, default=None)
+        is_wall = largest is not None and largest.area > LEAST_AREA
+        ends.append(largest.at + out * CASING_DEPTH if is_wall else sampled)
+    return ends[0], ends[1]
 
 
 def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:

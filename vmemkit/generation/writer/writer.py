@@ -30,7 +30,10 @@ from vmemkit.scenes.house import Plan, build
 class WriterConfig:
     """Settings of the Writer."""
 
-    samples: int = 2  # rays per pixel and direction; 2 softens the edges
+    samples: int = 2  # rays per pixel and direction at edges; 2 softens them
+    # Whether walls and things that were written earlier go where a camera stands in them. If not, the
+    # camera is refused, as it is by what given views show.
+    gives_way: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Writer:
 
     def draft(self, context: Views, targets: Cameras, rng: torch.Generator) -> Draft:
         """What the context says, and the plan that is written from it."""
-        own = stream(seed_from(rng))
+        seed = seed_from(rng)
         carried = read_facts(context)
         remembered = sorted((facts for facts in carried if facts), key=lambda facts: facts.age)
         given = context[torch.tensor([facts is None for facts in carried])]
@@ -96,13 +99,19 @@ class Writer:
         evidence = gather(context, frame)
         cameras = torch.cat([in_frame(c, frame).position for c in (targets, context.cameras)])
         places = cameras.double().numpy()
-        parts = list(remembered)
+        seen: list[Facts] = []
         if len(given):
             turn, floor = frame_numbers(frame)
-            seen = perceive(gather(given, frame), places)
-            parts.insert(0, Facts(seen.rooms, seen.doors, turn, floor))
-        facts = join(parts)
-        plan = complete(facts, places, evidence, own)
+            found = perceive(gather(given, frame), places)
+            seen = [Facts(found.rooms, found.doors, turn, floor)]
+        position = in_frame(targets, frame).position
+        # What was written last is dropped first where a target stands in what was written.
+        least = 0 if self.config.gives_way else len(remembered)
+        for count in range(len(remembered), least - 1, -1):
+            facts = join(seen + remembered[:count])
+            plan = complete(facts, places, evidence, stream(seed))
+            if bool(build(plan).in_the_open(position).all()):
+                break
         return Draft(facts, plan, frame)
 
 

@@ -126,6 +126,15 @@ class Rooms:
             free &= (overhead | (gap > VIEWER_RADIUS)).all(1)
         return free
 
+    def in_the_open(self, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+        """Whether each point is inside a room or a doorway, and outside furniture."""
+        gap = SURFACE_TOLERANCE  # nearer to a surface than this, depths would be zero or negative
+        cells, boxes, balls = self.cells, self.boxes, self.balls
+        is_open = _inside(points_world, cells.low + gap, cells.high - gap).any(1)
+        is_open &= ~_inside(points_world, boxes.low - gap, boxes.high + gap).any(1)
+        far_from_balls = torch.cdist(points_world, balls.middle) >= balls.radius + gap
+        return is_open & far_from_balls.all(1)
+
     def render(self, cameras: Cameras, height: int, width: int, samples: int = 1) -> Views:
         """Views (t,) of height x width pixels, with exact planar depth in metres.
 
@@ -184,14 +193,10 @@ def _inside(
 
 
 def _check_in_the_open(rooms: Rooms, cameras: Cameras) -> None:
-    position = cameras.position
-    gap = SURFACE_TOLERANCE  # nearer to a surface than this, depths would be zero or negative
-    blocked = ~_inside(position, rooms.cells.low + gap, rooms.cells.high - gap).any(1)
-    blocked |= _inside(position, rooms.boxes.low - gap, rooms.boxes.high + gap).any(1)
-    blocked |= (torch.cdist(position, rooms.balls.middle) < rooms.balls.radius + gap).any(1)
+    blocked = ~rooms.in_the_open(cameras.position)
     if blocked.any():
         first = int(blocked.nonzero()[0, 0])
-        place = ", ".join(f"{x:.2f}" for x in position[first].tolist())
+        place = ", ".join(f"{x:.2f}" for x in cameras.position[first].tolist())
         raise ValueError(
             f"camera {first} at ({place}) is inside a wall or a piece of furniture: keep to places "
             "where Rooms.free is true, such as Rooms.centres and Rooms.doorways"
