@@ -71,6 +71,14 @@ def check_context(context: Views) -> None:
         )
 
 
+def confidence_of(views: Views) -> Float[Tensor, "t h w"]:
+    """SEEN for given views, whatever the confidence of their depth; others keep their own."""
+    full = torch.full_like(views.depth, SEEN)
+    if views.confidence is None:
+        return full
+    return torch.where(views.given[:, None, None], full, views.confidence)
+
+
 def check_images(views: Views, side: int) -> None:
     """Errors: ValueError for images that are not finite, or not multiples of `side` pixels."""
     if not views.image.isfinite().all():

@@ -33,7 +33,7 @@ from vmemkit.core import (
     surfels_from_points,
     unproject,
 )
-from vmemkit.generation.generator import SEEN, Generation, check_context
+from vmemkit.generation.generator import SEEN, Generation, check_context, confidence_of
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.cylinder import (
     Panorama,
@@ -73,13 +73,11 @@ class Warp:
     ) -> Iterator[Generation]:
         """Errors: ValueError for an empty context or one without depth."""
         check_context(context)
-        context = context.replace(confidence=_confidence(context), latent=None, embedding=None)
+        context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
         upright = _upright(targets)
         targets, context = upright(targets), context.replace(cameras=upright(context.cameras))
         evidence, (height, width) = context[context.given], context.image.shape[2:]
-        discs = [
-            context_discs(context[i : i + 1], evidence, self.config) for i in range(len(context))
-        ]
+        discs = discs_of_views(context, self.config)
         # The panorama shows given views only, or generated ones if the context has no given view.
         used = context.given if context.given.any() else ~context.given
         given = context[used]
@@ -96,6 +94,12 @@ class Warp:
             discs.append(context_discs(context[-1:], evidence, self.config))
         yield cat(with_holes)
         yield cat(complete)
+
+
+def discs_of_views(context: Views, config: WarpConfig) -> list[PixelDiscs]:
+    """The discs of each context view (`context_discs`)."""
+    evidence = context[context.given]
+    return [context_discs(context[i : i + 1], evidence, config) for i in range(len(context))]
 
 
 def context_discs(view: Views, evidence: Views, config: WarpConfig) -> PixelDiscs:
@@ -163,14 +167,6 @@ def _upright(targets: Cameras) -> Callable[[Cameras], Cameras]:
     new_from_world = torch.eye(4, device=down.device)
     new_from_world[:3, :3] = torch.stack([torch.linalg.cross(y, z), y, z])
     return lambda cameras: Cameras(new_from_world @ cameras.world_from_cam, cameras.K)
-
-
-def _confidence(views: Views) -> Float[Tensor, "t h w"]:
-    """SEEN for given views, whatever the confidence of their depth; others keep their own."""
-    full = torch.full_like(views.depth, SEEN)
-    if views.confidence is None:
-        return full
-    return torch.where(views.given[:, None, None], full, views.confidence)
 
 
 def _look_up(

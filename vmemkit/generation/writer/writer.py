@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, seed_from, stream
-from vmemkit.generation.generator import IMAGINED, Generation, check_context
-from vmemkit.generation.reprojection import completed, context_batch, reproject
+from vmemkit.core import Cameras, Views, cat, seed_from, stream
+from vmemkit.generation.generator import IMAGINED, Generation, check_context, confidence_of
+from vmemkit.generation.warp.config import WarpConfig
+from vmemkit.generation.warp.forward_warp import discs_of_views, splat_context
 from vmemkit.generation.warp.smoothing import blend_seam
 from vmemkit.generation.writer.completion import complete
 from vmemkit.generation.writer.contents import facts_in_view
@@ -66,9 +67,8 @@ class Writer:
         or a thing that the context shows."""
         check_context(context)
         height, width = context.image.shape[2:]
-        shown = reproject(context_batch(context), targets[None])
-        nothing = torch.full_like(shown.depth[0], torch.nan)
-        yield completed(shown, torch.zeros_like(shown.image[0]), nothing)
+        shown = _shown(context, targets)
+        yield shown
         draft = self.draft(context, targets, rng)
         cameras = in_frame(targets, draft.frame_from_world)
         rendered = _rendered(draft.plan, cameras, height, width, self.config.samples)
@@ -81,13 +81,13 @@ class Writer:
         )
         confidence = torch.full_like(rendered.depth, IMAGINED)
         yield Generation(rendered.image, rendered.depth, confidence, embedding=codes)
+        known = shown.confidence > 0
         image = torch.stack(
-            [
-                blend_seam(rendered.image[i], shown.image[0, i], shown.known[0, i])
-                for i in range(len(targets))
-            ]
+            [blend_seam(rendered.image[i], shown.image[i], known[i]) for i in range(len(targets))]
         )
-        yield completed(shown, image, rendered.depth).replace(embedding=codes)
+        depth = torch.where(known, shown.depth, rendered.depth)
+        confidence = torch.where(known, shown.confidence, confidence)
+        yield Generation(image, depth, confidence, embedding=codes)
 
     def draft(self, context: Views, targets: Cameras, rng: torch.Generator) -> Draft:
         """What the context says, and the plan that is written from it."""
@@ -113,6 +113,14 @@ class Writer:
             if bool(build(plan).in_the_open(position).all()):
                 break
         return Draft(facts, plan, frame)
+
+
+def _shown(context: Views, targets: Cameras) -> Generation:
+    """What the context shows of the targets, as `Warp` has it."""
+    context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
+    config = WarpConfig()
+    discs = cat(discs_of_views(context, config))
+    return splat_context(context, discs, targets, *context.image.shape[2:], config)
 
 
 def _rendered(plan: Plan, cameras: Cameras, height: int, width: int, samples: int) -> Views:
