@@ -1,3 +1,4 @@
+from .bird_view import plan as plan
 from .charts import POLICY_COLORS as POLICY_COLORS
 from .charts import Chart as Chart
 from .charts import ablation as ablation
@@ -9,7 +10,7 @@ from .colors import INK as INK
 from .colors import chip as chip
 from .colors import view_colors as view_colors
 from .colors import view_hex as view_hex
-from .floor_plan import plan as plan
+from .house_drawings import floor_plan as floor_plan
 from .palettes import COLOR_MODES as COLOR_MODES
 from .palettes import RETRIEVAL_MODES as RETRIEVAL_MODES
 from .palettes import surfel_colors as surfel_colors

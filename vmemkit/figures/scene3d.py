@@ -25,6 +25,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.core import UP, Cameras, cameras, cat, intrinsics, look_at, project
+from vmemkit.figures.bird_view import CAMERA_LENGTH, EMPHASIS, DrawnCameras, draw_from_eye
 from vmemkit.figures.buffers3d import (
     MAX_IMAGES,
     ImageQuads,
@@ -34,7 +35,6 @@ from vmemkit.figures.buffers3d import (
     overwrite,
 )
 from vmemkit.figures.colors import INK, WHITE, chip, view_colors
-from vmemkit.figures.floor_plan import CAMERA_LENGTH, EMPHASIS, DrawnCameras, draw_from_eye
 from vmemkit.figures.palettes import RETRIEVAL_MODES, legend, spotlight, surfel_colors
 from vmemkit.figures.picture import Picture
 from vmemkit.memory import Memory, read, surfels_of, views_of

@@ -120,7 +120,8 @@ def _shown(context: Views, targets: Cameras) -> Generation:
     context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
     config = WarpConfig()
     discs = cat(discs_of_views(context, config))
-    return splat_context(context, discs, targets, *context.image.shape[2:], config)
+    height, width = context.image.shape[2:]
+    return splat_context(context, discs, targets, height, width, config)
 
 
 def _rendered(plan: Plan, cameras: Cameras, height: int, width: int, samples: int) -> Views:

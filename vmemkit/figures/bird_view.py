@@ -1,4 +1,4 @@
-"""Floor plans: cameras and surfels seen from above."""
+"""Bird view: cameras and surfels seen from above."""
 
 from __future__ import annotations
 
