@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from vmemkit.core import cameras, cat, intrinsics, look_at, project, splat, unproject
 from vmemkit.figures import INK, Picture, Scene3D, chip, surfel_colors, view_colors
-from vmemkit.figures.buffers3d import MAX_IMAGES
 from vmemkit.figures.bird_view import EMPHASIS
+from vmemkit.figures.buffers3d import MAX_IMAGES
 from vmemkit.memory import Memory, begin
 from vmemkit.retrieval import retrieve
 
