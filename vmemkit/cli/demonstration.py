@@ -7,6 +7,8 @@ In: a seed and a size. Out: a folder with a video, a contact sheet and the surfe
 - rooms_capture   the same house from six views per room: all is seen, only retrieval decides
 - panorama        a photograph of all directions: four views given, full circle and back
 - stereo          a stereo photograph with its depth: a short orbit and back
+
+The Writer continues the houses, and Warp the photographs.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from vmemkit.cli.terminal import metrics_table, progress_bar
 from vmemkit.core import Views, cat, data_file, replacing, resize
 from vmemkit.evaluation import score
 from vmemkit.figures import comparison, contact_sheet, save_figure, save_walk_video
+from vmemkit.generation import Generator, Warp, Writer
 from vmemkit.memory import begin, save_ply
 from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES as RETRIEVAL_POLICIES
@@ -55,7 +58,7 @@ SWING_STEP = 3.0  # degrees between its views
 LIFT = 0.12  # metres by which its way back is higher
 POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
-MOMENTS = (0.215, 0.49, 0.85)  # shares of the path at which the overview shows a view
+MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
 DIGITS = 4  # decimals of the metrics
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
@@ -75,6 +78,7 @@ class Job:
     tour: Tour
     scene: Scene | None
     truth: Views | None  # (n,) of the tour's cameras
+    generator: Generator
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ def _demo(
         total = len(job.tour.cameras)
         for policy in policies:
             steps, done = [], 0
-            for step in walk(begin(job.given), job.tour.cameras, policy=policy, seed=seed):
+            start, path = begin(job.given), job.tour.cameras
+            for step in walk(start, path, generator=job.generator, policy=policy, seed=seed):
                 yield Progress(name, policy, done, total)
                 steps.append(step)
                 done += len(step.targets)
@@ -167,9 +172,8 @@ def _demo(
             with replacing(out / "metrics.json") as draft:
                 draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
             yield Progress(name, policy, total, total, rows[-1])
-        # The overview shows rooms_capture, where only retrieval decides, or else the last walk
-        # whose truth is known.
-        if job.truth is not None and (name == "rooms_capture" or "rooms_capture" not in walks):
+        # The overview shows `rooms`, or else the last walk whose truth is known.
+        if job.truth is not None and (name == "rooms" or "rooms" not in walks):
             save_figure(out / "overview.png", _overview(job, steps_by_policy))
 
 
@@ -204,7 +208,7 @@ def panorama_walk(height: int, seed: int) -> Job:
     )
     about = "a photograph of all directions, from four views"
     truth = scene.render(tour.cameras, *size)
-    return Job("panorama", about, scene.render(given, *size), tour, scene, truth)
+    return Job("panorama", about, scene.render(given, *size), tour, scene, truth, Warp())
 
 
 def stereo_walk(height: int, seed: int) -> Job:
@@ -221,7 +225,7 @@ def stereo_walk(height: int, seed: int) -> Job:
     back = slice(count, len(path) - count)
     twin = torch.cat([torch.full((len(path) - count,), -1), torch.arange(count)])
     tour = Tour(given.cameras, path, back, twin)
-    return Job("stereo", "a stereo photograph, from one view", given, tour, None, None)
+    return Job("stereo", "a stereo photograph, from one view", given, tour, None, None, Warp())
 
 
 WALKS: dict[str, Callable[[int, int], Job]] = {
@@ -236,7 +240,8 @@ def _in_house(name: str, about: str, tour_of: Callable[..., Tour], height: int, 
     house, size = rooms(seed), example_size(height)
     tour = tour_of(house, seed, FOV, ASPECT)
     given = house.render(tour.given, *size, samples=2)
-    return Job(name, about, given, tour, house, house.render(tour.cameras, *size, samples=2))
+    truth = house.render(tour.cameras, *size, samples=2)
+    return Job(name, about, given, tour, house, truth, Writer())
 
 
 # ---- results -------------------------------------------------------------------------------------

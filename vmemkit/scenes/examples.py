@@ -31,7 +31,8 @@ from vmemkit.core import (
     views,
 )
 from vmemkit.scenes.house.designer import rooms
-from vmemkit.scenes.panoramas import panorama
+from vmemkit.scenes.house.ray_casting import Rooms
+from vmemkit.scenes.panoramas import Panorama, panorama
 from vmemkit.scenes.recording import resized_depth
 from vmemkit.scenes.room_box import EYE_HEIGHT
 from vmemkit.scenes.room_fit import fit_room
@@ -41,7 +42,7 @@ from vmemkit.scenes.trajectory import moves, upright_cameras
 
 PANORAMA, STEREO = "st_fagans_interior_1k.jpg", "bedroom_chair"  # files of data/
 ASPECT = 4 / 3  # width / height of all example images
-HEIGHT = 90  # pixels
+HEIGHT = 180  # pixels
 FOV = 75.0  # degrees: horizontal
 STEREO_TILT = 17.0  # degrees: the stereo camera looked down, measured from upright edges
 SOUND_PART = (
@@ -113,14 +114,14 @@ def room(height: int, seed: int = 0) -> Beginning:
     """A made-up house, from one view."""
     house = rooms(seed)
     given = single_tour(house, seed, FOV, ASPECT).given
-    return _rendered(house, given, height, "a made-up house, from one view")
+    return _in_house(house, given, height, "a made-up house, from one view")
 
 
 def captured_rooms(height: int, seed: int = 0) -> Beginning:
     """A made-up house, from six views a room."""
     house = rooms(seed)
     given = capture_tour(house, seed, FOV, ASPECT).given
-    return _rendered(house, given, height, "a made-up house, from six views a room")
+    return _in_house(house, given, height, "a made-up house, from six views a room")
 
 
 def photographed_hall(height: int, seed: int = 0) -> Beginning:
@@ -182,10 +183,11 @@ def from_image(
     return Beginning(given, None, f"your image, a {kind}")
 
 
-def _around(scene: Scene, height: int) -> Beginning:
+def _in_house(house: Rooms, given: Cameras, height: int, about: str) -> Beginning:
+    return Beginning(house.render(given, *example_size(height), samples=2), house, about)
+
+
+def _around(scene: Panorama, height: int) -> Beginning:
     given = circle_cameras(torch.arange(0.0, 360.0, 90.0))
-    return _rendered(scene, given, height, "a photograph of all directions, from four views")
-
-
-def _rendered(scene: Scene, given: Cameras, height: int, about: str) -> Beginning:
+    about = "a photograph of all directions, from four views"
     return Beginning(scene.render(given, *example_size(height)), scene, about)

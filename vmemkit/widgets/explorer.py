@@ -13,12 +13,23 @@ import torch
 
 from vmemkit.core import load_depth, load_image
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
-from vmemkit.generation import Generation, Generator, Warp
+from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
-from vmemkit.scenes import EXAMPLES, FOV, HEIGHT, KINDS, VERBS, Beginning, from_image, moves
+from vmemkit.scenes import (
+    EXAMPLES,
+    FOV,
+    HEIGHT,
+    KINDS,
+    VERBS,
+    Beginning,
+    Rooms,
+    Scene,
+    from_image,
+    moves,
+)
 from vmemkit.widgets import journeys
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
@@ -79,7 +90,8 @@ class Explorer(ipywidgets.VBox):
         seed: int = 0,
         examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
     ) -> None:
-        """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's.
+        """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
+        default, the generator is the Writer in made-up houses, and Warp elsewhere.
         `examples` are the places to start in, by name: functions of the height and the seed.
 
         Errors: ValueError for an unknown example or policy.
@@ -90,7 +102,7 @@ class Explorer(ipywidgets.VBox):
                 f"got {example!r} and {policy!r}"
             )
         self._examples, self._height, self._seed = examples, height, seed
-        self._generator, self._reconstructor = generator or Warp(), reconstructor
+        self._generator, self._reconstructor = generator, reconstructor
         self._worker, self._label = Worker(self._progressed, self._ended), ""
         self.wait, self.message = self._worker.wait, Message()
         self._make_controls(example, Settings(policy, k))
@@ -125,7 +137,7 @@ class Explorer(ipywidgets.VBox):
         job = stages(
             journey.memory,
             targets,
-            generator=self._generator,
+            generator=self._generator or default_generator(self.beginning.scene),
             reconstructor=self._reconstructor,
             policy=settings.policy.value,
             k=settings.k.value,
@@ -376,6 +388,11 @@ class Explorer(ipywidgets.VBox):
             self.branches,
             own,
         ]
+
+
+def default_generator(scene: Scene | None) -> Generator:
+    """The Writer in a made-up house, whose walls stop the walker; Warp elsewhere."""
+    return Writer(WriterConfig(gives_way=False)) if isinstance(scene, Rooms) else Warp()
 
 
 class OwnImage(ipywidgets.VBox):

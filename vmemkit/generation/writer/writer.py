@@ -45,6 +45,10 @@ class Draft:
     plan: Plan  # the house that was written
     frame_from_world: Float[Tensor, "4 4"]
 
+    def in_frame(self, cameras: Cameras) -> Cameras:
+        """Cameras of the world in the frame of the walls, where the facts and the plan are."""
+        return in_frame(cameras, self.frame_from_world)
+
 
 @dataclass(frozen=True)
 class Writer:
