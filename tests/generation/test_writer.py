@@ -18,6 +18,7 @@ from vmemkit.generation.writer.completion import complete
 from vmemkit.generation.writer.evidence import find_frame, gather, in_frame
 from vmemkit.generation.writer.facts import CODE, DoorFacts, RoomFacts, decode, encode, join
 from vmemkit.generation.writer.perception import frame_of
+from vmemkit.generation.writer.walls import find_jambs
 from vmemkit.memory import begin, load, save
 from vmemkit.scenes import build, design, moves, upright_cameras
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
@@ -34,6 +35,14 @@ def looks_around(seed: int, headings=(0.0, 70.0), size: int = 64):
     house = build(plan)
     cameras = upright_cameras(house.centres[:1], torch.tensor(headings, dtype=torch.float32), K)
     return plan, house.render(cameras, size, size)
+
+
+def in_a_doorway(seed: int, headings: tuple[float, ...], back: float = 0.0):
+    """(plan, views) from a doorway, or from `back` metres before it in the first room."""
+    plan = design(seed)
+    house = build(plan)
+    eye = house.doorways[:1] - torch.tensor([back, 0.0, 0.0])
+    return plan, house.render(upright_cameras(eye, torch.tensor(headings), K), 64, 64)
 
 
 @functools.cache
@@ -131,6 +140,22 @@ def test_a_doorway_is_found_with_its_edges():
     (door,) = perceive_views(views).doors
     assert door.axis == 0
     assert door.edges == pytest.approx((doorway[0][2], doorway[1][2]), abs=0.05)
+
+
+def test_the_side_of_a_shelf_and_a_strip_of_wall_are_no_doorways():
+    for seed in range(500, 506):
+        plan, views = looks_around(seed, headings=(0.0, 90.0, 180.0, 270.0))
+        edges = [plan.doorways[0].box[i][2] for i in (0, 1)]
+        for jamb in find_jambs(gather(views, find_frame(views))):
+            assert jamb.axis == 0
+            assert min(abs(jamb.at - edge) for edge in edges) < 0.05
+
+
+def test_the_far_end_of_a_jamb_is_found_though_it_is_seen_at_a_slant():
+    plan, views = in_a_doorway(504, (60.0,), back=0.7)
+    (low, high) = plan.doorways[0].box
+    (jamb,) = find_jambs(gather(views, find_frame(views)))
+    assert (jamb.low, jamb.high) == pytest.approx((low[0] - 0.025, high[0] + 0.025), abs=0.03)
 
 
 # ---- facts ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, planes
+from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, planes, within
 from vmemkit.scenes.house import CASING_DEPTH
 
 # Lengths are in metres.
@@ -30,7 +30,10 @@ ON_WALL = 0.015  # from a wall, within which a sample belongs to it
 RAYS = 2000  # that are tested, about
 CEILINGS = -2.3  # y above which a level surface is a ceiling
 JAMB_WIDTHS = (0.15, 0.42)  # thickness of walls with casings
-JAMB_HEIGHT, JAMB_TOP = 0.35, 2.0  # least height that is seen, and least height of the whole
+JAMB_HEIGHT = 0.35  # least height that is seen
+JAMB_EDGE = 0.06  # from its samples, in which it may go on
+WHOLE = 0.6  # least share of all samples in its plane: others are of a wall
+OPEN = 0.9  # in front of a jamb, in which nothing stands
 TINTED = 0.17  # largest saturation of white trim under warm or cool light
 # Weights of a box's score, in rays.
 LEVEL, THROUGH, LOST, JAMB = 0.3, 6.0, 1.0, 2.0
@@ -120,18 +123,28 @@ def find_jambs(evidence: Evidence) -> list[Jamb]:
                 white = color.min() > (1 - TINTED) * color.max()
                 if not white or not JAMB_WIDTHS[0] < width < JAMB_WIDTHS[1] or height < JAMB_HEIGHT:
                     continue
-                if _is_jamb(evidence, wall, part):
-                    low, high = float(points[:, through].min()), float(points[:, through].max())
-                    at = float(np.median(points[:, across]))
-                    jambs.append(Jamb(through, low, high, at, inward(wall), len(part)))
+                if len(part) < WHOLE * len(face) or not _is_jamb(evidence, wall, part):
+                    continue
+                at = float(np.median(points[:, across]))
+                low, high = _ends(evidence, part, at, across)
+                jambs.append(Jamb(through, low, high, at, inward(wall), len(part)))
     return jambs
+
+
+def _ends(evidence: Evidence, part: Array, at: float, across: int) -> tuple[float, float]:
+    """The ends of a face. The normals of its last samples are those of an edge, not its own."""
+    points, all_points = evidence.point[part], evidence.point
+    low, high = points.min(0) - JAMB_EDGE, points.max(0) + JAMB_EDGE
+    low[across], high[across] = at - 0.004, at + 0.004
+    on_face = all_points[within(all_points, low, high)][:, 2 - across]
+    return float(on_face.min()), float(on_face.max())
 
 
 def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:
     """Whether a narrow white face is the side of a doorway, rather than something at a wall.
 
     Behind a casing or a window there is a wall. Beside a piece of furniture the wall goes on. Over it,
-    rays run.
+    rays run. In front of it, the doorway is open.
     """
     across, through, sign = axis_of(wall), 2 - axis_of(wall), inward(wall)
     points, all_points = evidence.point[part], evidence.point
@@ -143,13 +156,17 @@ def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:
     walls = evidence.facing(2 - across) | evidence.facing(3 - across)
     goes_on = walls & (ends < 0.035) & (front > 0.03) & (front < 0.6)
     goes_on &= all_points[:, 1] > -UNDER_LINTEL
-    if behind.any() or goes_on.sum() > 2:
+    between = (all_points[:, through] > low + 0.03) & (all_points[:, through] < high - 0.03)
+    filled = between & (front > 0.05) & (front < OPEN) & (all_points[:, 1] > -UNDER_LINTEL)
+    filled &= all_points[:, 1] < -0.05
+    over_door = evidence.facing(wall) & (np.abs(front) < 0.01) & (all_points[:, 1] < -OVER_DOOR)
+    if behind.any() or goes_on.sum() > 2 or filled.sum() > 2 or over_door.any():
         return False
     start, end = evidence.eye[:, across] - at, all_points[:, across] - at
     crosses = (start * end < 0) & (np.abs(end) > 0.05)
     place = evidence.crossing(crosses, across, at)
     over = (place[:, through] > low + 0.03) & (place[:, through] < high - 0.03)
-    over &= (place[:, 1] < points[:, 1].min() - 0.05) & (place[:, 1] > -JAMB_TOP)
+    over &= place[:, 1] < points[:, 1].min() - 0.05
     return not over.any()
 
 
