@@ -253,6 +253,26 @@ def test_another_number_draws_another_house_and_the_same_the_same():
     assert plan != drafted(505, number=1)[2]
 
 
+def test_a_camera_in_a_doorway_stands_in_the_middle_of_it():
+    for seed in range(500, 504):
+        _, views = in_a_doorway(seed, (90.0,))
+        draft = WRITER.draft(views, facing(views.cameras, 90.0), stream(0))
+        (low, _, first), (high, _, last) = draft.plan.doorways[0].box
+        x, _, z = views.cameras.position[0].tolist()
+        assert low < x < high
+        assert abs(z - (first + last) / 2) < 0.2
+
+
+def test_a_new_doorway_is_before_a_camera_that_is_near_a_wall():
+    """The room's own middle says nothing of which wall; two metres towards one say it."""
+    for seed in range(500, 504):
+        _, views = in_a_doorway(seed, (-90.0,), back=0.8)
+        draft = WRITER.draft(views, views.cameras, stream(0))
+        (low, _, first), (_, _, last) = draft.plan.doorways[0].box
+        assert low > float(views.cameras.position[0, 0])  # behind the camera, as the true one
+        assert abs((first + last) / 2 - float(views.cameras.position[0, 2])) < 0.9
+
+
 # ---- the generator -------------------------------------------------------------------------------
 
 
