@@ -158,6 +158,12 @@ def test_the_far_end_of_a_jamb_is_found_though_it_is_seen_at_a_slant():
     assert (jamb.low, jamb.high) == pytest.approx((low[0] - 0.025, high[0] + 0.025), abs=0.03)
 
 
+def test_one_board_of_a_casing_tells_where_the_doorway_is():
+    plan, views = looks_around(502, headings=(22.0,))
+    (door,) = perceive_views(views).doors
+    assert door.edges == pytest.approx((None, plan.doorways[0].box[1][2]), abs=0.1)
+
+
 # ---- facts ---------------------------------------------------------------------------------------
 
 
