@@ -17,8 +17,9 @@ from vmemkit.generation import Facts, Generator, Writer, WriterConfig, perceive_
 from vmemkit.generation.writer.completion import complete
 from vmemkit.generation.writer.evidence import find_frame, gather, in_frame
 from vmemkit.generation.writer.facts import CODE, DoorFacts, RoomFacts, decode, encode, join
+from vmemkit.generation.writer.lamps import with_lamp
 from vmemkit.generation.writer.perception import frame_of
-from vmemkit.generation.writer.walls import find_jambs
+from vmemkit.generation.writer.walls import Shell, find_jambs
 from vmemkit.memory import begin, load, save
 from vmemkit.scenes import build, design, moves, upright_cameras
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
@@ -162,6 +163,22 @@ def test_one_board_of_a_casing_tells_where_the_doorway_is():
     plan, views = looks_around(502, headings=(22.0,))
     (door,) = perceive_views(views).doors
     assert door.edges == pytest.approx((None, plan.doorways[0].box[1][2]), abs=0.1)
+
+
+def test_a_lamp_tells_the_walls_that_are_not_seen():
+    for seed in range(500, 506):
+        plan, views = in_a_doorway(seed, (90.0,))
+        low, high = plan.rooms[1].box
+        room = perceive_views(views).rooms[0]
+        assert room.walls == pytest.approx((low[0], high[0], low[2], high[2]), abs=0.05)
+        assert room.inside[0] > low[0]  # though the camera is not in the room
+
+
+def test_a_lamp_that_is_not_in_the_middle_tells_nothing():
+    shell = Shell((-2.0, None, -2.5, 2.5), None)
+    assert with_lamp(shell, [(0.3, -2.3, 0.0)]).walls == (-2.0, 2.6, -2.5, 2.5)
+    assert with_lamp(shell, [(0.3, -2.3, 0.9)]) == shell  # not between the walls that are seen
+    assert with_lamp(shell, [(3.0, -2.3, 0.0)]) == shell  # of the next room
 
 
 # ---- facts ---------------------------------------------------------------------------------------
