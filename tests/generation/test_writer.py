@@ -17,7 +17,9 @@ from vmemkit.generation import Facts, Generator, Writer, WriterConfig, perceive_
 from vmemkit.generation.writer.completion import complete
 from vmemkit.generation.writer.evidence import find_frame, gather, in_frame
 from vmemkit.generation.writer.facts import CODE, DoorFacts, RoomFacts, decode, encode, join
+from vmemkit.generation.writer.lamps import with_lamp
 from vmemkit.generation.writer.perception import frame_of
+from vmemkit.generation.writer.walls import Shell, find_jambs
 from vmemkit.memory import begin, load, save
 from vmemkit.scenes import build, design, moves, upright_cameras
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
@@ -34,6 +36,14 @@ def looks_around(seed: int, headings=(0.0, 70.0), size: int = 64):
     house = build(plan)
     cameras = upright_cameras(house.centres[:1], torch.tensor(headings, dtype=torch.float32), K)
     return plan, house.render(cameras, size, size)
+
+
+def in_a_doorway(seed: int, headings: tuple[float, ...], back: float = 0.0):
+    """(plan, views) from a doorway, or from `back` metres before it in the first room."""
+    plan = design(seed)
+    house = build(plan)
+    eye = house.doorways[:1] - torch.tensor([back, 0.0, 0.0])
+    return plan, house.render(upright_cameras(eye, torch.tensor(headings), K), 64, 64)
 
 
 @functools.cache
@@ -133,6 +143,44 @@ def test_a_doorway_is_found_with_its_edges():
     assert door.edges == pytest.approx((doorway[0][2], doorway[1][2]), abs=0.05)
 
 
+def test_the_side_of_a_shelf_and_a_strip_of_wall_are_no_doorways():
+    for seed in range(500, 506):
+        plan, views = looks_around(seed, headings=(0.0, 90.0, 180.0, 270.0))
+        edges = [plan.doorways[0].box[i][2] for i in (0, 1)]
+        for jamb in find_jambs(gather(views, find_frame(views))):
+            assert jamb.axis == 0
+            assert min(abs(jamb.at - edge) for edge in edges) < 0.05
+
+
+def test_the_far_end_of_a_jamb_is_found_though_it_is_seen_at_a_slant():
+    plan, views = in_a_doorway(504, (60.0,), back=0.7)
+    (low, high) = plan.doorways[0].box
+    (jamb,) = find_jambs(gather(views, find_frame(views)))
+    assert (jamb.low, jamb.high) == pytest.approx((low[0] - 0.025, high[0] + 0.025), abs=0.03)
+
+
+def test_one_board_of_a_casing_tells_where_the_doorway_is():
+    plan, views = looks_around(502, headings=(22.0,))
+    (door,) = perceive_views(views).doors
+    assert door.edges == pytest.approx((None, plan.doorways[0].box[1][2]), abs=0.1)
+
+
+def test_a_lamp_tells_the_walls_that_are_not_seen():
+    for seed in range(500, 506):
+        plan, views = in_a_doorway(seed, (90.0,))
+        low, high = plan.rooms[1].box
+        room = perceive_views(views).rooms[0]
+        assert room.walls == pytest.approx((low[0], high[0], low[2], high[2]), abs=0.05)
+        assert room.inside[0] > low[0]  # though the camera is not in the room
+
+
+def test_a_lamp_that_is_not_in_the_middle_tells_nothing():
+    shell = Shell((-2.0, None, -2.5, 2.5), None)
+    assert with_lamp(shell, [(0.3, -2.3, 0.0)]).walls == (-2.0, 2.6, -2.5, 2.5)
+    assert with_lamp(shell, [(0.3, -2.3, 0.9)]) == shell  # not between the walls that are seen
+    assert with_lamp(shell, [(3.0, -2.3, 0.0)]) == shell  # of the next room
+
+
 # ---- facts ---------------------------------------------------------------------------------------
 
 
@@ -226,6 +274,26 @@ def test_another_number_draws_another_house_and_the_same_the_same():
     plan, again = drafted(505)[2], drafted.__wrapped__(505)[2]
     assert plan == again
     assert plan != drafted(505, number=1)[2]
+
+
+def test_a_camera_in_a_doorway_stands_in_the_middle_of_it():
+    for seed in range(500, 504):
+        _, views = in_a_doorway(seed, (90.0,))
+        draft = WRITER.draft(views, facing(views.cameras, 90.0), stream(0))
+        (low, _, first), (high, _, last) = draft.plan.doorways[0].box
+        x, _, z = views.cameras.position[0].tolist()
+        assert low < x < high
+        assert abs(z - (first + last) / 2) < 0.2
+
+
+def test_a_new_doorway_is_before_a_camera_that_is_near_a_wall():
+    """The room's own middle says nothing of which wall; two metres towards one say it."""
+    for seed in range(500, 504):
+        _, views = in_a_doorway(seed, (-90.0,), back=0.8)
+        draft = WRITER.draft(views, views.cameras, stream(0))
+        (low, _, first), (_, _, last) = draft.plan.doorways[0].box
+        assert low > float(views.cameras.position[0, 0])  # behind the camera, as the true one
+        assert abs((first + last) / 2 - float(views.cameras.position[0, 2])) < 0.9
 
 
 # ---- the generator -------------------------------------------------------------------------------

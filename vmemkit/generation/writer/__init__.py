@@ -1,7 +1,7 @@
 """Writer: the generator that writes the scene as a plan and renders it.
 
 In: context views with depth, target cameras. Out: target views with depth, and the facts they show.
-`perception.py` reads facts from views (`evidence.py`, `walls.py`, `doors.py`, `looks.py`, `things.py`),
-`facts.py` joins them and turns them into codes, `completion.py` draws the rest of the house, and
+`perception.py` reads facts from views (`evidence.py`, `walls.py`, `lamps.py`, `doors.py`, `looks.py`,
+`things.py`), `facts.py` joins them and turns them into codes, `completion.py` draws the rest, and
 `writer.py` renders it. `contents.py` says which facts a rendered view shows.
 """

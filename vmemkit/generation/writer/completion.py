@@ -6,6 +6,7 @@ that agrees with the facts. Space that a view has looked through stays empty.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, runs_through
+from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, runs_through
 from vmemkit.generation.writer.facts import (
     DoorFacts,
     Facts,
@@ -28,6 +29,7 @@ from vmemkit.scenes.house import (
     CASING_WIDTH,
     CEILING,
     DOOR_HEIGHT,
+    DOOR_SLANT,
     DOOR_WIDTH,
     FLOORS,
     OVERLAP,
@@ -38,6 +40,7 @@ from vmemkit.scenes.house import (
     SUITES,
     THINGS,
     TONES,
+    VIEWER_RADIUS,
     WALL_THICKNESS,
     WALLS,
     Box,
@@ -55,36 +58,41 @@ from vmemkit.scenes.house import (
 # Lengths are in metres.
 STAND = 0.6  # half width of the space around a camera that stays free of furniture
 ROOM_AROUND = 1.2  # from a camera to an unseen wall, at least
+TO_DOOR = VIEWER_RADIUS + 0.05  # likewise, to a wall that may have a doorway
 BESIDE_DOOR = 0.2  # from a doorway to the corner of a room, at least
 SHORT = 0.02  # rays end so far in front of the surface that they show
 RAYS, FEW = 1500, 1  # rays that are tested; so many may touch a thing that is drawn
 LONG_WALL = 3.0  # a wall as long as that does not stay bare unless it was seen bare
 FILLERS = ("picture", "bookshelf", "sideboard")  # things that are put at such a wall
-TRIES = 30  # places that are tried for a doorway
+TRIES, DRAWN = 40, 8  # places that are tried for a doorway, and possible ones that are compared
 
 
 def complete(facts: Facts, places: Array, evidence: Evidence, rng: torch.Generator) -> Plan:
     """A plan of the house around the places [n 3], where cameras are.
 
-    1. Complete the doorways, and put a room on either side of each.
+    1. Complete the doorways, with those in which cameras stand, and put a room on either side of each.
     2. Complete the boxes of the rooms; add a doorway where a house has none.
     3. Complete the looks.
     4. Furnish.
     """
     points: list[Point] = [(x, y, z) for x, y, z in places.tolist()]
-    rooms = list(facts.rooms)
+    rooms, known = list(facts.rooms), list(facts.doors)
     for place in points:
-        in_door = any(_in_doorway(door, place) for door in facts.doors)
-        if not in_door and not any(holds(room, place, facts.doors) for room in rooms):
+        if not any(_in_doorway(door, place) for door in known):
+            known += _door_around(place, rooms, known, evidence)
+    known = [_walked_through(door, points) for door in known]
+    for place in points:
+        in_door = any(_in_doorway(door, place) for door in known)
+        if not in_door and not any(holds(room, place, known) for room in rooms):
             rooms.append(RoomFacts(inside=place))
-    doors = [_complete_door(door, rng) for door in facts.doors]
+    doors = [_complete_door(door, rng) for door in known]
     for door in doors:
         rooms = _with_rooms_beside(rooms, door)
     boxes: list[Box] = []
     for room in rooms:
         boxes.append(_box(room, doors, points, evidence, boxes, rng))
     if not doors:
-        door, beyond = _new_door(rooms[0], boxes, evidence, rng)
+        door, beyond = _new_door(rooms, boxes, points, evidence, rng)
         if door is not None and beyond is not None:
             doors.append(door)
             rooms.append(RoomFacts(inside=_centre(beyond)))
@@ -126,13 +134,52 @@ def _doorway(door: DoorFacts) -> Doorway:
     return Doorway(_slab(door.axis, (low, high), (first, last), door.top), door.tones)
 
 
-def _in_doorway(door: DoorFacts, place: Point) -> bool:
-    walls = [wall for wall in door.walls if wall is not None]
-    low, high = min(walls), max(walls)
-    if len(walls) == 1:
-        low, high = low - WALL_THICKNESS[1] / 2, high + WALL_THICKNESS[1] / 2
+def _in_doorway(door: DoorFacts, place: Point, before: float = 0.0) -> bool:
+    """Whether a place is between the walls of a doorway, or less than `before` metres before them."""
+    low, high = door.walls
+    low = high - WALL_THICKNESS[1] if low is None else low
+    high = low + WALL_THICKNESS[1] if high is None else high
     along = place[2 - door.axis]
-    return low <= place[door.axis] <= high and door.seen[0] - 1 < along < door.seen[1] + 1
+    between = low - before <= place[door.axis] <= high + before
+    return between and door.seen[0] - 1 < along < door.seen[1] + 1
+
+
+def _door_around(
+    place: Point, rooms: Sequence[RoomFacts], doors: Sequence[DoorFacts], evidence: Evidence
+) -> list[DoorFacts]:
+    """The doorway in which a camera stands: nowhere else is one so near to a wall, or inside it."""
+    for room in rooms:
+        for wall, at in enumerate(room.walls):
+            if at is None or _door_in_wall(room, wall, doors):
+                continue
+            axis, along = axis_of(wall), place[2 - axis_of(wall)]
+            behind = (at - place[axis]) * inward(wall)
+            walls = [*room.walls]
+            walls[wall] = None
+            if not -VIEWER_RADIUS < behind < WALL_THICKNESS[1] or not may_be_inside(
+                (walls[0], walls[1], walls[2], walls[3]), place
+            ):
+                continue
+            part = (along - VIEWER_RADIUS, along + VIEWER_RADIUS)
+            if not _wall_is_seen(evidence, axis, at, 2 - axis, part):
+                sides = (None, at) if inward(wall) > 0 else (at, None)
+                return [DoorFacts(axis, sides, (None, None), (along, along))]
+    return []
+
+
+def _walked_through(door: DoorFacts, places: Sequence[Point]) -> DoorFacts:
+    """The doorway, around the cameras that stand in it: people walk through the middle."""
+    if door.edges != (None, None):
+        return door
+    inside = [place[2 - door.axis] for place in places if _in_doorway(door, place, VIEWER_RADIUS)]
+    if not inside:
+        return door
+    half, middle = DOOR_WIDTH[0] / 2, sum(inside) / len(inside)
+    return replace(door, seen=(min(door.seen[0], middle - half), max(door.seen[1], middle + half)))
+
+
+def _door_in_wall(room: RoomFacts, wall: int, doors: Sequence[DoorFacts]) -> bool:
+    return any(_wall_of_door(room, door) == wall for door in doors)
 
 
 def _with_rooms_beside(rooms: list[RoomFacts], door: DoorFacts) -> list[RoomFacts]:
@@ -165,35 +212,66 @@ def _with_rooms_beside(rooms: list[RoomFacts], door: DoorFacts) -> list[RoomFact
 
 
 def _new_door(
-    room: RoomFacts, boxes: list[Box], evidence: Evidence, rng: torch.Generator
+    rooms: Sequence[RoomFacts],
+    boxes: Sequence[Box],
+    places: Sequence[Point],
+    evidence: Evidence,
+    rng: torch.Generator,
 ) -> tuple[DoorFacts | None, Box | None]:
-    """A doorway in an unseen part of the first room's walls, and the box of the room behind it."""
+    """A doorway in an unseen part of a wall, and the box of the room behind it.
+
+    Some that are possible are drawn; the one nearest to a camera is taken, for people walk to doorways.
+    """
+    drawn = [_possible_door(rooms[0], boxes, places, evidence, rng) for _ in range(TRIES)]
+    possible = [choice for choice in drawn if choice is not None][:DRAWN]
+    if not possible:
+        return None, None
+    _, door, beyond = min(possible, key=lambda choice: choice[0])
+    return _complete_door(door, rng), beyond
+
+
+def _possible_door(
+    room: RoomFacts,
+    boxes: Sequence[Box],
+    places: Sequence[Point],
+    evidence: Evidence,
+    rng: torch.Generator,
+) -> tuple[float, DoorFacts, Box] | None:
+    """A doorway of the first room, how far cameras are from it, and the box of the room behind it."""
     box = boxes[0]
-    spaces = [thing_space(room.walls, thing, 0.1) for thing in room.things]
-    for _ in range(TRIES):
-        wall = int(torch.randint(4, (), generator=rng))
-        axis, along = axis_of(wall), 2 - axis_of(wall)
-        width, thickness = uniform(rng, *DOOR_WIDTH), uniform(rng, *WALL_THICKNESS)
-        margin = width / 2 + 2 * CASING_WIDTH
-        middle = uniform(rng, box[0][along] + margin, box[1][along] - margin)
-        at, sign = box[wall % 2][axis], 1 if wall % 2 else -1
-        first, last = middle - width / 2, middle + width / 2
-        if _wall_is_seen(evidence, axis, at, along, (first - 0.1, last + 0.1)):
-            continue
-        front = _slab(axis, sorted((at - sign * 1.0, at)), (first - 0.1, last + 0.1), box[0][1])
-        if any(overlap(front, other) for other in spaces):
-            continue
-        side, depth = uniform(rng, *ROOM_SIDE), uniform(rng, *ROOM_SIDE)
-        near = at + sign * thickness
-        start = middle - side * uniform(rng, 0.35, 0.65)
-        top = -uniform(rng, *CEILING)
-        beyond = _slab(axis, sorted((near, near + sign * depth)), (start, start + side), top)
-        if any(overlap(beyond, other) for other in boxes):
-            continue
-        walls = (at, near) if sign > 0 else (near, at)
-        door = DoorFacts(axis, walls, (first, last), (first, last))
-        return _complete_door(door, rng), beyond
-    return None, None
+    wall = _row_axis([room], []) + int(torch.randint(2, (), generator=rng))
+    axis, along = axis_of(wall), 2 - axis_of(wall)
+    width, thickness = uniform(rng, *DOOR_WIDTH), uniform(rng, *WALL_THICKNESS)
+    aside = min(
+        (box[1][along] - box[0][along]) / 2 - width / 2 - 2 * CASING_WIDTH,
+        DOOR_SLANT * (box[1][axis] - box[0][axis]) / 2,
+    )
+    middle = (box[0][along] + box[1][along]) / 2 + uniform(rng, -aside, aside)
+    at, sign = box[wall % 2][axis], 1 if wall % 2 else -1
+    first, last = middle - width / 2, middle + width / 2
+    if _wall_is_seen(evidence, axis, at, along, (first - 0.1, last + 0.1)):
+        return None
+    front = _slab(axis, sorted((at - sign * 1.0, at)), (first - 0.1, last + 0.1), box[0][1])
+    if any(overlap(front, thing_space(room.walls, thing, 0.1)) for thing in room.things):
+        return None
+    side, depth = uniform(rng, *ROOM_SIDE), uniform(rng, *ROOM_SIDE)
+    near = at + sign * thickness
+    start = middle - side * uniform(rng, 0.35, 0.65)
+    top = -uniform(rng, *CEILING)
+    beyond = _slab(axis, sorted((near, near + sign * depth)), (start, start + side), top)
+    if any(overlap(beyond, other) for other in boxes):
+        return None
+    walls = (at, near) if sign > 0 else (near, at)
+    far = min(math.hypot(place[axis] - at, place[along] - middle) for place in places)
+    return far, DoorFacts(axis, walls, (first, last), (first, last)), beyond
+
+
+def _row_axis(rooms: Sequence[RoomFacts], doors: Sequence[DoorFacts]) -> int:
+    """The axis along which rooms stand in a row: that of a doorway, or along a wall with a window."""
+    if doors:
+        return doors[0].axis
+    windows = [thing.wall for room in rooms for thing in room.things if thing.kind == "window"]
+    return 2 - axis_of(windows[0]) if windows else 0
 
 
 def _slab(axis: int, across: Sequence[float], along: tuple[float, float], top: float) -> Box:
@@ -228,7 +306,8 @@ def _box(
     for axis in (0, 2):
         first, last = room.walls[axis], room.walls[axis + 1]
         needs = _needs(room, doors, places, evidence, axis)
-        side = max(uniform(rng, *ROOM_SIDE), needs[1] - needs[0])
+        least = needs[1] - needs[0]
+        side = uniform(rng, max(ROOM_SIDE[0], least), max(ROOM_SIDE[1], least))
         share = uniform(rng, 0.0, 1.0)
         if first is None and last is None:
             first = needs[0] - share * (side - (needs[1] - needs[0]))
@@ -252,10 +331,11 @@ def _needs(
 ) -> tuple[float, float]:
     """The least and greatest place on an axis that must be inside the room."""
     inside = room.inside[axis]
-    low, high = inside - ROOM_AROUND, inside + ROOM_AROUND
+    around = TO_DOOR if axis == _row_axis([room], doors) else ROOM_AROUND
+    low, high = inside - around, inside + around
     for place in places:
         if holds(room, place, doors):
-            low, high = min(low, place[axis] - ROOM_AROUND), max(high, place[axis] + ROOM_AROUND)
+            low, high = min(low, place[axis] - around), max(high, place[axis] + around)
     for door in doors:
         wall = _wall_of_door(room, door)
         if wall is not None and axis_of(wall) != axis:

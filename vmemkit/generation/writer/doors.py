@@ -9,10 +9,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, planes
+from vmemkit.generation.writer.evidence import (
+    Array,
+    Evidence,
+    axis_of,
+    groups,
+    inward,
+    planes,
+)
 from vmemkit.generation.writer.facts import THIN, DoorFacts
-from vmemkit.generation.writer.walls import DOOR, OVER_DOOR, UNDER_LINTEL, Jamb, Shell
-from vmemkit.scenes.house import CASING_DEPTH, CASING_WIDTH
+from vmemkit.generation.writer.walls import (
+    DOOR,
+    JAMB_HEIGHT,
+    OVER_DOOR,
+    TINTED,
+    UNDER_LINTEL,
+    Jamb,
+    Shell,
+)
+from vmemkit.scenes.house import CASING_DEPTH, CASING_WIDTH, OVERLAP, SKIRTING
 
 LEAST_RAYS = 12  # that must run through a wall
 BEYOND = 0.1  # metres behind a wall at which a ray has run through it
@@ -20,6 +35,9 @@ BESIDE = 0.2  # metres beside an opening in which the wall must be seen, for its
 LINTELS = (-2.2, -1.95)  # y of the underside of a doorway's top
 PASSABLE = 0.4  # metres beside one of its sides in which a doorway is open
 LINING = CASING_DEPTH / 2
+BOARD = CASING_DEPTH + OVERLAP  # metres from the wall to the face of a casing
+ON_BOARD = 0.0045  # metres from a face, within which a sample belongs to it
+UNDER_PICTURES = 1.1  # metres above the floor; pictures and windows hang higher
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,8 @@ def find_openings(evidence: Evidence, jambs: list[Jamb], shell: Shell) -> list[O
     """The doorways in the seen walls of a room."""
     seen = [wall for wall in range(4) if shell.walls[wall] is not None]
     found = [_opening(evidence, jambs, shell, wall) for wall in seen]
+    if not any(found):
+        found = [_cased(evidence, shell, wall) for wall in seen]
     return [opening for opening in found if opening is not None]
 
 
@@ -79,6 +99,36 @@ def _opening(evidence: Evidence, jambs: list[Jamb], shell: Shell, wall: int) -> 
     return Opening(wall, low, high, low_seen, high_seen, lintel, far)
 
 
+def _cased(evidence: Evidence, shell: Shell, wall: int) -> Opening | None:
+    """The doorway of which only one upright board of the casing is seen, beside the wall."""
+    at, side = shell.walls[wall], 2 - axis_of(wall)
+    assert at is not None
+    low, high = limits(shell, side)
+    out = inward(wall) * (evidence.point[:, axis_of(wall)] - at)
+    along = evidence.point[:, side]
+    rows = (along > low + CASING_WIDTH) & (along < high - CASING_WIDTH)
+    rows &= (evidence.point[:, 1] > -UNDER_LINTEL) & (evidence.point[:, 1] < -SKIRTING)
+    board = evidence[rows & (np.abs(out - BOARD) < ON_BOARD)]
+    for group in groups(board.point, CASING_WIDTH, LEAST_RAYS):
+        points, half = board.point[group], float(np.median(board.size[group])) / 2
+        first, last = float(points[:, side].min()), float(points[:, side].max())
+        color = np.median(board.color[group], 0)
+        white, high = color.min() > (1 - TINTED) * color.max(), np.ptp(points[:, 1]) > JAMB_HEIGHT
+        narrow = last - first < CASING_WIDTH + LINING
+        if not (white and high and narrow) or points[:, 1].max() < -UNDER_PICTURES:
+            continue
+        bare = along[rows & (np.abs(out) < ON_BOARD)]
+        left = ((bare < first) & (bare > first - CASING_WIDTH)).any()
+        right = ((bare > last) & (bare < last + CASING_WIDTH)).any()
+        if left and not right:
+            edge = first - half + CASING_WIDTH
+            return Opening(wall, edge, edge + PASSABLE, True, False, None, None)
+        if right and not left:
+            edge = last + half - CASING_WIDTH
+            return Opening(wall, edge - PASSABLE, edge, False, True, None, None)
+    return None
+
+
 def doors_of_jambs(jambs: list[Jamb]) -> list[DoorFacts]:
     """The doorways of which the sides are seen, as from inside them."""
     doors = []
@@ -104,8 +154,8 @@ def _wall_between(evidence: Evidence, wall: int, at: float, along: tuple[float, 
     """Places along the wall at which it or its casing is seen, at a doorway's height."""
     side = evidence.point[:, 2 - axis_of(wall)]
     out = inward(wall) * (evidence.point[:, axis_of(wall)] - at)
-    rows = evidence.facing(wall) & (np.abs(out) < 2 * CASING_DEPTH)
-    rows &= (side > along[0]) & (side < along[1]) & (evidence.point[:, 1] > -UNDER_LINTEL)
+    rows = (np.abs(out) < 2 * CASING_DEPTH) & (side > along[0]) & (side < along[1])
+    rows &= (evidence.point[:, 1] > -UNDER_LINTEL) & (evidence.point[:, 1] < -SKIRTING)
     return side[rows]
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, pose, unproject
@@ -107,6 +110,19 @@ def runs_through(eye: Array, way: Array, low: Array, high: Array, end: float = 1
     a, b = (low - eye) / way, (high - eye) / way
     enter, leave = np.minimum(a, b).max(-1), np.maximum(a, b).min(-1)
     return enter.clip(min=0) < leave.clip(max=end)
+
+
+def groups(points: Array, together: float, least: int) -> list[Array]:
+    """Rows of points that hang together, in groups of at least that many, the largest first.
+
+    Points hang together that are nearer than `together` metres to each other."""
+    if len(points) == 0:
+        return []
+    pairs = cKDTree(points).query_pairs(together, output_type="ndarray")
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (len(points), len(points)))
+    count, label = connected_components(graph, directed=False)
+    rows = [np.nonzero(label == i)[0] for i in range(count)]
+    return sorted((group for group in rows if len(group) >= least), key=lambda group: -len(group))
 
 
 def frame(turn: float, floor: float) -> Float[Tensor, "4 4"]:

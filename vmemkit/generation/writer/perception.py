@@ -16,6 +16,7 @@ from torch import Tensor
 from vmemkit.core import Views
 from vmemkit.generation.writer.doors import Opening, doors_of_jambs, find_openings
 from vmemkit.generation.writer.evidence import (
+    EYE_HEIGHT,
     Array,
     Evidence,
     axis_of,
@@ -29,9 +30,11 @@ from vmemkit.generation.writer.facts import (
     DoorFacts,
     Facts,
     RoomFacts,
+    Walls,
     holds,
     join,
 )
+from vmemkit.generation.writer.lamps import find_lamps, with_lamp
 from vmemkit.generation.writer.looks import find_look
 from vmemkit.generation.writer.things import find_things
 from vmemkit.generation.writer.walls import Shell, find_jambs, find_shell
@@ -72,21 +75,34 @@ def frame_of(facts: Facts) -> Float[Tensor, "4 4"]:
 def perceive(evidence: Evidence, places: Array) -> Facts:
     """The rooms around the places [n 3], their doorways, and the rooms behind these."""
     rooms: list[RoomFacts] = []
-    jambs = find_jambs(evidence)
+    jambs, lamps = find_jambs(evidence), find_lamps(evidence)
     doors = list(join([Facts(doors=(door,)) for door in doors_of_jambs(jambs)]).doors)
-    queue = [side for place in places for side in _beside_door(tuple(place.tolist()), doors)]
+    # A lamp is the best place to look from: it hangs in the middle of its room.
+    queue: list[tuple] = [(x, -EYE_HEIGHT, z) for x, _, z in lamps]
+    queue += [side for place in places for side in _beside_door(tuple(place.tolist()), doors)]
     while queue and len(rooms) < MOST_ROOMS:
         place = queue.pop(0)
         if any(holds(room, place, doors) for room in rooms):
             continue
         shell = find_shell(evidence, jambs, np.array(place), _walls_at_doors(doors, place))
+        shell = with_lamp(shell, lamps)
         openings = find_openings(evidence, jambs, shell)
-        rooms.append(_room(evidence, shell, openings, place))
+        rooms.append(_room(evidence, shell, openings, _inside(shell.walls, place)))
         for opening in openings:
             door = _door(shell, opening)
             doors = list(join([Facts(doors=tuple(doors)), Facts(doors=(door,))]).doors)
             queue.append(_behind(shell, opening, place[1]))
     return join([Facts(rooms=(room,), doors=tuple(doors)) for room in rooms])
+
+
+def _inside(walls: Walls, place: tuple) -> tuple:
+    """The place, moved to the middle between walls that it is not between: it looks into the room."""
+    moved = list(place)
+    for axis in (0, 2):
+        low, high = walls[axis], walls[axis + 1]
+        if low is not None and high is not None and not low < place[axis] < high:
+            moved[axis] = (low + high) / 2
+    return tuple(moved)
 
 
 def _beside_door(place: tuple, doors: Sequence[DoorFacts]) -> list[tuple]:

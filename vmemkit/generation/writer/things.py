@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from vmemkit.generation.writer.doors import Opening, limits
 from vmemkit.generation.writer.evidence import (
     Array,
     Evidence,
     axis_of,
+    groups,
     inward,
     runs_through,
     within,
@@ -76,7 +74,7 @@ def find_things(
         low, high = _bounds(shell, thing, SILL)
         samples = samples[~within(samples.point, low, high)]
     things: list[Placed] = []
-    for group in _groups(samples.point):
+    for group in groups(samples.point, TOGETHER, LEAST):
         rest = samples[group]
         while len(rest) >= LEAST and len(things) < MOST:
             found = _best(rest, rays, shell, palette)
@@ -126,17 +124,6 @@ def _rays(evidence: Evidence) -> tuple[Array, Array]:
     rows = np.arange(0, len(evidence), max(1, len(evidence) // RAYS))
     way = evidence.point[rows] - evidence.eye[rows]
     return evidence.eye[rows], np.where(np.abs(way) < 1e-6, 1e-6, way)
-
-
-def _groups(points: Array) -> list[Array]:
-    """Rows of samples that hang together, the largest group first."""
-    if len(points) == 0:
-        return []
-    pairs = cKDTree(points).query_pairs(TOGETHER, output_type="ndarray")
-    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (len(points), len(points)))
-    count, label = connected_components(graph, directed=False)
-    groups = [np.nonzero(label == i)[0] for i in range(count)]
-    return sorted((g for g in groups if len(g) >= LEAST), key=lambda group: -len(group))
 
 
 def _best(
@@ -331,7 +318,7 @@ def _flat_things(evidence: Evidence, shell: Shell, wall: int) -> list[Placed]:
     things = []
     for kind, face in (("picture", PICTURE), ("window", WINDOW)):
         samples = evidence[inside & (np.abs(out - face) < min(FLAT_GAP, (WINDOW - PICTURE) / 2))]
-        for group in _groups(samples.point):
+        for group in groups(samples.point, TOGETHER, LEAST):
             things.append(_flat_thing(kind, wall, samples[group], side, (low, high)))
     return things
 

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, planes
+from vmemkit.generation.writer.evidence import (
+    Array,
+    Evidence,
+    Plane,
+    axis_of,
+    inward,
+    planes,
+    within,
+)
 from vmemkit.scenes.house import CASING_DEPTH
 
 # Lengths are in metres.
@@ -25,6 +33,7 @@ LEAST_SIDE, MOST_SIDE = 2.0, 6.2  # lengths that the side of a room may have
 UNSEEN = 6.5  # where an unseen wall is put, while boxes are compared
 CANDIDATES = 4  # walls that are tried on each side, besides the unseen one
 LEAST_AREA = 0.04  # square metres of a wall that must be visible
+DOOR_ERROR, PLAIN_AREA = 0.2, 1.5  # of a wall that a doorway tells; of one that is plainly seen
 WALL_AREA = 0.8  # square metres that tell a wall from furniture where its upper part is unseen
 ON_WALL = 0.015  # from a wall, within which a sample belongs to it
 RAYS = 2000  # that are tested, about
@@ -32,7 +41,10 @@ CEILINGS = -2.3  # y above which a level surface is a ceiling
 JAMB_WIDTHS = (0.15, 0.42)  # thickness of walls with casings
 BESIDE = 1.5  # from a jamb, within which its walls are looked for
 JAMB_ERROR = 0.12  # from the ends of its samples to its walls
-JAMB_HEIGHT, JAMB_TOP = 0.35, 2.0  # least height that is seen, and least height of the whole
+JAMB_HEIGHT = 0.35  # least height that is seen
+JAMB_EDGE = 0.06  # from its samples, in which it may go on
+WHOLE = 0.6  # least share of all samples in its plane: others are of a wall
+OPEN = 0.9  # in front of a jamb, in which nothing stands
 TINTED = 0.17  # largest saturation of white trim under warm or cool light
 # Weights of a box's score, in rays.
 LEVEL, THROUGH, LOST, JAMB = 0.3, 6.0, 1.0, 2.0
@@ -77,7 +89,7 @@ def find_shell(
     3. Keep the best, and take the ceiling inside it.
     """
     candidates = [
-        [Candidate(known[wall], seen=True, sure=True)]
+        [Candidate(_at_plane(evidence, inside, wall, known[wall]), seen=True, sure=True)]
         if wall in known
         else _candidates(evidence, jambs, inside, wall)
         for wall in range(4)
@@ -122,37 +134,46 @@ def find_jambs(evidence: Evidence) -> list[Jamb]:
                 white = color.min() > (1 - TINTED) * color.max()
                 if not white or not JAMB_WIDTHS[0] < width < JAMB_WIDTHS[1] or height < JAMB_HEIGHT:
                     continue
-                if _is_jamb(evidence, wall, part):
-                    at = float(np.median(points[:, across]))
-                    low, high = _jamb_ends(evidence, wall, part)
-                    jambs.append(Jamb(through, low, high, at, inward(wall), len(part)))
+                if len(part) < WHOLE * len(face) or not _is_jamb(evidence, wall, part):
+                    continue
+                at = float(np.median(points[:, across]))
+                low, high = _ends_at_walls(evidence, wall, at, _ends(evidence, part, at, across))
+                jambs.append(Jamb(through, low, high, at, inward(wall), len(part)))
     return jambs
 
 
-def _jamb_ends(evidence: Evidence, wall: int, part: Array) -> tuple[float, float]:
-    """Where a jamb begins and ends: at the casings on the walls beside it, where these are seen.
+def _ends(evidence: Evidence, part: Array, at: float, across: int) -> tuple[float, float]:
+    """The ends of a face. The normals of its last samples are those of an edge, not its own."""
+    points, all_points = evidence.point[part], evidence.point
+    low, high = points.min(0) - JAMB_EDGE, points.max(0) + JAMB_EDGE
+    low[across], high[across] = at - 0.004, at + 0.004
+    on_face = all_points[within(all_points, low, high)][:, 2 - across]
+    return float(on_face.min()), float(on_face.max())
 
-    Else they are where its first and last samples are, which is uncertain by the size of a pixel.
-    """
-    through, points = 2 - axis_of(wall), evidence.point[part]
-    beside = np.abs(evidence.point[:, axis_of(wall)] - np.median(points[:, axis_of(wall)])) < BESIDE
-    ends = []
-    for end, side, out in ((points.min(0), through + 1, -1), (points.max(0), through, 1)):
-        sampled = float(end[through])
-        near = np.abs(evidence.point[:, through] - sampled + out * CASING_DEPTH) < JAMB_ERROR
+
+def _ends_at_walls(
+    evidence: Evidence, wall: int, at: float, ends: tuple[float, float]
+) -> tuple[float, float]:
+    """The ends of a jamb, at the casings on the walls beside it where these are seen: samples may end
+    a pixel before them, which at a slant is far."""
+    across, through = axis_of(wall), 2 - axis_of(wall)
+    beside = np.abs(evidence.point[:, across] - at) < BESIDE
+    found = []
+    for end, side, out in ((ends[0], through + 1, -1), (ends[1], through, 1)):
+        near = np.abs(evidence.point[:, through] - end + out * CASING_DEPTH) < JAMB_ERROR
         rows = evidence.facing(side) & beside & near
         walls = planes(evidence.point[rows, through], evidence.area[rows])
         largest = max(walls, key=lambda plane: plane.area, default=None)
         is_wall = largest is not None and largest.area > LEAST_AREA
-        ends.append(largest.at + out * CASING_DEPTH if is_wall else sampled)
-    return ends[0], ends[1]
+        found.append(largest.at + out * CASING_DEPTH if is_wall else end)
+    return found[0], found[1]
 
 
 def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:
     """Whether a narrow white face is the side of a doorway, rather than something at a wall.
 
     Behind a casing or a window there is a wall. Beside a piece of furniture the wall goes on. Over it,
-    rays run.
+    rays run. In front of it, the doorway is open.
     """
     across, through, sign = axis_of(wall), 2 - axis_of(wall), inward(wall)
     points, all_points = evidence.point[part], evidence.point
@@ -164,13 +185,17 @@ def _is_jamb(evidence: Evidence, wall: int, part: Array) -> bool:
     walls = evidence.facing(2 - across) | evidence.facing(3 - across)
     goes_on = walls & (ends < 0.035) & (front > 0.03) & (front < 0.6)
     goes_on &= all_points[:, 1] > -UNDER_LINTEL
-    if behind.any() or goes_on.sum() > 2:
+    between = (all_points[:, through] > low + 0.03) & (all_points[:, through] < high - 0.03)
+    filled = between & (front > 0.05) & (front < OPEN) & (all_points[:, 1] > -UNDER_LINTEL)
+    filled &= all_points[:, 1] < -0.05
+    over_door = evidence.facing(wall) & (np.abs(front) < 0.01) & (all_points[:, 1] < -OVER_DOOR)
+    if behind.any() or goes_on.sum() > 2 or filled.sum() > 2 or over_door.any():
         return False
     start, end = evidence.eye[:, across] - at, all_points[:, across] - at
     crosses = (start * end < 0) & (np.abs(end) > 0.05)
     place = evidence.crossing(crosses, across, at)
     over = (place[:, through] > low + 0.03) & (place[:, through] < high - 0.03)
-    over &= (place[:, 1] < points[:, 1].min() - 0.05) & (place[:, 1] > -JAMB_TOP)
+    over &= place[:, 1] < points[:, 1].min() - 0.05
     return not over.any()
 
 
@@ -180,13 +205,26 @@ def _split(rows: Array, values: Array, gap: float) -> list[Array]:
     return np.split(rows[order], np.nonzero(np.diff(values[order]) > gap)[0] + 1)
 
 
-def _candidates(evidence: Evidence, jambs: list[Jamb], inside: Array, wall: int) -> list[Candidate]:
+def _at_plane(evidence: Evidence, inside: Array, wall: int, at: float) -> float:
+    """Where a wall is seen near `at`, which a doorway tells: its thickness may have been a guess."""
+    near = [plane for plane in _planes(evidence, inside, wall) if abs(plane.at - at) < DOOR_ERROR]
+    largest = max(near, key=lambda plane: plane.area, default=None)
+    return at if largest is None or largest.area < PLAIN_AREA else largest.at
+
+
+def _planes(evidence: Evidence, inside: Array, wall: int) -> list[Plane]:
+    """The planes that face the place `inside` like a wall, at a possible distance."""
     axis, sign = axis_of(wall), inward(wall)
     rows = evidence.facing(wall)
     distance = -sign * (evidence.point[:, axis] - inside[axis])
     rows &= (distance > NEAREST) & (distance < FARTHEST)
-    seen = planes(evidence.point[rows, axis], evidence.area[rows])
-    seen = sorted((p for p in seen if p.area > LEAST_AREA), key=lambda plane: -plane.area)
+    return planes(evidence.point[rows, axis], evidence.area[rows])
+
+
+def _candidates(evidence: Evidence, jambs: list[Jamb], inside: Array, wall: int) -> list[Candidate]:
+    axis, sign = axis_of(wall), inward(wall)
+    seen = [plane for plane in _planes(evidence, inside, wall) if plane.area > LEAST_AREA]
+    seen.sort(key=lambda plane: -plane.area)
     places = {plane.at: False for plane in seen[:CANDIDATES]}
     for jamb in jambs:
         # The casing stands out from the wall on both sides of it.

@@ -1,5 +1,8 @@
+from .building import BULB as BULB
 from .building import CASING_DEPTH as CASING_DEPTH
 from .building import CASING_WIDTH as CASING_WIDTH
+from .building import GLOBE as GLOBE
+from .building import GLOBE_DROP as GLOBE_DROP
 from .building import RUG_HEIGHT as RUG_HEIGHT
 from .building import Solid as Solid
 from .building import build as build
@@ -9,6 +12,7 @@ from .building import part_colors as part_colors
 from .building import wall_solid as wall_solid
 from .designer import CEILING as CEILING
 from .designer import DOOR_HEIGHT as DOOR_HEIGHT
+from .designer import DOOR_SLANT as DOOR_SLANT
 from .designer import DOOR_WIDTH as DOOR_WIDTH
 from .designer import OVERLAP as OVERLAP
 from .designer import PICTURES as PICTURES
@@ -47,4 +51,5 @@ from .plan import part_boxes as part_boxes
 from .plan import plan_from_json as plan_from_json
 from .ray_casting import CORNER as CORNER
 from .ray_casting import CORNER_SHADE as CORNER_SHADE
+from .ray_casting import VIEWER_RADIUS as VIEWER_RADIUS
 from .ray_casting import Rooms as Rooms
