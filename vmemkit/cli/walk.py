@@ -165,6 +165,8 @@ def run_walk(
         for step in walked:
             steps.append(step)
             bar.advance(task, len(step.targets))
+            if step.note and step.note not in (earlier.note for earlier in steps[:-1]):
+                console.print(Text(step.note, style="yellow"), soft_wrap=True)
             for view, report in enumerate(step.reports, start=len(step.before)):
                 if report.warning:
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))
