@@ -12,6 +12,7 @@ import torch
 from vmemkit import walk
 from vmemkit.core import crop, data_file, intrinsics, resize, stream
 from vmemkit.generation import Warp, Writer, WriterConfig, context_batch, read_facts, reproject
+from vmemkit.generation.writer.evidence import in_frame
 from vmemkit.generation.writer.facts import CODE, decode, encode, no_room_code, says_no_room
 from vmemkit.generation.writer.photographs import (
     find_photo_frame,
@@ -21,6 +22,7 @@ from vmemkit.generation.writer.photographs import (
     is_photographed,
 )
 from vmemkit.generation.writer.quilting import quilt
+from vmemkit.generation.writer.tiles import find_tiles, lay, with_flat_floors
 from vmemkit.memory import begin
 from vmemkit.scenes import (
     build,
@@ -47,10 +49,12 @@ def grey_photo(name: str = "bedroom_chair", height: int = 72):
 
 
 @functools.cache
-def photo_as_a_box(name: str, heading: float):
+def photo_as_a_box(name: str, heading: float, height: int = 72):
     """A piece of a panorama, with the depth of the box that is fitted to it."""
     piece = panorama(data_file(name)).render(circle_cameras(torch.tensor([heading])), 360, 480)
-    return fit_room(piece.image[0], piece.cameras.K[0]).view(piece.image[0], (72, 96))
+    return fit_room(piece.image[0], piece.cameras.K[0]).view(
+        piece.image[0], (height, height * 4 // 3)
+    )
 
 
 @functools.cache
@@ -172,6 +176,24 @@ def test_our_houses_are_no_photographs():
     result = last(WRITER(view, around(view, 30.0), stream(0)))
     assert result.note is None
     assert decode(result.embedding[0]).rooms[0].palette in PALETTES
+
+
+def test_only_photographed_rooms_have_tiles_and_a_tile_looks_like_what_is_seen():
+    plan = design(504)
+    house = build(plan)
+    view = house.render(upright_cameras(house.centres[:1], torch.zeros(1), K), 48, 48)
+    assert find_tiles(plan, view) == []
+    view = photo_as_a_box(HALL, 90.0, height=144)
+    draft = WRITER.draft(view, view.cameras, stream(0))
+    known = view.replace(cameras=in_frame(view.cameras, draft.frame_from_world))
+    tiles = find_tiles(draft.plan, known)
+    assert {tile.face.axis for tile in tiles} == {0, 1, 2}
+    (floor,) = (tile for tile in tiles if tile.face.axis == 1)
+    again = lay(with_flat_floors(draft.plan, tiles).render(known.cameras, 144, 192), tiles)
+    lower = (view.image - again)[0, :, -28:].abs().mean()  # rows that show the floor
+    blank = view.image[0, :, -28:] - torch.tensor(draft.plan.rooms[0].palette.wood)[:, None, None]
+    assert floor.ratio.shape[1] > 100
+    assert float(lower) < 0.8 * float(blank.abs().mean())
 
 
 # ---- quilting ------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
         "--generator",
         choices=(*WEIGHTLESS, *PRESETS),
         default="warp",
-        help="warp; writer, for made-up houses only; or published weights (%(default)s)",
+        help="warp; writer, for made-up houses and photos of rooms; or published weights (%(default)s)",
     )
     add(
         "--geometry",

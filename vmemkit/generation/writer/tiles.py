@@ -33,13 +33,16 @@ from vmemkit.scenes.house import (
 )
 
 # Lengths are in metres.
-CELL = 0.025  # side of a cell of a tile
-ROWS = 160  # pixel rows of a view that are used: finer ones would not fit the cells
-SAME = 0.08  # from the surface, within which a pixel shows it
+CELL = 0.02  # side of a cell of a tile
+ROWS = 200  # pixel rows of a view that are used: finer ones would not fit the cells
+SAME, MADE_SAME = 0.08, 0.01  # from the surface, within which given and generated pixels show it
 COARSE = 4  # cells that a pixel may cover
 ON_SURFACE = 0.004  # from a rendered point to the surface that it is on
-FLOOR_LIGHT = 0.72  # mean light on floors, as LIGHT on walls
+LIGHT_ROWS = 40  # of the pictures that tell how the rendered house is lit
 GAINS = (0.6, 1.6)  # of uneven light
+SHARP = (
+    0.5  # of the length of a pixel on the surface, which is longest at a slant: what is averaged
+)
 LEVELS = 4  # of a tile, each half as fine as the one before
 
 
@@ -79,6 +82,7 @@ def find_tiles(plan: Plan, views: Views) -> list[Tile]:
     height, width = views.image.shape[2:]
     if height > ROWS:
         views = resize(views, ROWS, max(1, round(width * ROWS / height)))
+    lit = build(plan).render(views.cameras, LIGHT_ROWS, max(1, round(width * LIGHT_ROWS / height)))
     tiles = []
     for room in rooms:
         floor = _face(room, 1, 0.0, room.palette.wood)
@@ -86,8 +90,8 @@ def find_tiles(plan: Plan, views: Views) -> list[Tile]:
             _face(room, axis_of(wall), room.box[wall % 2][axis_of(wall)], room.palette.wall)
             for wall in range(4)
         ]
-        tiles += _tiles([floor], views, FLOOR_LIGHT)
-        tiles += _tiles(walls, views, LIGHT)
+        tiles += _tiles([floor], views, lit)
+        tiles += _tiles(walls, views, lit)
     return tiles
 
 
@@ -124,7 +128,7 @@ def _face(room: Room, axis: int, at: float, paint: Color) -> Face:
     return Face(axis, at, *room.box, paint)
 
 
-def _tiles(faces: list[Face], views: Views, light: float) -> list[Tile]:
+def _tiles(faces: list[Face], views: Views, lit: Views) -> list[Tile]:
     """The tiles of faces that look alike, with pieces from the plainest one that is seen well."""
     seen = [_rectified(face, views) for face in faces]
     most = max(int(known.sum()) for _, known in seen)
@@ -132,7 +136,7 @@ def _tiles(faces: list[Face], views: Views, light: float) -> list[Tile]:
     if not well:
         return []
     color, known = min(well, key=lambda patch: _unevenness(*patch))
-    tiles = []
+    tiles, light = [], _light(faces, lit)
     for face, (own_color, own_known) in zip(faces, seen, strict=True):
         whole = quilt(own_color, own_known, color, known, rows=face.axis != 1)
         if whole is not None:
@@ -140,6 +144,14 @@ def _tiles(faces: list[Face], views: Views, light: float) -> list[Tile]:
             ratio = torch.from_numpy(whole / paint.clip(0.02)).float().permute(2, 0, 1)
             tiles.append(Tile(face, ratio))
     return tiles
+
+
+def _light(faces: list[Face], lit: Views) -> float:
+    """The middle brightness of the faces over their paint, in the rendered house where the views look."""
+    points, image = unproject(lit.cameras, lit.depth), lit.image.permute(0, 2, 3, 1)
+    light = [image[_is_on(face, points)].mean(1) / max(sum(face.paint) / 3, 0.02) for face in faces]
+    light = torch.cat(light)
+    return float(light.median()) if len(light) else LIGHT
 
 
 def _unevenness(picture: Array, known: Array) -> float:
@@ -180,7 +192,7 @@ def _seen_in(
     sampled = grid_sample(view.image, grid, padding_mode="border", align_corners=False)
     measured = grid_sample(view.depth[:, None], grid, "nearest", align_corners=False)[0, 0, :, 0]
     off = (measured / depth[0] - 1) * (points[:, axis] - view.cameras.position[0, axis])
-    shows = in_image(uv, depth)[0] & (off.abs() < SAME)
+    shows = in_image(uv, depth)[0] & (off.abs() < (SAME if bool(view.given) else MADE_SAME))
     size = _pixel_size(view.cameras, points, axis, view.image.shape[2])
     return sampled[0, :, :, 0].T, shows & (size < COARSE * CELL)
 
@@ -211,7 +223,7 @@ def _evenly_lit(picture: Array, known: Array) -> Array:
 # ---- laying tiles --------------------------------------------------------------------------------
 
 
-def _is_on(face: Face, points: Float[Tensor, "h w 3"]) -> Bool[Tensor, "h w"]:
+def _is_on(face: Face, points: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
     """Which points are on the face, between the boards at the foot and the top of a wall."""
     shows = (points[..., face.axis] - face.at).abs() < ON_SURFACE
     for axis in face.across:
@@ -228,7 +240,7 @@ def _looked_up(
     """The tile's ratio at points on its face, averaged over about `size` metres."""
     u, v = tile.face.across
     place = torch.stack([points[:, axis] - tile.face.low[axis] for axis in (u, v)], 1) / CELL
-    level = (size / CELL).log2().round().clamp(0, LEVELS - 1)
+    level = (SHARP * size / CELL).log2().round().clamp(0, LEVELS - 1)
     ratio, result = tile.ratio[None], torch.zeros_like(points)
     whole = place.new_tensor([tile.ratio.shape[2], tile.ratio.shape[1]])
     for i in range(LEVELS):
