@@ -240,6 +240,11 @@ def test_outdoors_warp_goes_on_and_the_step_says_so(prepared):
     assert says_no_room(steps[-1].views.embedding[0])
 
 
+def test_a_street_that_is_taken_for_a_box_without_a_floor_is_no_room():
+    view = photo_as_a_box("potsdamer_platz_1k.jpg", 0.0)
+    assert "no room" in last(WRITER(view, around(view, 30.0), stream(0))).note
+
+
 def test_there_is_nothing_to_draft_without_a_room():
     with pytest.raises(ValueError, match="no room"):
         WRITER.draft(street(), around(street(), 30.0), stream(0))

@@ -7,6 +7,8 @@ Normals come from medians of blocks of pixels. A wall is the outermost plane tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -24,6 +26,7 @@ from vmemkit.generation.writer.evidence import (
     inward,
 )
 from vmemkit.generation.writer.facts import RoomFacts, Walls
+from vmemkit.generation.writer.walls import ON_WALL
 from vmemkit.scenes.house import PALETTES, Color, Palette
 
 # Lengths are in metres.
@@ -41,6 +44,7 @@ LEAST_PEAK = 0.3  # of the largest group of samples: smaller groups farther out 
 OVER_PICTURE = 0.15  # from the highest sample of a wall to a ceiling that no view shows
 ROOM_HIGH = 2.5  # least height of a ceiling
 EXPECTED, REACH = 0.8, 9.0  # share of samples that may be walls and floors, and their farthest
+ENOUGH_WALL = 80  # samples of walls that tell a palette
 EXACT = 0.99  # cosine between such a sample's normal and an axis
 GREY = 0.02  # largest difference of the channels in a grey photograph
 LIGHT = (
@@ -92,11 +96,27 @@ def find_photo_room(views: Views, frame_from_world: Float[Tensor, "4 4"]) -> Roo
     )
 
 
-def may_be_room(evidence: Evidence) -> bool:
-    """Whether nothing speaks against a room: what is seen is near, and level or along the walls."""
+def may_be_room(evidence: Evidence, rooms: Iterable[RoomFacts]) -> bool:
+    """Whether nothing speaks against a room of ours, although no palette was found.
+
+    What is seen must be near, and level or along the walls. Too little of the walls of the perceived
+    rooms must be seen to tell a palette; else they are walls of something else.
+    """
     distance = np.linalg.norm(evidence.point - evidence.eye, axis=1)
     along = np.abs(evidence.normal).max(1) > EXACT
-    return len(evidence) == 0 or float((along & (distance < REACH)).mean()) > EXPECTED
+    seen = sum(
+        int(
+            (
+                evidence.facing(wall) & (np.abs(evidence.point[:, axis_of(wall)] - at) < ON_WALL)
+            ).sum()
+        )
+        for room in rooms
+        for wall, at in enumerate(room.walls)
+        if at is not None
+    )
+    if len(evidence) == 0:
+        return True
+    return seen < ENOUGH_WALL and float((along & (distance < REACH)).mean()) > EXPECTED
 
 
 def settled(evidence: Evidence, room: RoomFacts) -> Evidence:

@@ -157,7 +157,9 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
             room = find_photo_room(views, photo_frame)
             if room is not None:
                 frame, seen = photo_frame, Facts((room,))
-            elif not remembered and not may_be_room(gather(views, frame)):
+            elif not remembered and not may_be_room(
+                gather(views, frame), seen.rooms if seen else ()
+            ):
                 return None
         turn, floor = frame_numbers(frame)
         seen = seen or Facts()
