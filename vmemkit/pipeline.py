@@ -65,6 +65,11 @@ class Step:
     seconds: dict[str, float]  # per stage
     backend: Backend  # the implementation that ran the memory's stages
 
+    @property
+    def note(self) -> str | None:
+        """What the generator says of how it made the views, one sentence; None if nothing."""
+        return self.generations[-1].note
+
     def __repr__(self) -> str:
         surfels = len(self.memory.surfels) - len(self.before.surfels)
         views = f"{len(self.before)}..{len(self.memory) - 1}"

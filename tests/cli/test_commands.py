@@ -19,7 +19,7 @@ from vmemkit.cli.demonstration import run_demo
 from vmemkit.cli.evaluate import CANDIDATE, run_evaluate
 from vmemkit.cli.walk import run_walk
 from vmemkit.cli.weights import run_get
-from vmemkit.core import cameras, data_file, save_depth, save_image
+from vmemkit.core import cameras, data_file, save_depth, save_image, stream
 from vmemkit.evaluation import GATE, FillBaseline
 from vmemkit.generation import FAST, read_facts
 from vmemkit.memory import load
@@ -55,6 +55,16 @@ def test_the_writer_walks_on_from_a_picture_of_a_house(tmp_path):
     # The memory drops the depth of pixels that the given view has seen through.
     assert views.depth.isfinite().float().mean() > 0.99
     assert [facts is None for facts in read_facts(views)] == [True, False, False]
+
+
+def test_the_writer_says_once_that_it_found_no_room(tmp_path, printed):
+    down = torch.linspace(-0.5, 0.5, 48)[:, None].expand(48, 64)
+    save_image(tmp_path / "image.png", torch.rand(3, 48, 64, generator=stream(0)))
+    save_depth(tmp_path / "depth.png", (1.5 / down.clamp(min=0.03)).clamp(max=50.0))
+    picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "48"]
+    how = ["--generator", "writer", "--moves", "right 40", "--m", "1"]
+    assert main(["walk", *picture, *how, "--out", str(tmp_path / "out")]) == 0
+    assert printed().count("no room was found") == 1
 
 
 @pytest.mark.parametrize("policy", ["coverage", "temporal"])

@@ -89,7 +89,7 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
         "--generator",
         choices=(*WEIGHTLESS, *PRESETS),
         default="warp",
-        help="warp; writer, for made-up houses only; or published weights (%(default)s)",
+        help="warp; writer, for made-up houses and photos of rooms; or published weights (%(default)s)",
     )
     add(
         "--geometry",
@@ -165,6 +165,8 @@ def run_walk(
         for step in walked:
             steps.append(step)
             bar.advance(task, len(step.targets))
+            if step.note and step.note not in (earlier.note for earlier in steps[:-1]):
+                console.print(Text(step.note, style="yellow"), soft_wrap=True)
             for view, report in enumerate(step.reports, start=len(step.before)):
                 if report.warning:
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))

@@ -31,6 +31,7 @@ class Generation(TensorStruct):
         None  # code of the image, for the generator's own use
     )
     embedding: Float[Tensor, "m d"] | None = None  # likewise, one vector per image
+    note: str | None = None  # what the user should know of how it was made, one sentence
 
     def views(self, cameras: Cameras) -> Views:
         """The state as generated views of `cameras` (m,)."""

@@ -25,6 +25,7 @@ from vmemkit.generation.writer.facts import (
     separates,
     thing_space,
 )
+from vmemkit.generation.writer.photographs import greyed, is_grey
 from vmemkit.scenes.house import (
     CASING_WIDTH,
     CEILING,
@@ -403,13 +404,16 @@ def _centre(box: Box) -> Point:
 
 
 def _looks(rooms: Sequence[RoomFacts], boxes: Sequence[Box], rng: torch.Generator) -> list[Room]:
-    """The rooms with palettes and finishes; unseen ones are unlike those of the others."""
+    """The rooms with palettes and finishes; unseen ones are unlike those of the others, but grey
+    beside a grey room, as in a grey photograph."""
     palettes = [room.palette for room in rooms if room.palette is not None]
     walls = [room.wall_finish for room in rooms if room.wall_finish is not None]
     floors = [room.floor_finish for room in rooms if room.floor_finish is not None]
+    grey = any(is_grey(palette) for palette in palettes)
     planned = []
     for room, box in zip(rooms, boxes, strict=True):
         palette = room.palette or _another(PALETTES, palettes, rng)
+        palette = greyed(palette) if grey else palette
         wall = room.wall_finish or _another(tuple(WALLS), walls, rng)
         floor = room.floor_finish or _another(tuple(FLOORS), floors, rng)
         palettes.append(palette)

@@ -64,7 +64,7 @@ def _room(room: Room, points: np.ndarray) -> RoomFacts | None:
         palette=room.palette,
         wall_finish=room.wall_finish,
         floor_finish=room.floor_finish if floor else None,
-        rug=room.rug if rug.sum() >= LEAST else None,
+        rug=room.rug if rug.sum() >= LEAST or max(room.rug) == 0 else None,  # 0: there is none
         tones=room.tones,
         things=things,
     )

@@ -147,7 +147,7 @@ def find_frame(views: Views) -> Float[Tensor, "4 4"]:
     samples = gather(views, torch.eye(4))  # the world's own axes
     wall = (np.abs(samples.normal[:, 1]) < LEVEL) * samples.area
     heading = np.arctan2(samples.normal[:, 0], samples.normal[:, 2])
-    turn = round(_common_heading(heading, wall) / FRAME_STEP) * FRAME_STEP
+    turn = round(common_heading(heading, wall) / FRAME_STEP) * FRAME_STEP
     level = (samples.normal[:, 1] < -FACING) & (samples.area > 0)
     below = samples.point[:, 1] - samples.eye[:, 1]
     level &= (below > EYE_HEIGHTS[0]) & (below < EYE_HEIGHTS[1])
@@ -160,20 +160,20 @@ def find_frame(views: Views) -> Float[Tensor, "4 4"]:
     return frame(turn, round(floor, 2))
 
 
-def _common_heading(heading: Array, weight: Array) -> float:
+def common_heading(heading: Array, weight: Array, bins: int = BINS) -> float:
     """The heading in [-45, 45) degrees, modulo 90 degrees, that most of the weight agrees on."""
     quarter = math.pi / 2
     if not weight.any():
         return 0.0
     folded = np.mod(heading + quarter / 2, quarter)  # equal for all four walls
-    bins = (folded / quarter * BINS).astype(int) % BINS
-    amount = np.bincount(bins, weight, BINS)
+    at = (folded / quarter * bins).astype(int) % bins
+    amount = np.bincount(at, weight, bins)
     best = int((amount + np.roll(amount, 1) + np.roll(amount, -1)).argmax())
-    offset = np.mod(folded - (best + 0.5) / BINS * quarter + quarter / 2, quarter) - quarter / 2
-    near = weight * (np.abs(offset) < 1.5 / BINS * quarter)
+    offset = np.mod(folded - (best + 0.5) / bins * quarter + quarter / 2, quarter) - quarter / 2
+    near = weight * (np.abs(offset) < 1.5 / bins * quarter)
     order = np.argsort(offset)
     middle = _median(offset[order], near[order])
-    return (best + 0.5) / BINS * quarter + middle - quarter / 2
+    return (best + 0.5) / bins * quarter + middle - quarter / 2
 
 
 @dataclass(frozen=True)

@@ -232,9 +232,20 @@ def encode(facts: Facts) -> Float[Tensor, " c"]:
     return torch.tensor([math.nan if number is None else number for number in numbers])
 
 
+def no_room_code() -> Float[Tensor, " c"]:
+    """The code of a view that continues views in which no room was found."""
+    return torch.cat([torch.tensor([VERSION]), torch.full((CODE - 1,), torch.nan)])
+
+
+def says_no_room(code: Float[Tensor, " c"]) -> bool:
+    """Whether it is `no_room_code`."""
+    return len(code) == CODE and float(code[0]) == VERSION and bool(code[1:].isnan().all())
+
+
 def decode(code: Float[Tensor, " c"]) -> Facts | None:
-    """The facts of a code; None for a missing one and for the code of another generator."""
-    if len(code) != CODE or float(code[0]) != VERSION:
+    """The facts of a code; None for a missing one, for the code of another generator, and where no
+    room was found."""
+    if len(code) != CODE or float(code[0]) != VERSION or says_no_room(code):
         return None
     numbers = [None if math.isnan(number) else number for number in code.tolist()]
     _, turn, floor, age = numbers[:HEAD]

@@ -43,6 +43,7 @@ EDGE = 0.1  # metres from a corner that are left out
 GAINS = (0.5, 1.7)
 NOISE = 0.012  # colour difference that is expected anyway
 WORST = 0.15  # largest error of a sample that counts
+FITS = 0.04  # mean colour difference from which no palette of our houses explains the walls
 PHASES = 5  # shifts of a pattern that are tried where the room's corner is unseen
 
 
@@ -68,7 +69,10 @@ class _Patch:
 
 
 def find_look(evidence: Evidence, shell: Shell) -> Look:
-    """The palette and finishes that explain the colours of the walls and the floor best."""
+    """The palette and finishes that explain the colours of the walls and the floor best.
+
+    None where even the best explains them badly: the walls are of another house.
+    """
     walls = [_wall_patch(evidence, shell, wall) for wall in range(4)]
     walls = [patch for patch in walls if patch is not None]
     if sum(len(patch.uv) for patch in walls) < LEAST_WALL:
@@ -76,7 +80,10 @@ def find_look(evidence: Evidence, shell: Shell) -> Look:
     choices = [(palette, finish) for palette in PALETTES for finish in WALLS]
     solids = [wall_solid(_room(*choice)) for choice in choices]
     differences, costs = _compare(walls, solids)
-    palette, _ = choices[int(np.argmin(differences))]
+    best = int(np.argmin(differences))
+    if differences[best] > FITS:
+        return Look(None, None, None)
+    palette, _ = choices[best]
     wall_finish = min(WALLS, key=lambda finish: costs[choices.index((palette, finish))])
     floor = _floor_patch(evidence, shell)
     floor_finish = None

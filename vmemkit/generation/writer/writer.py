@@ -3,6 +3,7 @@
 In: context views with depth, target cameras. Out: target views with depth and with the facts that
 they show. It knows one made-up style of houses. It reads what the context shows as facts, draws the
 rest from the grammar of these houses, builds and renders the plan, and lays the context over it.
+A photographed room goes on in its own colours and surfaces; where no room shows, `Warp` takes over.
 """
 
 from __future__ import annotations
@@ -11,20 +12,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, cat, seed_from, stream
 from vmemkit.generation.generator import IMAGINED, Generation, check_context, confidence_of
 from vmemkit.generation.warp.config import WarpConfig
-from vmemkit.generation.warp.forward_warp import discs_of_views, splat_context
+from vmemkit.generation.warp.forward_warp import Warp, discs_of_views, splat_context
 from vmemkit.generation.warp.smoothing import blend_seam
 from vmemkit.generation.writer.completion import complete
 from vmemkit.generation.writer.contents import facts_in_view
-from vmemkit.generation.writer.evidence import find_frame, gather, in_frame
-from vmemkit.generation.writer.facts import Facts, decode, encode, join
+from vmemkit.generation.writer.evidence import Array, Evidence, find_frame, gather, in_frame
+from vmemkit.generation.writer.facts import (
+    Facts,
+    decode,
+    encode,
+    join,
+    no_room_code,
+    says_no_room,
+)
 from vmemkit.generation.writer.perception import frame_numbers, frame_of, perceive
+from vmemkit.generation.writer.photographs import (
+    find_photo_frame,
+    find_photo_room,
+    greyed_views,
+    is_grey,
+    may_be_room,
+    settled,
+    shows_grey,
+)
+from vmemkit.generation.writer.tiles import find_tiles, lay, with_flat_floors
 from vmemkit.scenes.house import Plan, build
+
+NO_ROOM = "no room was found in these views"
 
 
 @dataclass(frozen=True)
@@ -52,14 +72,15 @@ class Draft:
 
 @dataclass(frozen=True)
 class Writer:
-    """A generator that writes houses.
+    """A generator that writes houses, and continues photographs of rooms.
 
     1. Read the facts: of given views from their pixels, of generated views from their codes.
     2. Join them: given views first, then the oldest (`join`).
     3. Draw what is missing (`complete`), build the plan, and render the targets.
     4. Lay what the context shows over it, and blend the seam.
 
-    Yields what the context shows, the rendered plan, and the two together.
+    Yields what the context shows, the rendered plan, and the two together. Where the context shows
+    no room, it yields what `Warp` makes instead of the last two, with a note that says so.
     """
 
     config: WriterConfig = field(default_factory=WriterConfig)
@@ -73,9 +94,14 @@ class Writer:
         height, width = context.image.shape[2:]
         shown = _shown(context, targets)
         yield shown
-        draft = self.draft(context, targets, rng)
+        reading = _read(context, targets)
+        if reading is None:
+            yield from _without_room(context, targets, rng)
+            return
+        draft = self._drafted(reading, rng)
         cameras = in_frame(targets, draft.frame_from_world)
-        rendered = _rendered(draft.plan, cameras, height, width, self.config.samples)
+        known = context.replace(cameras=in_frame(context.cameras, draft.frame_from_world))
+        rendered = _rendered(draft.plan, known, cameras, height, width, self.config.samples)
         age = draft.facts.age + 1
         codes = torch.stack(
             [
@@ -94,29 +120,98 @@ class Writer:
         yield Generation(image, depth, confidence, embedding=codes)
 
     def draft(self, context: Views, targets: Cameras, rng: torch.Generator) -> Draft:
-        """What the context says, and the plan that is written from it."""
-        seed = seed_from(rng)
-        carried = read_facts(context)
-        remembered = sorted((facts for facts in carried if facts), key=lambda facts: facts.age)
-        given = context[torch.tensor([facts is None for facts in carried])]
-        frame = frame_of(remembered[0]) if remembered else find_frame(given)
-        evidence = gather(context, frame)
-        cameras = torch.cat([in_frame(c, frame).position for c in (targets, context.cameras)])
-        places = cameras.double().numpy()
-        seen: list[Facts] = []
-        if len(given):
-            turn, floor = frame_numbers(frame)
-            found = perceive(gather(given, frame), places)
-            seen = [Facts(found.rooms, found.doors, turn, floor)]
-        position = in_frame(targets, frame).position
-        # What was written last is dropped first where a target stands in what was written.
+        """What the context says, and the plan that is written from it.
+
+        Errors: ValueError where the context shows no room, so that there is nothing to write.
+        """
+        reading = _read(context, targets)
+        if reading is None:
+            raise ValueError(f"{NO_ROOM}: show it views of a room, with a floor and walls")
+        return self._drafted(reading, rng)
+
+    def _drafted(self, reading: _Reading, rng: torch.Generator) -> Draft:
+        """The plan that is written from the reading.
+
+        What was written last is dropped first where a target stands in what was written earlier.
+        """
+        seed, remembered = seed_from(rng), reading.remembered
         least = 0 if self.config.gives_way else len(remembered)
         for count in range(len(remembered), least - 1, -1):
-            facts = join(seen + remembered[:count])
-            plan = complete(facts, places, evidence, stream(seed))
-            if bool(build(plan).in_the_open(position).all()):
+            facts = join([*reading.seen, *remembered[:count]])
+            plan = complete(facts, reading.places, reading.evidence, stream(seed))
+            if bool(build(plan).in_the_open(reading.targets).all()):
                 break
-        return Draft(facts, plan, frame)
+        return Draft(facts, plan, reading.frame_from_world)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a context says, in the frame of the walls."""
+
+    seen: list[Facts]  # of the views that were read from their pixels, at most one
+    remembered: list[Facts]  # of the others, the oldest first
+    evidence: Evidence
+    places: Array  # [n 3] of all cameras
+    targets: Float[Tensor, "m 3"]  # places of the targets
+    frame_from_world: Float[Tensor, "4 4"]
+
+
+def _read(context: Views, targets: Cameras) -> _Reading | None:
+    """The facts of the context; None if it shows no room.
+
+    What remembered views say comes first in time, so a walk that began in a room stays in it. Views
+    without facts are read from their pixels: given ones, if there are any.
+    """
+    carried = read_facts(context)
+    remembered = sorted((facts for facts in carried if facts), key=lambda facts: facts.age)
+    unread = torch.tensor([facts is None for facts in carried]) & ~_says_no_room(context)
+    unread &= context.given.cpu() | (not bool(context.given.any()))
+    if not remembered and not unread.any():
+        return None
+    parts: list[Facts] = []
+    views = context[unread]
+    frame = frame_of(remembered[0]) if remembered else find_frame(views)
+    room = None
+    if len(views):
+        places = _places(context, targets, frame)
+        seen = None if shows_grey(views.image) else perceive(gather(views, frame), places)
+        if seen is None or all(room.palette is None for room in seen.rooms):
+            photo_frame = frame if remembered else find_photo_frame(views)
+            room = find_photo_room(views, photo_frame)
+            if room is not None:
+                frame, seen = photo_frame, Facts((room,))
+            elif not remembered and not may_be_room(
+                gather(views, frame), seen.rooms if seen else ()
+            ):
+                return None
+        turn, floor = frame_numbers(frame)
+        seen = seen or Facts()
+        parts = [Facts(seen.rooms, seen.doors, turn, floor)]
+    evidence = gather(context, frame)
+    if room is not None:
+        evidence = settled(evidence, room)
+    places, positions = _places(context, targets, frame), in_frame(targets, frame).position
+    return _Reading(parts, remembered, evidence, places, positions, frame)
+
+
+def _places(context: Views, targets: Cameras, frame: Float[Tensor, "4 4"]) -> Array:
+    """The places of all cameras, in the frame."""
+    cameras = torch.cat([in_frame(c, frame).position for c in (targets, context.cameras)])
+    return cameras.double().numpy()
+
+
+def _says_no_room(context: Views) -> Bool[Tensor, " k"]:
+    """Which views continue views in which no room was found."""
+    if context.embedding is None:
+        return torch.zeros(len(context), dtype=torch.bool)
+    return torch.tensor([says_no_room(code) for code in context.embedding.cpu()])
+
+
+def _without_room(context: Views, targets: Cameras, rng: torch.Generator) -> Iterator[Generation]:
+    """Warp's states, which say that no room was found."""
+    codes = no_room_code().expand(len(targets), -1)
+    for state in Warp()(context, targets, rng):
+        yield state.replace(embedding=codes, note=f"{NO_ROOM}, so Warp continues them")
 
 
 def _shown(context: Views, targets: Cameras) -> Generation:
@@ -128,9 +223,16 @@ def _shown(context: Views, targets: Cameras) -> Generation:
     return splat_context(context, discs, targets, height, width, config)
 
 
-def _rendered(plan: Plan, cameras: Cameras, height: int, width: int, samples: int) -> Views:
+def _rendered(
+    plan: Plan, context: Views, cameras: Cameras, height: int, width: int, samples: int
+) -> Views:
+    """The plan from the cameras, both in the frame of the walls; photographed rooms with the surfaces
+    that the context shows, and grey ones in grey."""
+    tiles = find_tiles(plan, context)
     try:
-        return build(plan).render(cameras, height, width, samples)
+        views = with_flat_floors(plan, tiles).render(cameras, height, width, samples)
+        views = views.replace(image=lay(views, tiles))
+        return greyed_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
     except ValueError as error:
         raise ValueError(
             "the Writer has no house around these targets: one of them is inside a wall or a thing that "

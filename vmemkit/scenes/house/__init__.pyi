@@ -37,6 +37,7 @@ from .plan import SUITES as SUITES
 from .plan import THINGS as THINGS
 from .plan import WALLS as WALLS
 from .plan import Box as Box
+from .plan import Color as Color
 from .plan import Doorway as Doorway
 from .plan import Palette as Palette
 from .plan import Placed as Placed
