@@ -88,8 +88,9 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     add(
         "--generator",
         choices=(*WEIGHTLESS, *PRESETS),
-        default="warp",
-        help="warp; writer, for made-up houses and photos of rooms; or published weights (%(default)s)",
+        default="writer",
+        help="writer invents the rest of a room, and uses warp elsewhere; warp only moves what it has "
+        "seen; or published weights (%(default)s)",
     )
     add(
         "--geometry",

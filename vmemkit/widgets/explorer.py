@@ -25,7 +25,7 @@ from vmemkit.scenes import (
     KINDS,
     VERBS,
     Beginning,
-    Rooms,
+    Panorama,
     Scene,
     from_image,
     moves,
@@ -91,7 +91,7 @@ class Explorer(ipywidgets.VBox):
         examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
-        default, the generator is the Writer in made-up houses, and Warp elsewhere.
+        default, the generator is the Writer, and Warp in panoramas.
         `examples` are the places to start in, by name: functions of the height and the seed.
 
         Errors: ValueError for an unknown example or policy.
@@ -175,8 +175,9 @@ class Explorer(ipywidgets.VBox):
         elif self.progress.value < len(STAGES):
             self.message.say("Cancelled: nothing was remembered.")
         else:
-            seconds = sum(self.value.nodes[self.value.at].step.seconds.values())
-            self.message.say(f"{self._label}: {seconds:.2f} s")
+            step = self.value.nodes[self.value.at].step
+            note = f" ({step.note})" if step.note else ""
+            self.message.say(f"{self._label}: {sum(step.seconds.values()):.2f} s{note}")
         self._redraw()
 
     def _attempt(self, move: Callable[[Journey], Journey]) -> None:
@@ -391,8 +392,8 @@ class Explorer(ipywidgets.VBox):
 
 
 def default_generator(scene: Scene | None) -> Generator:
-    """The Writer in a made-up house, whose walls stop the walker; Warp elsewhere."""
-    return Writer(WriterConfig(gives_way=False)) if isinstance(scene, Rooms) else Warp()
+    """Warp in a panorama, where all is seen; else the Writer, whose walls stop the walker."""
+    return Warp() if isinstance(scene, Panorama) else Writer(WriterConfig(gives_way=False))
 
 
 class OwnImage(ipywidgets.VBox):
