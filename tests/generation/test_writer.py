@@ -107,6 +107,13 @@ def test_things_are_recognised_at_their_places():
     assert right / total >= 0.9
 
 
+def test_a_thing_is_no_higher_than_the_rays_over_it_allow():
+    plan, views = looks_around(541496095032, headings=(0.0,))
+    (true,) = [x for x in plan.rooms[0].things if x.kind == "bookshelf" and x.wall == 3]
+    (found,) = [x for x in perceive_views(views).rooms[0].things if x.kind == "bookshelf"]
+    assert found.size[2] == pytest.approx(true.size[2], abs=0.06)  # 1.72 m; all shelves: up to 2.05
+
+
 def test_a_turned_and_lifted_world_shows_the_same_room():
     _, views = looks_around(501)
     turn = math.radians(25.0)

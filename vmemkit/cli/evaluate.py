@@ -53,6 +53,8 @@ COLUMNS = {  # metric -> heading, decimals
     "things_kept": ("things kept", 2),
     "things_kept_temporal": ("by temporal", 2),
     "things_in_empty_space": ("in empty space", 0),
+    "bare_walls": ("bare walls", 3),
+    "bare_walls_true": ("in truth", 3),
 }
 EXPLANATION = (
     "On pixels that the context does not show: relative depth error; edge energy and contrast (1: as "
@@ -60,7 +62,8 @@ EXPLANATION = (
     "dB. On pixels that it shows: seen dB. On a full circle and back: PSNR of the way back against the "
     "way out under surfel retrieval, and its gain over temporal; structure of the steps with least "
     "and most of it; seconds per step of 4 views. Where views say what they show: the share of things "
-    "that come back within 10 cm and of the same kind, and things where the first view saw nothing."
+    "that come back within 10 cm and of the same kind, and things where the first view saw nothing. "
+    "Of plans: the share of walls of 3 m or longer with no thing, window or doorway."
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
@@ -27,6 +27,7 @@ from vmemkit.generation import (
     Facts,
     Generation,
     Generator,
+    Writer,
     completed,
     context_batch,
     push_pull,
@@ -37,8 +38,8 @@ from vmemkit.generation import (
 )
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
-from vmemkit.scenes import Rooms, rooms, upright_cameras, walk_through
-from vmemkit.scenes.house import Box, middle
+from vmemkit.scenes import Rooms, build, design, rooms, upright_cameras, walk_through
+from vmemkit.scenes.house import Box, Plan, middle, overlap
 
 EVALUATION = 0x5EE  # first number of the random streams here
 LEAST_UNSEEN, MOST_UNSEEN = 0.25, 0.95  # share of a trial's target that no context view shows
@@ -46,6 +47,7 @@ WALK_VIEWS = 20  # length of the walk through a house that a trial is taken from
 DEPTH_TOLERANCE = 0.05  # relative error up to which a reprojected depth is right
 SAME_PLACE = 0.1  # metres within which a thing has come back
 DEEP, FEW_RAYS = 0.05, 3  # metres inside a thing; rays through it that are no contradiction
+LONG_WALL, ON_WALL = 3.0, 0.05  # metres: a wall as long may be called bare; from it to a doorway
 TURN, FOV = 30.0, 70.0  # degrees: between the views of a circle, and their field of view
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
 GATE = {  # what a generator must reach to be the default: least, most
@@ -68,6 +70,7 @@ class Trial:
     truth: Views  # (1,)
     unseen_mask: Bool[Tensor, "h w"]  # pixels that no context view shows
     seen_mask: Bool[Tensor, "h w"]  # pixels that one shows, and whose depth is then right
+    plan: Plan  # of the house
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def sample_trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
     while len(trials) < count:
         rng = stream(EVALUATION, seed, number)
         number += 1
-        house = rooms(int(torch.randint(2**40, (), generator=rng)), 2)
+        plan = design(int(torch.randint(2**40, (), generator=rng)), 2)
+        house = build(plan)
         cameras = walk_through(house, rng, WALK_VIEWS)
         views = house.render(cameras, size, size)
         for _ in range(6):
@@ -126,7 +130,7 @@ def sample_trials(count: int, size: int = 64, seed: int = 0) -> list[Trial]:
             right = (shown.depth[0, 0] / truth.depth[0] - 1).abs() < DEPTH_TOLERANCE
             share = float(unseen.float().mean())
             if LEAST_UNSEEN <= share <= MOST_UNSEEN and len(trials) < count:
-                trials.append(Trial(context, truth, unseen, ~unseen & right))
+                trials.append(Trial(context, truth, unseen, ~unseen & right, plan))
     return trials
 
 
@@ -137,6 +141,33 @@ def generate_trials(generator: Generator, trials: list[Trial], seed: int = 0) ->
         *_, last = generator(trial.context, trial.truth.cameras, stream(EVALUATION, seed, 1, i))
         views.append(last.views(trial.truth.cameras))
     return cat(views)
+
+
+def trial_plan(writer: Writer, trial: Trial, seed: int, number: int) -> Plan:
+    """The plan from which `generate_trials` renders that trial."""
+    rng = stream(EVALUATION, seed, 1, number)
+    return writer.draft(trial.context, trial.truth.cameras, rng).plan
+
+
+def bare_walls(plans: Sequence[Plan]) -> float:
+    """Share of the walls of LONG_WALL metres or longer with no thing, window or doorway."""
+    bare = total = 0
+    for plan in plans:
+        for room in plan.rooms:
+            for wall in range(4):
+                axis, along = (0, 2) if wall < 2 else (2, 0)
+                if room.box[1][along] - room.box[0][along] < LONG_WALL:
+                    continue
+                at = room.box[wall % 2][axis]
+                doorway = any(
+                    door.axis == axis
+                    and door.box[0][axis] - ON_WALL < at < door.box[1][axis] + ON_WALL
+                    and overlap(room.box, door.box)
+                    for door in plan.doorways
+                )
+                total += 1
+                bare += not doorway and all(thing.wall != wall for thing in room.things)
+    return bare / max(total, 1)
 
 
 def trial_metrics(views: Views, trials: list[Trial]) -> dict[str, float]:
@@ -344,6 +375,10 @@ def evaluate_generators(
         metrics = {policy: circle_metrics(walked) for policy, walked in circles.items()}
         gain = metrics["coverage"]["return_psnr"] - metrics["temporal"]["return_psnr"]
         scores = trial_metrics(views, trials) | metrics["coverage"] | {"return_gain": gain}
+        if isinstance(generator, Writer):
+            plans = [trial_plan(generator, trial, seed, i) for i, trial in enumerate(trials)]
+            scores["bare_walls"] = bare_walls(plans)
+            scores["bare_walls_true"] = bare_walls([trial.plan for trial in trials])
         if all(read_facts(circle.views)[0] for circle in circles["coverage"]):
             scores["things_kept"] = things_kept(circles["coverage"])
             scores["things_kept_temporal"] = things_kept(circles["temporal"])

@@ -46,6 +46,7 @@ LEAST = 8  # samples that a thing must explain
 MOST = 8  # things in a room
 STEP, WIDTHS = 0.06, 3  # places along a wall, and number of widths
 NEAR, DEEP = 0.05, 0.07  # from its surface a sample is explained; so deep inside it, contradicted
+PAST, REACH = 0.02, 0.4  # in a thing, past which rays run; around it, in which they are counted
 COLOR = 0.16  # largest colour difference
 INSIDE, ELSE, THROUGH = 1.5, 0.7, 0.6  # weights of samples inside, of another colour, and of rays
 LAMP = 0.3  # half width of the column under the ceiling's middle in which the lamp hangs
@@ -80,13 +81,16 @@ def find_things(
             found = _best(rest, rays, shell, palette)
             if found is None or found.score < LEAST:
                 break
+            low, high = _bounds(shell, found.thing, 0.06)
+            explained = within(rest.point, low, high)
+            if not explained.any():
+                break
+            rest = rest[~explained]
             if not any(
                 overlap(thing_space(shell.walls, found.thing), thing_space(shell.walls, x))
                 for x in things
             ):
                 things.append(found.thing)
-            low, high = _bounds(shell, found.thing, 0.06)
-            rest = rest[~within(rest.point, low, high)]
     return things + flat
 
 
@@ -145,7 +149,7 @@ def _best(
                 best = found
     if best is None:
         return None
-    best = _refine(samples, shell, palette, best)
+    best = _refine(samples, rays, shell, best)
     return Found(best.thing, best.score * share)
 
 
@@ -263,21 +267,29 @@ def _rays_through(rays: tuple[Array, Array], boxes: Array) -> int:
     return int((runs_through(eye, way, low, high, 0.97) & solid).any(0).sum())
 
 
-def _refine(samples: Evidence, shell: Shell, palette: Palette | None, found: Found) -> Found:
-    """The thing moved and resized in small steps as long as that brings samples closer."""
+def _refine(samples: Evidence, rays: tuple[Array, Array], shell: Shell, found: Found) -> Found:
+    """The thing moved and resized in small steps as long as that brings samples closer, and rays past
+    it."""
     thing = THINGS[found.thing.kind]
     place, size = found.thing.along, np.array(found.thing.size)
     kind, wall = found.thing.kind, found.thing.wall
     least, most = np.array([thing.width, thing.depth, thing.height]).T
     low, high = limits(shell, 2 - axis_of(wall))
 
-    def closeness(along: Array, sizes: Array) -> Array:
-        distance, _ = _nearest_part(
-            thing, part_boxes(shell, kind, wall, along, sizes), samples.point
-        )
-        return np.exp(-((distance / 0.02) ** 2)).sum(1) - 2 * (distance < -0.03).sum(1)
+    eye, way = rays
+    near = runs_through(eye, way, *_bounds(shell, found.thing, REACH))
+    eye, way = eye[near], way[near]
 
-    for step in (0.04, 0.02, 0.01, 0.005):
+    def closeness(along: Array, sizes: Array) -> Array:
+        boxes = part_boxes(shell, kind, wall, along, sizes)
+        distance, _ = _nearest_part(thing, boxes, samples.point)
+        close = np.exp(-((distance / 0.02) ** 2)).sum(1) - 2 * (distance < -0.03).sum(1)
+        low, high = boxes[:, :, None, 0] + PAST, boxes[:, :, None, 1] - PAST
+        solid = (low < high).all(-1)
+        through = runs_through(eye, way, low, high, 0.97) & solid
+        return close - through.any(1).sum(1)
+
+    for step in (0.12, 0.04, 0.02, 0.01, 0.005):
         for _ in range(6):
             moves = np.array([(0, 0, 0, 0), *(s * row for row in np.eye(4) for s in (-step, step))])
             moves = np.concatenate([moves, [(step / 2, step, 0, 0), (-step / 2, step, 0, 0),
