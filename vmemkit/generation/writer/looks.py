@@ -43,7 +43,7 @@ EDGE = 0.1  # metres from a corner that are left out
 GAINS = (0.5, 1.7)
 NOISE = 0.012  # colour difference that is expected anyway
 WORST = 0.15  # largest error of a sample that counts
-FITS = 0.04  # mean colour difference from which no palette of our houses explains the walls
+FITS = 0.05  # mean colour difference from which no palette of our houses explains the walls
 PHASES = 5  # shifts of a pattern that are tried where the room's corner is unseen
 
 
@@ -54,6 +54,7 @@ class Look:
     palette: Palette | None
     wall_finish: str | None
     floor_finish: str | None
+    of_our_houses: bool = False  # whether the palette explains the walls
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,7 @@ class _Patch:
 
 
 def find_look(evidence: Evidence, shell: Shell) -> Look:
-    """The palette and finishes that explain the colours of the walls and the floor best.
-
-    None where even the best explains them badly: the walls are of another house.
-    """
+    """The palette and finishes that explain the colours of the walls and the floor best."""
     walls = [_wall_patch(evidence, shell, wall) for wall in range(4)]
     walls = [patch for patch in walls if patch is not None]
     if sum(len(patch.uv) for patch in walls) < LEAST_WALL:
@@ -81,8 +79,6 @@ def find_look(evidence: Evidence, shell: Shell) -> Look:
     solids = [wall_solid(_room(*choice)) for choice in choices]
     differences, costs = _compare(walls, solids)
     best = int(np.argmin(differences))
-    if differences[best] > FITS:
-        return Look(None, None, None)
     palette, _ = choices[best]
     wall_finish = min(WALLS, key=lambda finish: costs[choices.index((palette, finish))])
     floor = _floor_patch(evidence, shell)
@@ -91,7 +87,7 @@ def find_look(evidence: Evidence, shell: Shell) -> Look:
         solids = [floor_solid(_room(palette, wall_finish, name)) for name in FLOORS]
         _, floors = _compare([floor], solids)
         floor_finish = list(FLOORS)[int(np.argmin(floors))]
-    return Look(palette, wall_finish, floor_finish)
+    return Look(palette, wall_finish, floor_finish, differences[best] < FITS)
 
 
 def _room(palette: Palette, wall_finish: str, floor_finish: str = "planks") -> Room:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -35,7 +36,7 @@ from vmemkit.generation.writer.facts import (
     join,
 )
 from vmemkit.generation.writer.lamps import find_lamps, with_lamp
-from vmemkit.generation.writer.looks import find_look
+from vmemkit.generation.writer.looks import Look, find_look
 from vmemkit.generation.writer.things import find_things
 from vmemkit.generation.writer.walls import Shell, find_jambs, find_shell
 from vmemkit.scenes.house import RUG_HEIGHT
@@ -73,8 +74,12 @@ def frame_of(facts: Facts) -> Float[Tensor, "4 4"]:
 
 
 def perceive(evidence: Evidence, places: Array) -> Facts:
-    """The rooms around the places [n 3], their doorways, and the rooms behind these."""
+    """The rooms around the places [n 3], their doorways, and the rooms behind these.
+
+    They have no look if none of them looks like a room of our houses.
+    """
     rooms: list[RoomFacts] = []
+    looks: list[Look] = []
     jambs, lamps = find_jambs(evidence), find_lamps(evidence)
     doors = list(join([Facts(doors=(door,)) for door in doors_of_jambs(jambs)]).doors)
     # A lamp is the best place to look from: it hangs in the middle of its room.
@@ -87,11 +92,15 @@ def perceive(evidence: Evidence, places: Array) -> Facts:
         shell = find_shell(evidence, jambs, np.array(place), _walls_at_doors(doors, place))
         shell = with_lamp(shell, lamps)
         openings = find_openings(evidence, jambs, shell)
-        rooms.append(_room(evidence, shell, openings, _inside(shell.walls, place)))
+        looks.append(find_look(evidence, shell))
+        inside = _inside(shell.walls, place)
+        rooms.append(_room(evidence, shell, openings, looks[-1], inside))
         for opening in openings:
             door = _door(shell, opening)
             doors = list(join([Facts(doors=tuple(doors)), Facts(doors=(door,))]).doors)
             queue.append(_behind(shell, opening, place[1]))
+    if not any(look.of_our_houses for look in looks):
+        rooms = [replace(r, palette=None, wall_finish=None, floor_finish=None) for r in rooms]
     return join([Facts(rooms=(room,), doors=tuple(doors)) for room in rooms])
 
 
@@ -137,8 +146,9 @@ def _walls_at_doors(doors: Sequence[DoorFacts], place: tuple) -> dict[int, float
     return walls
 
 
-def _room(evidence: Evidence, shell: Shell, openings: Sequence[Opening], place: tuple) -> RoomFacts:
-    look = find_look(evidence, shell)
+def _room(
+    evidence: Evidence, shell: Shell, openings: Sequence[Opening], look: Look, place: tuple
+) -> RoomFacts:
     things = find_things(evidence, shell, openings, look.palette)
     return RoomFacts(
         inside=place,
