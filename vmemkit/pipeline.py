@@ -116,7 +116,7 @@ def step(
     """Generate the views of the target cameras (m,), and remember them.
 
     `changes` are fields of `WalkConfig`, such as `policy="temporal"`. `rng` is the generator's
-    randomness; without one it is seeded with `config.seed`.
+    randomness; without one it is that of a walk of `config.seed` here (`step_rng`).
     Errors: ValueError from the stages; `memory` stays as it was.
     """
     *_, last = stages(memory, targets, config, rng, **changes)
@@ -203,7 +203,7 @@ class _Clock:
 def _stages(
     before: Memory, targets: Cameras, config: WalkConfig, rng: torch.Generator | None
 ) -> Iterator[Stage]:
-    rng, clock = rng or torch.Generator().manual_seed(config.seed), _Clock()
+    rng, clock = rng or step_rng(before, config.seed), _Clock()
     k = max(1, min(config.k, len(before)))
     retrieval = retrieve(before, targets, k, config.policy, config.retrieval)
     yield Stage("retrieve", retrieval, clock.lap("retrieve"))

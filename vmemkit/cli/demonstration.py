@@ -60,6 +60,7 @@ POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
 MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
 DIGITS = 4  # decimals of the metrics
+PHOTO_ROWS = 2 / 3  # of the height of the houses: Warp takes longer than the Writer for a view
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
     "coverage: share of the target pixels on the way back that the retrieved views had really seen "
@@ -127,7 +128,8 @@ def demo(
 
     Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
     memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
-    the same metrics. Images are `height` x 4/3 `height` pixels.
+    the same metrics. Images of houses are
+    `height` x 4/3 `height` pixels, those of photographs PHOTO_ROWS of it.
     Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
     too small a height, or a file at `out`.
     """
@@ -193,7 +195,7 @@ def rooms_capture_walk(height: int, seed: int) -> Job:
 
 def panorama_walk(height: int, seed: int) -> Job:
     """Four views 90 degrees apart are given; the full circle, and back the same way."""
-    scene, size = panorama(data_file(PANORAMA)), example_size(height)
+    scene, size = panorama(data_file(PANORAMA)), example_size(round(PHOTO_ROWS * height))
     headings = torch.arange(TURN, 360 + TURN / 2, TURN)
     count = len(headings)
     # Row i of the way back stands where row count - 2 - i of the way out stood; heading 0, the last
@@ -213,7 +215,7 @@ def panorama_walk(height: int, seed: int) -> Job:
 
 def stereo_walk(height: int, seed: int) -> Job:
     """One view is given; to the right, back and to the left from higher up, and the first again."""
-    given = resize(stereo_view(STEREO), *example_size(height))
+    given = resize(stereo_view(STEREO), *example_size(round(PHOTO_ROWS * height)))
     start, distance = given.cameras[0], float(given.depth.nanmedian())
     count = round(SWING / SWING_STEP)
     first = orbit(start, distance, SWING, count)
