@@ -88,6 +88,14 @@ def test_the_same_seed_gives_the_same_walk(start):
     assert torch.equal(torch.cat(a), torch.cat(b))
 
 
+def test_a_step_alone_is_the_first_of_a_walk(start):
+    _, tour, memory = start
+    settings = {"generator": vm.Writer(), "seed": 4}
+    first = next(vm.walk(memory, tour.cameras[:4], **settings))
+    alone = vm.step(memory, tour.cameras[:4], **settings)
+    assert torch.equal(first.views.image, alone.views.image)
+
+
 def test_walks_in_turn_are_the_walks_alone(start):
     _, tour, memory = start
     paths = tour.cameras[:5], tour.cameras[4:6], tour.cameras[7:8]

@@ -21,7 +21,7 @@ from vmemkit.generation.writer.lamps import with_lamp
 from vmemkit.generation.writer.perception import frame_of
 from vmemkit.generation.writer.walls import Shell, find_jambs
 from vmemkit.memory import begin, load, save
-from vmemkit.scenes import build, design, moves, upright_cameras
+from vmemkit.scenes import ASPECT, FOV, build, design, moves, single_tour, upright_cameras
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
 
 SEEDS = range(500, 508)  # houses that no number of the Writer was chosen by
@@ -410,6 +410,57 @@ def test_views_without_depth_are_refused():
         perceive_views(views.replace(depth=None))
     with pytest.raises(ValueError, match="context"):
         next(iter(WRITER(views[:0], views.cameras, stream(0))))
+
+
+@pytest.mark.parametrize("seed", [0, 3, 6])
+def test_fine_views_are_read_as_well_as_coarse_ones(seed):
+    """At 180 rows, jambs at a slant have many samples, and the tones of single bricks show."""
+    plan = design(seed)
+    house = build(plan)
+    tour = single_tour(house, seed, FOV, ASPECT)
+    facts = perceive_views(house.render(tour.given, 180, 240))
+    assert len(facts.rooms) == 2
+    for room in facts.rooms:
+        truth = plan.rooms[int(house.room_of(torch.tensor([room.inside]))[0])]
+        sides = [truth.box[end][axis] for axis in (0, 2) for end in (0, 1)]
+        for side, wall in zip(sides, room.walls, strict=True):
+            assert wall is None or abs(wall - side) < 0.05
+        assert room.palette == truth.palette
+
+
+def test_walls_are_solid_unless_the_writer_gives_way():
+    plan, views = looks_around(505, headings=(0.0, 180.0))
+    wall = plan.rooms[0].box[1][2]  # the one ahead, at +z
+    beyond = moves(views.cameras[0], f"forward {wall + 0.4:.3f}", step=9.0)
+    assert last(WRITER(views, beyond, stream(0))).depth.isfinite().all()
+    solid = Writer(WriterConfig(samples=1, gives_way=False))
+    before = moves(views.cameras[0], f"forward {wall - 0.4:.3f}", step=9.0)
+    assert last(solid(views, before, stream(0))).depth.isfinite().all()
+    with pytest.raises(ValueError, match="a wall is in the way to target 0"):
+        last(solid(views, beyond, stream(0)))
+
+
+def test_a_thing_that_was_written_gives_way_to_a_path():
+    _, views = looks_around(504, headings=(0.0,))
+    room = perceive_views(views).rooms[0]
+    here = views.cameras.position[0].tolist()
+    wall = next(i for i, at in enumerate(room.walls) if at is not None)
+    axis = 0 if wall < 2 else 2
+    depth = abs(room.walls[wall] - here[axis]) + 0.5
+    shelf = Placed("bookshelf", wall, here[2 - axis], (0.8, depth, 2.0))
+    made = Facts(rooms=(replace(room, things=(shelf,)),), age=1)
+    context = views.replace(given=torch.tensor([False]), embedding=encode(made)[None])
+    assert last(WRITER(context, views.cameras, stream(0))).depth.isfinite().all()
+
+
+def test_close_to_a_wall_nothing_behind_it_shows():
+    plan, views = looks_around(505, headings=(0.0, 180.0))
+    wall = plan.rooms[0].box[1][2]  # the one ahead, at +z
+    ahead = wall - float(views.cameras.position[0, 2]) - 0.25
+    near = moves(views.cameras[0], f"forward {ahead:.3f}", step=9.0)
+    depth = last(WRITER(views, near, stream(0))).depth[0]
+    middle = depth[16:48, 16:48]
+    assert float((middle - 0.25).abs().max()) < 0.05, "the wall fills the middle of the view"
 
 
 def test_a_target_above_the_ceiling_is_refused():

@@ -281,6 +281,23 @@ def _slab(axis: int, across: Sequence[float], along: tuple[float, float], top: f
     return ((a, top, c), (b, 0.0, d)) if axis == 0 else ((c, top, a), (d, 0.0, b))
 
 
+def is_blocked(facts: Facts, start: Point, end: Point, evidence: Evidence) -> bool:
+    """Whether the straight way from one place to another runs through a wall that is seen there."""
+    for room in facts.rooms:
+        for wall, at in enumerate(room.walls):
+            axis, along = axis_of(wall), 2 - axis_of(wall)
+            if at is None or not may_be_inside(room.walls, start):
+                continue
+            before, after = ((place[axis] - at) * inward(wall) for place in (start, end))
+            if before <= 0 or after > 0:
+                continue
+            crossing = start[along] + before / (before - after) * (end[along] - start[along])
+            part = (crossing - VIEWER_RADIUS, crossing + VIEWER_RADIUS)
+            if _wall_is_seen(evidence, axis, at, along, part):
+                return True
+    return False
+
+
 def _wall_is_seen(
     evidence: Evidence, axis: int, at: float, along: int, part: tuple[float, float]
 ) -> bool:

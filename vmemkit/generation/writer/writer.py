@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -20,7 +21,7 @@ from vmemkit.generation.generator import IMAGINED, Generation, check_context, co
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.forward_warp import Warp, discs_of_views, splat_context
 from vmemkit.generation.warp.smoothing import blend_seam
-from vmemkit.generation.writer.completion import complete
+from vmemkit.generation.writer.completion import complete, is_blocked
 from vmemkit.generation.writer.contents import facts_in_view
 from vmemkit.generation.writer.evidence import Array, Evidence, find_frame, gather, in_frame
 from vmemkit.generation.writer.facts import (
@@ -52,8 +53,8 @@ class WriterConfig:
     """Settings of the Writer."""
 
     samples: int = 2  # rays per pixel and direction at edges; 2 softens them
-    # Whether walls and things that were written earlier go where a camera stands in them. If not, the
-    # camera is refused, as it is by what given views show.
+    # Whether a path may lead through walls and through things that were written earlier, which then
+    # go. If not, targets behind a wall or inside a thing are refused.
     gives_way: bool = True
 
 
@@ -141,6 +142,8 @@ class Writer:
             plan = complete(facts, reading.places, reading.evidence, stream(seed))
             if bool(build(plan).in_the_open(reading.targets).all()):
                 break
+        if not self.config.gives_way:
+            _check_way(reading, facts)
         return Draft(facts, plan, reading.frame_from_world)
 
 
@@ -192,6 +195,16 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
         evidence = settled(evidence, room)
     places, positions = _places(context, targets, frame), in_frame(targets, frame).position
     return _Reading(parts, remembered, evidence, places, positions, frame)
+
+
+def _check_way(reading: _Reading, facts: Facts) -> None:
+    """Errors: ValueError if a wall stands between a target and the camera of the context next to it."""
+    m = len(reading.targets)
+    targets, known = reading.places[:m], reading.places[m:]
+    for i, target in enumerate(targets):
+        start = known[np.linalg.norm(known - target, axis=1).argmin()]
+        if is_blocked(facts, tuple(start.tolist()), tuple(target.tolist()), reading.evidence):
+            raise ValueError(f"a wall is in the way to target {i}: turn, or go through a doorway")
 
 
 def _places(context: Views, targets: Cameras, frame: Float[Tensor, "4 4"]) -> Array:
