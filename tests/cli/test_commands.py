@@ -57,6 +57,20 @@ def test_the_writer_walks_on_from_a_picture_of_a_house(tmp_path):
     assert [facts is None for facts in read_facts(views)] == [True, False, False]
 
 
+def test_a_walk_through_the_ceiling_keeps_the_steps_before_it(tmp_path, printed):
+    house = rooms(0)
+    view = house.render(single_tour(house).given, 48, 64)
+    save_image(tmp_path / "image.png", view.image[0])
+    save_depth(tmp_path / "depth.png", view.depth[0])
+    picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "48"]
+    how = ["--fov", "75", "--m", "1", "--out", str(tmp_path / "out")]
+    assert main(["walk", *picture, *how, "--moves", "up 3"]) == 0
+    assert "because the next is refused: target 0 at" in printed()
+    views = load(tmp_path / "out" / "memory").views
+    assert len(views) > 1
+    assert float(views.cameras.position[-1, 1]) < -0.5  # nearly at the ceiling
+
+
 def test_the_writer_says_once_that_it_found_no_room(tmp_path, printed):
     down = torch.linspace(-0.5, 0.5, 48)[:, None].expand(48, 64)
     save_image(tmp_path / "image.png", torch.rand(3, 48, 64, generator=stream(0)))

@@ -453,6 +453,31 @@ def test_a_thing_that_was_written_gives_way_to_a_path():
     assert last(WRITER(context, views.cameras, stream(0))).depth.isfinite().all()
 
 
+def test_an_open_doorway_is_no_wall_to_whoever_walks_by_hand():
+    """The floor in a doorway is seen at the wall's place, and is no wall."""
+    for seed in (0, 1, 505):
+        house = build(design(seed))
+        way = house.doorways[0] - house.centres[0]
+        heading = torch.rad2deg(torch.atan2(way[0], way[2]))[None]
+        eye = upright_cameras(house.centres[:1], heading, K)
+        views = house.render(eye, 120, 120)
+        through = moves(eye[0], f"forward {float(way.norm()):.3f}", step=9.0)
+        solid = Writer(WriterConfig(samples=1, gives_way=False))
+        assert last(solid(views, through, stream(0))).depth.isfinite().all()
+
+
+def test_facts_keep_their_frame_when_all_of_them_give_way():
+    _, views = looks_around(504, headings=(0.0,))
+    x, y, z = views.cameras.position[0].tolist()
+    narrow = RoomFacts(inside=(x, y, z - 1.0), walls=(x - 2, x + 2, z - 2, z - 0.5))
+    made = Facts(rooms=(narrow,), turn=0.0, floor=0.02, age=3)
+    context = views.replace(given=torch.tensor([False]), embedding=encode(made)[None])
+    result = last(WRITER(context, facing(views.cameras, 30.0), stream(0)))
+    (facts,) = read_facts(result.views(views.cameras))
+    assert facts.floor == pytest.approx(0.02)
+    assert facts.age == 4
+
+
 def test_close_to_a_wall_nothing_behind_it_shows():
     plan, views = looks_around(505, headings=(0.0, 180.0))
     wall = plan.rooms[0].box[1][2]  # the one ahead, at +z
@@ -466,7 +491,7 @@ def test_close_to_a_wall_nothing_behind_it_shows():
 def test_a_target_above_the_ceiling_is_refused():
     _, views = looks_around(504, headings=(0.0,))
     above = upright_cameras(torch.tensor([[0.0, -3.5, 0.0]]), torch.tensor([0.0]), K)
-    with pytest.raises(ValueError, match="inside a wall or a thing"):
+    with pytest.raises(ValueError, match=r"target 0 at .* is inside a wall, a ceiling"):
         last(WRITER(views, above, stream(0)))
 
 

@@ -128,8 +128,8 @@ def demo(
 
     Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
     memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
-    the same metrics. Images of houses are
-    `height` x 4/3 `height` pixels, those of photographs PHOTO_ROWS of it.
+    the same metrics. Images of houses have `height` x 4/3 `height` pixels, those of photographs are
+    smaller by PHOTO_ROWS.
     Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
     too small a height, or a file at `out`.
     """

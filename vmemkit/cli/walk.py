@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ def run_walk(
     walked = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m, **stages)
     with progress_bar(console) as bar:
         task = bar.add_task(options.policy, total=len(path))
-        for step in walked:
+        for step in _until_refused(walked, console):
             steps.append(step)
             bar.advance(task, len(step.targets))
             if step.note and step.note not in (earlier.note for earlier in steps[:-1]):
@@ -179,6 +179,20 @@ def run_walk(
     save_walk_video(out / "walk.mp4", steps)
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
     console.print(f"{memory}: video, contact sheet, surfels, memory and cameras are in {out}")
+
+
+def _until_refused(walked: Iterator[Step], console: Console) -> Iterator[Step]:
+    """The steps up to the first that cannot be taken, which is said. Errors: ValueError if none can."""
+    taken = 0
+    try:
+        for step in walked:
+            taken += 1
+            yield step
+    except ValueError as error:
+        if taken == 0:
+            raise
+        reason = f"the walk ends after {taken} steps, because the next is refused: {error}"
+        console.print(Text(reason, style="yellow"), soft_wrap=True)
 
 
 def _beginning(

@@ -8,6 +8,7 @@ the spot and back then shows whether a walk decays, and whether it comes back to
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,15 +139,23 @@ def generate_trials(generator: Generator, trials: list[Trial], seed: int = 0) ->
     """The views (n,) that a generator makes of the trials' targets."""
     views = []
     for i, trial in enumerate(trials):
-        *_, last = generator(trial.context, trial.truth.cameras, stream(EVALUATION, seed, 1, i))
+        *_, last = generator(trial.context, trial.truth.cameras, _trial_rng(seed, i))
         views.append(last.views(trial.truth.cameras))
     return cat(views)
 
 
-def trial_plan(writer: Writer, trial: Trial, seed: int, number: int) -> Plan:
-    """The plan from which `generate_trials` renders that trial."""
-    rng = stream(EVALUATION, seed, 1, number)
-    return writer.draft(trial.context, trial.truth.cameras, rng).plan
+def _trial_rng(seed: int, number: int) -> torch.Generator:
+    return stream(EVALUATION, seed, 1, number)
+
+
+def trial_plans(writer: Writer, trials: list[Trial], seed: int = 0) -> list[Plan]:
+    """The plans from which `generate_trials` renders the trials, but for those without a room."""
+    plans = []
+    for i, trial in enumerate(trials):
+        with contextlib.suppress(ValueError):  # no room was found, so Warp made the view
+            draft = writer.draft(trial.context, trial.truth.cameras, _trial_rng(seed, i))
+            plans.append(draft.plan)
+    return plans
 
 
 def bare_walls(plans: Sequence[Plan]) -> float:
@@ -376,8 +385,7 @@ def evaluate_generators(
         gain = metrics["coverage"]["return_psnr"] - metrics["temporal"]["return_psnr"]
         scores = trial_metrics(views, trials) | metrics["coverage"] | {"return_gain": gain}
         if isinstance(generator, Writer):
-            plans = [trial_plan(generator, trial, seed, i) for i, trial in enumerate(trials)]
-            scores["bare_walls"] = bare_walls(plans)
+            scores["bare_walls"] = bare_walls(trial_plans(generator, trials, seed))
             scores["bare_walls_true"] = bare_walls([trial.plan for trial in trials])
         if all(read_facts(circle.views)[0] for circle in circles["coverage"]):
             scores["things_kept"] = things_kept(circles["coverage"])

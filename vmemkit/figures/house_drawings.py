@@ -137,7 +137,10 @@ def _of_facts(facts: Facts) -> tuple[list[_Area], list[_Gap]]:
             low = min(inside) - OPEN if low is None else low
             sides.append((low, max(inside) + OPEN if high is None else high))
         a, b, c, d = (wall is not None for wall in room.walls)
-        areas.append(_Area(sides[0], sides[1], (a, b, c, d), room.palette, room.rug, things))
+        rug = (
+            room.rug if None not in room.walls else None
+        )  # it lies in the middle, if that is known
+        areas.append(_Area(sides[0], sides[1], (a, b, c, d), room.palette, rug, things))
     gaps = []
     for door in facts.doors:
         low, high = door.walls

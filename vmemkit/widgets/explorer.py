@@ -91,7 +91,7 @@ class Explorer(ipywidgets.VBox):
         examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
-        default, the generator is the Writer, and Warp in panoramas.
+        default, the generator is Warp in panoramas that were started here, and else the Writer.
         `examples` are the places to start in, by name: functions of the height and the seed.
 
         Errors: ValueError for an unknown example or policy.

@@ -38,6 +38,7 @@ from vmemkit.scenes.house import (
     PICTURES,
     ROOM_SIDE,
     RUG_SIDE,
+    SKIRTING,
     SUITES,
     THINGS,
     TONES,
@@ -63,7 +64,7 @@ TO_DOOR = VIEWER_RADIUS + 0.05  # likewise, to a wall that may have a doorway
 BESIDE_DOOR = 0.2  # from a doorway to the corner of a room, at least
 SHORT = 0.02  # rays end so far in front of the surface that they show
 RAYS, FEW = 1500, 1  # rays that are tested; so many may touch a thing that is drawn
-LONG_WALL = 3.0  # a wall as long as that does not stay bare unless it was seen bare
+LONG_WALL = 3.0  # a bare wall as long as that is offered more things
 FILLERS = ("picture", "bookshelf", "sideboard")  # things that are put at such a wall
 TRIES, DRAWN = 40, 8  # places that are tried for a doorway, and possible ones that are compared
 
@@ -302,7 +303,7 @@ def _wall_is_seen(
     evidence: Evidence, axis: int, at: float, along: int, part: tuple[float, float]
 ) -> bool:
     point = evidence.point
-    rows = (np.abs(point[:, axis] - at) < 0.05) & (point[:, 1] > -2.0)
+    rows = (np.abs(point[:, axis] - at) < 0.05) & (point[:, 1] > -2.0) & (point[:, 1] < -SKIRTING)
     rows &= (point[:, along] > part[0]) & (point[:, along] < part[1])
     return int(rows.sum()) > 3
 

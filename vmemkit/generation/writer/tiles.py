@@ -40,9 +40,7 @@ COARSE = 4  # cells that a pixel may cover
 ON_SURFACE = 0.004  # from a rendered point to the surface that it is on
 LIGHT_ROWS = 40  # of the pictures that tell how the rendered house is lit
 GAINS = (0.6, 1.6)  # of uneven light
-SHARP = (
-    0.5  # of the length of a pixel on the surface, which is longest at a slant: what is averaged
-)
+SHARP = 0.5  # share of a pixel's length on the surface over which colours are averaged
 LEVELS = 4  # of a tile, each half as fine as the one before
 
 
@@ -73,16 +71,21 @@ class Tile:
 def find_tiles(plan: Plan, views: Views) -> list[Tile]:
     """The tiles of photographed rooms, as far as views (t,) with depth in the plan's frame show them.
 
-    Given views are used if there are any, because generated ones repeat them.
+    Given views are used if there are any, because generated ones repeat them. Views from inside a wall
+    of the plan are left out.
     """
     rooms = [room for room in plan.rooms if is_photographed(room.palette)]
     if not rooms:
         return []
     views = views[views.given] if views.given.any() else views
+    house = build(plan)
+    views = views[house.in_the_open(views.cameras.position)]
+    if len(views) == 0:
+        return []
     height, width = views.image.shape[2:]
     if height > ROWS:
         views = resize(views, ROWS, max(1, round(width * ROWS / height)))
-    lit = build(plan).render(views.cameras, LIGHT_ROWS, max(1, round(width * LIGHT_ROWS / height)))
+    lit = house.render(views.cameras, LIGHT_ROWS, max(1, round(width * LIGHT_ROWS / height)))
     tiles = []
     for room in rooms:
         floor = _face(room, 1, 0.0, room.palette.wood)

@@ -9,7 +9,7 @@ A photographed room goes on in its own colours and surfaces; where no room shows
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -53,8 +53,8 @@ class WriterConfig:
     """Settings of the Writer."""
 
     samples: int = 2  # rays per pixel and direction at edges; 2 softens them
-    # Whether a path may lead through walls and through things that were written earlier, which then
-    # go. If not, targets behind a wall or inside a thing are refused.
+    # Whether a path may lead through walls, and through things that were written earlier, which then
+    # go. If not, targets behind a wall that is seen are refused.
     gives_way: bool = True
 
 
@@ -102,6 +102,7 @@ class Writer:
         draft = self._drafted(reading, rng)
         cameras = in_frame(targets, draft.frame_from_world)
         known = context.replace(cameras=in_frame(context.cameras, draft.frame_from_world))
+        _check_open(draft.plan, cameras, targets)
         rendered = _rendered(draft.plan, known, cameras, height, width, self.config.samples)
         age = draft.facts.age + 1
         codes = torch.stack(
@@ -123,11 +124,12 @@ class Writer:
     def draft(self, context: Views, targets: Cameras, rng: torch.Generator) -> Draft:
         """What the context says, and the plan that is written from it.
 
-        Errors: ValueError where the context shows no room, so that there is nothing to write.
+        Errors: ValueError as for a call, and where the context shows no room.
         """
+        check_context(context)
         reading = _read(context, targets)
         if reading is None:
-            raise ValueError(f"{NO_ROOM}: show it views of a room, with a floor and walls")
+            raise ValueError(f"{NO_ROOM}: give it views of a room, with a floor and walls")
         return self._drafted(reading, rng)
 
     def _drafted(self, reading: _Reading, rng: torch.Generator) -> Draft:
@@ -136,9 +138,12 @@ class Writer:
         What was written last is dropped first where a target stands in what was written earlier.
         """
         seed, remembered = seed_from(rng), reading.remembered
+        turn, floor = frame_numbers(reading.frame_from_world)
+        age = max((facts.age for facts in remembered), default=0)
         least = 0 if self.config.gives_way else len(remembered)
         for count in range(len(remembered), least - 1, -1):
             facts = join([*reading.seen, *remembered[:count]])
+            facts = replace(facts, turn=turn, floor=floor, age=age)
             plan = complete(facts, reading.places, reading.evidence, stream(seed))
             if bool(build(plan).in_the_open(reading.targets).all()):
                 break
@@ -236,21 +241,30 @@ def _shown(context: Views, targets: Cameras) -> Generation:
     return splat_context(context, discs, targets, height, width, config)
 
 
+def _check_open(plan: Plan, cameras: Cameras, targets: Cameras) -> None:
+    """Errors: ValueError for the first target that is inside a wall or a thing of the plan.
+
+    `cameras` are the targets in the plan's frame.
+    """
+    blocked = ~build(plan).in_the_open(cameras.position)
+    if blocked.any():
+        i = int(blocked.nonzero()[0, 0])
+        place = ", ".join(f"{x:.2f}" for x in targets.position[i].tolist())
+        raise ValueError(
+            f"target {i} at ({place}) is inside a wall, a ceiling, a floor or a thing that the context "
+            "shows: make the move shorter, go another way, or use Warp(), which knows no walls"
+        )
+
+
 def _rendered(
     plan: Plan, context: Views, cameras: Cameras, height: int, width: int, samples: int
 ) -> Views:
     """The plan from the cameras, both in the frame of the walls; photographed rooms with the surfaces
     that the context shows, and grey ones in grey."""
     tiles = find_tiles(plan, context)
-    try:
-        views = with_flat_floors(plan, tiles).render(cameras, height, width, samples)
-        views = views.replace(image=lay(views, tiles))
-        return greyed_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
-    except ValueError as error:
-        raise ValueError(
-            "the Writer has no house around these targets: one of them is inside a wall or a thing that "
-            f"the context shows ({error})"
-        ) from error
+    views = with_flat_floors(plan, tiles).render(cameras, height, width, samples)
+    views = views.replace(image=lay(views, tiles))
+    return greyed_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
 
 
 def read_facts(views: Views) -> list[Facts | None]:
