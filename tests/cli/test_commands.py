@@ -63,9 +63,9 @@ def test_a_walk_through_the_ceiling_keeps_the_steps_before_it(tmp_path, printed)
     save_image(tmp_path / "image.png", view.image[0])
     save_depth(tmp_path / "depth.png", view.depth[0])
     picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "48"]
-    how = ["--fov", "75", "--m", "1", "--out", str(tmp_path / "out")]
-    assert main(["walk", *picture, *how, "--moves", "up 3"]) == 0
-    assert "because the next is refused: target 0 at" in printed()
+    how = ["--fov", "75", "--m", "3", "--out", str(tmp_path / "out")]
+    assert main(["walk", *picture, *how, "--moves", "up 1.5"]) == 0
+    assert "because the next is refused: target " in printed()
     views = load(tmp_path / "out" / "memory").views
     assert len(views) > 1
     assert float(views.cameras.position[-1, 1]) < -0.5  # nearly at the ceiling
