@@ -185,7 +185,7 @@ def test_a_lamp_that_is_not_in_the_middle_tells_nothing():
     shell = Shell((-2.0, None, -2.5, 2.5), None)
     assert with_lamp(shell, [(0.3, -2.3, 0.0)]).walls == (-2.0, 2.6, -2.5, 2.5)
     assert with_lamp(shell, [(0.3, -2.3, 0.9)]) == shell  # not between the walls that are seen
-    assert with_lamp(shell, [(3.0, -2.3, 0.0)]) == shell  # of the next room
+    assert with_lamp(shell, [(3.0, -2.3, 0.0)]) == shell  # this lamp hangs next door
 
 
 # ---- facts ---------------------------------------------------------------------------------------

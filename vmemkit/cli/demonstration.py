@@ -60,7 +60,7 @@ POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
 MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
 DIGITS = 4  # decimals of the metrics
-PHOTO_ROWS = 2 / 3  # of the height of the houses: Warp takes longer than the Writer for a view
+PHOTO_ROWS = 2 / 3  # photographs are smaller by this factor, because Warp takes longer for a view
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
     "coverage: share of the target pixels on the way back that the retrieved views had really seen "

@@ -71,7 +71,7 @@ class Trial:
     truth: Views  # (1,)
     unseen_mask: Bool[Tensor, "h w"]  # pixels that no context view shows
     seen_mask: Bool[Tensor, "h w"]  # pixels that one shows, and whose depth is then right
-    plan: Plan  # of the house
+    plan: Plan  # the true house
 
 
 @dataclass(frozen=True)

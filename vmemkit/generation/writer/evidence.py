@@ -50,10 +50,10 @@ class Evidence:
     def __getitem__(self, rows: Array) -> Evidence:
         return Evidence(**{name: value[rows] for name, value in vars(self).items()})
 
-    def facing(self, wall: int) -> Array:
+    def facing(self, wall: int, cosine: float = FACING) -> Array:
         """Rows whose surface faces into the room like wall 0 to 3 (-x, +x, -z, +z)."""
         axis, sign = axis_of(wall), inward(wall)
-        return (self.normal[:, axis] * sign > FACING) & (self.area > 0)
+        return (self.normal[:, axis] * sign > cosine) & (self.area > 0)
 
     def crossing(self, rows: Array, axis: int, at: float) -> Array:
         """Where the rays of these samples reach a coordinate on an axis: places [m 3]."""

@@ -20,7 +20,7 @@ from vmemkit.scenes.house import BULB, CEILING, GLOBE, GLOBE_DROP, ROOM_SIDE, Po
 GLOW = 0.15  # largest colour difference of a globe from BULB
 ROUND = 0.005  # from the surface of the globe that fits best, at most, half of the samples
 LEAST, APART = 6, 0.12  # samples that a lamp needs, and largest gap between them
-STEPS = 20  # of the fit
+STEPS = 20  # iterations in which a ball is fitted
 MIDDLE = 0.15  # from the middle between two seen walls, within which a lamp belongs to them
 
 

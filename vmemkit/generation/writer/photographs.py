@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Views, crop
+from vmemkit.core import LUMA, Views, crop
 from vmemkit.generation.writer.evidence import (
     LEVEL,
     Array,
@@ -37,10 +37,10 @@ EYE_HEIGHTS = (0.4, 2.2)  # above the floor
 WALLS_AWAY = (0.8, 8.0)  # least and greatest distance of a wall from the eye
 CEILINGS = -2.0  # y above which a level surface is a ceiling
 CLOSE = 0.12  # from a plane, within which a sample belongs to it
-BIN = 0.04  # of coordinates
+BIN = 0.04  # width of a bin into which coordinates are sorted
 LEAST_FLOOR, LEAST_WALL = 0.03, 0.04  # shares of a view's samples that a floor and a wall need
 LEAST_UPRIGHT = 0.2  # share of samples that face like walls
-LEAST_PEAK = 0.3  # of the largest group of samples: smaller groups farther out are no wall
+LEAST_PEAK = 0.3  # a wall has at least this share of the samples of the largest plane
 OVER_PICTURE = 0.15  # from the highest sample of a wall to a ceiling that no view shows
 ROOM_HIGH = 2.5  # least height of a ceiling
 EXPECTED, REACH = 0.8, 9.0  # share of samples that may be walls and floors, and their farthest
@@ -51,7 +51,6 @@ LIGHT = (
     0.89  # mean light on the walls of 12 of our houses, by which paint is brighter than it looks
 )
 SECOND = 0.7  # brightness of a room's second colour, of its wall's
-LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601)
 
 
 def find_photo_frame(views: Views) -> Float[Tensor, "4 4"]:
@@ -81,7 +80,7 @@ def find_photo_room(views: Views, frame_from_world: Float[Tensor, "4 4"]) -> Roo
     a, b, c, d = (_wall(samples, inside, wall) for wall in range(4))
     walls: Walls = (a, b, c, d)
     on_walls = [_on_wall(samples, walls, wall) for wall in range(4)]
-    upright = np.logical_or.reduce([_facing(samples, wall) for wall in range(4)])
+    upright = np.logical_or.reduce([samples.facing(wall, FACING) for wall in range(4)])
     if walls == (None,) * 4 or upright.mean() < LEAST_UPRIGHT:
         return None
     on_wall = np.logical_or.reduce(on_walls)
@@ -199,15 +198,11 @@ def _level(samples: Evidence) -> Array:
     return (samples.normal[:, 1] < -FACING) & (samples.area > 0)
 
 
-def _facing(samples: Evidence, wall: int) -> Array:
-    return (samples.normal[:, axis_of(wall)] * inward(wall) > FACING) & (samples.area > 0)
-
-
 def _wall(samples: Evidence, inside: Array, wall: int) -> float | None:
     """The coordinate of a wall, None if it is not seen."""
     axis, sign = axis_of(wall), inward(wall)
     out = -sign * (samples.point[:, axis] - inside[axis])
-    rows = _facing(samples, wall) & (out > WALLS_AWAY[0]) & (out < WALLS_AWAY[1])
+    rows = samples.facing(wall, FACING) & (out > WALLS_AWAY[0]) & (out < WALLS_AWAY[1])
     found = _outermost(out[rows], LEAST_WALL * len(samples))
     return None if found is None else round(float(inside[axis] - sign * found), 3)
 
@@ -216,7 +211,7 @@ def _on_wall(samples: Evidence, walls: Walls, wall: int) -> Array:
     at = walls[wall]
     if at is None:
         return np.zeros(len(samples), dtype=bool)
-    return _facing(samples, wall) & (np.abs(samples.point[:, axis_of(wall)] - at) < CLOSE)
+    return samples.facing(wall, FACING) & (np.abs(samples.point[:, axis_of(wall)] - at) < CLOSE)
 
 
 def _ceiling(samples: Evidence, on_wall: Array) -> float | None:

@@ -18,7 +18,7 @@ PIECE, OVERLAP = 24, 8  # pixels: side of a piece, and width of its overlap
 PIECES = 300  # that are tried, at most, and as many mirrored ones
 FEW = 4  # pieces that a texture needs
 TOLERANCE = 1.1  # pieces that disagree so much more than the best may be taken, too
-PLAIN = 1.5  # of the median unlikeness: more unlike places show something that should not go on
+PLAIN = 1.5  # places that differ by more than this times the median show a thing, not the surface
 REUSE = 0.0002  # squared colour difference that each earlier use of a piece costs, so that it is no stamp
 SAME_ROW = 0.002  # squared colour difference that a row farther up or down costs
 
