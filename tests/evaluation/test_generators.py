@@ -13,7 +13,7 @@ from vmemkit.evaluation import (
     Circle,
     FillBaseline,
     Trial,
-    bare_walls,
+    bare_share,
     circle_metrics,
     evaluate_generators,
     gate_results,
@@ -190,19 +190,19 @@ def test_things_that_vanish_are_not_kept_and_things_in_the_way_are_counted(as_in
 def test_bare_walls_are_long_and_have_no_thing_and_no_doorway():
     box = ((-2.0, -2.6, -1.0), (2.0, 0.0, 1.0))  # two walls of 4 m, two of 2 m
     room = Room(box, PALETTES[0], "plaster", "planks", (1.5, 1.5))
-    assert bare_walls([Plan((room,))]) == 1
+    assert bare_share([Plan((room,))]) == 1
     picture = Placed("picture", 2, 0.0, (0.6, 0.03, 0.6))
-    assert bare_walls([Plan((replace(room, things=(picture,)),))]) == 0.5
+    assert bare_share([Plan((replace(room, things=(picture,)),))]) == 0.5
     doorway = Doorway(((-0.5, -2.1, 0.995), (0.5, 0.0, 1.205)))
-    assert bare_walls([Plan((room,), (doorway,))]) == 0.5
+    assert bare_share([Plan((room,), (doorway,))]) == 0.5
     short = replace(room, box=((-1.0, -2.6, -1.0), (1.0, 0.0, 1.0)))
-    assert bare_walls([Plan((short,))]) == 0
+    assert bare_share([Plan((short,))]) == 0
 
 
 def test_the_walls_of_written_plans_are_counted_beside_the_true_ones(trials, as_installed):
     score = next(evaluate_generators({"writer": Writer()}, trials[:2], houses=1))
     assert 0 <= score.metrics["bare_walls"] <= 1
-    assert score.metrics["bare_walls_true"] == bare_walls([trial.plan for trial in trials[:2]])
+    assert score.metrics["bare_walls_true"] == bare_share([trial.plan for trial in trials[:2]])
 
 
 def test_the_gate_is_open_for_the_good_and_closed_for_each_fault():

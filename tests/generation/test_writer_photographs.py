@@ -17,9 +17,9 @@ from vmemkit.generation.writer.facts import CODE, decode, encode, no_room_code, 
 from vmemkit.generation.writer.photographs import (
     find_photo_frame,
     find_photo_room,
-    greyed,
     is_grey,
     is_photographed,
+    to_grey_palette,
 )
 from vmemkit.generation.writer.quilting import quilt
 from vmemkit.generation.writer.tiles import find_tiles, lay, with_flat_floors
@@ -171,7 +171,7 @@ def test_views_that_were_made_from_a_photograph_speak_for_it():
 
 def test_our_houses_are_no_photographs():
     assert not any(is_photographed(palette) for palette in PALETTES)
-    assert not any(is_photographed(greyed(palette)) for palette in PALETTES)
+    assert not any(is_photographed(to_grey_palette(palette)) for palette in PALETTES)
     house = build(design(504))
     view = house.render(upright_cameras(house.centres[:1], torch.zeros(1), K), 64, 64)
     result = last(WRITER(view, around(view, 30.0), stream(0)))

@@ -3,7 +3,7 @@ from .generators import Circle as Circle
 from .generators import FillBaseline as FillBaseline
 from .generators import GeneratorScores as GeneratorScores
 from .generators import Trial as Trial
-from .generators import bare_walls as bare_walls
+from .generators import bare_share as bare_share
 from .generators import circle_metrics as circle_metrics
 from .generators import evaluate_generators as evaluate_generators
 from .generators import gate_results as gate_results

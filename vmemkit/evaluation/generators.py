@@ -40,7 +40,7 @@ from vmemkit.generation import (
 from vmemkit.memory import begin
 from vmemkit.pipeline import walk
 from vmemkit.scenes import Rooms, build, design, rooms, upright_cameras, walk_through
-from vmemkit.scenes.house import Box, Plan, middle, overlap
+from vmemkit.scenes.house import Box, Plan, bare_walls, long_walls, middle
 
 EVALUATION = 0x5EE  # first number of the random streams here
 LEAST_UNSEEN, MOST_UNSEEN = 0.25, 0.95  # share of a trial's target that no context view shows
@@ -48,7 +48,6 @@ WALK_VIEWS = 20  # length of the walk through a house that a trial is taken from
 DEPTH_TOLERANCE = 0.05  # relative error up to which a reprojected depth is right
 SAME_PLACE = 0.1  # metres within which a thing has come back
 DEEP, FEW_RAYS = 0.05, 3  # metres inside a thing; rays through it that are no contradiction
-LONG_WALL, ON_WALL = 3.0, 0.05  # metres: a wall as long may be called bare; from it to a doorway
 TURN, FOV = 30.0, 70.0  # degrees: between the views of a circle, and their field of view
 FEATURES, CELL = (16, 32, 64), 8  # channels of the random convolutions; pixels per feature
 GATE = {  # what a generator must reach to be the default: least, most
@@ -158,25 +157,11 @@ def trial_plans(writer: Writer, trials: list[Trial], seed: int = 0) -> list[Plan
     return plans
 
 
-def bare_walls(plans: Sequence[Plan]) -> float:
-    """Share of the walls of LONG_WALL metres or longer with no thing, window or doorway."""
-    bare = total = 0
-    for plan in plans:
-        for room in plan.rooms:
-            for wall in range(4):
-                axis, along = (0, 2) if wall < 2 else (2, 0)
-                if room.box[1][along] - room.box[0][along] < LONG_WALL:
-                    continue
-                at = room.box[wall % 2][axis]
-                doorway = any(
-                    door.axis == axis
-                    and door.box[0][axis] - ON_WALL < at < door.box[1][axis] + ON_WALL
-                    and overlap(room.box, door.box)
-                    for door in plan.doorways
-                )
-                total += 1
-                bare += not doorway and all(thing.wall != wall for thing in room.things)
-    return bare / max(total, 1)
+def bare_share(plans: Sequence[Plan]) -> float:
+    """Share of the long walls (3 m) with no thing, window or doorway."""
+    rooms = [(room, plan.doorways) for plan in plans for room in plan.rooms]
+    bare = sum(len(bare_walls(room, doorways)) for room, doorways in rooms)
+    return bare / max(sum(len(long_walls(room)) for room, _ in rooms), 1)
 
 
 def trial_metrics(views: Views, trials: list[Trial]) -> dict[str, float]:
@@ -385,8 +370,8 @@ def evaluate_generators(
         gain = metrics["coverage"]["return_psnr"] - metrics["temporal"]["return_psnr"]
         scores = trial_metrics(views, trials) | metrics["coverage"] | {"return_gain": gain}
         if isinstance(generator, Writer):
-            scores["bare_walls"] = bare_walls(trial_plans(generator, trials, seed))
-            scores["bare_walls_true"] = bare_walls([trial.plan for trial in trials])
+            scores["bare_walls"] = bare_share(trial_plans(generator, trials, seed))
+            scores["bare_walls_true"] = bare_share([trial.plan for trial in trials])
         if all(read_facts(circle.views)[0] for circle in circles["coverage"]):
             scores["things_kept"] = things_kept(circles["coverage"])
             scores["things_kept_temporal"] = things_kept(circles["temporal"])

@@ -25,7 +25,7 @@ from vmemkit.generation.writer.facts import (
     separates,
     thing_space,
 )
-from vmemkit.generation.writer.photographs import greyed, is_grey
+from vmemkit.generation.writer.photographs import is_grey, to_grey_palette
 from vmemkit.scenes.house import (
     CASING_WIDTH,
     CEILING,
@@ -51,7 +51,9 @@ from vmemkit.scenes.house import (
     Plan,
     Point,
     Room,
+    bare_walls,
     bounds,
+    door_walls,
     furnish,
     overlap,
     uniform,
@@ -64,8 +66,7 @@ TO_DOOR = VIEWER_RADIUS + 0.05  # likewise, to a wall that may have a doorway
 BESIDE_DOOR = 0.2  # from a doorway to the corner of a room, at least
 SHORT = 0.02  # rays end so far in front of the surface that they show
 RAYS, FEW = 1500, 1  # rays that are tested; so many may touch a thing that is drawn
-LONG_WALL = 3.0  # a bare wall as long as that is offered more things
-FILLERS = ("picture", "bookshelf", "sideboard")  # things that are put at such a wall
+FILLERS = ("picture", "bookshelf", "sideboard")  # things that are put at a long bare wall
 TRIES, DRAWN = 40, 8  # places that are tried for a doorway, and possible ones that are compared
 
 
@@ -431,7 +432,7 @@ def _looks(rooms: Sequence[RoomFacts], boxes: Sequence[Box], rng: torch.Generato
     planned = []
     for room, box in zip(rooms, boxes, strict=True):
         palette = room.palette or _another(PALETTES, palettes, rng)
-        palette = greyed(palette) if grey else palette
+        palette = to_grey_palette(palette) if grey else palette
         wall = room.wall_finish or _another(tuple(WALLS), walls, rng)
         floor = room.floor_finish or _another(tuple(FLOORS), floors, rng)
         palettes.append(palette)
@@ -485,20 +486,12 @@ def _furnished(
         return lambda kind, box: _at(room.box, wall, box) and may_stand(kind, box)
 
     boxes = [doorway.box for doorway in doorways]
-    door_walls = {
-        wall
-        for doorway in doorways
-        for wall in range(4)
-        if doorway.axis == axis_of(wall)
-        and overlap(room.box, doorway.box)
-        and abs(doorway.box[1 - wall % 2][axis_of(wall)] - room.box[wall % 2][axis_of(wall)]) < 0.05
-    }
-    window_walls = [wall for wall in range(4) if wall not in door_walls] or [2, 3]
+    with_door = door_walls(room, doorways)
+    window_walls = [wall for wall in range(4) if wall not in with_door] or [2, 3]
     wanted = _wanted(room, rng)
     filled = furnish(rng, room, boxes, wanted, may_stand, window_walls)
-    for wall in range(4):
-        if _bare_length(filled, wall, door_walls) >= LONG_WALL:
-            filled = furnish(rng, filled, boxes, FILLERS, at_wall(wall))
+    for wall in bare_walls(filled, doorways):
+        filled = furnish(rng, filled, boxes, FILLERS, at_wall(wall))
     new = filled.things[len(room.things) :]
     toned = tuple(replace(thing, tones=_thing_tones(thing.kind, rng)) for thing in new)
     return replace(filled, things=room.things + toned)
@@ -537,14 +530,6 @@ def _wanted(room: Room, rng: torch.Generator) -> list[str]:
     return [
         kind for kind in ("window", *dict.fromkeys(suite), "picture") for _ in range(missing[kind])
     ]
-
-
-def _bare_length(room: Room, wall: int, door_walls: set[int]) -> float:
-    """The length of a wall with nothing on it, else 0."""
-    if wall in door_walls or any(thing.wall == wall for thing in room.things):
-        return 0.0
-    along = 2 - axis_of(wall)
-    return room.box[1][along] - room.box[0][along]
 
 
 def _at(room: Box, wall: int, box: Box) -> bool:

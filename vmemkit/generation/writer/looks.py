@@ -176,44 +176,62 @@ def _compare(patches: list[_Patch], solids: list[Solid]) -> tuple[list[float], l
 
     Random tones are unknown, so a finish with strong ones (brick) is expected to miss by more.
     """
-    parts = zip(*(_differences(patch, solids) for patch in patches), strict=True)
-    difference, tones = (torch.cat(part, 1) for part in parts)
-    expected = (NOISE**2 + tones.square().mean(1)).sqrt()
+    toned = _painted([(patch, 0.0) for patch in patches], solids, seed=1)
+    phases = [[i / PHASES for i in range(PHASES if patch.free else 1)] for patch in patches]
+    even = _painted(
+        [(patch, phase) for i, patch in enumerate(patches) for phase in phases[i]], solids, EVEN
+    )
+    differences, tones = [], []
+    for i, patch in enumerate(patches):
+        at_phases = [even.pop(0) for _ in phases[i]]
+        differences.append(_at_best_phase(patch, at_phases))
+        tones.append((toned[i] - at_phases[0]).abs().mean(2))
+    difference, tone = torch.cat(differences, 1), torch.cat(tones, 1)
+    expected = (NOISE**2 + tone.square().mean(1)).sqrt()
     mean = difference.clamp(max=WORST).mean(1)
     return mean.tolist(), (mean / expected + expected.log()).tolist()
 
 
-def _differences(
-    patch: _Patch, solids: list[Solid]
-) -> tuple[Float[Tensor, "s n"], Float[Tensor, "s n"]]:
-    """The difference of every sample from every finish, at the best phase of its pattern; and how far
-    random tones move its colour."""
-    n, phases = len(patch.uv), PHASES if patch.free else 1
-    scale = torch.tensor([solid.scale for solid in solids])
-    best = torch.full((len(solids), n), torch.inf)
-    even = _painted(patch, solids, 0 * scale, EVEN)
-    tones = (_painted(patch, solids, 0 * scale, seed=1) - even).abs().mean(2)
-    for phase in range(phases):
-        if phase:
-            even = _painted(patch, solids, scale * phase / phases, EVEN)
-        difference = _after_gain(patch, even)
+def _at_best_phase(patch: _Patch, colors: list[Float[Tensor, "s n 3"]]) -> Float[Tensor, "s n"]:
+    """The difference of every sample from every finish, at the phase of its pattern that fits best."""
+    best = torch.full(colors[0].shape[:2], torch.inf)
+    for color in colors:
+        difference = _after_gain(patch, color)
         better = difference.mean(1) < best.mean(1)
         best = torch.where(better[:, None], difference, best)
-    return best, tones
+    return best
 
 
 def _painted(
-    patch: _Patch, solids: list[Solid], shift: Float[Tensor, " s"], seed: int
-) -> Float[Tensor, "s n 3"]:
-    """The samples in every finish, the pattern shifted along u."""
-    n = len(patch.uv)
-    rows = torch.arange(len(solids)).repeat_interleave(n)
-    finish = finish_of(solids)[rows]
+    placed: list[tuple[_Patch, float]], solids: list[Solid], seed: int
+) -> list[Float[Tensor, "s n 3"]]:
+    """The samples of each patch in every finish, its pattern shifted along u by a share of its repeat.
+
+    A painted colour is a sum of the finish's three colours, each weighted by the pattern, and of a
+    constant. So a pattern is painted once for all finishes that have it, as weights.
+    """
+    patterns = list(dict.fromkeys(solid.pattern for solid in solids))
+    one_of_each = [next(s for s in solids if s.pattern == pattern) for pattern in patterns]
+    counts = [len(patch.uv) for patch, _ in placed]
+    n = sum(counts)
+    phase = torch.tensor([phase for _, phase in placed]).repeat_interleave(torch.tensor(counts))
+    finish = finish_of(one_of_each)[torch.arange(len(patterns)).repeat_interleave(n)]
     finish = finish.replace(seed=torch.full_like(finish.seed, seed))
-    uv = patch.uv.repeat(len(solids), 1)
-    uv = uv + torch.stack([shift[rows], torch.zeros(len(rows))], 1)
-    extent, pixel = (x.repeat(len(solids), 1) for x in (patch.extent, patch.pixel))
-    return paint(Surface(uv, extent, pixel, finish)).view(len(solids), n, 3)
+    uv, extent, pixel = (
+        torch.cat([getattr(patch, name) for patch, _ in placed]).repeat(len(patterns), 1)
+        for name in ("uv", "extent", "pixel")
+    )
+    uv[:, 0] += phase.repeat(len(patterns)) * finish.scale
+
+    def painted_in(colors: Float[Tensor, "3 3"]) -> Float[Tensor, "p n 3"]:
+        colored = finish.replace(colors=colors.expand(len(uv), 3, 3))
+        return paint(Surface(uv, extent, pixel, colored)).view(len(patterns), n, 3)
+
+    constant = painted_in(torch.zeros(3, 3))
+    weights = 2 * (painted_in(torch.eye(3) / 2) - constant)  # half, so that no sum exceeds 1
+    row = torch.tensor([patterns.index(solid.pattern) for solid in solids])
+    color = constant[row] + weights[row] @ finish_of(solids).colors
+    return list(color.split(counts, 1))
 
 
 def _after_gain(patch: _Patch, color: Float[Tensor, "s n 3"]) -> Float[Tensor, "s n"]:

@@ -118,7 +118,7 @@ def may_be_room(evidence: Evidence, rooms: Iterable[RoomFacts]) -> bool:
     return seen < ENOUGH_WALL and float((along & (distance < REACH)).mean()) > EXPECTED
 
 
-def settled(evidence: Evidence, room: RoomFacts) -> Evidence:
+def snap_to_planes(evidence: Evidence, room: RoomFacts) -> Evidence:
     """The samples, those near the room's floor and walls put onto them."""
     point = evidence.point.copy()
     planes = [(1, 0.0)]
@@ -133,15 +133,15 @@ def settled(evidence: Evidence, room: RoomFacts) -> Evidence:
 
 def is_photographed(palette: Palette) -> bool:
     """Whether a palette is of a photograph, rather than one of our houses', in colour or grey."""
-    return palette not in PALETTES and palette not in map(greyed, PALETTES)
+    return palette not in PALETTES and palette not in map(to_grey_palette, PALETTES)
 
 
 def is_grey(palette: Palette) -> bool:
     """Whether the palette has no colour."""
-    return palette == greyed(palette)
+    return palette == to_grey_palette(palette)
 
 
-def greyed(palette: Palette) -> Palette:
+def to_grey_palette(palette: Palette) -> Palette:
     """The palette without colour."""
 
     def grey(color: Color) -> Color:
@@ -159,7 +159,7 @@ def shows_grey(image: Float[Tensor, "t 3 h w"]) -> bool:
     return float((chroma > GREY).float().mean()) < GREY
 
 
-def greyed_views(views: Views) -> Views:
+def to_grey_views(views: Views) -> Views:
     """The views without colour."""
     weights = torch.tensor(LUMA)[:, None, None]
     grey = (views.image * weights).sum(1, keepdim=True).expand_as(views.image)
@@ -178,7 +178,7 @@ def _palette(views: Views, samples: Evidence, on_wall: Array, on_floor: Array) -
         return r, g, b
 
     palette = Palette(color(wall), color(SECOND * wall), color(textile), color(wood))
-    return greyed(palette) if shows_grey(views.image) else palette
+    return to_grey_palette(palette) if shows_grey(views.image) else palette
 
 
 # ---- planes --------------------------------------------------------------------------------------

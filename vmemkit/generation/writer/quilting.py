@@ -1,6 +1,7 @@
 """Quilting: continue a texture by laying pieces of it side by side.
 
 In: a picture that is known in part, and a picture to take pieces from. Out: the first one, complete.
+Known parts that look unlike the rest, such as a picture on a wall, are laid anew, too.
 Pieces overlap. Each is one of those that agree best with what is there, and is cut along the path
 through the overlap on which the two differ least.
 Source: Efros and Freeman, "Image quilting for texture synthesis and transfer", SIGGRAPH 2001. Here,
@@ -16,7 +17,7 @@ from vmemkit.generation.writer.evidence import Array
 
 PIECE, OVERLAP = 24, 8  # pixels: side of a piece, and width of its overlap
 PIECES = 300  # that are tried, at most, and as many mirrored ones
-FEW = 4  # pieces that a texture needs
+FEW = 4  # pieces that a texture needs, mirrored ones included
 TOLERANCE = 1.1  # pieces that disagree so much more than the best may be taken, too
 PLAIN = 1.5  # places that differ by more than this times the median show a thing, not the surface
 REUSE = 0.0002  # squared colour difference that each earlier use of a piece costs, so that it is no stamp

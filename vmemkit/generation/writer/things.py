@@ -144,8 +144,9 @@ def _best(
         if shell.walls[wall] is None:
             continue
         for kind in STANDING:
-            found = _propose(samples, rays, shell, palette, kind, wall)
-            if found is not None and (best is None or found.score > best.score):
+            least = -np.inf if best is None else best.score
+            found = _propose(samples, rays, shell, palette, kind, wall, least)
+            if found is not None and found.score > least:
                 best = found
     if best is None:
         return None
@@ -160,12 +161,13 @@ def _propose(
     palette: Palette | None,
     kind: str,
     wall: int,
+    least: float,
 ) -> Found | None:
-    """The best place and width of one kind at one wall."""
+    """The best place and width of one kind at one wall; None if no score can be above `least`."""
     thing, at, side = THINGS[kind], shell.walls[wall], 2 - axis_of(wall)
     out = inward(wall) * (samples.point[:, axis_of(wall)] - at)
     near = samples[out < thing.depth[1] + 0.1]
-    if len(near) < LEAST:
+    if len(near) < max(LEAST, least):
         return None
     low, high = limits(shell, side)
     along, (narrow, wide) = near.point[:, side], thing.width
@@ -177,6 +179,11 @@ def _propose(
     widths = np.linspace(narrow, wide, WIDTHS)
     place, width = (grid.ravel() for grid in np.meshgrid(places, widths))
     fits = (place - width / 2 >= low) & (place + width / 2 <= high)
+    # A thing scores no more than the samples that are beside it along the wall.
+    order = np.sort(along)
+    beside = np.searchsorted(order, place + width / 2 + NEAR)
+    beside -= np.searchsorted(order, place - width / 2 - NEAR)
+    fits &= beside > least
     place, width = place[fits], width[fits]
     if len(place) == 0:
         return None

@@ -36,11 +36,11 @@ from vmemkit.generation.writer.perception import frame_numbers, frame_of, percei
 from vmemkit.generation.writer.photographs import (
     find_photo_frame,
     find_photo_room,
-    greyed_views,
     is_grey,
     may_be_room,
-    settled,
     shows_grey,
+    snap_to_planes,
+    to_grey_views,
 )
 from vmemkit.generation.writer.tiles import find_tiles, lay, with_flat_floors
 from vmemkit.scenes.house import Plan, build
@@ -172,6 +172,8 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
     """
     carried = read_facts(context)
     remembered = sorted((facts for facts in carried if facts), key=lambda facts: facts.age)
+    # Numbers of another frame mean other places. As in every contradiction, the older facts win.
+    remembered = [facts for facts in remembered if _same_frame(facts, remembered[0])]
     unread = torch.tensor([facts is None for facts in carried]) & ~_says_no_room(context)
     unread &= context.given.cpu() | (not bool(context.given.any()))
     if not remembered and not unread.any():
@@ -181,8 +183,8 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
     frame = frame_of(remembered[0]) if remembered else find_frame(views)
     room = None
     if len(views):
-        places = _places(context, targets, frame)
-        seen = None if shows_grey(views.image) else perceive(gather(views, frame), places)
+        own = in_frame(views.cameras, frame).position.double().numpy()
+        seen = None if shows_grey(views.image) else perceive(gather(views, frame), own)
         if seen is None or all(room.palette is None for room in seen.rooms):
             photo_frame = frame if remembered else find_photo_frame(views)
             room = find_photo_room(views, photo_frame)
@@ -197,9 +199,13 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
         parts = [Facts(seen.rooms, seen.doors, turn, floor)]
     evidence = gather(context, frame)
     if room is not None:
-        evidence = settled(evidence, room)
+        evidence = snap_to_planes(evidence, room)
     places, positions = _places(context, targets, frame), in_frame(targets, frame).position
     return _Reading(parts, remembered, evidence, places, positions, frame)
+
+
+def _same_frame(a: Facts, b: Facts) -> bool:
+    return (a.turn, a.floor) == (b.turn, b.floor)
 
 
 def _check_way(reading: _Reading, facts: Facts) -> None:
@@ -264,7 +270,7 @@ def _rendered(
     tiles = find_tiles(plan, context)
     views = with_flat_floors(plan, tiles).render(cameras, height, width, samples)
     views = views.replace(image=lay(views, tiles))
-    return greyed_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
+    return to_grey_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
 
 
 def read_facts(views: Views) -> list[Facts | None]:

@@ -45,7 +45,10 @@ from .plan import Plan as Plan
 from .plan import Point as Point
 from .plan import Room as Room
 from .plan import Thing as Thing
+from .plan import bare_walls as bare_walls
 from .plan import bounds as bounds
+from .plan import door_walls as door_walls
+from .plan import long_walls as long_walls
 from .plan import middle as middle
 from .plan import overlap as overlap
 from .plan import part_boxes as part_boxes

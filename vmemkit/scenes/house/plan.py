@@ -9,6 +9,7 @@ Frame: metres, y points down, the floor is y = 0, walls run along x and z.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ Point = tuple[float, float, float]  # metres, world
 Box = tuple[Point, Point]  # least and greatest corner, metres, world
 Limits = tuple[float, float]  # least, most
 Span = tuple[float, float, float, float, float, float]  # from and to: along, out of and up a wall
+
+LONG_WALL = 3.0  # metres: a wall as long looks bare with nothing on it
+ON_WALL = 0.05  # metres from a wall, within which a doorway is in it
 
 OAK, WALNUT = (0.66, 0.48, 0.31), (0.40, 0.26, 0.18)
 PINE, WHITEWASH = (0.78, 0.60, 0.40), (0.80, 0.77, 0.71)
@@ -300,6 +304,33 @@ def claim(box: Box, thing: Placed) -> Box:
 def overlap(a: Box, b: Box) -> bool:
     """Whether two boxes share some space."""
     return all(a[0][i] < b[1][i] and b[0][i] < a[1][i] for i in range(3))
+
+
+def door_walls(room: Room, doorways: Iterable[Doorway]) -> set[int]:
+    """The walls 0 to 3 of a room in which the doorways are."""
+    found = set()
+    for doorway in doorways:
+        if not overlap(room.box, doorway.box):
+            continue
+        axis = doorway.axis
+        for wall in (axis, axis + 1):  # at the low and at the high end of the axis
+            at, facing = room.box[wall % 2][axis], doorway.box[1 - wall % 2][axis]
+            if abs(facing - at) < ON_WALL:
+                found.add(wall)
+    return found
+
+
+def long_walls(room: Room) -> list[int]:
+    """The walls 0 to 3 of a room that are LONG_WALL metres or longer."""
+    low, high = room.box
+    sides = (high[2] - low[2], high[2] - low[2], high[0] - low[0], high[0] - low[0])
+    return [wall for wall, side in enumerate(sides) if side >= LONG_WALL]
+
+
+def bare_walls(room: Room, doorways: Iterable[Doorway]) -> list[int]:
+    """The long walls of a room with neither a thing nor a doorway."""
+    used = door_walls(room, doorways) | {thing.wall for thing in room.things}
+    return [wall for wall in long_walls(room) if wall not in used]
 
 
 def middle(box: Box) -> Point:
