@@ -178,30 +178,48 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
     unread &= context.given.cpu() | (not bool(context.given.any()))
     if not remembered and not unread.any():
         return None
-    parts: list[Facts] = []
+    frame = frame_of(remembered[0]) if remembered else None
     views = context[unread]
-    frame = frame_of(remembered[0]) if remembered else find_frame(views)
-    room = None
+    room, seen = None, []
     if len(views):
-        own = in_frame(views.cameras, frame).position.double().numpy()
-        seen = None if shows_grey(views.image) else perceive(gather(views, frame), own)
-        if seen is None or all(room.palette is None for room in seen.rooms):
-            photo_frame = frame if remembered else find_photo_frame(views)
-            room = find_photo_room(views, photo_frame)
-            if room is not None:
-                frame, seen = photo_frame, Facts((room,))
-            elif not remembered and not may_be_room(
-                gather(views, frame), seen.rooms if seen else ()
-            ):
-                return None
-        turn, floor = frame_numbers(frame)
-        seen = seen or Facts()
-        parts = [Facts(seen.rooms, seen.doors, turn, floor)]
+        sight = _sight(views, frame)
+        if sight is None:
+            return None
+        frame, room, seen = sight.frame_from_world, sight.photographed, [sight.facts]
     evidence = gather(context, frame)
     if room is not None:
         evidence = snap_to_planes(evidence, room)
     places, positions = _places(context, targets, frame), in_frame(targets, frame).position
-    return _Reading(parts, remembered, evidence, places, positions, frame)
+    return _Reading(seen, remembered, evidence, places, positions, frame)
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What the pixels of views show."""
+
+    facts: Facts
+    photographed: RoomFacts | None  # the room, where it is none of our houses
+    frame_from_world: Float[Tensor, "4 4"]
+
+
+def _sight(views: Views, given_frame: Float[Tensor, "4 4"] | None) -> _Sight | None:
+    """What the views show, read from their pixels, in the given frame or in one that they show; None
+    if that is no room."""
+    frame = find_frame(views) if given_frame is None else given_frame
+    samples = gather(views, frame)
+    own_places = in_frame(views.cameras, frame).position.double().numpy()
+    facts = None if shows_grey(views.image) else perceive(samples, own_places)
+    room = None
+    if facts is None or all(room.palette is None for room in facts.rooms):
+        photo_frame = find_photo_frame(views) if given_frame is None else given_frame
+        room = find_photo_room(views, photo_frame)
+        if room is not None:
+            frame, facts = photo_frame, Facts((room,))
+        elif given_frame is None and not may_be_room(samples, facts.rooms if facts else ()):
+            return None
+    turn, floor = frame_numbers(frame)
+    facts = facts or Facts()
+    return _Sight(Facts(facts.rooms, facts.doors, turn, floor), room, frame)
 
 
 def _same_frame(a: Facts, b: Facts) -> bool:
