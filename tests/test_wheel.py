@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -26,12 +27,28 @@ DATA = {
     "potsdamer_platz_1k.jpg",
     "st_fagans_interior_1k.jpg",
 }
-# By the torch code: the kernels would be compiled once more, for the installed files, in 20 seconds.
+WRITER = """
+import vmemkit as vm
+from vmemkit import scenes
+house = scenes.rooms(0)
+memory = vm.begin(house.render(scenes.single_tour(house).given, 48, 64))
+print(vm.step(memory, scenes.moves(memory.views.cameras[-1], "right 20"), generator=vm.Writer()))
+"""
 DEMO = """
-from vmemkit.cli import main
+from vmemkit.cli.demonstration import demo
+*_, last = demo("out", walks=["stereo"], height=24)
+assert last.row is not None
+"""
+EXAMPLES = """
+from vmemkit import scenes
+print([start(24) for start in scenes.EXAMPLES.values()])
+"""
+# The kernels would be compiled once more, for the installed files, in 20 seconds.
+WITHOUT_KERNELS = """
+import vmemkit
 from vmemkit.core.kernels import use
+print(vmemkit.__file__)
 with use("torch"):
-    assert not main(["demo", "--walks", "stereo"])
 """
 
 
@@ -86,18 +103,8 @@ def test_the_wheel_carries_nothing_else(wheel):
     assert {top.split("-")[0] for top in tops} == {"vmemkit"}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import vmemkit as vm; from vmemkit import scenes; house = scenes.rooms(0); "
-        "tour = scenes.single_tour(house); memory = vm.begin(house.render(tour.given, 48, 64)); "
-        "print(vm.step(memory, tour.cameras[:1], generator=vm.Writer()))",
-        "from vmemkit import scenes; print([start(24) for start in scenes.EXAMPLES.values()])",
-        DEMO,
-    ],
-    ids=["a step of the Writer", "the examples of the widgets", "the demo"],
-)
+@pytest.mark.parametrize("code", [WRITER, EXAMPLES, DEMO], ids=["writer", "examples", "demo"])
 def test_the_installed_package_needs_no_repository(installed, tmp_path, code):
-    where = "import vmemkit; print(vmemkit.__file__)"
-    output = run(sys.executable, "-c", f"{where}\n{code}", cwd=tmp_path, PYTHONPATH=str(installed))
+    program = WITHOUT_KERNELS + textwrap.indent(code, "    ")
+    output = run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(installed))
     assert output.startswith(str(installed)), "another vmemkit than the installed one was imported"

@@ -34,6 +34,7 @@ from vmemkit.scenes import (
     write_transforms,
 )
 
+pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
 
 

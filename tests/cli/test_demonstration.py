@@ -13,6 +13,7 @@ from vmemkit.figures import save_walk_video
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
 
+pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
 KEYS = [
     "walk",
     "policy",

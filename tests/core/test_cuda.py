@@ -287,6 +287,8 @@ def test_the_interpreter_agrees():
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     # The interpreter computes lanes that are off as well: 0 / 0.
     quiet = ("-q", "-p", "no:cacheprovider", "-W", "ignore:invalid value:RuntimeWarning")
+    # Shapes are checked where the same tests run outside of the interpreter.
+    quiet += ("-p", "no:jaxtyping", "-o", "addopts=--import-mode=importlib")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *quiet, "-W", "ignore:divide by:RuntimeWarning", __file__],
         env={**inherited, "TRITON_INTERPRET": "1"},

@@ -38,6 +38,7 @@ from vmemkit.scenes.house import PALETTES, Palette
 
 K = intrinsics(70.0)
 WRITER = Writer(WriterConfig(samples=1))
+UNCHECKED = pytest.mark.usefixtures("as_installed")  # half of the time would go into shape checks
 STEREO = ("bedroom_chair", "cycles")
 HALL = "st_fagans_interior_1k.jpg"
 PINK = Palette((0.95, 0.35, 0.70), (0.55, 0.20, 0.40), (0.30, 0.30, 0.90), (0.35, 0.75, 0.80))
@@ -108,6 +109,7 @@ def test_holes_and_noise_do_not_change_which_walls_are_found():
         assert p is None or abs(p - q) < 0.15
 
 
+@UNCHECKED
 @pytest.mark.parametrize("name", STEREO)
 def test_a_walk_from_a_grey_photograph_shows_no_colour(name):
     view = grey_photo(name)
@@ -135,6 +137,7 @@ def test_seen_pixels_win(name):
     assert torch.equal(result.depth[0][known], shown.depth[0][known])
 
 
+@UNCHECKED
 def test_the_same_seed_gives_the_same_pictures():
     view = grey_photo()
     a, b = (last(WRITER(view, around(view, 60.0), stream(4))) for _ in range(2))
@@ -142,6 +145,7 @@ def test_the_same_seed_gives_the_same_pictures():
     assert torch.equal(a.embedding.nan_to_num(-9.0), b.embedding.nan_to_num(-9.0))
 
 
+@UNCHECKED
 def test_a_room_goes_on_in_its_own_colours():
     view = pink_house()
     targets = around(view, 180.0)[-1:]
@@ -179,6 +183,7 @@ def test_our_houses_are_no_photographs():
     assert decode(result.embedding[0]).rooms[0].palette in PALETTES
 
 
+@UNCHECKED
 def test_only_photographed_rooms_have_tiles_and_a_tile_looks_like_what_is_seen():
     plan = design(504)
     house = build(plan)
@@ -228,6 +233,7 @@ def ground(view):
     return view.replace(depth=depth[None].clamp(max=60.0))
 
 
+@UNCHECKED
 @pytest.mark.parametrize("prepared", [lambda view: view, ground])
 def test_outdoors_warp_goes_on_and_the_step_says_so(prepared):
     view = prepared(street())

@@ -69,9 +69,12 @@ def test_parameters_have_the_published_names_and_shapes():
 
 
 def test_a_frame_of_the_published_size_costs_what_the_specification_counts():
+    with torch.device("meta"):
+        net = CUT3R(CUT3RConfig())
+
     def gflop(height, heads):
+        counter = FlopCounterMode(display=False)
         with torch.device("meta"):
-            net, counter = CUT3R(CUT3RConfig()), FlopCounterMode(display=False)
             state = dataclasses.replace(net.begin(), started=True)
             image = torch.zeros(1, 3, height, 512)
             with counter, torch.no_grad():

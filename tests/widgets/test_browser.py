@@ -1,4 +1,4 @@
-"""The notebooks in a real browser: JupyterLab and the offline pages, pressed and clicked on.
+"""The widgets in a real browser: in JupyterLab and on offline pages, pressed and clicked on.
 
 Needs Chromium (or Chrome) on the PATH, or named by the variable VMEMKIT_BROWSER. Where there is
 none the tests are skipped and say so; where CI is set they fail.
@@ -58,12 +58,35 @@ states = diffusion.euler(diffusion.ideal_denoiser(world), x, sigmas)
 scrubber = widgets.SamplingScrubber(states, codec.decode)
 scrubber
 """
+EXPLORER = """
+from vmemkit import widgets
+explorer = widgets.Explorer("house, one view")
+explorer
+"""
+INSPECTOR = """
+import vmemkit as vm
+from vmemkit import scenes, widgets
+house = scenes.rooms(0)
+tour = scenes.capture_tour(house)
+memory = vm.begin(house.render(tour.cameras[: tour.back.start], 48, 64))
+inspector = widgets.RetrievalInspector(
+    memory, tour.cameras[tour.back], house, policy="coverage", rival="camera_distance"
+)
+inspector.place.value = 5
+inspector
+"""
 ROOM_BOX = """
 from vmemkit import widgets
 from vmemkit.core import data_file
 room = widgets.RoomBox(data_file("cycles_left.png"))
 room
 """
+SHOWN = {  # notebooks of one cell
+    "explorer": EXPLORER,
+    "inspector": INSPECTOR,
+    "scrubber": SCRUBBER,
+    "room_box": ROOM_BOX,
+}
 pytestmark = pytest.mark.filterwarnings("default")  # the browser's driver warns
 
 
@@ -96,12 +119,10 @@ def page(browser):
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[str]:
-    """A JupyterLab on a copy of the notebooks, with no settings but its own."""
+    """A JupyterLab on small notebooks, with no settings but its own."""
     root, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("home")
-    for notebook in NOTEBOOKS.glob("*.ipynb"):
-        shutil.copy(notebook, root)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    for name, source in (("scrubber", SCRUBBER), ("room_box", ROOM_BOX)):
+    for name, source in SHOWN.items():
         notebook = new_notebook(cells=[new_code_cell(source)], metadata=kernel)
         nbformat.write(notebook, root / f"{name}.ipynb")
     with jupyterlab(root, home) as address:
@@ -121,7 +142,7 @@ def is_drawn(canvas) -> bool:
 
 
 def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
-    open_and_run(page, lab, "06_explorer.ipynb")
+    open_and_run(page, lab, "explorer.ipynb")
     screen = page.locator(".vmemkit-screen", has_text="Memory(").first
     screen.scroll_into_view_if_needed()
     ask(page, "explorer.go(-1); explorer.settings.degrees.value = 20")
@@ -177,7 +198,7 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
 
 
 def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
-    open_and_run(page, lab, "04_retrieval.ipynb")
+    open_and_run(page, lab, "inspector.ipynb")
     canvas = page.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     wait_until(lambda: is_drawn(canvas))
