@@ -41,7 +41,7 @@ def written(tmp_path_factory):
 def test_every_walk_has_what_it_needs(jobs, name):
     job = jobs[name]
     assert job.name == name
-    height, width = (24, 32) if name.startswith("rooms") else (16, 21)
+    height, width = (24, 32) if name == "rooms" else (16, 21)
     assert job.given.image.shape[1:] == (3, height, width)
     assert len(begin(job.given)) == len(job.given.image)
     assert (job.scene is None) == (job.truth is None)

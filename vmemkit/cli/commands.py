@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
 from vmemkit.cli.demonstration import add_demo
 from vmemkit.cli.doctor import add_doctor
 from vmemkit.cli.evaluate import add_evaluate
-from vmemkit.cli.walk import WEIGHTLESS, add_walk
+from vmemkit.cli.walk import add_walk
 from vmemkit.cli.weights import add_weights
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
@@ -30,9 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(options: argparse.Namespace) -> int:
     """Call `options.run(options, console)`; returns the exit code, errors in one line."""
     console, errors = Console(), Console(stderr=True)
-    if getattr(options, "generator", "warp") in WEIGHTLESS:
-        # Tensors are small here: more threads only wait for each other.
-        torch.set_num_threads(1)
     try:
         options.run(options, console)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without permission

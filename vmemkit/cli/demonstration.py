@@ -60,7 +60,7 @@ POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
 MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
 DIGITS = 4  # decimals of the metrics
-PHOTO_ROWS = 2 / 3  # photographs are smaller by this factor, because Warp takes longer for a view
+SMALLER = 2 / 3  # all walks but `rooms`, which the overview shows, are smaller by this factor
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
     "coverage: share of the target pixels on the way back that the retrieved views had really seen "
@@ -128,8 +128,8 @@ def demo(
 
     Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
     memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
-    the same metrics. Images of houses have `height` x 4/3 `height` pixels, those of photographs are
-    smaller by PHOTO_ROWS.
+    the same metrics. Images of `rooms` have `height` x 4/3 `height` pixels, those of the other
+    walks are smaller by SMALLER.
     Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
     too small a height, or a file at `out`.
     """
@@ -190,12 +190,12 @@ def rooms_walk(height: int, seed: int) -> Job:
 def rooms_capture_walk(height: int, seed: int) -> Job:
     """A house from six views per room."""
     about = "a made-up house, from six views per room"
-    return _in_house("rooms_capture", about, capture_tour, height, seed)
+    return _in_house("rooms_capture", about, capture_tour, round(SMALLER * height), seed)
 
 
 def panorama_walk(height: int, seed: int) -> Job:
     """Four views 90 degrees apart are given; the full circle, and back the same way."""
-    scene, size = panorama(data_file(PANORAMA)), example_size(round(PHOTO_ROWS * height))
+    scene, size = panorama(data_file(PANORAMA)), example_size(round(SMALLER * height))
     headings = torch.arange(TURN, 360 + TURN / 2, TURN)
     count = len(headings)
     # Row i of the way back stands where row count - 2 - i of the way out stood; heading 0, the last
@@ -215,7 +215,7 @@ def panorama_walk(height: int, seed: int) -> Job:
 
 def stereo_walk(height: int, seed: int) -> Job:
     """One view is given; to the right, back and to the left from higher up, and the first again."""
-    given = resize(stereo_view(STEREO), *example_size(round(PHOTO_ROWS * height)))
+    given = resize(stereo_view(STEREO), *example_size(round(SMALLER * height)))
     start, distance = given.cameras[0], float(given.depth.nanmedian())
     count = round(SWING / SWING_STEP)
     first = orbit(start, distance, SWING, count)

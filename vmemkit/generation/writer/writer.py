@@ -8,6 +8,8 @@ A photographed room goes on in its own colours and surfaces; where no room shows
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -182,7 +184,7 @@ def _read(context: Views, targets: Cameras) -> _Reading | None:
     views = context[unread]
     room, seen = None, []
     if len(views):
-        sight = _sight(views, frame)
+        sight = _sight(_Pixels(views, frame))
         if sight is None:
             return None
         frame, room, seen = sight.frame_from_world, sight.photographed, [sight.facts]
@@ -202,9 +204,29 @@ class _Sight:
     frame_from_world: Float[Tensor, "4 4"]
 
 
-def _sight(views: Views, given_frame: Float[Tensor, "4 4"] | None) -> _Sight | None:
-    """What the views show, read from their pixels, in the given frame or in one that they show; None
-    if that is no room."""
+class _Pixels:
+    """Views, and the frame to read them in (None: one that they show). Equal if all numbers are."""
+
+    def __init__(self, views: Views, frame_from_world: Float[Tensor, "4 4"] | None) -> None:
+        self.views, self.frame_from_world = views, frame_from_world
+        values = [views.image, views.depth, views.cameras.world_from_cam, views.cameras.K]
+        values += [] if frame_from_world is None else [frame_from_world]
+        digest = hashlib.sha256(str([value.shape for value in values]).encode())
+        for value in values:
+            digest.update(value.detach().cpu().numpy().tobytes())
+        self.digest = digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pixels) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@functools.lru_cache(maxsize=8)  # most steps of a walk from one view read that view again
+def _sight(pixels: _Pixels) -> _Sight | None:
+    """What the views show; None if that is no room."""
+    views, given_frame = pixels.views, pixels.frame_from_world
     frame = find_frame(views) if given_frame is None else given_frame
     samples = gather(views, frame)
     own_places = in_frame(views.cameras, frame).position.double().numpy()
