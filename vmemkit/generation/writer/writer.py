@@ -28,6 +28,7 @@ from vmemkit.generation.writer.contents import facts_in_view
 from vmemkit.generation.writer.evidence import Array, Evidence, find_frame, gather, in_frame
 from vmemkit.generation.writer.facts import (
     Facts,
+    RoomFacts,
     decode,
     encode,
     join,
