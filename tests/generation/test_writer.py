@@ -155,6 +155,17 @@ def test_a_doorway_is_found_with_its_edges():
     assert door.edges == pytest.approx((doorway[0][2], doorway[1][2]), abs=0.05)
 
 
+@UNCHECKED
+@pytest.mark.parametrize("seed", [507, 509, 521])
+def test_a_room_and_the_one_behind_its_doorway_are_two(seed):
+    plan = design(seed)
+    house = build(plan)
+    eye = 0.6 * house.centres[:1] + 0.4 * house.doorways[:1]
+    views = house.render(upright_cameras(eye, torch.tensor([60.0, 110.0]), K), 64, 64)
+    wall = plan.rooms[0].box[1][0]  # the one with the doorway
+    assert perceive_views(views).rooms[0].walls[1] == pytest.approx(wall, abs=0.05)
+
+
 def test_the_side_of_a_shelf_and_a_strip_of_wall_are_no_doorways():
     for seed in range(500, 506):
         plan, views = looks_around(seed, headings=(0.0, 90.0, 180.0, 270.0))
@@ -299,6 +310,16 @@ def test_a_camera_in_a_doorway_stands_in_the_middle_of_it():
         x, _, z = views.cameras.position[0].tolist()
         assert low < x < high
         assert abs(z - (first + last) / 2) < 0.2
+
+
+def test_a_doorway_of_which_one_edge_is_known_has_its_middle_where_a_camera_is():
+    door = DoorFacts(0, (2.0, 2.2), edges=(None, 1.0), seen=(0.6, 1.0))
+    room = RoomFacts((0.0, -1.5, 0.0), (-2.0, 2.0, -2.0, 2.0))
+    places = np.array([[2.1, -1.5, 0.5]])
+    nothing = gather(looks_around(500)[1][:0], torch.eye(4))
+    plan = complete(Facts((room,), (door,)), places, nothing, stream(0))
+    low, high = plan.doorways[0].box
+    assert (low[2], high[2]) == pytest.approx((0.0, 1.0))
 
 
 @UNCHECKED
@@ -490,6 +511,17 @@ def test_facts_keep_their_frame_when_all_of_them_give_way():
     (facts,) = read_facts(result.views(views.cameras))
     assert facts.floor == pytest.approx(0.02)
     assert facts.age == 4
+
+
+def test_facts_in_another_frame_than_the_oldest_are_left_out():
+    _, views = looks_around(504)
+    x, y, z = views.cameras.position[0].tolist()
+    old = Facts((RoomFacts((x, y, z), (x - 2, None, None, None)),), age=1)
+    turned = Facts((RoomFacts((x, y, z), (None, x + 2, None, None)),), turn=0.1, age=2)
+    codes = torch.stack([encode(old), encode(turned)])
+    context = views.replace(given=torch.tensor([False, False]), embedding=codes)
+    (room,) = WRITER.draft(context, views.cameras[:1], stream(0)).facts.rooms
+    assert room.walls == pytest.approx((x - 2, None, None, None))
 
 
 def test_close_to_a_wall_nothing_behind_it_shows():

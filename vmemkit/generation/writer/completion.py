@@ -172,13 +172,21 @@ def _door_around(
 
 def _walked_through(door: DoorFacts, places: Sequence[Point]) -> DoorFacts:
     """The doorway, around the cameras that stand in it: people walk through the middle."""
-    if door.edges != (None, None):
-        return door
+    first, last = door.edges
     inside = [place[2 - door.axis] for place in places if _in_doorway(door, place, VIEWER_RADIUS)]
-    if not inside:
+    if not inside or (first is not None and last is not None):
         return door
-    half, middle = DOOR_WIDTH[0] / 2, sum(inside) / len(inside)
-    return replace(door, seen=(min(door.seen[0], middle - half), max(door.seen[1], middle + half)))
+    known, middle = first if last is None else last, sum(inside) / len(inside)
+    if known is None:
+        half = DOOR_WIDTH[0] / 2
+        seen = (min(door.seen[0], middle - half), max(door.seen[1], middle + half))
+        return replace(door, seen=seen)
+    width = min(max(2 * abs(middle - known), DOOR_WIDTH[0]), DOOR_WIDTH[1])
+    if last is None:
+        high = max(known + width, door.seen[1])
+        return replace(door, edges=(known, high), seen=(door.seen[0], high))
+    low = min(known - width, door.seen[0])
+    return replace(door, edges=(low, known), seen=(low, door.seen[1]))
 
 
 def _door_in_wall(room: RoomFacts, wall: int, doors: Sequence[DoorFacts]) -> bool:

@@ -82,9 +82,9 @@ def perceive(evidence: Evidence, places: Array) -> Facts:
     looks: list[Look] = []
     jambs, lamps = find_jambs(evidence), find_lamps(evidence)
     doors = list(join([Facts(doors=(door,)) for door in doors_of_jambs(jambs)]).doors)
-    # A lamp is the best place to look from: it hangs in the middle of its room.
-    queue: list[tuple] = [(x, -EYE_HEIGHT, z) for x, _, z in lamps]
-    queue += [side for place in places for side in _beside_door(tuple(place.tolist()), doors)]
+    queue = [side for place in places for side in _beside_door(tuple(place.tolist()), doors)]
+    # Lamps come last: from that of the next room, walls of two rooms may look like one room.
+    queue += [(x, -EYE_HEIGHT, z) for x, _, z in lamps]
     while queue and len(rooms) < MOST_ROOMS:
         place = queue.pop(0)
         if any(holds(room, place, doors) for room in rooms):
