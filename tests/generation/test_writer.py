@@ -25,6 +25,7 @@ from vmemkit.scenes import ASPECT, FOV, build, design, moves, single_tour, uprig
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
 
 SEEDS = range(500, 508)  # houses that no number of the Writer was chosen by
+BED_ASIDE = 249633508966  # seed of a house
 K = intrinsics(70.0)
 WRITER = Writer(WriterConfig(samples=1))
 UNCHECKED = pytest.mark.usefixtures("as_installed")  # half of the time would go into shape checks
@@ -116,6 +117,14 @@ def test_a_thing_is_no_higher_than_the_rays_over_it_allow():
     (true,) = [x for x in plan.rooms[0].things if x.kind == "bookshelf" and x.wall == 3]
     (found,) = [x for x in perceive_views(views).rooms[0].things if x.kind == "bookshelf"]
     assert found.size[2] == pytest.approx(true.size[2], abs=0.06)  # 1.72 m; all shelves: up to 2.05
+
+
+def test_nothing_is_recognised_where_rays_run():
+    """Of a bed at the wall on the left, which is unseen, only a corner shows: it fits a bed ahead."""
+    views = looks_around(BED_ASIDE, headings=(0.0,))[1]
+    (room, *_) = perceive_views(views).rooms
+    assert room.walls[0] is None
+    assert "bed" not in [thing.kind for thing in room.things]
 
 
 @UNCHECKED

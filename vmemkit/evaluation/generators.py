@@ -363,7 +363,10 @@ def evaluate_generators(
     for name, generator in generators.items():
         views = generate_trials(generator, trials, seed)
         circles = {
-            policy: [walk_circle(house, generator, policy, size, seed) for house in worlds]
+            policy: [  # another seed each, or all houses would be written alike
+                walk_circle(house, generator, policy, size, seed + i)
+                for i, house in enumerate(worlds)
+            ]
             for policy in ("coverage", "temporal")
         }
         metrics = {policy: circle_metrics(walked) for policy, walked in circles.items()}

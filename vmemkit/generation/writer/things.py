@@ -41,7 +41,8 @@ STANDING = tuple(kind for kind, thing in THINGS.items() if thing.raised == 0)
 ROUND = ("plant", "ball")  # as deep as wide
 CLEAR = 0.045  # from walls and floor, within which a sample belongs to them
 TOGETHER = 0.16  # samples nearer than this to each other belong to one group
-SAMPLES, RAYS = 220, 700  # at most tested: samples of a group, and rays of all views
+SAMPLES, RAYS = 220, 700  # at most tested of a proposal: samples of a group, rays of all views
+CONTRADICTION = 3  # so many rays may run through a thing in the end, of all rays
 LEAST = 8  # samples that a thing must explain
 MOST = 8  # things in a room
 STEP, WIDTHS = 0.06, 3  # places along a wall, and number of widths
@@ -70,7 +71,7 @@ def find_things(
     """The things that stand and hang at the seen walls of a room."""
     evidence = evidence[~_at_openings(evidence, shell, openings)]
     flat = [thing for wall in range(4) for thing in _flat_things(evidence, shell, wall)]
-    samples, rays = _loose(evidence, shell), _rays(evidence)
+    samples, rays, all_rays = _loose(evidence, shell), _rays(evidence, RAYS), _rays(evidence)
     for thing in flat:
         low, high = _bounds(shell, thing, SILL)
         samples = samples[~within(samples.point, low, high)]
@@ -86,10 +87,10 @@ def find_things(
             if not explained.any():
                 break
             rest = rest[~explained]
-            if not any(
-                overlap(thing_space(shell.walls, found.thing), thing_space(shell.walls, x))
-                for x in things
-            ):
+            space = thing_space(shell.walls, found.thing)
+            meets = any(overlap(space, thing_space(shell.walls, thing)) for thing in things)
+            parts = _parts_of(shell, found.thing)
+            if not meets and _rays_through(all_rays, parts) <= CONTRADICTION:
                 things.append(found.thing)
     return things + flat
 
@@ -123,9 +124,9 @@ def _loose(evidence: Evidence, shell: Shell) -> Evidence:
     return evidence[rows]
 
 
-def _rays(evidence: Evidence) -> tuple[Array, Array]:
-    """Eyes and ways of a selection of the rays."""
-    rows = np.arange(0, len(evidence), max(1, len(evidence) // RAYS))
+def _rays(evidence: Evidence, count: int | None = None) -> tuple[Array, Array]:
+    """Eyes and ways of about that many rays, or of all."""
+    rows = np.arange(0, len(evidence), max(1, len(evidence) // (count or len(evidence) or 1)))
     way = evidence.point[rows] - evidence.eye[rows]
     return evidence.eye[rows], np.where(np.abs(way) < 1e-6, 1e-6, way)
 
@@ -315,10 +316,14 @@ def _refine(samples: Evidence, rays: tuple[Array, Array], shell: Shell, found: F
 
 
 def _bounds(shell: Shell, placed: Placed, gap: float) -> tuple[Array, Array]:
-    boxes = part_boxes(
-        shell, placed.kind, placed.wall, np.array([placed.along]), np.array([placed.size])
-    )
-    return boxes[0, :, 0].min(0) - gap, boxes[0, :, 1].max(0) + gap
+    boxes = _parts_of(shell, placed)
+    return boxes[:, 0].min(0) - gap, boxes[:, 1].max(0) + gap
+
+
+def _parts_of(shell: Shell, placed: Placed) -> Array:
+    """The boxes [p 2 3] of a thing's parts."""
+    along, size = np.array([placed.along]), np.array([placed.size])
+    return part_boxes(shell, placed.kind, placed.wall, along, size)[0]
 
 
 # ---- flat things ---------------------------------------------------------------------------------
