@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 PORT ?= 8888
 JOBS ?= 2
+BUDGET ?= 540
 
 # Idle threads sleep instead of spinning, which matters where cores are shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 # Jupyter requires this flag where the user is root, as in containers.
 ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: demo test slow lab app html render clean
+.PHONY: demo test slow gpu lab app html render clean
 demo: $(VENV)/.core
 	$(BIN)/vmemkit demo --out $(OUT)
 
@@ -27,6 +28,12 @@ test: $(VENV)/.dev
 # Tests with networks of the published size, too slow for every run.
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m slow
+
+# What a GPU has to tell, within BUDGET seconds: OUT/gpu.json (benchmarks/README.md). On a machine that
+# has the packages already: make gpu PYTHON=python3 VENV=
+gpu: $(if $(VENV),$(VENV)/.dev)
+	PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(if $(VENV),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py \
+		--budget $(BUDGET) --out $(if $(filter file,$(origin OUT)),out/gpu,$(OUT))
 
 # JupyterLab on the notebooks.
 lab: $(VENV)/.dev

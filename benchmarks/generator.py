@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -68,6 +67,7 @@ class Setup:
     dtype: torch.dtype
     modes: tuple[str | None, ...]  # torch.compile modes to time with our network
     vae: dict
+    steps: int = 50  # of the reference's sampler; ours takes FAST's, but no more
 
     @classmethod
     def on(cls, device: str, mode: str | None) -> Setup:
@@ -102,8 +102,9 @@ def main() -> None:
 def measure(setup: Setup, repeats: int) -> dict:
     torch.backends.cudnn.benchmark = setup.device == "cuda"
     torch.manual_seed(0)
-    net = UNet(setup.config).to(setup.device).eval()
-    codec = VaeCodec(AutoencoderKL(**setup.vae).to(setup.device).eval())
+    with torch.device(setup.device):  # on a GPU, random weights take seconds instead of minutes
+        net = UNet(setup.config).eval()
+    codec = VaeCodec(autoencoder(setup.vae, setup.device))
     generators = {f"ours, {mode or 'eager'}": ours(setup, net, codec, mode) for mode in setup.modes}
     context, targets = scene(next(iter(generators.values())), setup)
     window = next(iter(generators.values())).window(context, targets)
@@ -134,11 +135,20 @@ def measure(setup: Setup, repeats: int) -> dict:
 
 
 def ours(setup: Setup, net: UNet, codec: VaeCodec, mode: str | None) -> DiffusionGenerator:
-    mine = UNet(setup.config)
+    with torch.device(setup.device):
+        mine = UNet(setup.config)
     mine.load_state_dict(net.state_dict())
-    mine = in_precision(mine.eval(), setup.dtype)
-    mine = mine.to(setup.device, memory_format=torch.channels_last)
-    return DiffusionGenerator(mine, codec, None, DiffusionConfig(**FAST, compile=mode))
+    mine = in_precision(mine.eval(), setup.dtype).to(memory_format=torch.channels_last)
+    fast = FAST | {"steps": min(FAST["steps"], setup.steps)}
+    return DiffusionGenerator(mine, codec, None, DiffusionConfig(**fast, compile=mode))
+
+
+def autoencoder(config: dict, device: str) -> nn.Module:
+    """Stable Diffusion's VAE with random weights."""
+    from diffusers import AutoencoderKL  # late: what needs no VAE runs without diffusers
+
+    with torch.device(device):
+        return AutoencoderKL(**config).eval()
 
 
 def scene(generator: DiffusionGenerator, setup: Setup) -> tuple[Views, Cameras]:
@@ -170,7 +180,7 @@ def reference_step(setup: Setup, net: UNet, window: Window) -> Callable[..., Ten
 def reference_window(
     setup: Setup, net: UNet, codec: VaeCodec, window: Window
 ) -> Callable[[], Tensor]:
-    step, sigmas = reference_step(setup, net, window), Levels().sigmas(50)
+    step, sigmas = reference_step(setup, net, window), Levels().sigmas(setup.steps)
     noise = torch.randn_like(window.condition.latent)
     pair = lambda x, sigma: [x - sigma * part for part in step(x).chunk(2)]  # noqa: E731
 
@@ -220,7 +230,7 @@ def clock(setup: Setup) -> float:
 def ceiling(setup: Setup) -> float:
     """TFLOP/s of the fastest of a few square matrix products in the same precision."""
     rates = []
-    for n in (4096, 8192, 16384) if setup.device == "cuda" else (1024, 2048, 3072):
+    for n in (4096, 8192, 16384) if setup.device == "cuda" else (512, 1024, 2048):
         a, b = (torch.randn(n, n, dtype=setup.dtype, device=setup.device) for _ in "ab")
         seconds = []
         for _ in range(8):
@@ -319,8 +329,8 @@ def unet_memory(frames: int, dtype: torch.dtype) -> tuple[float, float, float]:
 
 def vae_memory() -> tuple[float, float]:
     """GB of decoding (or encoding) one image, and of the weights."""
+    vae = autoencoder(VAE, "meta")
     with torch.device("meta"):
-        vae = AutoencoderKL(**VAE)
         image, latent = torch.empty(1, 3, 576, 576), torch.empty(1, 4, 72, 72)
     with Peak(*vae.parameters()) as peak:
         vae.decode(latent)

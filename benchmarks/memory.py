@@ -21,8 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import matplotlib.pyplot as plt
-import psutil
 import torch
 
 from vmemkit.core import (
@@ -50,7 +48,6 @@ from vmemkit.memory import (
 from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 from vmemkit.scenes import capture_tour, rooms
-from vmemkit.widgets import RetrievalInspector
 
 HEIGHT, WIDTH = 288, 512
 FULL = SurfelConfig(shrink=1.0)
@@ -258,6 +255,8 @@ def starting() -> dict:
 
 def redraw() -> dict:
     """Milliseconds in the kernel from a slider's move until an inspector has retrieved and redrawn."""
+    from vmemkit.widgets import RetrievalInspector  # late: all else runs without notebooks
+
     house = rooms(0)
     tour = capture_tour(house)
     memory = begin(house.render(tour.cameras[:12], 300, 400))
@@ -275,6 +274,8 @@ def redraw() -> dict:
 
 def long_walk(views: int) -> dict:
     """Memory of the process during a long walk through new places, under limits."""
+    import psutil  # late, as above
+
     height, width, process = 60, 80, psutil.Process()
     memory = Memory.empty(MemoryConfig(FULL, budget=100_000), spill=Spill(max_bytes=64 << 20))
     lens, random = intrinsics(75.0, width / height), torch.Generator().manual_seed(0)
@@ -301,6 +302,8 @@ def long_walk(views: int) -> dict:
 
 def plot(worlds: dict[str, list[dict]], path: str) -> None:
     """Plot milliseconds over surfels: ours, torch, and the bandwidth floor."""
+    import matplotlib.pyplot as plt  # late, as above
+
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
     for axis, (world, rows) in zip(axes, worlds.items(), strict=True):
         x = [row["surfels"] for row in rows]

@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import platform
 
-import imageio_ffmpeg
 import torch
 from rich.console import Console
 from rich.text import Text
@@ -54,9 +53,11 @@ def diagnosis() -> dict[str, str]:
     devices = {"CPU": "cpu"} | ({"GPU": "cuda"} if cuda else {})
     report["memory"] = ", ".join(f"{backend(at)} on the {name}" for name, at in devices.items())
     try:
+        import imageio_ffmpeg  # late: only writing videos needs it
+
         report["video encoder"] = imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError as error:
-        report["video encoder"] = f"missing: {error}"
+    except (ImportError, RuntimeError) as error:
+        report["video encoder"] = f"missing: {error} (pip install imageio-ffmpeg)"
     try:
         report["data"] = f"{data_file(PANORAMA).parent} (origins and licences: README.md there)"
     except ValueError as error:

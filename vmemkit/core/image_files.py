@@ -192,7 +192,10 @@ def _open_image(
 
 def _encoder_command(path: Path, height: int, width: int, fps: float) -> list[str]:
     """The command that turns raw RGB frames at its standard input into an H.264 file."""
-    import imageio_ffmpeg  # imported late: only writing videos needs it
+    try:
+        import imageio_ffmpeg  # late: only writing videos needs it
+    except ImportError as error:
+        raise ValueError("videos need imageio-ffmpeg: pip install imageio-ffmpeg") from error
 
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]

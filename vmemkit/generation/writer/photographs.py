@@ -161,7 +161,7 @@ def shows_grey(image: Float[Tensor, "t 3 h w"]) -> bool:
 
 def to_grey_views(views: Views) -> Views:
     """The views without colour."""
-    weights = torch.tensor(LUMA)[:, None, None]
+    weights = views.image.new_tensor(LUMA)[:, None, None]
     grey = (views.image * weights).sum(1, keepdim=True).expand_as(views.image)
     return views.replace(image=grey.clamp(0, 1))
 

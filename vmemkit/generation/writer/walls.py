@@ -28,9 +28,9 @@ from vmemkit.scenes.house import CASING_DEPTH
 OVER_DOOR = 2.2  # above this height, only walls, ceilings and lamps are seen
 UNDER_LINTEL = 1.95  # height up to which every doorway is open
 DOOR = 1.35  # greatest width of a doorway
-NEAREST, FARTHEST = 0.25, 5.6  # from a place in the room to a wall
+NEAREST, FARTHEST = 0.25, 6.2  # from a place in the room, or in its doorway, to a wall
 LEAST_SIDE, MOST_SIDE = 2.0, 6.2  # lengths that the side of a room may have
-UNSEEN = 6.5  # where an unseen wall is put, while boxes are compared
+UNSEEN = 7.0  # where an unseen wall is put, while boxes are compared
 CANDIDATES = 4  # walls that are tried on each side, besides the unseen one
 LEAST_AREA = 0.04  # square metres of a wall that must be visible
 DOOR_ERROR, PLAIN_AREA = 0.2, 1.5  # of a wall that a doorway tells; of one that is plainly seen

@@ -98,22 +98,25 @@ class Writer:
         height, width = context.image.shape[2:]
         shown = _shown(context, targets)
         yield shown
-        reading = _read(context, targets)
+        # Facts and plans are made on the CPU; pictures on the device of the context.
+        device, seen, places = context.image.device, context.to("cpu"), targets.to("cpu")
+        reading = _read(seen, places)
         if reading is None:
             yield from _without_room(context, targets, rng)
             return
         draft = self._drafted(reading, rng)
-        cameras = in_frame(targets, draft.frame_from_world)
-        known = context.replace(cameras=in_frame(context.cameras, draft.frame_from_world))
-        _check_open(draft.plan, cameras, targets)
-        rendered = _rendered(draft.plan, known, cameras, height, width, self.config.samples)
-        age = draft.facts.age + 1
+        cameras = in_frame(places, draft.frame_from_world)
+        known = seen.replace(cameras=in_frame(seen.cameras, draft.frame_from_world))
+        _check_open(draft.plan, cameras, places)
+        samples = self.config.samples
+        rendered = _rendered(draft.plan, known, cameras, height, width, samples, device)
+        age, views = draft.facts.age + 1, rendered.to("cpu")
         codes = torch.stack(
             [
-                encode(facts_in_view(draft.plan, rendered[i : i + 1], draft.facts, age))
+                encode(facts_in_view(draft.plan, views[i : i + 1], draft.facts, age))
                 for i in range(len(targets))
             ]
-        )
+        ).to(device)
         confidence = torch.full_like(rendered.depth, IMAGINED)
         yield Generation(rendered.image, rendered.depth, confidence, embedding=codes)
         known = shown.confidence > 0
@@ -130,7 +133,7 @@ class Writer:
         Errors: ValueError as for a call, and where the context shows no room.
         """
         check_context(context)
-        reading = _read(context, targets)
+        reading = _read(context.to("cpu"), targets.to("cpu"))
         if reading is None:
             raise ValueError(f"{NO_ROOM}: give it views of a room, with a floor and walls")
         return self._drafted(reading, rng)
@@ -274,7 +277,7 @@ def _says_no_room(context: Views) -> Bool[Tensor, " k"]:
 
 def _without_room(context: Views, targets: Cameras, rng: torch.Generator) -> Iterator[Generation]:
     """Warp's states, which say that no room was found."""
-    codes = no_room_code().expand(len(targets), -1)
+    codes = no_room_code().to(targets.device).expand(len(targets), -1)
     for state in Warp()(context, targets, rng):
         yield state.replace(embedding=codes, note=f"{NO_ROOM}, so Warp continues them")
 
@@ -304,13 +307,21 @@ def _check_open(plan: Plan, cameras: Cameras, targets: Cameras) -> None:
 
 
 def _rendered(
-    plan: Plan, context: Views, cameras: Cameras, height: int, width: int, samples: int
+    plan: Plan,
+    context: Views,
+    cameras: Cameras,
+    height: int,
+    width: int,
+    samples: int,
+    device: torch.device,
 ) -> Views:
-    """The plan from the cameras, both in the frame of the walls; photographed rooms with the surfaces
-    that the context shows, and grey ones in grey."""
+    """The plan from the cameras, both in the frame of the walls, rendered on the device; photographed
+    rooms with the surfaces that the context shows, and grey ones in grey."""
     tiles = find_tiles(plan, context)
-    views = with_flat_floors(plan, tiles).render(cameras, height, width, samples)
-    views = views.replace(image=lay(views, tiles))
+    house = with_flat_floors(plan, tiles).to(device)
+    views = house.render(cameras.to(device), height, width, samples)
+    if tiles:
+        views = views.replace(image=lay(views.to("cpu"), tiles).to(device))
     return to_grey_views(views) if all(is_grey(room.palette) for room in plan.rooms) else views
 
 
