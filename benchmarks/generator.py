@@ -67,7 +67,7 @@ class Setup:
     dtype: torch.dtype
     modes: tuple[str | None, ...]  # torch.compile modes to time with our network
     vae: dict
-    steps: int = 50  # of the reference's sampler; ours takes FAST's, but no more
+    steps: int = 50  # that the reference's sampler takes, and the most that ours may take
 
     @classmethod
     def on(cls, device: str, mode: str | None) -> Setup:
@@ -102,8 +102,7 @@ def main() -> None:
 def measure(setup: Setup, repeats: int) -> dict:
     torch.backends.cudnn.benchmark = setup.device == "cuda"
     torch.manual_seed(0)
-    with torch.device(setup.device):  # on a GPU, random weights take seconds instead of minutes
-        net = UNet(setup.config).eval()
+    net = random_unet(setup)
     codec = VaeCodec(autoencoder(setup.vae, setup.device))
     generators = {f"ours, {mode or 'eager'}": ours(setup, net, codec, mode) for mode in setup.modes}
     context, targets = scene(next(iter(generators.values())), setup)
@@ -134,11 +133,22 @@ def measure(setup: Setup, repeats: int) -> dict:
     }
 
 
-def ours(setup: Setup, net: UNet, codec: VaeCodec, mode: str | None) -> DiffusionGenerator:
+def random_unet(setup: Setup) -> UNet:
+    """The network with random weights, which take seconds on a GPU and minutes on a CPU."""
     with torch.device(setup.device):
-        mine = UNet(setup.config)
+        return UNet(setup.config).eval()
+
+
+def ours(setup: Setup, net: UNet, codec: nn.Module, mode: str | None) -> DiffusionGenerator:
+    """Our generator with a copy of the network."""
+    mine = random_unet(setup)
     mine.load_state_dict(net.state_dict())
-    mine = in_precision(mine.eval(), setup.dtype).to(memory_format=torch.channels_last)
+    return prepared(setup, mine, codec, mode)
+
+
+def prepared(setup: Setup, net: UNet, codec: nn.Module, mode: str | None) -> DiffusionGenerator:
+    """Our generator with this network, which is changed to our precision and layout."""
+    mine = in_precision(net, setup.dtype).to(memory_format=torch.channels_last)
     fast = FAST | {"steps": min(FAST["steps"], setup.steps)}
     return DiffusionGenerator(mine, codec, None, DiffusionConfig(**fast, compile=mode))
 

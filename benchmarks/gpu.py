@@ -17,26 +17,29 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import torch
-from generator import VAE, Setup, autoencoder, measure, our_step, ours, scene
+from generator import Setup, autoencoder, ceiling, measure, our_step, prepared, random_unet, scene
+from geometry import SMALL
 from memory import HEIGHT, PER_PIXEL, PER_SURFEL, WIDTH, at_its_end, bandwidth, clock, cloud
 from walk import spent
 
+from vmemkit.core import replacing
 from vmemkit.core.kernels import backend, use
 from vmemkit.generation import Warp, Writer
 from vmemkit.generation.diffusion import VaeCodec
 from vmemkit.memory import begin, read, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
-from vmemkit.nets.unet import UNet, UNetConfig
 from vmemkit.pipeline import retrieve, step
 from vmemkit.reconstruction import Cut3r, from_depth
 from vmemkit.retrieval import count_votes, pixels_per_surfel
@@ -53,9 +56,9 @@ Result = dict[str, Any]
 
 
 def machine(device: str) -> Iterator[Result]:
-    """The card with its software, and its own limits: memory bandwidth and bf16 matrix rate."""
+    """The card with its software, and its own limits: memory bandwidth and matrix rate."""
     yield {"python": platform.python_version(), "torch": torch.__version__}
-    yield {"triton": __import__("triton").__version__ if find_spec("triton") else None}
+    yield {"triton": version("triton") if find_spec("triton") else None}
     if device == "cuda":
         card = torch.cuda.get_device_properties(0)
         yield {"card": card.name, "memory, GB": card.total_memory / 1e9}
@@ -64,10 +67,8 @@ def machine(device: str) -> Iterator[Result]:
     else:
         yield {"card": f"cpu {platform.machine()}", "threads": torch.get_num_threads()}
     yield {"bandwidth, GB/s": bandwidth(device) / 1e6}
-    n = 8192 if device == "cuda" else 512
-    a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=device) for _ in "ab")
-    milliseconds = clock(lambda: a @ b, device, 9)
-    yield {"bf16 matrix products, TFLOP/s": 2 * n**3 / milliseconds / 1e9}
+    setup = _setup(device)
+    yield {"precision": str(setup.dtype), "matrix products, TFLOP/s": ceiling(setup)}
 
 
 def _driver() -> str:
@@ -77,34 +78,29 @@ def _driver() -> str:
 
 def tests(device: str) -> Iterator[Result]:
     """The tests that need CUDA; at smoke size, one file of the same tests in Triton's interpreter."""
-    report = Path(os.environ.get("TMPDIR", "/tmp")) / f"vmemkit-gpu-tests-{os.getpid()}.xml"
-    rooms = [f"tests/{room}" for room in ("core", "memory", "retrieval", "generation")]
-    what = [*rooms, "-k", "cuda", "--continue-on-collection-errors"]
+    folders = [f"tests/{room}" for room in ("core", "memory", "retrieval", "generation")]
+    what = [*folders, "-k", "cuda", "--continue-on-collection-errors"]
     what = what if device == "cuda" else ["tests/core/test_cuda.py", "-k", "far_end"]
-    command = [sys.executable, "-m", "pytest", "-q", *what, f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "-q", *what]
     command += ["-p", "no:cacheprovider", "-p", "no:jaxtyping"]
     command += ["-o", "addopts=--import-mode=importlib"]
     if device == "cpu":  # the interpreter computes lanes that are off as well: 0 / 0
         command += ["-W", "ignore::RuntimeWarning"]
     variables = os.environ | ({} if device == "cuda" else {"TRITON_INTERPRET": "1"})
-    subprocess.run(command, cwd=REPOSITORY, env=variables, check=False)
-    cases = list(ElementTree.parse(report).iter("testcase"))
-    report.unlink()
-    failed = [case for case in cases if case.find("failure") is not None or _has_error(case)]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command += [f"--junitxml={report}"]
+        subprocess.run(command, cwd=REPOSITORY, env=variables, check=False)
+        cases = list(ElementTree.parse(report).iter("testcase"))
+    failed = {
+        f"{case.get('classname')}::{case.get('name')}": str(trouble.get("message"))[:300]
+        for case in cases
+        for trouble in (*case.findall("failure"), *case.findall("error"))
+    }
     skipped = sum(case.find("skipped") is not None for case in cases)
-    yield {"passed": len(cases) - len(failed) - skipped, "skipped": skipped}
-    yield {"failed": {f"{c.get('classname')}::{c.get('name')}": _reason(c) for c in failed}}
+    yield {"passed": len(cases) - len(failed) - skipped, "skipped": skipped, "failed": failed}
     if not cases:
         raise ValueError("pytest ran no test: see the log")
-
-
-def _has_error(case: ElementTree.Element) -> bool:
-    return case.find("error") is not None
-
-
-def _reason(case: ElementTree.Element) -> str:
-    found = case.find("failure") if case.find("failure") is not None else case.find("error")
-    return "" if found is None else str(found.get("message"))[:300]
 
 
 def memory(device: str) -> Iterator[Result]:
@@ -152,27 +148,16 @@ def unet(device: str) -> Iterator[Result]:
 
 
 def _setup(device: str) -> Setup:
-    """The published network without compilation, or a tiny one of the same build."""
+    """The published network without compilation, or a small one in small windows and few steps."""
     setup = dataclasses.replace(Setup.on(device, None), modes=(None,))
-    if device == "cuda":
-        return setup
-    tiny = UNetConfig(
-        model_channels=32,
-        num_res_blocks=1,
-        channel_mult=(1, 1, 1, 2),
-        num_head_channels=16,
-        context_dim=16,
-    )
-    return dataclasses.replace(setup, config=tiny, side=8, steps=2)
+    return setup if device == "cuda" else dataclasses.replace(setup, side=8, steps=2)
 
 
 def compiled_unet(device: str) -> Iterator[Result]:
     """A step of our network, compiled; the first call, which compiles, apart."""
     setup = _setup(device)
-    with torch.device(device):
-        net = UNet(setup.config).eval()
-    generator = ours(setup, net, _Latents(), "default" if device == "cuda" else None)
-    del net
+    mode = "default" if device == "cuda" else None
+    generator = prepared(setup, random_unet(setup), _Latents(), mode)
     context, targets = scene(generator, setup)
     with torch.no_grad():
         job = our_step(setup, generator, generator.window(context, targets))
@@ -202,11 +187,10 @@ def coders(device: str) -> Iterator[Result]:
     """Seconds an image: the VAE's decoder, in float32 and bfloat16, and CLIP's image tower."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    full = device == "cuda"
-    small = VAE | {"block_out_channels": (32, 32, 32, 32)}
-    side = 72 if full else 8
+    full, setup = device == "cuda", _setup(device)
+    side = setup.side
     with torch.no_grad():
-        vae = autoencoder(VAE if full else small, device)
+        vae = autoencoder(setup.vae, device)
         for dtype in (torch.float32, torch.bfloat16) if full else (torch.float32,):
             vae = vae.to(dtype)
             for n in (1, 4):
@@ -230,31 +214,15 @@ def cut3r(device: str) -> Iterator[Result]:
     image = torch.rand(1, 3, *size, device=device) * 2 - 1
     with torch.no_grad():
         state, _ = network.step(network.begin(), image)
-        for name, heads in (("one head", ("self",)), ("all heads", None)):
-            how = () if heads is None else (heads,)
-            job = lambda how=how: network.step(state, image, *how)  # noqa: E731
-            yield {f"a frame, {name}, s": clock(job, device, 3) / 1e3}
+        one = clock(lambda: network.step(state, image, ("self",)), device, 3) / 1e3
+        yield {"a frame, one head, s": one}
+        yield {"a frame, all heads, s": clock(lambda: network.step(state, image), device, 3) / 1e3}
 
 
 def _cut3r(device: str) -> torch.nn.Module:
-    """The published network, or a tiny one, with random weights that see something ahead."""
-    tiny = CUT3RConfig(
-        img_size=(64, 64),
-        enc_embed_dim=64,
-        enc_depth=2,
-        enc_num_heads=4,
-        dec_embed_dim=48,
-        dec_depth=4,
-        dec_num_heads=3,
-        state_dec_num_heads=4,
-        state_size=12,
-        local_mem_size=8,
-        layer_dims=(8, 12, 16, 24),
-        feature_dim=16,
-        last_dim=8,
-    )
+    """The published network, or a small one, with random weights that see something ahead."""
     with torch.device(device):
-        network = CUT3R(CUT3RConfig() if device == "cuda" else tiny).eval().requires_grad_(False)
+        network = CUT3R(CUT3RConfig() if device == "cuda" else SMALL).eval().requires_grad_(False)
     for head in (network.downstream_head.dpt_self, network.downstream_head.dpt_cross):
         head.head[4].bias[2] += 3  # z of the points
     return network
@@ -263,43 +231,29 @@ def _cut3r(device: str) -> torch.nn.Module:
 def whole_step(device: str) -> Iterator[Result]:
     """VMem's pipeline with random weights: seconds of each stage, and where CUDA waits for the CPU."""
     setup = _setup(device)
-    with torch.device(device):
-        net = UNet(setup.config).eval()
-    generator = ours(setup, net, VaeCodec(autoencoder(setup.vae, device)), None)
-    del net
+    codec = VaeCodec(autoencoder(setup.vae, device))
+    generator = prepared(setup, random_unet(setup), codec, None)
     house, side = rooms(0), 8 * setup.side
     path = capture_tour(house, aspect=1.0).cameras
     memory = begin(house.render(path[:4], side, side).to(device))
     targets, geometry = path[4:8].to(device), Cut3r(_cut3r(device), failures="keep")
     how = {"generator": generator, "reconstructor": geometry, "k": 4}
     step(memory, targets, **how)  # compiles kernels
-    for name, watch in (("seconds", False), ("waits", True)):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            if device == "cuda":
-                torch.cuda.set_sync_debug_mode("warn" if watch else "default")
-            made = step(memory, targets, **how)
-        if device == "cuda":
-            torch.cuda.set_sync_debug_mode("default")
-        if watch:
-            waits = Counter(_place(warning) for warning in caught if _is_wait(warning))
-            yield {name: dict(waits.most_common(60)), "waits in all": sum(waits.values())}
-        else:
-            yield {name: made.seconds, "peak, GB": _peak(device)}
-
-
-def _is_wait(warning: warnings.WarningMessage) -> bool:
-    return "synchroniz" in str(warning.message)
+    yield {"seconds": step(memory, targets, **how).seconds}
+    yield {"peak, GB": torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if device == "cuda":  # it is the process's last step, so this need not be undone
+            torch.cuda.set_sync_debug_mode("warn")
+        step(memory, targets, **how)
+    waits = Counter(_place(w) for w in caught if "synchroniz" in str(w.message))
+    yield {"waits": dict(waits.most_common(60)), "waits in all": sum(waits.values())}
 
 
 def _place(warning: warnings.WarningMessage) -> str:
     path = Path(warning.filename)
     inside = path.is_relative_to(REPOSITORY)
     return f"{path.relative_to(REPOSITORY) if inside else path.name}:{warning.lineno}"
-
-
-def _peak(device: str) -> float | None:
-    return torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else None
 
 
 def walks(device: str) -> Iterator[Result]:
@@ -371,20 +325,21 @@ def run_parts(
 def _run(command: list[str], seconds: float, result: Path, log) -> Result:
     """The row of one part."""
     result.unlink(missing_ok=True)
-    log.write(f"==== {' '.join(command)}\n")
+    header, start = f"==== {' '.join(command)}\n", time.monotonic()
+    log.write(header)
     log.flush()
-    begins, start = log.tell(), time.monotonic()
     process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    row: Result = {}
     try:
-        code, state = process.wait(seconds), "done"
+        row["state"] = "done" if process.wait(seconds) == 0 else "failed"
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        code, state = process.wait(), "cut"
-    row: Result = {"state": state if state == "cut" or code == 0 else "failed"}
+        process.wait()
+        row = {"state": "cut", "why": f"took over {seconds:.0f} s"}
     row["seconds"] = round(time.monotonic() - start, 1)
-    if row["state"] != "done":
-        said = Path(log.name).read_text(errors="replace")[begins:].splitlines()
-        row["why"] = f"took over {seconds:.0f} s" if state == "cut" else "\n".join(said[-TAIL:])
+    if row["state"] == "failed":
+        _, _, said = Path(log.name).read_text(errors="replace").rpartition(header)
+        row["why"] = "\n".join(said.splitlines()[-TAIL:])
     if result.exists():
         row["result"] = json.loads(result.read_text())
         result.unlink()
@@ -392,10 +347,8 @@ def _run(command: list[str], seconds: float, result: Path, log) -> Result:
 
 
 def _save(path: Path, value: object) -> None:
-    """Written beside it first, so that the file is whole at any moment."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(value, indent=1) + "\n")
-    draft.replace(path)
+    with replacing(path) as draft:  # the file is whole at any moment
+        draft.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def _line(row: Result) -> str:

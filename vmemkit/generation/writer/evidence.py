@@ -50,6 +50,10 @@ class Evidence:
     def __getitem__(self, rows: Array) -> Evidence:
         return Evidence(**{name: value[rows] for name, value in vars(self).items()})
 
+    def thinned(self, count: int) -> Evidence:
+        """About that many of the samples, evenly chosen."""
+        return self[np.arange(0, len(self), max(1, len(self) // count))]
+
     def facing(self, wall: int, cosine: float = FACING) -> Array:
         """Rows whose surface faces into the room like wall 0 to 3 (-x, +x, -z, +z)."""
         axis, sign = axis_of(wall), inward(wall)

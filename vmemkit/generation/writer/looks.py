@@ -210,12 +210,12 @@ def _painted(
     A painted colour is a sum of the finish's three colours, each weighted by the pattern, and of a
     constant. So a pattern is painted once for all finishes that have it, as weights.
     """
-    patterns = list(dict.fromkeys(solid.pattern for solid in solids))
-    one_of_each = [next(s for s in solids if s.pattern == pattern) for pattern in patterns]
+    one_of_each = {solid.pattern: solid for solid in solids}
+    patterns = list(one_of_each)
     counts = [len(patch.uv) for patch, _ in placed]
     n = sum(counts)
     phase = torch.tensor([phase for _, phase in placed]).repeat_interleave(torch.tensor(counts))
-    finish = finish_of(one_of_each)[torch.arange(len(patterns)).repeat_interleave(n)]
+    finish = finish_of(list(one_of_each.values()))[torch.arange(len(patterns)).repeat_interleave(n)]
     finish = finish.replace(seed=torch.full_like(finish.seed, seed))
     uv, extent, pixel = (
         torch.cat([getattr(patch, name) for patch, _ in placed]).repeat(len(patterns), 1)

@@ -71,7 +71,11 @@ def find_things(
     """The things that stand and hang at the seen walls of a room."""
     evidence = evidence[~_at_openings(evidence, shell, openings)]
     flat = [thing for wall in range(4) for thing in _flat_things(evidence, shell, wall)]
-    samples, rays, all_rays = _loose(evidence, shell), _rays(evidence, RAYS), _rays(evidence)
+    samples, rays, all_rays = (
+        _loose(evidence, shell),
+        _rays(evidence.thinned(RAYS)),
+        _rays(evidence),
+    )
     for thing in flat:
         low, high = _bounds(shell, thing, SILL)
         samples = samples[~within(samples.point, low, high)]
@@ -124,11 +128,10 @@ def _loose(evidence: Evidence, shell: Shell) -> Evidence:
     return evidence[rows]
 
 
-def _rays(evidence: Evidence, count: int | None = None) -> tuple[Array, Array]:
-    """Eyes and ways of about that many rays, or of all."""
-    rows = np.arange(0, len(evidence), max(1, len(evidence) // (count or len(evidence) or 1)))
-    way = evidence.point[rows] - evidence.eye[rows]
-    return evidence.eye[rows], np.where(np.abs(way) < 1e-6, 1e-6, way)
+def _rays(evidence: Evidence) -> tuple[Array, Array]:
+    """Eyes and ways of the rays."""
+    way = evidence.point - evidence.eye
+    return evidence.eye, np.where(np.abs(way) < 1e-6, 1e-6, way)
 
 
 def _best(
