@@ -78,8 +78,13 @@ def _driver() -> str:
 
 def tests(device: str) -> Iterator[Result]:
     """The tests that need CUDA; at smoke size, one file of the same tests in Triton's interpreter."""
-    folders = [f"tests/{room}" for room in ("core", "memory", "retrieval", "generation")]
-    what = [*folders, "-k", "cuda", "--continue-on-collection-errors"]
+    places = ("core", "memory", "retrieval", "generation", "test_gpu_waits.py")
+    what = [
+        *(f"tests/{place}" for place in places),
+        "-k",
+        "cuda",
+        "--continue-on-collection-errors",
+    ]
     what = what if device == "cuda" else ["tests/core/test_cuda.py", "-k", "far_end"]
     command = [sys.executable, "-m", "pytest", "-q", *what]
     command += ["-p", "no:cacheprovider", "-p", "no:jaxtyping"]

@@ -28,6 +28,7 @@ from vmemkit.core import (
     cameras,
     cat,
     intrinsics,
+    seen_through,
     splat,
     unproject,
 )
@@ -40,6 +41,7 @@ from vmemkit.memory import (
     by_projection,
     read,
     sighting_counts,
+    sightings_of,
     weight_by_view,
     write,
 )
@@ -242,6 +244,33 @@ def test_votes_and_counts_add_up_as_the_references(place):
     torch.testing.assert_close(fewer, cuda.weight_by_view(packed_sightings, weight, 9))
     none = cuda.weight_by_view(packed_sightings[:0], weight, 9)
     assert none.tolist() == [0.0] * 9
+
+
+def test_the_pairs_of_a_mask_come_as_the_reference_lists_them(place):
+    rng = torch.Generator().manual_seed(1)
+    seen = torch.rand(5, 700, generator=rng) < torch.rand(5, 1, generator=rng)
+    seen[2] = False
+    view, surfel = seen.nonzero(as_tuple=True)
+    packed = pack_sightings(Sightings(surfel.int(), view.int()))
+    mask = torch.rand(700, generator=rng) < 0.4
+    for few in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
+        with use("torch"):
+            expected = sightings_of(packed, few)
+        found = sightings_of(packed.to(place), few.to(place))
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(found, expected, strict=True))
+    assert len(sightings_of(packed[:0].to(place), mask.to(place))[0]) == 0
+
+
+def test_views_look_through_what_the_reference_says(place):
+    rng, box = torch.Generator().manual_seed(2), Box()
+    views = box.render(box.look(0.0, 90.0, 200.0), HEIGHT, WIDTH)
+    views.depth[0, 5:9, 7:12] = torch.nan  # unknown depth blocks
+    points = 6 * torch.rand(999, 3, generator=rng) - 3
+    points = torch.cat([points, views.cameras.position[:1]])
+    with use("torch"):
+        expected = seen_through(views, points, 0.06)
+    assert 0.05 < expected.float().mean() < 0.5
+    assert torch.equal(seen_through(views.to(place), points.to(place), 0.06).cpu(), expected)
 
 
 # ---- without asking the host ---------------------------------------------------------------------

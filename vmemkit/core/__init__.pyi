@@ -48,6 +48,7 @@ from .structs import S as S
 from .structs import TensorStruct as TensorStruct
 from .structs import cat as cat
 from .structs import check_equal_lengths as check_equal_lengths
+from .structs import sent as sent
 from .structs import to_float32 as to_float32
 from .structs import unflatten as unflatten
 from .surfels import PointMaps as PointMaps

@@ -77,6 +77,6 @@ def runs_to_test(meet: Bool[Tensor, " c"], total: int) -> Int[Tensor, " r"]:
 
 
 def surfels_in_runs(runs: Int[Tensor, " r"], total: int) -> Int[Tensor, " s"]:
-    """The surfels of these runs, in their order."""
+    """The surfels of these runs, in their order; `runs` and `total` as of `runs_to_test`."""
     rows = (runs[:, None] * RUN + torch.arange(RUN, device=runs.device)).flatten()
-    return rows[rows < total]
+    return rows[: len(rows) - -total % RUN]  # the last run may be incomplete

@@ -71,8 +71,12 @@ def check_cameras(cameras: Cameras) -> Cameras:
         raise ValueError(
             f"cameras need poses [*b 4 4] and K [*b 3 3], got {list(poses.shape)} and {list(K.shape)}"
         )
-    # numpy takes a third of torch's time for these dozens of small operations.
-    poses, K = (x.detach().cpu().numpy().astype(np.float64) for x in (poses, K))
+    # numpy takes a third of torch's time for these dozens of small operations. All numbers come in
+    # one copy, because a GPU waits for each.
+    numbers = torch.cat([poses.flatten(-2), K.flatten(-2)], -1)
+    numbers = numbers.detach().cpu().numpy().astype(np.float64)
+    poses = numbers[..., :16].reshape(*numbers.shape[:-1], 4, 4)
+    K = numbers[..., 16:].reshape(*numbers.shape[:-1], 3, 3)
     if not (np.isfinite(poses).all() and np.isfinite(K).all()):
         raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
     R = poses[..., :3, :3]
@@ -142,7 +146,8 @@ def pose(
 ) -> Float[Tensor, "*b 4 4"]:
     """world_from_cam from a rotation and a position."""
     top = torch.cat([rotation, position[..., None]], -1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    bottom = top.new_zeros(*top.shape[:-2], 1, 4)
+    bottom[..., 3] = 1
     return torch.cat([top, bottom], -2)
 
 
@@ -170,7 +175,8 @@ def canvas_width(cameras: Cameras, rows: int) -> int:
 def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b h w 3"]:
     """World directions through image points, scaled so that position + depth * ray is the point."""
     in_cam = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)
-    world_from_image = cameras.rotation @ torch.linalg.inv(cameras.K)
+    # `inv` would wait for a GPU to say that K is not singular; `check_cameras` has seen to that.
+    world_from_image = cameras.rotation @ torch.linalg.inv_ex(cameras.K).inverse
     return torch.einsum("...ij,...hwj->...hwi", world_from_image, in_cam)
 
 
@@ -217,8 +223,9 @@ def mean_pose(poses: Float[Tensor, "n 4 4"]) -> Float[Tensor, "4 4"]:
     if len(poses) == 0:
         raise ValueError("mean_pose needs at least one pose, got none")
     U, _, Vh = torch.linalg.svd(poses[:, :3, :3].mean(0))
-    flip = torch.diag(U.new_tensor([1.0, 1.0, float(torch.sign(torch.linalg.det(U @ Vh)))]))
-    return pose(U @ flip @ Vh, poses[:, :3, 3].mean(0))
+    # The last axis is flipped where U Vh is a mirroring.
+    U = torch.cat([U[:, :2], U[:, 2:] * torch.sign(torch.linalg.det(U @ Vh))], 1)
+    return pose(U @ Vh, poses[:, :3, 3].mean(0))
 
 
 def in_image(uv: Float[Tensor, "t n 2"], depth: Float[Tensor, "t n"]) -> Bool[Tensor, "t n"]:

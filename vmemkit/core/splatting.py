@@ -186,9 +186,11 @@ def pose_and_lens(
     rotation [3 3] (world_from_cam), eye [3] (world), focal lengths [2] and centre [2]:
     column = focal[0] * x / z + centre[0], which is whole at pixel centres.
     """
-    K = camera.K[0, :2] * camera.K.new_tensor([[width], [height]])
-    centre = K[:, 2] - 0.5  # pixel (0, 0) has its centre at u = 0.5 / width
-    return camera.rotation[0], camera.position[0], K.diagonal(), centre
+    across, down = camera.K[0, 0] * width, camera.K[0, 1] * height
+    centre = (
+        torch.stack([across[2], down[2]]) - 0.5
+    )  # pixel (0, 0) has its centre at u = 0.5 / width
+    return camera.rotation[0], camera.position[0], torch.stack([across[0], down[1]]), centre
 
 
 def _polygon_hits(

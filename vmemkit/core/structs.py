@@ -88,6 +88,13 @@ def to_float32(struct: S) -> S:
     return struct.map(lambda x: x.detach().float() if x.is_floating_point() else x)
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device, from the CPU to a GPU without waiting for the copy."""
+    if torch.device(device).type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def check_equal_lengths(struct: TensorStruct) -> None:
     """Errors: ValueError unless all tensors of the struct have the same number of rows."""
     rows = {name: len(leaf) for name, leaf in struct.leaves().items()}

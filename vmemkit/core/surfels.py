@@ -235,18 +235,24 @@ def is_finite(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
 
 def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
     known = is_finite(maps.points) & (maps.depth > 0) & (maps.depth < torch.inf)
-    if not known.any():
-        return known
-    far = _quantile(maps.depth.masked_select(known), config.depth_quantile)
+    far = _quantile(maps.depth.flatten(), known.flatten(), config.depth_quantile)
     return known & (maps.confidence >= config.min_confidence) & (maps.depth <= far)
 
 
-def _quantile(values: Float[Tensor, " n"], q: float) -> Tensor:
-    """As torch.quantile, which sorts everything and takes at most 16 million values."""
-    place = q * (len(values) - 1)
-    below = math.floor(place)
-    top = values.topk(len(values) - below).values  # few values, because q is near 1
-    return torch.lerp(top[-1], top[max(len(top) - 2, 0)], place - below)
+def _quantile(values: Float[Tensor, " n"], known: Bool[Tensor, " n"], q: float) -> Tensor:
+    """The quantile of the known values, by linear interpolation; -infinity where none is known.
+
+    torch.quantile sorts everything and takes at most 16 million values. Here only the greatest are
+    sorted: few, because q is near 1. The number of known values is not read, for a GPU would wait.
+    """
+    most = len(values) - math.floor(q * (len(values) - 1))
+    top = torch.where(known, values, -torch.inf).topk(most).values
+    count = known.sum()
+    place = q * (count - 1).clamp(min=0).double()
+    below = place.floor()
+    at = (count - 1 - below.long()).clamp(min=0)
+    low, high = top.take(at), top.take((at - 1).clamp(min=0))
+    return torch.lerp(low, high, (place - below).float())
 
 
 def _difference(

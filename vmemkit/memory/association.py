@@ -14,7 +14,6 @@ surfels that it sees, and loses votes. d is the released code's, mean + 0.5 std 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,13 +114,13 @@ def _seen_again(
     row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
     inside = (q[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     inside &= n[0] * q[0] + n[1] * q[1] + n[2] * q[2] > 0
-    ids = inside.nonzero()[:, 0]
-    match = at_pixel[(row[ids] * width + column[ids]).long()]
-    ids, match = ids[match >= 0], match[match >= 0]
-    landed = ids[_same_surface(new[match], old[ids], tolerances)]
+    match = torch.where(inside, at_pixel[torch.where(inside, row * width + column, 0).long()], -1)
+    seen = (match >= 0) & _same_surface(new[match.clamp(min=0)], old, tolerances)
     # 2. New surfels whose pixel hits an old disc on the same surface, whatever hides that disc.
     hit = _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances).flatten()[pixel]
-    return rows[torch.unique(torch.cat([landed, hit[hit >= 0]]))], hit
+    seen = torch.cat([seen, seen.new_zeros(1)])  # the last is of new surfels that hit none
+    seen[torch.where(hit < 0, len(rows), hit)] = True
+    return rows[seen[:-1].nonzero()[:, 0]], hit
 
 
 @accelerated
@@ -218,9 +217,5 @@ def _squared_distance(a: Float[Tensor, "*#b 3"], b: Float[Tensor, "*#b 3"]) -> F
 
 def released_distance(new: Float[Tensor, " n"], old: Float[Tensor, " o"]) -> float:
     """d of the released code: mean + 0.5 std of all radii, new and old."""
-    total = len(new) + len(old)
-    if total == 0:
-        return 0.0
-    mean = float(new.double().sum() + old.double().sum()) / total
-    squares = sum(float(((x.double() - mean) ** 2).sum()) for x in (new, old))
-    return mean + 0.5 * math.sqrt(squares / total)
+    radii = torch.cat([new, old]).double()
+    return float(radii.mean() + 0.5 * radii.std(correction=0)) if len(radii) else 0.0

@@ -40,7 +40,10 @@ from vmemkit.memory.spill import Spill
 
 @dataclass(frozen=True, repr=False)
 class Ends(TensorStruct):
-    """How many surfels and sightings there were after each view. Truncation cuts there."""
+    """How many surfels and sightings there were after each view. Truncation cuts there.
+
+    They are on the CPU, whatever the memory's device: they say how long the other tables are.
+    """
 
     surfels: Int[Tensor, " t"]
     sightings: Int[Tensor, " t"]
@@ -95,7 +98,7 @@ class Memory:
             Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image), spill),
             Rows.of(Surfels(zeros(0, 3), zeros(0, 3), zeros(0), zeros(0, 3))),
             Rows.of(PackedSightings(ids, ids, ids.long())),
-            Rows.of(Ends(ids.long(), ids.long())),
+            Rows.of(Ends(torch.zeros(0).long(), torch.zeros(0).long())),
             Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
         )
 
@@ -112,6 +115,7 @@ class Memory:
         """A memory of existing tables. Errors: ValueError where they contradict each other."""
         for table in (views, surfels, sightings, ends):
             check_equal_lengths(table)
+        ends = ends.to("cpu")
         for name, counts, total in (
             ("surfels", ends.surfels, len(surfels)),
             ("sightings", ends.sightings, len(sightings)),
@@ -123,13 +127,12 @@ class Memory:
                 raise ValueError(f"ends.{name} must rise to the {total} rows of its table")
         if len(ends) != len(views):
             raise ValueError(f"got ends of {len(ends)} views for {len(views)} views")
-        view = torch.repeat_interleave(
-            torch.arange(len(views), device=views.device),
-            torch.diff(ends.sightings, prepend=ends.sightings.new_zeros(1)),
-        )
+        counts = torch.diff(ends.sightings, prepend=ends.sightings.new_zeros(1))
+        view = torch.repeat_interleave(torch.arange(len(views)), counts).to(views.device)
         if not torch.equal(sightings.view.long(), view):
             raise ValueError("sightings must be ordered by view, as ends.sightings counts them")
-        if ((sightings.surfel < 0) | (sightings.surfel >= ends.surfels[view])).any():
+        known = ends.surfels.to(views.device)[view]
+        if ((sightings.surfel < 0) | (sightings.surfel >= known)).any():
             raise ValueError(
                 "a sighting names a surfel that did not exist when its view was written"
             )
@@ -149,7 +152,7 @@ class Memory:
             self.views.to(device),
             self.surfels.to(device),
             self.sightings.to(device),
-            self.ends.to(device),
+            self.ends,
             self.config,
             self._views.spill if torch.device(device).type == "cpu" else None,
         )

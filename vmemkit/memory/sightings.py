@@ -45,11 +45,17 @@ class PackedSightings(TensorStruct):
 def pack_sightings(sightings: Sightings) -> PackedSightings:
     """The sightings as packed rows. Errors: ValueError where a view sees a surfel twice."""
     surfel, view = sightings.surfel.long(), sightings.view.long()
-    key = (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
+    key = (view << 32) | surfel
     if not (torch.diff(key) > 0).all():
         key = key.sort().values
         if (torch.diff(key) == 0).any():
             raise ValueError("a view may see a surfel once: the sightings hold a pair twice")
+    return pack_ordered(key & 0xFFFFFFFF, key >> 32)
+
+
+def pack_ordered(surfel: Int[Tensor, " s"], view: Int[Tensor, " s"]) -> PackedSightings:
+    """As `pack_sightings`, of different pairs (int64) that are ordered by view, then by surfel."""
+    key = (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
     row, place = torch.unique_consecutive(key >> 6, return_inverse=True)
     bit = torch.ones_like(key) << (key & (WORD - 1))
     # The bits of a row differ, so that their sum is their union.

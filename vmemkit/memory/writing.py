@@ -8,6 +8,7 @@ by forgetting the ones that have gone unseen for longest. Source: VMem, section 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from vmemkit.core import (
     CODES,
+    Boxes,
     Cameras,
     PointMaps,
     Surfels,
     Views,
     boxes_of,
     check_cameras,
+    runs_in_sight,
     seen_through,
     surfels_from_points,
     thin,
@@ -31,7 +34,7 @@ from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
 from vmemkit.memory.memory import Ends, Memory, MemoryConfig, check_codes
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import Sightings, last_seen, pack_sightings
+from vmemkit.memory.sightings import Sightings, last_seen, pack_ordered, pack_sightings
 from vmemkit.memory.spill import Spill
 
 SPARE = 8  # a full memory forgets an eighth of its budget more than it must
@@ -88,11 +91,13 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     valid = stays[sightings.surfel.long()]
     renumbered = Sightings(new_ids[sightings.surfel[valid].long()].int(), sightings.view[valid])
     valid_before = torch.nn.functional.pad(valid.cumsum(0), (1, 0))
+    before = memory.ends.to(memory.device)
+    ends = Ends(new_ids[before.surfels], valid_before[before.sightings]).to("cpu")
     return dataclasses.replace(
         memory,
         _surfels=Rows.of(remaining),
         _sightings=Rows.of(pack_sightings(renumbered)),
-        _ends=Rows.of(Ends(new_ids[memory.ends.surfels], valid_before[memory.ends.sightings])),
+        _ends=Rows.of(ends),
         _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
     )
 
@@ -115,15 +120,20 @@ def _within_budget(memory: Memory) -> Memory:
 
 def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> PointMaps:
     """The point maps with NaN where a generated view contradicts a given one of the memory."""
-    margin = memory.config.association.empty
-    generated, given = ~views.given, memory.views.given
-    if margin >= 1 or not generated.any() or not given.any():
+    margin, held = memory.config.association.empty, memory.views
+    generated = ~views.given
+    if margin >= 1 or len(memory) == 0 or not generated.any():
         return maps
     guessed = maps.depth.isfinite() & generated[:, None, None]
     points = maps.points[guessed]
+    if len(points) == 0:
+        return maps
+    # Only given views with some of the points in sight, one by one, so that none of them is copied.
+    around = Boxes(points.amin(0)[None], points.amax(0)[None], points.new_zeros(1))
+    looking = held.given & runs_in_sight(around, held.cameras, 1.0, 0.0, math.inf)[:, 0]
     through = torch.zeros(len(points), dtype=torch.bool, device=memory.device)
-    for view in given.nonzero()[:, 0].tolist():  # one by one, so that none of them is copied
-        through |= seen_through(memory.views[view : view + 1], points, margin)
+    for view in looking.nonzero()[:, 0].tolist():
+        through |= seen_through(held[view : view + 1], points, margin)
     wrong = torch.zeros_like(guessed)
     wrong[guessed] = through
     return maps.replace(
@@ -140,17 +150,17 @@ def _write_one(
     seen_ids, unexplained = _associate(memory, new, pixel, maps, view.cameras)
     added, count = new[unexplained], len(memory._surfels)
     added_ids = torch.arange(count, count + len(added), device=memory.device)
-    surfel = torch.cat([seen_ids, added_ids])
+    surfel = torch.cat([seen_ids, added_ids])  # ascending
     surfels = memory._surfels.append(added)
     unboxed = surfels.value[len(memory._boxes) * RUN :]
-    sightings = pack_sightings(Sightings(surfel, torch.full_like(surfel, len(memory))))
-    ends = [[len(surfels)], [memory._counts(len(memory))[1] + len(surfel)]]
+    sightings = pack_ordered(surfel, torch.full_like(surfel, len(memory)))
+    counts = len(surfels), memory._counts(len(memory))[1] + len(surfel)
     return dataclasses.replace(
         memory,
         _views=_with_view(memory._views, view),
         _surfels=surfels,
         _sightings=memory._sightings.append(sightings),
-        _ends=memory._ends.append(Ends(*torch.tensor(ends, device=memory.device))),
+        _ends=memory._ends.append(Ends(*(torch.tensor([count]) for count in counts))),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
     )
 
@@ -208,14 +218,24 @@ def _check(memory: Memory, views: Views) -> None:
     check_codes(views)
     if len(memory) and (h, w) != size:
         raise ValueError(f"the memory holds views of {size} pixels, got {(h, w)}: resize them")
-    # Masks and `isfinite` would take as long as a write. NaN fails every comparison.
-    if not (views.image.amin() >= 0 and views.image.amax() <= 1):
+    # Masks and `isfinite` would take as long as a write. NaN fails every comparison. The answers
+    # come in one copy, because a GPU waits for each.
+    image, depth, confidence = views.image, views.depth, views.confidence
+    unknown = depth != depth
+    known = torch.where(unknown, 1.0, depth)
+    in_range, has_depth, is_depth, is_trust = torch.stack(
+        [
+            (image.amin() >= 0) & (image.amax() <= 1),
+            ~unknown.flatten(1).all(1).any(),
+            (known.amin() > 0) & (known.amax() < torch.inf),
+            (confidence == confidence).all(),
+        ]
+    ).tolist()
+    if not in_range:
         raise ValueError("images must be finite and in [0, 1]")
-    unknown = views.depth != views.depth
-    if unknown.flatten(1).all(1).any():
+    if not has_depth:
         raise ValueError("a view without any known depth cannot be remembered: estimate it first")
-    depth = torch.where(unknown, 1.0, views.depth)
-    if not (depth.amin() > 0 and depth.amax() < torch.inf):
+    if not is_depth:
         raise ValueError("depth must be positive, or NaN where it is unknown")
-    if (views.confidence != views.confidence).any():
+    if not is_trust:
         raise ValueError("confidence must not be NaN: use 0 for no trust")

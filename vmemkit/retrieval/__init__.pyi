@@ -14,7 +14,6 @@ from .selection import best_cover as best_cover
 from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly
-from .selection import view_ids as view_ids
 from .stage import find_policy as find_policy
 from .stage import retrieve as retrieve
 from .stage import with_config as with_config

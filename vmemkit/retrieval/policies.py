@@ -43,7 +43,6 @@ from vmemkit.retrieval.selection import (
     ranked,
     suppress,
     suppress_softly,
-    view_ids,
 )
 from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
 from vmemkit.retrieval.votes import count_votes, pixels_per_surfel, released_votes, sharpness
@@ -89,7 +88,8 @@ class SurfelVotes:
             fade = self.suppression.fade * field_of_view
             chosen, suppressed_by = suppress_softly(memory, votes, distance, k, fade)
         else:
-            order = [v for v in ranked(votes, distance) if votes[v] > 0]
+            order = ranked(votes, distance)
+            order = order[votes[order] > 0]
             threshold = self.suppression.threshold * field_of_view
             chosen, suppressed_by = suppress(memory, order, k, threshold, self.suppression.relax)
         return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, canvas)
@@ -124,7 +124,7 @@ class Coverage:
         sharp = sharpness(memory, query, canvas, surfel, view)
         quality = 1 - self.sharpness + self.sharpness * sharp
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
-        chosen = view_ids(best_cover(surfel, view, quality, pixels, distance, k), memory)
+        chosen = best_cover(surfel, view, quality, pixels, distance, k)
         votes = count_votes(memory, pixels)
         return Retrieval(
             "coverage", chosen, votes, distance, _none_suppressed(votes), query, canvas
@@ -153,8 +153,9 @@ class Released:
         if not (canvas.surfel >= 0).any():
             return _blind("released", memory, query, k, self.config)
         votes = released_votes(memory, canvas)
-        shortlist = [v for v in ranked(votes, distance)[: k + 10] if votes[v] > 0]
-        nearest_first = sorted(shortlist, key=lambda v: float(distance[v]))
+        shortlist = ranked(votes, distance)[: k + 10]
+        shortlist = shortlist[votes[shortlist] > 0]
+        nearest_first = shortlist[torch.argsort(distance[shortlist], stable=True)]
         threshold = 0.0
         if len(memory) >= 5:
             poses = memory.views.cameras.world_from_cam[:5]
@@ -234,18 +235,17 @@ class Oracle:
         query = _query(targets, self.config)
         distance = _distance(memory, query)
         covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
-        chosen: list[int] = []
+        chosen: list[Tensor] = []
         for _ in range(k):
             gains = (visible & ~covered).sum(1).float()
-            winner = int(ranked(gains, distance)[0])
+            winner = ranked(gains, distance)[0]
             if gains[winner] == 0:
                 break
             chosen.append(winner)
             covered |= visible[winner]
         if not chosen:
             return _blind("oracle", memory, query, k, self.config)
-        votes = visible.sum(1).float()
-        ids = view_ids(chosen, memory)
+        ids, votes = torch.stack(chosen), visible.sum(1).float()
         return Retrieval("oracle", ids, votes, distance, _none_suppressed(votes), query, None)
 
 
@@ -312,7 +312,7 @@ def _by_score(
     name: str, memory: Memory, query: Cameras, score: Float[Tensor, " t"], k: int
 ) -> Retrieval:
     distance = _distance(memory, query)
-    chosen = view_ids(ranked(score, distance)[:k], memory)
+    chosen = ranked(score, distance)[:k]
     return Retrieval(name, chosen, score, distance, _none_suppressed(score), query, None)
 
 

@@ -44,39 +44,55 @@ class Hard:
             )
 
 
-def ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> list[int]:
+def ranked(score: Float[Tensor, " t"], distance: Float[Tensor, " t"]) -> Int[Tensor, " t"]:
     """Views by score, the greatest first; equals by pose distance, the nearest first."""
     near = torch.argsort(distance, stable=True)
-    return near[torch.argsort(score[near], descending=True, stable=True)].tolist()
+    return near[torch.argsort(score[near], descending=True, stable=True)]
 
 
 def suppress(
-    memory: Memory, order: list[int], k: int, threshold: float, relax: float
+    memory: Memory, order: Int[Tensor, " n"], k: int, threshold: float, relax: float
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, " t"]]:
     """Non-maximum suppression: take views in `order`, skipping poses similar to a chosen one's.
 
     Until k views are chosen, the threshold is divided by `relax` (> 1) and the skipped ones are tried
     again. Returns the chosen views and, for each view that was finally skipped, the chosen one that
-    it resembles.
+    it resembles. Time and memory grow with k times the number of views.
     """
-    poses = memory.views.cameras.world_from_cam[order]
-    apart = pose_distance(poses[:, None], poses[None])
-    chosen: list[int] = []  # positions in `order`
-    suppressor = [-1] * len(order)
-    while len(chosen) < min(k, len(order)):
-        for i in range(len(order)):
-            if i in chosen or len(chosen) == k:
-                continue
-            similar = [j for j in chosen if apart[i, j] < threshold]
-            suppressor[i] = similar[0] if similar else -1
-            if not similar:
-                chosen.append(i)
+    # On the CPU, because each choice decides which view is looked at next.
+    poses, ids, n = memory.views.cameras.world_from_cam[order].cpu(), order.cpu(), len(order)
+    chosen: list[int] = []  # positions in `order`, as all indices here
+    apart = poses.new_zeros(0, n)  # pose distance of each chosen view to all
+    suppressor = torch.full((n,), -1)
+    while len(chosen) < min(k, n):
+        similar = _first_similar(apart, threshold, chosen)
+        while len(chosen) < min(k, n):
+            free = similar < 0
+            free[chosen] = False
+            if not free.any():
+                break
+            chosen.append(int(free.int().argmax()))
+            apart = torch.cat([apart, pose_distance(poses, poses[chosen[-1]])[None]])
+            similar = _first_similar(apart, threshold, chosen)
+        looked_at = chosen[-1] if len(chosen) == k else n
+        suppressor[:looked_at] = similar[:looked_at]
         threshold = threshold / relax if threshold > 1e-5 else 0.0
-    suppressed_by = torch.full((len(memory),), -1, device=memory.device)
-    for i, j in enumerate(suppressor):
-        if j >= 0 and i not in chosen:
-            suppressed_by[order[i]] = order[j]
-    return view_ids([order[i] for i in chosen], memory), suppressed_by
+    suppressor[chosen] = -1
+    skipped = suppressor >= 0
+    suppressed_by = torch.full((len(memory),), -1)
+    suppressed_by[ids[skipped]] = ids[suppressor[skipped]]
+    return ids[chosen].to(memory.device), suppressed_by.to(memory.device)
+
+
+def _first_similar(
+    apart: Float[Tensor, "c n"], threshold: float, chosen: list[int]
+) -> Int[Tensor, " n"]:
+    """Per view the first of the c chosen ones whose pose is nearer than `threshold`; -1 = none."""
+    similar = apart < threshold
+    if not chosen:
+        return torch.full((apart.shape[1],), -1)
+    first = torch.tensor(chosen)[similar.int().argmax(0)]
+    return torch.where(similar.any(0), first, -1)
 
 
 def suppress_softly(
@@ -88,17 +104,16 @@ def suppress_softly(
     exp(-(pose distance / fade)^2) of its votes. Also returned: for each view that its votes alone
     would have chosen, the chosen view that it resembles most; -1 for all others.
     """
-    poses = memory.views.cameras.world_from_cam
-    remaining, chosen = votes.clone(), []
-    apart = torch.zeros(0, len(votes), device=votes.device)
+    poses, remaining = memory.views.cameras.world_from_cam, votes
+    near, winners, left = torch.argsort(distance, stable=True), [], []
     for _ in range(k):
-        winner = ranked(remaining, distance)[0]
-        if remaining[winner] <= 0:
-            break
-        chosen.append(winner)
-        apart = torch.cat([apart, pose_distance(poses, poses[winner])[None]])
-        remaining = remaining * (1 - torch.exp(-((apart[-1] / fade) ** 2)))
-    ids = view_ids(chosen, memory)
+        winner = _best(remaining, near)
+        winners.append(winner)
+        left.append(remaining[winner] > 0)
+        apart = pose_distance(poses, poses[winner])
+        remaining = remaining * (1 - torch.exp(-((apart / fade) ** 2)))
+    ids = torch.cat(winners)[torch.cat(left)]
+    apart = pose_distance(poses[ids][:, None], poses[None])
     missed = votes > votes[ids].amin()
     missed[ids] = False
     return ids, torch.where(missed, ids[apart.argmin(0)], -1)
@@ -111,24 +126,31 @@ def best_cover(
     pixels: Float[Tensor, " n"],
     distance: Float[Tensor, " t"],
     k: int,
-) -> list[int]:
+) -> Int[Tensor, " c"]:
     """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
     none changes, at most EXCHANGES rounds. The first round is the greedy choice. Row e: `view` saw
     `surfel` with `quality`."""
-    chosen: list[int] = []
+    near, views = torch.argsort(distance, stable=True), len(distance)
+    chosen = torch.full((k,), views, device=distance.device)  # `views` stands for none
     for _ in range(EXCHANGES):
-        before = list(chosen)
+        before = chosen.clone()
         for i in range(k):
-            others = torch.zeros_like(distance, dtype=torch.bool)
-            others[chosen[:i] + chosen[i + 1 :]] = True
-            gains = _gains(surfel, view, quality, pixels, others)
-            winner = ranked(gains, distance)[0]
-            current = gains[chosen[i]] if i < len(chosen) else 0.0
-            if gains[winner] > current * (1 + 1e-6):  # strictly, so that the rounds end
-                chosen[i : i + 1] = [winner]
-        if chosen == before:
+            others = torch.zeros(views + 1, dtype=torch.bool, device=distance.device)
+            others[torch.cat([chosen[:i], chosen[i + 1 :]])] = True
+            gains = _gains(surfel, view, quality, pixels, others[:views])
+            winner = _best(gains, near)
+            current = chosen[i : i + 1]
+            worth = torch.nn.functional.pad(gains, (0, 1))[current]  # 0 for none
+            better = gains[winner] > worth * (1 + 1e-6)  # strictly, so that the rounds end
+            chosen[i : i + 1] = torch.where(better, winner, current)
+        if torch.equal(chosen, before):  # a GPU waits here only, once a round
             break
-    return chosen
+    return chosen[chosen < views]
+
+
+def _best(score: Float[Tensor, " t"], near: Int[Tensor, " t"]) -> Int[Tensor, 1]:
+    """The view of the greatest score; of equals the first in `near`."""
+    return near[score[near].argmax(0, keepdim=True)]
 
 
 @accelerated
@@ -140,12 +162,7 @@ def _gains(
     chosen: Bool[Tensor, " t"],
 ) -> Float[Tensor, " t"]:
     """What each view would add to the chosen views."""
-    known, best = chosen[view], torch.zeros_like(pixels)
-    best.scatter_reduce_(0, surfel[known], quality[known], "amax")
+    known = torch.where(chosen[view], quality, 0)
+    best = torch.zeros_like(pixels).scatter_reduce_(0, surfel, known, "amax")
     gain = (quality - best[surfel]).clamp(min=0) * pixels[surfel]
     return pixels.new_zeros(len(chosen)).index_add_(0, view, gain)
-
-
-def view_ids(views: list[int], memory: Memory) -> Int[Tensor, " k"]:
-    """View indices as a tensor on the memory's device."""
-    return torch.tensor(views, dtype=torch.int64, device=memory.device)

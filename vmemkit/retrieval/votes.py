@@ -77,12 +77,12 @@ def sharpness(
 
     The measure is the world size of a pixel (as in the surfels' radius).
     """
-    surfels, slant = memory.surfels, SurfelConfig.slant
-    finest = torch.full((len(surfels),), torch.inf, device=memory.device)
-    for i in range(len(query)):
-        ids = canvas.surfel[i][canvas.surfel[i] >= 0].unique()
-        sizes = _footprints(surfels, query, ids, torch.full_like(ids, i), slant)
-        finest[ids] = torch.minimum(finest[ids], sizes)
+    surfels, slant, count = memory.surfels, SurfelConfig.slant, len(memory.surfels)
+    shown, cameras = canvas.surfel.flatten(1), torch.arange(len(query), device=memory.device)
+    camera, ids = cameras[:, None].expand(shown.shape).flatten(), shown.flatten()
+    sizes = _footprints(surfels, query, ids.clamp(min=0), camera, slant)
+    finest = torch.full((count + 1,), torch.inf, device=memory.device)  # the last is of no surfel
+    finest.scatter_reduce_(0, torch.where(ids < 0, count, ids), sizes, "amin")
     sizes = _footprints(surfels, memory.views.cameras, surfel, view, slant)
     return (finest[surfel] / sizes).clamp(max=1)
 

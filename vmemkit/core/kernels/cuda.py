@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.kernels.cpu import BitRows, Bounds, Discs, Lenses
@@ -114,6 +114,40 @@ def sighting_counts(sightings: BitRows, surfels: int) -> Int[Tensor, " n"]:
             word, bits, count, surfels, len(word), **_options(4)
         )
     return count
+
+
+def pairs(
+    sightings: BitRows, bits: Int[Tensor, " r"]
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
+    """Twin of `sightings._pairs`. It waits once, to learn how many pairs there are."""
+    word, view, bits = _contiguous(sightings.word, sightings.view, bits)
+    count = torch.empty_like(word)
+    grid, options = (triton.cdiv(len(word), BLOCK),), _options(4)
+    if len(word) == 0:
+        return bits.new_zeros(0), bits.new_zeros(0)
+    with torch.cuda.device_of(bits):
+        count_bits[grid](bits, count, len(word), **options)
+        ends = count.cumsum(0)
+        surfel, seer = torch.empty(2, int(ends[-1]), dtype=torch.int64, device=bits.device)
+        list_pairs[grid](word, view, bits, ends, surfel, seer, len(word), **options)
+    return surfel, seer
+
+
+def looks_through(
+    points: Float[Tensor, "n 3"],
+    camera: Lenses,
+    inverse_depth: Float[Tensor, "h w"],
+    margin: float,
+) -> Bool[Tensor, " n"]:
+    """Twin of `view._looks_through`."""
+    (height, width), total = inverse_depth.shape, len(points)
+    through = torch.zeros(total, dtype=torch.bool, device=points.device)
+    columns = _contiguous(points, camera.world_from_cam, camera.K, inverse_depth)
+    with torch.cuda.device_of(points):
+        look_through[(triton.cdiv(total, BLOCK),)](
+            *columns, 1 - margin, height, width, through, total, **_options(1)
+        )
+    return through
 
 
 def _columns(sightings: BitRows) -> tuple[Tensor, Tensor, Tensor]:
@@ -313,6 +347,49 @@ def add_votes(word, view, bits, weight, known, total, rows, BLOCK: tl.constexpr)
         tl.atomic_add(total + first, tl.sum(votes, 0), sem="relaxed")
     else:
         tl.atomic_add(total + seer, votes, live, sem="relaxed")
+
+
+@compiled
+def count_bits(bits, count, rows, BLOCK: tl.constexpr) -> None:
+    """Writes how many bits of each row are set."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = at < rows
+    marked = (tl.load(bits + at, live, 0)[:, None] >> tl.arange(0, BITS)[None, :]) & 1
+    tl.store(count + at, tl.sum(marked, 1).to(tl.int32), live)
+
+
+@compiled
+def list_pairs(word, view, bits, ends, surfel, seer, rows, BLOCK: tl.constexpr) -> None:
+    """Writes (surfel, view) of every bit that is set, row by row; row r's are the last before
+    ends[r]."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live, place = at < rows, tl.arange(0, BITS)
+    marked = (tl.load(bits + at, live, 0)[:, None] >> place[None, :]) & 1
+    ids = tl.load(word + at, live, 0)[:, None].to(tl.int64) * BITS + place[None, :]
+    start = tl.load(ends + at, live, 0) - tl.sum(marked, 1)
+    to = start[:, None] + tl.cumsum(marked, 1) - 1
+    views = tl.load(view + at, live, 0)[:, None].to(tl.int64) + tl.zeros_like(ids)
+    tl.store(surfel + to, ids, marked != 0)
+    tl.store(seer + to, views, marked != 0)
+
+
+@compiled
+def look_through(
+    points, pose, K, nearest, share, height, width, through, total, BLOCK: tl.constexpr
+) -> None:
+    """Flags the points through which a view with inverse depths `nearest` [h w] sees."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live, p = at < total, points + 3 * at
+    x, y, z = tl.load(p, live, 0.0), tl.load(p + 1, live, 0.0), tl.load(p + 2, live, 0.0)
+    x, y, z = x - tl.load(pose + 3), y - tl.load(pose + 7), z - tl.load(pose + 11)
+    q0, q1, q2 = along(x, y, z, pose), along(x, y, z, pose + 1), along(x, y, z, pose + 2)
+    u = tl.div_rn(q0, q2) * tl.load(K) + tl.load(K + 2)
+    v = tl.div_rn(q1, q2) * tl.load(K + 4) + tl.load(K + 5)
+    inside = live & (q2 > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    row = tl.where(inside, v * height, 0.0).to(tl.int32)
+    column = tl.where(inside, u * width, 0.0).to(tl.int32)
+    behind = tl.load(nearest + row * width + column, inside, 0.0) * q2 < share
+    tl.store(through + at, inside & behind, live)
 
 
 @compiled

@@ -49,15 +49,15 @@ def centred(cameras: Cameras) -> Cameras:
     position = cameras.position
     distance = (position - position.median(0).values).norm(dim=-1)
     near = distance <= (FAR * torch.quantile(distance, FAR_QUANTILE)).clamp(max=FARTHEST)
-    return _moved(cameras, position - position[near].mean(0))
+    near = near[:, None].to(position.dtype)
+    return _moved(cameras, position - (position * near).sum(0) / near.sum())
 
 
 def scaled(cameras: Cameras, scale: CameraScale) -> Cameras:
     """Centred cameras (t,) in the units of the network."""
-    distance = float(cameras.position[0].norm())
-    factor = scale.distance
-    if distance > AT_CENTRE:
-        factor = scale.distance / distance + scale.offset
+    distance = cameras.position[0].norm().double()
+    factor = scale.distance / distance + scale.offset
+    factor = torch.where(distance > AT_CENTRE, factor, scale.distance)
     return _moved(cameras, cameras.position * factor)
 
 

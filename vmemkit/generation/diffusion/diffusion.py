@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vmemkit.core import Cameras, Views, cat, check_cameras, seed_from, stream
+from vmemkit.core import Cameras, Views, cat, check_cameras, seed_from, sent, stream
 from vmemkit.generation.diffusion import sampling
 from vmemkit.generation.diffusion.codecs import Codec, ImageEncoder
 from vmemkit.generation.diffusion.conditioning import CameraScale, centred, conditions, scaled
@@ -214,7 +214,7 @@ class DiffusionGenerator:
         noise_rng = stream(seed_from(rng))
 
         def noise() -> Tensor:
-            return torch.randn(like.shape, generator=noise_rng).to(like.device)
+            return sent(torch.randn(like.shape, generator=noise_rng), like.device)
 
         sigmas = config.levels.sigmas(config.steps, config.spacing)
         x, denoise = sampling.initial_sample(noise(), sigmas), self.denoiser(window)
@@ -271,7 +271,7 @@ class DiffusionGenerator:
 
         def network(x: Tensor, index: Tensor) -> Tensor:
             x = x.to(dtype, memory_format=torch.channels_last)
-            return self._run(x, index.to(x.device), fixed, t)
+            return self._run(x, sent(index, x.device), fixed, t)
 
         levels = self.config.levels
         return lambda x, sigma: sampling.denoised(network, x, sigma, condition, levels)

@@ -271,10 +271,12 @@ def _viterbi(
         cost, origin = (cost[:, None] + step).min(0)
         cost = cost + here
         origins.append(origin)
-    path = [(cost + leave).argmin()]
-    for origin in reversed(origins):
+    # Read at once, because a GPU would wait for every state of the path.
+    back = torch.stack([*origins, (cost + leave).argmin().expand(len(cost))]).tolist()
+    path = [back.pop()[0]]
+    for origin in reversed(back):
         path.append(origin[path[-1]])
-    return torch.stack(path[::-1])
+    return torch.tensor(path[::-1], device=cost.device)
 
 
 def _gaps(whole: Bool[Tensor, " w"]) -> list[Int[Tensor, " _"]]:

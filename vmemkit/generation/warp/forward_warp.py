@@ -136,11 +136,12 @@ def splat_context(
     image = discs.surfels.color[ids].permute(0, 3, 1, 2)
     points = unproject(targets, depth)
     for m in range(len(targets)):
-        normal = discs.surfels.normal[ids[m][hit[m]]]
-        color, weight = _look_up(context, points[m][hit[m]], normal, config)
+        row, column = hit[m].nonzero(as_tuple=True)
+        normal = discs.surfels.normal[ids[m, row, column]]
+        color, weight = _look_up(context, points[m, row, column], normal, config)
         total = weight.sum(0)
         blended = (color * weight[:, None]).sum(0) / total.clamp(min=1e-12)
-        image[m, :, hit[m]] = torch.where(total > 0, blended, image[m, :, hit[m]])
+        image[m, :, row, column] = torch.where(total > 0, blended, image[m, :, row, column])
     confidence = torch.where(hit, discs.confidence[ids], 0.0)
     return Generation(torch.where(hit[:, None], image, 0.0), depth, confidence)
 

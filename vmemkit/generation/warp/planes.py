@@ -93,9 +93,10 @@ def _dominant_planes(
 
     One after the other by RANSAC, each from the pixels that the ones before do not explain.
     """
-    generator = torch.Generator().manual_seed(0)
-    sample = torch.randperm(len(inverse), generator=generator)[:RANSAC_SAMPLES].to(inverse.device)
-    uv1, inverse = uv1[sample], inverse[sample]
+    generator, device = torch.Generator().manual_seed(0), inverse.device
+    sample = torch.randperm(len(inverse), generator=generator)[:RANSAC_SAMPLES].to(device)
+    # On the CPU, because the samples are few and each plane decides what is tried next.
+    uv1, inverse = uv1[sample].cpu(), inverse[sample].cpu()
     free = torch.ones_like(inverse, dtype=torch.bool)
     planes: list[Tensor] = []
     support: list[float] = []
@@ -116,7 +117,7 @@ def _dominant_planes(
         support.append(share)
         free = free & ~((uv1 @ best - inverse).abs() < 2 * tolerance * inverse)
     stacked = torch.stack(planes) if planes else uv1.new_zeros(0, 3)
-    return stacked, inverse.new_tensor(support)
+    return stacked.to(device), inverse.new_tensor(support).to(device)
 
 
 def _candidates(
@@ -127,16 +128,15 @@ def _candidates(
     Close points are likely on one surface. Where a triple is too thin, the plane is level instead:
     it has constant depth.
     """
-    device = uv1.device
-    first = torch.randint(len(uv1), (RANSAC_TRIALS,), generator=generator).to(device)
+    first = torch.randint(len(uv1), (RANSAC_TRIALS,), generator=generator)
     distance = (uv1[first][:, None] - uv1).square().sum(-1)
     count = max(3, int(LOCAL_SHARE * len(uv1)))
     near = distance.topk(min(count, len(uv1)), largest=False).indices
-    others = torch.randint(near.shape[1], (RANSAC_TRIALS, 2), generator=generator).to(device)
+    others = torch.randint(near.shape[1], (RANSAC_TRIALS, 2), generator=generator)
     triple = torch.cat([first[:, None], near.gather(1, others)], 1)
     A, b = uv1[triple], inverse[triple]
     usable = torch.linalg.det(A).abs() > THIN_TRIANGLE
-    eye = torch.eye(3, device=device).expand_as(A)
+    eye = torch.eye(3).expand_as(A)
     planes = torch.linalg.solve(torch.where(usable[:, None, None], A, eye), b[..., None])[..., 0]
     level = torch.stack([torch.zeros_like(b[:, 0]), torch.zeros_like(b[:, 0]), b[:, 0]], -1)
     return torch.where(usable[:, None], planes, level)
