@@ -30,7 +30,9 @@ from .house.ray_casting import Rooms as Rooms
 from .panoramas import Panorama as Panorama
 from .panoramas import panorama as panorama
 from .recording import Capture as Capture
+from .recording import add_capture as add_capture
 from .recording import capture as capture
+from .recording import check_capture_place as check_capture_place
 from .recording import load_capture as load_capture
 from .recording import save_capture as save_capture
 from .room_box import EYE_HEIGHT as EYE_HEIGHT
@@ -60,6 +62,8 @@ from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
 from .trajectory import upright_cameras as upright_cameras
+from .turned_photos import load_photo_depth as load_photo_depth
+from .turned_photos import turn_of as turn_of
 from .vanishing_points import NoRoomError as NoRoomError
 from .vanishing_points import RoomAxes as RoomAxes
 from .vanishing_points import find_axes as find_axes

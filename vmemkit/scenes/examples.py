@@ -72,7 +72,7 @@ def example_size(height: int) -> tuple[int, int]:
 
 def stereo_view(name: str = STEREO) -> Views:
     """The left image (1,) of a stereo pair of data/ with camera and depth, cut to where depth is good."""
-    calibration = json.loads(data_file("oakd_calibration.json").read_text())
+    calibration = json.loads(data_file("oakd_calibration.json").read_text(encoding="utf-8"))
     fx, fy, cx, cy = (calibration[key] for key in ("fx", "fy", "cx0", "cy"))
     K = intrinsics_from_pixels(fx, fy, cx, cy, calibration["width"], calibration["height"])
     level = cameras(torch.eye(4), K)

@@ -2,13 +2,15 @@
 
 In: views with depth, or a folder in nerfstudio's format (docs.nerf.studio, data conventions).
 Out: a `Capture` that shows the recorded views and nothing else, or the views, or the folder.
-`camera_files.py` reads the json itself.
+`camera_files.py` reads the json itself. Views of a folder come in the order in which they were taken,
+because whoever walks through a recording takes neighbours for neighbours in time.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +28,6 @@ from vmemkit.core import (
     Views,
     image_size,
     in_image,
-    load_depth,
     load_image,
     project,
     save_depth,
@@ -34,11 +35,15 @@ from vmemkit.core import (
 )
 from vmemkit.core import views as checked_views
 from vmemkit.scenes.camera_files import read_transforms, write_transforms
+from vmemkit.scenes.turned_photos import LYING, load_photo_depth, turn_back, turn_of
 
 CAMERA_TOLERANCE = 1e-4  # largest difference of pose and K entries from a recorded camera
 ASPECT_TOLERANCE = 0.02  # relative difference of aspect between a depth map and its image
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
 MAX_DEPTH_STEP = 65535  # largest value of a 16-bit depth image
+WRITTEN = ("images", "depth", "transforms.json")  # what a capture is made of
+SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")  # file managers leave them anywhere
+WRITTEN_NAME = re.compile(rf"[0-9]{{5,}}\.(png|npy)|{'|'.join(map(re.escape, SYSTEM_FILES))}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,24 +126,30 @@ def load_capture(
 
     `convention` names the camera axes of the file, "opengl" or "opencv". `depth_unit` is metres
     per step of the depth files; by default it is the file's, else 0.001 for images and 1 for arrays.
-    Depth of another resolution is brought to the images' by nearest pixel.
+    Views come in the order of their frames' `timestamp` or `time`, else of file names that differ
+    only in their numbers (2 before 10), else of the file.
+    Images may be smaller or larger than the file says, but not of another shape. Where EXIF turns
+    images and the lens is for their pixels as stored, they stay as stored. Depth of another
+    resolution is brought to the images' by nearest pixel.
     Errors: ValueError for whatever is missing, malformed, hostile, or of differing sizes.
     """
     transforms = read_transforms(Path(folder), convention)
     if not transforms.images:
         raise ValueError(f"{folder} has cameras but no images: give every frame a file_path")
-    size = _common_size(transforms.images, transforms.size)
+    photos = [transforms.images[i] for i in transforms.order]
+    files = [transforms.depths[i] for i in transforms.order]
+    turns, (h, w) = _turns_and_size(photos, transforms.size)
+    images, depths = [], []
     unit = transforms.depth_unit if depth_unit is None else depth_unit
-    image = torch.stack([load_image(path) for path in transforms.images])
-    if not any(transforms.depths):
-        return checked_views(image, transforms.cameras)
-    depths = [
-        torch.full(size, torch.nan)
-        if path is None
-        else resized_depth(load_depth(path, unit), *size, str(path))
-        for path in transforms.depths
-    ]
-    return checked_views(image, transforms.cameras, torch.stack(depths))
+    for photo, file, turn in zip(photos, files, turns, strict=True):
+        images.append(turn_back(load_image(photo), turn))
+        depth = torch.full((h, w), torch.nan)
+        if file is not None:
+            depth = turn_back(load_photo_depth(photo, file, unit), turn)
+            depth = resized_depth(depth, h, w, str(file))
+        depths.append(depth)
+    cameras = transforms.cameras[list(transforms.order)]
+    return checked_views(torch.stack(images), cameras, torch.stack(depths) if any(files) else None)
 
 
 def save_capture(
@@ -147,31 +158,64 @@ def save_capture(
     convention: str = "opengl",
     depth_unit: float = DEPTH_UNIT,
 ) -> None:
-    """Write views as a folder with a nerfstudio transforms.json, PNG images and depth.
+    """Write views as a new folder with a nerfstudio transforms.json, PNG images and depth.
 
-    Depth becomes 16-bit PNG in steps of `depth_unit` metres, or .npy in metres if that cannot hold
-    it. The folder appears complete or not at all. Errors: ValueError for no views, and for a path
-    that is a file, a folder with something in it, or without a folder to lie in.
+    Depth becomes 16-bit PNG in steps of `depth_unit` metres, or .npy in the same unit if that cannot
+    hold it. The folder appears complete or not at all. Errors: ValueError for no views, and for a
+    path that is a file, a folder with something in it, or without a folder to lie in.
     """
     folder = Path(folder)
-    if len(views) == 0:
-        raise ValueError("save_capture needs at least one view, got none")
-    is_empty = folder.is_dir() and not any(folder.iterdir())
+    is_empty = folder.is_dir() and all(path.name in SYSTEM_FILES for path in folder.iterdir())
     if not folder.parent.is_dir() or (folder.exists() and not is_empty):
         raise ValueError(f"cannot write {folder}: it needs to be a new folder in an existing one")
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
         draft = Path(temporary) / folder.name
-        (draft / "images").mkdir(parents=True)
-        images = [f"images/{i:05d}.png" for i in range(len(views))]
-        for name, image in zip(images, views.image, strict=True):
-            save_image(draft / name, image)
-        depths = _save_depths(draft, views, depth_unit)
-        unit = depth_unit if any(str(name).endswith(".png") for name in depths) else None
-        size = (views.image.shape[2], views.image.shape[3])
-        write_transforms(draft, views.cameras, size, images, depths, convention, unit)
-        if folder.exists():
-            folder.rmdir()  # it is empty, and renaming onto a folder is not portable
+        draft.mkdir()
+        _write(views, draft, convention, depth_unit)
+        if folder.exists():  # it is as good as empty, and renaming onto a folder is not portable
+            os.replace(folder, Path(temporary) / "replaced")
         os.replace(draft, folder)
+
+
+def add_capture(
+    views: Views,
+    folder: str | os.PathLike,
+    convention: str = "opengl",
+    depth_unit: float = DEPTH_UNIT,
+) -> None:
+    """Write views as `save_capture` does, into a folder that may hold other things.
+
+    The folder is made if it is missing. A capture that was written there before is replaced. Errors:
+    ValueError for no views, and as `check_capture_place`.
+    """
+    folder = check_capture_place(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+        draft, replaced = Path(temporary) / "new", Path(temporary) / "replaced"
+        draft.mkdir()
+        replaced.mkdir()
+        _write(views, draft, convention, depth_unit)
+        for name in WRITTEN:  # the index comes last
+            if (folder / name).exists():
+                os.replace(folder / name, replaced / name)
+            if (draft / name).exists():
+                os.replace(draft / name, folder / name)
+
+
+def check_capture_place(folder: str | os.PathLike) -> Path:
+    """The folder, if `add_capture` can write there.
+
+    Errors: ValueError for a file, and for `images` or `depth` with files of somebody else.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder to write to")
+    for place in (folder / "images", folder / "depth"):
+        others = [path.name for path in place.iterdir()] if place.is_dir() else []
+        others = [name for name in others if not WRITTEN_NAME.fullmatch(name)]
+        if others or (place.exists() and not place.is_dir()):
+            raise ValueError(f"{place} holds other files ({', '.join(others[:3])}): move them away")
+    return folder
 
 
 def resized_depth(
@@ -191,21 +235,59 @@ def resized_depth(
     return interpolate(depth[None, None], (height, width), mode="nearest-exact")[0, 0]
 
 
-def _common_size(images: Sequence[Path], stated: tuple[int, int] | None) -> tuple[int, int]:
-    """(height, width) of all images. Errors: ValueError if they differ or are too much to hold."""
-    sizes = {image_size(path): path for path in images}
-    size = next(iter(sizes))
-    if len(sizes) > 1 or stated not in (None, size):
-        got = ", ".join(f"{w} x {h} ({path.name})" for (h, w), path in sizes.items())
+def _write(views: Views, folder: Path, convention: str, depth_unit: float) -> None:
+    """A capture in an empty folder. Errors: ValueError for no views."""
+    if len(views) == 0:
+        raise ValueError("a capture needs at least one view, got none")
+    (folder / "images").mkdir()
+    images = [f"images/{i:05d}.png" for i in range(len(views))]
+    for name, image in zip(images, views.image, strict=True):
+        save_image(folder / name, image)
+    depths = _save_depths(folder, views, depth_unit)
+    unit = depth_unit if any(depths) else None
+    size = (views.image.shape[2], views.image.shape[3])
+    write_transforms(folder, views.cameras, size, images, depths, convention, unit)
+
+
+def _turns_and_size(
+    photos: Sequence[Path], stated: tuple[int, int] | None
+) -> tuple[list[int], tuple[int, int]]:
+    """The EXIF orientation of each photo that its lens does not have, else 1; and the (height, width)
+    of all photos as their lens is for them. Errors: ValueError as `_check_sizes` and `_check_shape`."""
+    sizes = [image_size(photo) for photo in photos]
+    if stated is None:
+        _check_sizes(photos, sizes)
+        raise ValueError("the frames of a capture need one size, w and h, got several")
+    turns = [turn_of(photo, stated, "the lens of transforms.json") for photo in photos]
+    sizes = [(w, h) if turn in LYING else (h, w) for (h, w), turn in zip(sizes, turns, strict=True)]
+    _check_sizes(photos, sizes)
+    _check_shape(sizes[0], stated, photos[0].name)
+    return turns, sizes[0]
+
+
+def _check_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
+    """Errors: ValueError if the images differ in size or are too much to hold."""
+    differing = dict(zip(sizes, paths, strict=True))
+    if len(differing) > 1:
+        got = ", ".join(f"{w} x {h} ({path.name})" for (h, w), path in differing.items())
+        raise ValueError(f"the images of a capture need one size, got {got[:400]}: resize them")
+    h, w = sizes[0]
+    if len(paths) * h * w > MAX_CAPTURE_PIXELS:
         raise ValueError(
-            f"the images of a capture need one size, that of transforms.json, got {got}: resize them"
+            f"{len(paths)} images of {w} x {h} are more than {MAX_CAPTURE_PIXELS} pixels: keep fewer "
+            "frames, or smaller images"
         )
-    if len(images) * size[0] * size[1] > MAX_CAPTURE_PIXELS:
+
+
+def _check_shape(size: tuple[int, int], stated: tuple[int, int], name: str) -> None:
+    """Errors: ValueError for an image that is no smaller or larger copy of what is stated."""
+    (h, w), (stated_h, stated_w) = size, stated
+    # Half sizes and the like are rounded to whole pixels.
+    if abs(w * stated_h - h * stated_w) > max(stated_w, stated_h):
         raise ValueError(
-            f"{len(images)} images of {size[1]} x {size[0]} are more than {MAX_CAPTURE_PIXELS} "
-            "pixels: keep fewer frames, or smaller images"
+            f"{name} is {w} x {h}, and the lens of transforms.json is for {stated_w} x {stated_h}: "
+            "the images of a capture need one size, that one, or smaller copies of the same shape"
         )
-    return size
 
 
 def _save_depths(folder: Path, views: Views, unit: float) -> list[str | None]:
@@ -225,5 +307,5 @@ def _save_depths(folder: Path, views: Views, unit: float) -> list[str | None]:
         if fits:
             save_depth(folder / name, depth, unit)
         else:
-            np.save(folder / name, depth.cpu().numpy())
+            np.save(folder / name, (depth / unit).cpu().numpy())
     return names
