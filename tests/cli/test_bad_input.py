@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vmemkit.cli import main
 from vmemkit.core import data_file, save_image
@@ -26,6 +27,7 @@ WALK = {
     "a giant": ([*PHOTO, "--size", "99999"], "pixels"),
     "no trajectory": ([*PHOTO, "--trajectory", "nowhere.json"], "cannot read"),
     "no text": ([*PHOTO, "--trajectory", "nowhere.txt"], "cannot read"),
+    "a turned lens": (["turned.jpg", "--trajectory", "one.json"], "EXIF orientation turns them"),
     "one camera": ([*PHOTO, "--trajectory", "one.json"], "two cameras or more"),
     "no weights": ([*PHOTO, "--generator", "seva"], "vmemkit weights get seva"),
     "no room": (["grey.png"], "shows no room by its lines"),
@@ -64,6 +66,9 @@ def test_a_bad_walk_is_refused(case, box, picture, weight_folder, tmp_path, monk
     save_image("grey.png", torch.full((3, 48, 64), 0.5))
     np.save("square.npy", np.ones((32, 32), dtype=np.float32))
     write_transforms("one.json", box.look(0.0), (48, 64))
+    turned = Image.Exif()
+    turned[0x112] = 8
+    Image.new("RGB", (64, 48)).save("turned.jpg", exif=turned)
     arguments, words = WALK[case]
     refused(["walk", *arguments, "--out", str(tmp_path / "out")], words, capsys)
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from generator_helpers import small
 from golden_helpers import seeing_ahead
+from PIL import Image
 from rich.console import Console
 
 from vmemkit.cli import main, terminal
@@ -19,15 +20,23 @@ from vmemkit.cli.demonstration import run_demo
 from vmemkit.cli.evaluate import CANDIDATE, run_evaluate
 from vmemkit.cli.walk import run_walk
 from vmemkit.cli.weights import run_get
-from vmemkit.core import cameras, data_file, save_depth, save_image, stream
+from vmemkit.core import (
+    cameras,
+    data_file,
+    image_bytes,
+    intrinsics,
+    save_depth,
+    save_image,
+    stream,
+)
 from vmemkit.evaluation import GATE, FillBaseline
 from vmemkit.generation import FAST, read_facts
 from vmemkit.memory import load
 from vmemkit.nets.weights import WEIGHTS as PUBLISHED
 from vmemkit.reconstruction import Cut3r, DepthEstimator
 from vmemkit.scenes import (
+    load_capture,
     orbit,
-    read_transforms,
     rooms,
     single_tour,
     write_realestate10k,
@@ -35,7 +44,8 @@ from vmemkit.scenes import (
 )
 
 pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
-WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory", "transforms.json"}
+CAPTURE = {"transforms.json", "images", "depth"}
+WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory"} | CAPTURE
 
 
 def run(command: Callable, arguments: list[str], **parts: object) -> None:
@@ -91,9 +101,12 @@ def test_a_walk_writes_everything_that_it_says(picture, tmp_path, printed, polic
     memory = load(out / "memory")
     assert len(memory) == 4
     assert memory.views.given.tolist() == [True, False, False, False]
-    path = read_transforms(out / "transforms.json").cameras
-    torch.testing.assert_close(path.world_from_cam, memory.views.cameras.world_from_cam)
     assert "views=4" in printed()
+    views, again = memory.views, load_capture(out)
+    torch.testing.assert_close(again.cameras.world_from_cam, views.cameras.world_from_cam)
+    torch.testing.assert_close(again.cameras.K, views.cameras.K)
+    assert torch.allclose(again.image, views.image, atol=1 / 255)
+    assert torch.allclose(again.depth, views.depth, atol=0.001, equal_nan=True)
 
 
 def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
@@ -101,6 +114,7 @@ def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
         arguments = ["walk", *picture, "--moves", moves, "--out", str(tmp_path / "out")]
         assert main(arguments) == 0
     assert len(load(tmp_path / "out" / "memory")) == 3
+    assert len(load_capture(tmp_path / "out")) == 3
 
 
 @pytest.mark.parametrize("kind", ["transforms.json", "path.txt"])
@@ -118,6 +132,95 @@ def test_a_trajectory_starts_where_the_image_was_taken(box, picture, tmp_path, k
     expected = torch.linalg.inv(path[0]) @ path
     torch.testing.assert_close(taken.world_from_cam, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(taken.K[0], start.K[0], atol=1e-4, rtol=0)  # the file's lens
+
+
+def trajectory(folder, frames, **shared):
+    """A transforms.json of poses that step to the right, with frames changed as told."""
+    rows = torch.eye(4).repeat(len(frames), 1, 1)
+    rows[:, 0, 3] = torch.arange(len(frames)) * 0.05
+    frames = [
+        {"transform_matrix": row.tolist()} | own for row, own in zip(rows, frames, strict=True)
+    ]
+    file = folder / "path.json"
+    file.write_text(json.dumps({"frames": frames} | shared))
+    return ["--trajectory", str(file), "--out", str(folder / "out")]
+
+
+LENS = {"w": 64, "h": 48, "fl_x": 50.0, "fl_y": 60.0, "cx": 20.0, "cy": 30.0}
+
+
+def test_the_whole_lens_of_a_trajectory_is_kept(picture, tmp_path):
+    assert main(["walk", *picture, *trajectory(tmp_path, [{}] * 3, **LENS)]) == 0
+    expected = torch.tensor([[50 / 64, 0, 20 / 64], [0, 60 / 48, 30 / 48], [0, 0, 1]])
+    K = load_capture(tmp_path / "out").cameras.K
+    torch.testing.assert_close(K, expected.expand(3, 3, 3))
+    data = json.loads((tmp_path / "out/transforms.json").read_text())
+    pixels = [data[key] * 2 for key in ("fl_x", "fl_y", "cx", "cy")]  # of images half as high
+    assert pixels == pytest.approx([50, 60, 20, 30], abs=1e-3)
+
+
+@pytest.mark.parametrize("size", ["24", "18"])
+def test_the_zoom_of_a_trajectory_is_kept(picture, tmp_path, size):
+    frames = [{"fl_x": 50.0 + 25 * i, "fl_y": 50.0 + 25 * i} for i in range(4)]
+    how = [*picture[:3], "--size", size, *trajectory(tmp_path, frames, w=64, h=48)]
+    assert main(["walk", *how]) == 0
+    K = load_capture(tmp_path / "out").cameras.K
+    assert (K[:, 0, 0] * 64).tolist() == pytest.approx([50, 75, 100, 125], rel=0.001)
+    data = json.loads((tmp_path / "out/transforms.json").read_text())
+    assert data["frames"][3]["fl_x"] == pytest.approx(125 / 48 * int(size), rel=0.001)
+
+
+def test_a_trajectory_needs_only_poses(picture, tmp_path, printed):
+    frames = [{"file_path": f"gone/{i}.jpg"} for i in (10, 9, 8)]
+    assert main(["walk", *picture, *trajectory(tmp_path, frames)]) == 0
+    cameras = load_capture(tmp_path / "out").cameras
+    torch.testing.assert_close(cameras.position[:, 0], torch.tensor([0.0, -0.05, -0.1]))  # by name
+    assert len(cameras.K.unique(dim=0)) == 1
+
+
+def test_a_lens_for_another_shape_is_cut_and_that_is_said(picture, tmp_path, printed):
+    lens = {"w": 128, "h": 72, "fl_x": 100.0, "cy": 30.0}
+    assert main(["walk", *picture, *trajectory(tmp_path, [{}] * 2, **lens)]) == 0
+    words = printed()
+    assert "lens is for images of 1.78 : 1 and the image has 1.33 : 1" in words
+    K = load_capture(tmp_path / "out").cameras.K[1]
+    expected = [[100 / 128, 0, 0.5], [0, 100 / 96, (30 + 12) / 96], [0, 0, 1]]
+    torch.testing.assert_close(K, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_a_field_of_view_takes_the_place_of_a_trajectorys_lens_and_says_so(
+    picture, tmp_path, printed
+):
+    arguments = ["walk", *picture, "--fov", "80", *trajectory(tmp_path, [{}] * 2, **LENS)]
+    assert main(arguments) == 0
+    assert "--fov takes the place of the trajectory's lens" in printed()
+    K = load_capture(tmp_path / "out").cameras.K
+    torch.testing.assert_close(K, intrinsics(80.0, 4 / 3).expand(2, 3, 3))
+
+
+def test_realestate10k_is_walked_in_the_order_of_its_times(picture, box, tmp_path):
+    start = box.look(0.0, fov=70.0)
+    path = torch.cat([start.world_from_cam, orbit(start[0], 2.0, 10.0, 2).world_from_cam])
+    file, order = tmp_path / "path.txt", [2, 0, 1]
+    write_realestate10k(file, cameras(path[order], start.K[0]), [20, 0, 10])
+    out = ["--trajectory", str(file), "--out", str(tmp_path / "out")]
+    assert main(["walk", *picture, *out]) == 0
+    taken = load(tmp_path / "out" / "memory").views.cameras.world_from_cam
+    torch.testing.assert_close(taken, torch.linalg.inv(path[0]) @ path, atol=1e-4, rtol=0)
+
+
+def test_the_depth_of_a_photo_that_exif_turns_turns_with_it(box, tmp_path):
+    view, tag = box.render(box.look(0.0), 48, 64), Image.Exif()
+    tag[0x112] = 6
+    Image.fromarray(image_bytes(view.image)[0]).save(tmp_path / "a.jpg", exif=tag)
+    save_depth(tmp_path / "d.png", view.depth[0])
+    photo = [str(tmp_path / "a.jpg"), "--depth", str(tmp_path / "d.png"), "--size", "64"]
+    out = ["--moves", "right 5", "--out", str(tmp_path / "out")]
+    assert main(["walk", *photo, *out]) == 0
+    given = load(tmp_path / "out" / "memory").views
+    assert given.image.shape[2:] == (64, 48)
+    expected = torch.rot90(view.depth[0], -1)
+    torch.testing.assert_close(given.depth[0], expected, atol=0.0006, rtol=0)
 
 
 def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path):
@@ -209,6 +312,14 @@ def test_cut3r_finds_the_depth_of_a_walk(picture, tmp_path, printed):
     memory = load(tmp_path / "out" / "memory")
     assert len(memory.views) == 3
     assert memory.ends.surfels[0] == len(memory.surfels)  # untrusted views leave no surfels
+
+
+def test_images_of_others_are_noticed_before_the_walk(picture, tmp_path, printed):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "holiday.jpg").write_text("mine")
+    assert main(["walk", *picture, "--moves", "right 5", "--out", str(tmp_path)]) == 2
+    assert "images holds other files (holiday.jpg)" in printed()
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 def test_foreign_files_stay_as_they_are(picture, tmp_path, printed):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import vmemkit as vm
-from vmemkit.scenes import EXAMPLES, examples, from_image, moves
+from vmemkit.scenes import EXAMPLES, examples, from_image, load_capture, moves
 from vmemkit.widgets import journeys
 
 HEIGHT = 24
@@ -143,10 +143,19 @@ def test_a_saved_memory_is_resumed_where_its_last_view_was_taken(branched, tmp_p
         journeys.resume_journey(vm.Memory.empty())
 
 
-def test_export_writes_the_walk_and_its_cameras(branched, begun, tmp_path):
+def test_export_writes_the_walk_and_its_views_as_a_capture(branched, begun, tmp_path):
     video, cameras = journeys.export(branched, tmp_path / "out")
     assert video.stat().st_size > 1000
     assert len(json.loads(cameras.read_text())["frames"]) == 2
+    views, again = (
+        vm.core.cat([step.views for step in branched.steps()]),
+        load_capture(video.parent),
+    )
+    torch.testing.assert_close(again.cameras.world_from_cam, views.cameras.world_from_cam)
+    assert torch.allclose(again.image, views.image, atol=1 / 255)
+    assert torch.allclose(again.depth, views.depth, atol=0.001, equal_nan=True)
+    journeys.export(branched.undo(), tmp_path / "out")  # in place of the longer way
+    assert len(load_capture(tmp_path / "out")) == 1
     with pytest.raises(ValueError, match="take a step first"):
         journeys.export(begun, tmp_path / "none")
     (tmp_path / "file").write_text("")

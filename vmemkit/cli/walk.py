@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
 from vmemkit.cli.terminal import progress_bar
-from vmemkit.core import Cameras, cameras, intrinsics, invert, load_depth, load_image
+from vmemkit.core import Cameras, cameras, image_size, intrinsics, invert, load_image
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
@@ -37,15 +37,20 @@ from vmemkit.scenes import (
     PHOTO_FOV,
     Beginning,
     NoRoomError,
+    add_capture,
+    check_capture_place,
+    load_photo_depth,
     moves,
     read_realestate10k,
     read_transforms,
-    write_transforms,
+    turn_of,
 )
+from vmemkit.scenes.turned_photos import SHAPE_TOLERANCE
 
 # Generators that need no weights and take images of any size; the others are the published ones.
 WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
 HEIGHT = 144  # pixels
+SHAPE_UNIT = 10_000  # pixels of height that stand for a shape of which only the aspect is known
 PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
 MOVES = "right 30, left 60, right 30"  # a single image shows little else
 OTHER_DEPTH = (
@@ -134,21 +139,29 @@ def run_walk(
     load_reconstructor: Callable[[str | None], Reconstructor] = load_cut3r,
     load_estimator: Callable[..., DepthEstimator] = find_estimator,
 ) -> None:
-    """`vmemkit walk IMAGE`: takes the walk and writes video, contact sheet, memory and cameras.
+    """`vmemkit walk IMAGE`: takes the walk and writes video, contact sheet and memory, and its views
+    as a capture: transforms.json with images and depth, which nerfstudio reads, too.
 
     `load_generator(name, folder, **settings)`, `load_reconstructor(folder)` and
     `load_estimator(folder, consent)` load weights.
     """
-    out = Path(options.out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file: give a folder to write to")
-    path = None if options.trajectory is None else read_path(Path(options.trajectory))
+    out = check_capture_place(options.out)
+    image = load_image(options.image)
+    lens = _lens(options, image.shape[2] / image.shape[1])
+    trajectory, note = None, ""
+    if options.trajectory is not None:
+        trajectory, note = read_path(options.trajectory, options.image, lens)
+        if options.fov is not None and not torch.allclose(trajectory.K, lens):
+            trajectory = cameras(trajectory.world_from_cam, lens)
+            note = "--fov takes the place of the trajectory's lens"
+        lens = trajectory.K[0]
     beginning = _beginning(
-        options, path, partial(load_estimator, options.weights, asks(options, console))
+        options, image, lens, partial(load_estimator, options.weights, asks(options, console))
     )
-    start, path = beginning.given, _path(options, path, beginning.given.cameras[0])
-    if options.depth in GUESSES:
-        console.print(Text(f"{beginning.about}."), soft_wrap=True)
+    start, path = beginning.given, _path(options, trajectory, beginning.given.cameras[0])
+    for words in (note, beginning.about if options.depth in GUESSES else ""):
+        if words:
+            console.print(Text(f"{words}."), soft_wrap=True)
     steps: list[Step] = []
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
@@ -172,13 +185,15 @@ def run_walk(
                 if report.warning:
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))
     out.mkdir(parents=True, exist_ok=True)
-    memory, size = steps[-1].memory, steps[-1].views.image.shape[2:]
+    memory = steps[-1].memory
     save(memory, out / "memory")
     save_ply(memory.surfels, out / "surfels.ply")
-    write_transforms(out / "transforms.json", memory.views.cameras, (size[0], size[1]))
+    add_capture(memory.views, out)
     save_walk_video(out / "walk.mp4", steps)
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
-    console.print(f"{memory}: video, contact sheet, surfels, memory and cameras are in {out}")
+    console.print(
+        f"{memory}: video, contact sheet, surfels, memory, and images with depth and cameras are in {out}"
+    )
 
 
 def _until_refused(walked: Iterator[Step], console: Console) -> Iterator[Step]:
@@ -196,14 +211,16 @@ def _until_refused(walked: Iterator[Step], console: Console) -> Iterator[Step]:
 
 
 def _beginning(
-    options: argparse.Namespace, path: Cameras | None, load_estimator: Callable[[], DepthEstimator]
+    options: argparse.Namespace,
+    image: Float[Tensor, "3 h w"],
+    K: Float[Tensor, "3 3"],
+    load_estimator: Callable[[], DepthEstimator],
 ) -> Beginning:
     """The image with its depth, as the first view of the walk."""
-    image = load_image(options.image)
-    aspect = image.shape[2] / image.shape[1]
-    K, size = _intrinsics(options, path, aspect), _size(options, aspect)
+    size = _size(options, image.shape[2] / image.shape[1])
     if options.depth not in GUESSES:
-        return start_from_photo(image, size, load_depth(options.depth, options.depth_unit), K)
+        depth = load_photo_depth(options.image, options.depth, options.depth_unit)
+        return start_from_photo(image, size, depth, K)
     estimator = load_estimator() if options.depth == "auto" else None
     try:
         return start_from_photo(image, size, options.depth, K, options.eye_height, estimator)
@@ -219,30 +236,62 @@ def _path(options: argparse.Namespace, path: Cameras | None, camera: Cameras) ->
         raise ValueError(
             f"{options.trajectory} needs two cameras or more: the first is the image's"
         )
-    return cameras(camera.world_from_cam @ path.world_from_cam[1:], camera.K)
+    # The image may have been cut to the walk's format, and its lens with it.
+    zoom = torch.linalg.inv(path.K[0]) @ path.K[1:]
+    same = (path.K[1:] == path.K[0]).flatten(1).all(1)
+    K = torch.where(same[:, None, None], camera.K, camera.K @ zoom)
+    return cameras(camera.world_from_cam @ path.world_from_cam[1:], K)
 
 
-def read_path(file: Path) -> Cameras:
-    """Cameras (n,) of a transforms.json or a RealEstate10K text, relative to the first of them.
+def read_path(file: str | Path, photo: str | Path, K: Float[Tensor, "3 3"]) -> tuple[Cameras, str]:
+    """Cameras (n,) of a transforms.json or a RealEstate10K text, relative to the first of them, and
+    what was changed about their lens, as words.
 
-    Errors: ValueError for unreadable files.
+    They are in the order of time. Files that a transforms.json names need not exist, and frames that
+    state no lens have `K`, that of the photo. A lens for images of another shape keeps its field of
+    view across, and is cut or extended in height.
+    Errors: ValueError for unreadable files, frames of several sizes, and a lens for the photo's
+    pixels as stored where EXIF turns it.
     """
+    size = image_size(photo)
+    aspect, file = size[1] / size[0], Path(file)
     if file.suffix.lower() == ".txt":
-        path, _ = read_realestate10k(file)
+        path, times = read_realestate10k(file)
+        order = sorted(range(len(times)), key=times.__getitem__)
+        lens_aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # its pixels are square
     else:
-        path = read_transforms(file).cameras
-    return Cameras(invert(path.world_from_cam[:1]) @ path.world_from_cam, path.K)
+        transforms = read_transforms(file, assumed=(size, K))
+        path, order = transforms.cameras, list(transforms.order)
+        if transforms.size is None:
+            raise ValueError(f"{file} has frames of several sizes: a walk needs one w and h")
+        lens_aspect = transforms.size[1] / transforms.size[0]
+    lens_size = (SHAPE_UNIT, round(SHAPE_UNIT * lens_aspect))
+    if turn_of(photo, lens_size, f"the lens of {file.name}") != 1:
+        raise ValueError(
+            f"the lens of {file.name} is for the pixels of {photo} as stored, and its EXIF orientation "
+            "turns them to be shown: save the photo without the tag"
+        )
+    path, note = path[order], ""
+    if abs(aspect / lens_aspect - 1) > SHAPE_TOLERANCE:
+        path = path.replace(K=_cut_to_aspect(path.K, aspect / lens_aspect))
+        note = (
+            f"the trajectory's lens is for images of {lens_aspect:.3g} : 1 and the image has "
+            f"{aspect:.3g} : 1, so the field of view across is kept, and cut or extended in height"
+        )
+    return Cameras(invert(path.world_from_cam[:1]) @ path.world_from_cam, path.K), note
 
 
-def _intrinsics(
-    options: argparse.Namespace, path: Cameras | None, aspect: float
-) -> Float[Tensor, "3 3"]:
-    """K from --fov, else of the trajectory's first camera, else the generator's default."""
+def _cut_to_aspect(K: Float[Tensor, "n 3 3"], ratio: float) -> Float[Tensor, "n 3 3"]:
+    """K of images `ratio` times as wide for their height, with the same middle and width."""
+    cut = torch.diag(K.new_tensor([1.0, ratio, 1.0]))
+    cut[1, 2] = (1 - ratio) / 2
+    return cut @ K
+
+
+def _lens(options: argparse.Namespace, aspect: float) -> Float[Tensor, "3 3"]:
+    """K from --fov, else the generator's default."""
     if options.fov is not None:
         return intrinsics(options.fov, aspect)
-    if path is not None:
-        fov = math.degrees(2 * math.atan(0.5 / float(path.K[0, 0, 0])))
-        return intrinsics(fov, aspect)
     if options.generator in WEIGHTLESS:
         return intrinsics(PHOTO_FOV, aspect)
     return default_intrinsics(aspect)

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from vmemkit.core import load_depth, load_image
+from vmemkit.core import load_image
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
 from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
@@ -28,6 +28,7 @@ from vmemkit.scenes import (
     Panorama,
     Scene,
     from_image,
+    load_photo_depth,
     moves,
 )
 from vmemkit.widgets import journeys
@@ -239,7 +240,7 @@ class Explorer(ipywidgets.VBox):
             self.message.warn(str(error))
 
     def file(self, what: str) -> None:
-        """ "save" or "load" the memory, or "export" the walk's video and cameras, in `folder`.
+        """ "save" or "load" the memory, or "export" the walk's video and views, in `folder`.
 
         Errors are messages, and the journey stays.
         """
@@ -434,9 +435,10 @@ class OwnImage(ipywidgets.VBox):
         Errors: ValueError without an image, and as `scenes.from_image` and the loaders.
         """
         with tempfile.TemporaryDirectory() as folder:
-            image, depth = load_image(_stored(self._uploaded(), folder)), None
+            photo = _stored(self._uploaded(), folder)
+            image, depth = load_image(photo), None
             if self.depth.value and self.kind.value == WITH_DEPTH:
-                depth = load_depth(_stored(self.depth.value[0], folder))
+                depth = load_photo_depth(photo, _stored(self.depth.value[0], folder, "depth"))
         kind, missing = self.kind.value, ""
         if kind == WITH_DEPTH and depth is None:
             kind, missing = "photo", "No depth was uploaded: "
@@ -495,8 +497,8 @@ class Branches(ipywidgets.VBox):
         )
 
 
-def _stored(upload: dict, folder: str) -> Path:
+def _stored(upload: dict, folder: str, stem: str = "image") -> Path:
     """An uploaded file on disk, under a name that keeps its format."""
-    file = Path(folder) / f"upload{Path(upload['name']).suffix}"
+    file = Path(folder) / f"{stem}{Path(upload['name']).suffix}"
     file.write_bytes(bytes(upload["content"]))
     return file

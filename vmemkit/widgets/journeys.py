@@ -14,7 +14,7 @@ from vmemkit.core import Cameras, Views, cat
 from vmemkit.figures import save_walk_video
 from vmemkit.memory import Memory, begin
 from vmemkit.pipeline import Step
-from vmemkit.scenes import write_transforms
+from vmemkit.scenes import add_capture, check_capture_place
 
 START = -1  # the node before the first step
 
@@ -127,18 +127,20 @@ def resume_journey(memory: Memory) -> Journey:
 
 
 def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
-    """Write the way to the current node: `walk.mp4` and its cameras, `transforms.json`.
+    """Write the way to the current node: `walk.mp4`, and its views as a capture, which is
+    `transforms.json` with images and depth. `scenes.load_capture` and nerfstudio read it.
 
     Errors: ValueError at the start, where there is nothing to write, and for a bad folder.
     """
-    steps, folder = journey.steps(), Path(folder)
+    steps = journey.steps()
     if not steps:
         raise ValueError("there is nothing to export: take a step first")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: give a folder to write to")
+    folder = check_capture_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    video, cameras_file = folder / "walk.mp4", folder / "transforms.json"
+    video = folder / "walk.mp4"
     save_walk_video(video, steps)
-    height, width = journey.memory.views.image.shape[2:]
-    write_transforms(cameras_file, cat([step.targets for step in steps]), (height, width))
-    return [video, cameras_file]
+    # The rest is of no use there, and some steps may lack it.
+    rest: dict[str, None] = dict.fromkeys(["confidence", "latent", "embedding"])
+    views = [step.views.replace(**rest) for step in steps]
+    add_capture(cat(views), folder)
+    return [video, folder / "transforms.json"]
