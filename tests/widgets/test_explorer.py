@@ -19,6 +19,7 @@ from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
 from vmemkit.scenes.examples import WALL
+from vmemkit.scenes.recording import resized_depth
 from vmemkit.widgets import Explorer, PolicyRace, StepThrough
 from vmemkit.widgets.explorer import BUSY
 from vmemkit.widgets.gallery import data_uri
@@ -370,6 +371,26 @@ def test_an_image_of_ones_own_can_be_walked_into(explore):
     assert torch.all(explorer.value.memory.views.depth == 1.5)
     focal = explorer.value.camera.K[0, 0]
     assert float(focal) == pytest.approx(0.5 / np.tan(np.deg2rad(30)), rel=1e-4)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(6, -1), (8, 1), (3, None)])
+def test_depth_turns_with_a_photo_that_exif_turns_or_that_is_said(explore, orientation, turns):
+    explorer, tag, files = explore(), Image.Exif(), (io.BytesIO(), io.BytesIO())
+    before, own, tag[0x112] = explorer.value, explorer.own, orientation
+    steps = np.arange(1000, 1000 + 48 * 64, dtype=np.uint16).reshape(48, 64)
+    Image.fromarray(np.full((48, 64, 3), 99, np.uint8)).save(files[0], "png", exif=tag)
+    Image.fromarray(steps).save(files[1], "png")
+    own.image.value, own.depth.value = (upload("my.png", file.getvalue()) for file in files)
+    own.kind.value = "photo with depth"
+    own.start.click()
+    if turns is None:
+        assert "EXIF orientation 3" in explorer.message.text
+        assert explorer.value is before
+        return
+    depth = np.rot90(steps, turns)[14:50] / 1000  # the middle, in the format of 4 : 3
+    shown = explorer.value.memory.views.depth[0]
+    expected = resized_depth(torch.from_numpy(depth.copy()).float(), *shown.shape)
+    assert torch.allclose(shown, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["photo", "photo with depth"])

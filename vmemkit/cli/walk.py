@@ -84,7 +84,8 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     path = walk.add_mutually_exclusive_group()
     path.add_argument(
         "--trajectory",
-        help="transforms.json or RealEstate10K text; its first camera is the image's",
+        help="transforms.json or RealEstate10K text, of which poses and lenses are used; the first "
+        "camera is the image's",
     )
     path.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")

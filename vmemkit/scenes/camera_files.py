@@ -140,11 +140,11 @@ def read_transforms(
     if None in images and any(images):
         raise ValueError(f"{file}: only some frames have a file_path: give every frame its image")
     # 4. K is for a 1 x 1 image, and the file counts in pixels of an image of some size.
-    sizes, K = [], []
     if assumed is not None and len({_states_lens(frame) for _, frame in frames}) > 1:
         raise ValueError(
             f"{file}: only some frames have a lens: give every frame its fl_x, or none"
         )
+    sizes, K = [], []
     for (where, frame), image in zip(frames, images, strict=True):
         size, lens = _lens(frame, image, where, files, assumed)
         sizes.append(size)
@@ -425,9 +425,7 @@ def _order(frames: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
 
 def _natural(text: str) -> list[tuple[int, str]]:
     """A key that sorts numbers in a text by their value."""
-    parts = re.split("([0-9]+)", text)
-    digits = [part.lstrip("0") for part in parts[1::2]]
-    parts[1::2] = digits
+    parts = re.split("0*([0-9]+)", text)  # every second one is a number: more digits, more value
     return [(len(part) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 

@@ -38,27 +38,26 @@ class FolderFiles:
         """
         try:
             file = self._walk(_parts(name), name)
-            if not file.resolve().is_relative_to(self.root):
+            target = file.resolve()
+            if not target.is_relative_to(self.root):
                 raise ValueError(
-                    f"{name!r} is a link that leads out of {self.root}, to {file.resolve()}: put the "
-                    "files themselves there, or transforms.json beside them"
+                    f"{name!r} is a link that leads out of {self.root}, to {target}: put the files "
+                    "themselves there, or transforms.json beside them"
                 )
-            if not file.is_file():
+            if not target.is_file():
                 raise ValueError(f"{name!r} is a folder or a device: an existing file is needed")
         except ValueError as error:
             raise ValueError(
                 f"{where} must be an existing file inside {self.root}: {error}"
-            ) from None
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # no permission; on older Pythons a circle of links
+            ) from error
+        except (OSError, RuntimeError) as error:  # no permission, or a circle of links
             raise ValueError(f"{where} cannot be a file name: {error}") from error
-        return file.resolve()
+        return target
 
     def _walk(self, parts: list[str], name: str) -> Path:
+        """The place that the name means, part by part where it is not there as it is written."""
         place = self.root.joinpath(*parts)
-        if len(str(place)) < 4096 and "\0" not in name and os.path.lexists(place):
+        if os.path.lexists(place):
             return place
         place = self.root
         for part in parts:

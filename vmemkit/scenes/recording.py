@@ -214,7 +214,9 @@ def check_capture_place(folder: str | os.PathLike) -> Path:
         others = [path.name for path in place.iterdir()] if place.is_dir() else []
         others = [name for name in others if not WRITTEN_NAME.fullmatch(name)]
         if others or (place.exists() and not place.is_dir()):
-            raise ValueError(f"{place} holds other files ({', '.join(others[:3])}): move them away")
+            raise ValueError(
+                f"{place} holds other files ({', '.join(others[:3])}): give another folder"
+            )
     return folder
 
 
