@@ -170,12 +170,23 @@ def test_the_zoom_of_a_trajectory_is_kept(picture, tmp_path, size):
     assert data["frames"][3]["fl_x"] == pytest.approx(125 / 48 * int(size), rel=0.001)
 
 
-def test_a_trajectory_needs_only_poses(picture, tmp_path, printed):
+def test_a_trajectory_needs_only_poses(picture, tmp_path):
     frames = [{"file_path": f"gone/{i}.jpg"} for i in (10, 9, 8)]
     assert main(["walk", *picture, *trajectory(tmp_path, frames)]) == 0
     cameras = load_capture(tmp_path / "out").cameras
     torch.testing.assert_close(cameras.position[:, 0], torch.tensor([0.0, -0.05, -0.1]))  # by name
     assert len(cameras.K.unique(dim=0)) == 1
+
+
+@pytest.mark.parametrize(("lens", "code"), [({}, 0), (LENS, 2)])
+def test_a_trajectory_without_a_lens_fits_a_photo_however_it_is_turned(tmp_path, lens, code):
+    tag = Image.Exif()
+    tag[0x112] = 3
+    path = trajectory(tmp_path, [{}] * 2, **lens)
+    # A photo that shows a room when it is turned upside down.
+    with Image.open(data_file("cycles_left.png")) as photo:
+        photo.rotate(180).save(tmp_path / "a.png", exif=tag)
+    assert main(["walk", str(tmp_path / "a.png"), "--size", "24", *path]) == code
 
 
 def test_a_lens_for_another_shape_is_cut_and_that_is_said(picture, tmp_path, printed):

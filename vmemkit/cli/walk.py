@@ -254,25 +254,26 @@ def read_path(file: str | Path, photo: str | Path, K: Float[Tensor, "3 3"]) -> t
     Errors: ValueError for unreadable files, frames of several sizes, and a lens for the photo's
     pixels as stored where EXIF turns it.
     """
-    size = image_size(photo)
-    aspect, file = size[1] / size[0], Path(file)
+    size, file = image_size(photo), Path(file)
     if file.suffix.lower() == ".txt":
         path, times = read_realestate10k(file)
         order = sorted(range(len(times)), key=times.__getitem__)
-        lens_aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # its pixels are square
+        aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # its pixels are square
+        lens_size = (SHAPE_UNIT, round(SHAPE_UNIT * aspect))
     else:
         transforms = read_transforms(file, assumed=(size, K))
         path, order = transforms.cameras, list(transforms.order)
-        if transforms.size is None:
+        lens_size = transforms.size
+        if lens_size is None:
             raise ValueError(f"{file} has frames of several sizes: a walk needs one w and h")
-        lens_aspect = transforms.size[1] / transforms.size[0]
-    lens_size = (SHAPE_UNIT, round(SHAPE_UNIT * lens_aspect))
-    if turn_of(photo, lens_size, f"the lens of {file.name}") != 1:
+    is_own = not torch.equal(path.K, K.expand_as(path.K))
+    if is_own and turn_of(photo, lens_size, f"the lens of {file.name}") != 1:
         raise ValueError(
             f"the lens of {file.name} is for the pixels of {photo} as stored, and its EXIF orientation "
             "turns them to be shown: save the photo without the tag"
         )
     path, note = path[order], ""
+    aspect, lens_aspect = size[1] / size[0], lens_size[1] / lens_size[0]
     if abs(aspect / lens_aspect - 1) > SHAPE_TOLERANCE:
         path = path.replace(K=_cut_to_aspect(path.K, aspect / lens_aspect))
         note = (
