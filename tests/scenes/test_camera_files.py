@@ -457,6 +457,7 @@ HARMLESS = {
     "enable_depth_loading": True,
     "is_fisheye": False,
     "title": "my room",
+    "project": "house",
     "tags": ["room", "evening"],
     "scale": 1.0,
     "offset": [0, 0, 0],
