@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from core_helpers import Box, same, tables
@@ -189,6 +190,7 @@ def test_without_numba_the_reference_runs():
     code = """
 import sys
 sys.modules["numba"] = None  # as if it were not installed
+import numpy as np
 import pytest
 from core_helpers import Box
 from vmemkit import begin
@@ -276,3 +278,41 @@ def test_what_views_look_through_is_equal_to_the_bit(margin):
         expected = seen_through(views, points, margin)
     assert 0 < int(expected.sum()) < len(points)
     assert torch.equal(through, expected)
+
+
+# ---- compiled kernels on disk --------------------------------------------------------------------
+
+
+def twice(values: np.ndarray) -> None:
+    for i in range(len(values)):
+        values[i] *= 2
+
+
+def doubled() -> list[float]:
+    """What a kernel of its own makes of [1, 2], compiled anew or read from the cache."""
+    from vmemkit.core.kernels.pixels import compiled
+
+    values = np.array([1.0, 2.0])
+    kernel = compiled(twice)
+    kernel(values)
+    return [*values.tolist(), sum(kernel.stats.cache_hits.values())]
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "a folder"])
+def test_a_damaged_cache_of_kernels_is_made_anew(suffix, damage, tmp_path, monkeypatch):
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert doubled() == [2.0, 4.0, 0]
+    assert doubled() == [2.0, 4.0, 1]
+    (path,) = tmp_path.rglob(f"*{suffix}")
+    content = path.read_bytes()
+    spoiled = {"cut": content[: len(content) // 2], "garbage": b"\x93" * 99, "empty": b""}
+    if damage == "a folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(spoiled[damage])
+    assert doubled() == [2.0, 4.0, 0]
+    if damage != "a folder":
+        assert doubled() == [2.0, 4.0, 1]

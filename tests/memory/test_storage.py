@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import torch
 from core_helpers import same, tables
 from safetensors.torch import load_file, save_file
 
-from vmemkit.core import PointMaps, SurfelConfig
+from vmemkit.core import PointMaps, SurfelConfig, names_in
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -24,6 +27,7 @@ from vmemkit.memory import (
     load,
     save,
     save_ply,
+    storage,
     write,
 )
 
@@ -120,7 +124,7 @@ def small_files_only() -> Iterator[None]:
 def test_a_save_that_fails_leaves_the_older_memory(memory, tmp_path, step, monkeypatch):
     save(memory, tmp_path)
     if step == "tables":
-        with small_files_only(), pytest.raises(Exception, match="File too large"):
+        with small_files_only(), pytest.raises(OSError, match="File too large"):
             save(memory.truncate(2), tmp_path)
     else:
         with monkeypatch.context() as patch:
@@ -142,6 +146,101 @@ def test_a_first_save_that_fails_can_be_repeated(memory, tmp_path, monkeypatch):
         load(tmp_path)
     save(memory, tmp_path)
     assert same(tables(load(tmp_path)), tables(memory))
+
+
+@pytest.mark.parametrize("hook", ["save_file", "replace"])
+def test_a_save_that_comes_between_leaves_a_whole_memory(memory, tmp_path, hook, monkeypatch):
+    save(memory, tmp_path)
+    owner = os if hook == "replace" else storage
+    real, between = getattr(owner, hook), []
+
+    def slow(*arguments: object) -> None:
+        if hook == "save_file":
+            real(*arguments)
+        if not between:
+            between.append(True)
+            save(memory.truncate(2), tmp_path)
+        if hook == "replace":
+            real(*arguments)
+
+    monkeypatch.setattr(owner, hook, slow)
+    save(memory.truncate(1), tmp_path)
+    assert between
+    assert len(load(tmp_path)) == 1  # the last one that ended
+
+
+def test_a_load_goes_on_with_the_memory_that_was_saved_meanwhile(memory, tmp_path, monkeypatch):
+    save(memory, tmp_path)
+    real, between = storage.load_file, []
+
+    def late(path: Path) -> dict:
+        if not between:
+            between.append(True)
+            save(memory.truncate(2), tmp_path)
+        return real(path)
+
+    monkeypatch.setattr(storage, "load_file", late)
+    assert len(load(tmp_path)) == 2
+
+
+def test_saves_and_loads_at_once_never_fail(memory, tmp_path):
+    save(memory, tmp_path)
+
+    def work(number: int) -> None:
+        for _ in range(15):
+            save(memory.truncate(1 + number), tmp_path)
+            assert 1 <= len(load(tmp_path)) <= 3
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert 1 <= len(load(tmp_path)) <= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Unix")
+@pytest.mark.parametrize("first", [True, False])
+def test_a_save_that_is_killed_blocks_nothing(memory, tmp_path, first):
+    left = set()
+    for i in range(12):
+        folder = tmp_path / str(i)
+        if not first:
+            save(memory, folder)
+        child = os.fork()
+        if child == 0:
+            while True:
+                save(memory.truncate(2), folder)
+        time.sleep(0.002 * i)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        names = names_in(folder) if folder.exists() else []
+        left.update(name[:5] for name in names)
+        if "memory.json" in names:
+            assert len(load(folder)) in (2, 3)
+        save(memory.truncate(1), folder)
+        assert len(load(folder)) == 1
+    assert left >= {"table", ".writ"}  # kills came at moments that matter
+
+
+def test_what_killed_saves_left_is_cleaned_when_it_is_old(memory, tmp_path):
+    save(memory, tmp_path)
+    tables, draft = tmp_path / f"tables-{'0' * 32}.safetensors", tmp_path / ".writing-abc12345"
+    tables.write_bytes(b"x")
+    draft.mkdir()
+    (draft / "memory.json").write_bytes(b"x")
+    save(memory, tmp_path)
+    assert tables.exists()  # somebody may be about to name it in the index
+    assert draft.exists()
+    for path in (tables, draft):
+        os.utime(path, (0, 0))
+    save(memory, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db"])
+def test_a_folder_that_a_file_manager_has_looked_at_counts_as_empty(memory, tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    save(memory, tmp_path)
+    assert same(tables(load(tmp_path)), tables(memory))
+    assert (tmp_path / name).read_bytes() == b"x"
 
 
 def test_a_folder_of_other_files_is_refused_and_unchanged(memory, tmp_path):
@@ -225,6 +324,8 @@ BAD_INDEX = {
     "setting of text": {"config": {"surfels": {"shrink": "half"}, "association": {}}},
     "setting of NaN": {"config": {"surfels": {"shrink": float("nan")}, "association": {}}},
     "unknown choice": {"config": {"surfels": {}, "association": {"method": "magic"}}},
+    "huge number": {"config": {"surfels": {"min_confidence": 10**400}, "association": {}}},
+    "huge distance": {"config": {"surfels": {}, "association": {"distance": 10**400}}},
     "choice as list": {"config": {"surfels": {"scheme": ["central"]}, "association": {}}},
 }
 

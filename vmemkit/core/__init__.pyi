@@ -26,6 +26,7 @@ from .camera import project as project
 from .camera import rays as rays
 from .camera import unproject as unproject
 from .data_files import data_file as data_file
+from .data_files import names_in as names_in
 from .image_files import DEPTH_UNIT as DEPTH_UNIT
 from .image_files import MAX_PIXELS as MAX_PIXELS
 from .image_files import default_depth_unit as default_depth_unit

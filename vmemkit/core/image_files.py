@@ -157,7 +157,8 @@ def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a temporary file to write; it replaces `path` when the block ends without an error.
 
-    If the block raises, `path` stays unchanged. Errors: ValueError for a missing folder.
+    If the block raises, `path` stays unchanged. After a power cut, too, the old or the new file is
+    there and whole. Errors: ValueError for a missing folder.
     """
     path = Path(path)
     if not os.path.isdir(path.parent) or os.path.isdir(path):
@@ -165,7 +166,20 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
         yield draft
+        _to_disk(draft)
         os.replace(draft, path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and not only in the cache."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders; it writes names at once
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 @contextmanager

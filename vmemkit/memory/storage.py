@@ -1,27 +1,41 @@
 """A memory on disk: a folder with memory.json and the tables as safetensors; no pickle.
 
 `save` writes the tables under a new name. Then it replaces memory.json, which names them, in one
-atomic step: whoever reads, or looks after a crash, finds the old memory or the new one.
+atomic step. So whoever reads finds the old memory or the new one, also after a crash or a power cut,
+and while others save into the same folder.
 `load` trusts nothing: it checks the shape, range and order of every table before it makes a Memory.
 `save_ply` exports surfels for other programs, such as MeshLab, CloudCompare or Blender.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import shutil
+import time
 import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vmemkit.core import CODES, SurfelConfig, Surfels, Views, check_cameras, replacing, unflatten
+from vmemkit.core import (
+    CODES,
+    SurfelConfig,
+    Surfels,
+    Views,
+    check_cameras,
+    names_in,
+    replacing,
+    unflatten,
+)
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
@@ -33,15 +47,19 @@ TABLES = ("views", "surfels", "sightings", "ends")
 # Names that other programs read as position, normal and colour; only `radius` is our own.
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
+DRAFT_NAME = re.compile(r"\.writing-\w+")  # of `replacing`
+ABANDONED = 3600.0  # seconds after which a draft or tables without an index belong to no running save
+BIGGEST = 2**53  # of the numbers in a configuration: larger ones are no settings
 
 
 def save(memory: Memory, folder: str | os.PathLike) -> None:
     """Write `memory` into `folder`, in place of a memory that the folder may hold.
 
-    Errors: ValueError if `folder` is a file, or holds other files and no memory.
+    Errors: ValueError if `folder` is a file, or holds other files and no memory; OSError for a full
+    disk and a folder without permission. The older memory is then still there.
     """
     folder = Path(folder)
-    _check_folder(folder)
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = f"tables-{uuid.uuid4().hex}.safetensors"
     tensors = {
@@ -49,20 +67,44 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
         for table in TABLES
         for name, leaf in getattr(memory, table).leaves().items()
     }
-    # Columns may share one buffer, which safetensors refuses: each is copied.
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / tables)
     index = {
         "format": FORMAT,
         "version": VERSION,
         "tables": tables,
         "config": dataclasses.asdict(memory.config),
     }
-    temporary = folder / f"{tables}.json"
-    temporary.write_text(json.dumps(index, indent=1))
-    os.replace(temporary, folder / INDEX)
-    for stale in folder.iterdir():
-        if TABLES_NAME.fullmatch(stale.name) and stale.name != tables:
-            stale.unlink()
+    try:
+        with replacing(folder / tables) as draft:
+            # Columns may share one buffer, which safetensors refuses: each is copied.
+            save_file({name: tensor.clone() for name, tensor in tensors.items()}, draft)
+        before = _tables_of(folder)
+        with replacing(folder / INDEX) as draft:
+            draft.write_text(json.dumps(index, indent=1))
+    except BaseException as error:
+        (folder / tables).unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):  # such as a full disk
+            raise OSError(f"cannot write {folder / tables}: {error}") from error
+        raise
+    if before is not None:
+        (folder / before).unlink(missing_ok=True)
+    _clean(folder, tables)
+
+
+def _tables_of(folder: Path) -> str | None:
+    """The tables that the folder's index names; None without an index."""
+    return _read_index(folder / INDEX)["tables"] if (folder / INDEX).exists() else None
+
+
+def _clean(folder: Path, tables: str) -> None:
+    """Delete what saves that were killed or overtaken have left, if it is old: another process may
+    be saving into the same folder."""
+    for path in folder.iterdir():
+        ours = TABLES_NAME.fullmatch(path.name) or DRAFT_NAME.fullmatch(path.name)
+        if not ours or path.name in (tables, _tables_of(folder)):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # somebody else has deleted it
+            if time.time() - path.lstat().st_mtime > ABANDONED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def load(
@@ -74,11 +116,15 @@ def load(
     """
     index_path = Path(folder) / INDEX
     index = _read_index(index_path)
-    path = index_path.parent / index["tables"]
-    try:
-        tensors = load_file(path)
-    except Exception as error:
-        raise ValueError(f"cannot read the tables {path}: {error}") from error
+    while True:
+        path = index_path.parent / index["tables"]
+        try:
+            tensors = load_file(path)
+            break
+        except Exception as error:
+            read, index = index, _read_index(index_path)
+            if index == read:  # otherwise a save came between, and has deleted these tables
+                raise ValueError(f"cannot read the tables {path}: {error}") from error
     try:
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         return _assemble(tensors, _config(index.get("config")), spill)
@@ -86,16 +132,21 @@ def load(
         raise ValueError(f"{path} is not a sound memory: {error}") from error
 
 
-def _check_folder(folder: Path) -> None:
-    """Errors: ValueError unless `folder` is new or empty, holds a memory, or holds only the tables
-    that an interrupted `save` leaves."""
+def check_folder(folder: Path) -> None:
+    """Errors: ValueError unless `folder` is new or empty, holds a memory, or holds only what an
+    interrupted `save` leaves."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: give a folder to save the memory in")
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    names = names_in(folder) if folder.exists() else []
     if INDEX in names:
         _read_index(folder / INDEX)
-    elif not all(TABLES_NAME.fullmatch(name) for name in names):
-        raise ValueError(f"{folder} holds other files and no {INDEX}: give a new or empty folder")
+        return
+    others = [n for n in names if not (TABLES_NAME.fullmatch(n) or DRAFT_NAME.fullmatch(n))]
+    if others:
+        raise ValueError(
+            f"{folder} holds other files, such as {others[0]}, and no {INDEX}: give a new or empty "
+            "folder"
+        )
 
 
 def save_ply(surfels: Surfels, path: str | os.PathLike) -> None:
@@ -122,7 +173,7 @@ def save_ply(surfels: Surfels, path: str | os.PathLike) -> None:
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = json.loads(path.read_text())
+        index = json.loads(path.read_text(encoding="utf-8"))
     except Exception as error:
         raise ValueError(f"cannot read {path}, the index of a saved memory: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
@@ -142,6 +193,9 @@ def _config(raw: Any) -> MemoryConfig:
         budget = raw.get("budget")  # missing in memories of versions that had no budget
         if type(budget) not in (int, type(None)):
             raise ValueError(f"budget = {budget!r}")
+        for name, value in {**raw["surfels"], **raw["association"]}.items():
+            if isinstance(value, int | float) and not abs(value) <= BIGGEST:
+                raise ValueError(f"{name} = {value!r:.40}")
         surfels = SurfelConfig(**raw["surfels"])
         association = AssociationConfig(**raw["association"])
         return MemoryConfig(surfels, association, budget)

@@ -9,12 +9,14 @@ knows that no other pointer reaches them, and vectorises the loops.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
 
 import numpy as np
 from numba import njit
+from numba.core.caching import FunctionCache
 
 from vmemkit.core.kernels.lanes import lower
 from vmemkit.core.kernels.sizes import ROUNDING, RUN
@@ -41,10 +43,28 @@ def compiled(function: Callable) -> Callable:
     """Compile a function on its first call; numba keeps the result on disk for other processes."""
     # A type checker may have wrapped the function, as in the tests; numba needs the original.
     plain = inspect.unwrap(function)
-    try:
-        return njit(nogil=True, cache=True, error_model="numpy")(plain)
-    except RuntimeError:  # no folder for the cache is writable: every process compiles anew
-        return njit(nogil=True, error_model="numpy")(plain)
+    kernel = njit(nogil=True, error_model="numpy")(plain)
+    # Without a folder that is writable, every process compiles anew.
+    with contextlib.suppress(RuntimeError):
+        kernel._cache = KernelCache(plain)  # numba has no public way to set it
+    return kernel
+
+
+class KernelCache(FunctionCache):
+    """Numba's cache on disk, which is never needed: if a file is damaged, cannot be read or cannot be
+    written, the kernel is compiled in memory."""
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling damaged bytes may raise anything
+            with contextlib.suppress(OSError):
+                self.flush()  # so that what is compiled now can be kept
+            return None
+
+    def save_overload(self, sig: object, data: object) -> None:
+        with contextlib.suppress(OSError):  # a full disk
+            super().save_overload(sig, data)
 
 
 def inlined(function: Callable) -> Callable:
