@@ -1,10 +1,12 @@
 """The commands: what they write and print."""
 
 import argparse
+import io
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from golden_helpers import seeing_ahead
 from PIL import Image
 from rich.console import Console
 
+import vmemkit.pipeline
 from vmemkit.cli import main, terminal
 from vmemkit.cli.commands import parser, run_command
 from vmemkit.cli.demonstration import run_demo
@@ -331,6 +334,46 @@ def test_images_of_others_are_noticed_before_the_walk(picture, tmp_path, printed
     assert main(["walk", *picture, "--moves", "right 5", "--out", str(tmp_path)]) == 2
     assert "images holds other files (holiday.jpg)" in printed()
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_walk_that_is_stopped_writes_the_steps_that_were_taken(
+    picture, tmp_path, printed, monkeypatch
+):
+    def stopped(*arguments, **settings):
+        for i, step in enumerate(vmemkit.pipeline.walk(*arguments, **settings)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr("vmemkit.cli.walk.walk", stopped)
+    out = tmp_path / "out"
+    assert main(["walk", *picture, "--moves", "right 60", "--m", "1", "--out", str(out)]) == 130
+    assert len(load(out / "memory")) == 3
+    assert (out / "walk.mp4").exists()
+    assert "finished results are kept" in printed()
+
+
+@pytest.mark.parametrize("foreign", ["memory/notes.txt", "walk.mp4/notes.txt", "transforms.json/a"])
+def test_what_cannot_be_replaced_is_noticed_before_the_walk(
+    foreign, picture, tmp_path, printed, monkeypatch
+):
+    (tmp_path / foreign).parent.mkdir()
+    (tmp_path / foreign).write_text("mine")
+    monkeypatch.setattr("vmemkit.cli.walk._take", lambda *_: pytest.fail("the walk has begun"))
+    assert main(["walk", *picture, "--out", str(tmp_path)]) == 2
+    assert Path(foreign).parts[0] in printed()
+    assert (tmp_path / foreign).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a[b]c", "x[/b]", "[red]", "客厅"])
+def test_any_folder_is_named_as_it_is_on_any_terminal(name, picture, tmp_path, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    out = tmp_path / name
+    assert main(["walk", *picture, "--moves", "right 5", "--out", str(out)]) == 0
+    said = terminal.buffer.getvalue().decode("cp1252").replace("\n", "")
+    assert name.encode("cp1252", "replace").decode() in said
+    assert len(load(out / "memory")) > 1
 
 
 def test_foreign_files_stay_as_they_are(picture, tmp_path, printed):

@@ -7,6 +7,8 @@ has a file of its own, which adds its arguments and its `run` function here.
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -27,8 +29,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Call `options.run(options, console)`; returns the exit code, errors in one line."""
-    console, errors = Console(), Console(stderr=True)
+    """Call `options.run(options, console)`; returns the exit code, errors in one line.
+
+    Text is printed as it is: file names may look like markup, or have letters that the terminal
+    lacks, which become question marks.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    console, errors = Console(markup=False), Console(stderr=True, markup=False)
     try:
         options.run(options, console)
     except (ValueError, OSError) as error:  # OSError: a full disk, a folder without permission

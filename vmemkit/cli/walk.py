@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from vmemkit.core import Cameras, cameras, image_size, intrinsics, invert, load_
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
-from vmemkit.memory import begin, save, save_ply
+from vmemkit.memory import begin, check_folder, save, save_ply
 from vmemkit.nets.weights import WeightFile, require
 from vmemkit.pipeline import Step, walk
 from vmemkit.reconstruction import (
@@ -53,6 +55,8 @@ HEIGHT = 144  # pixels
 SHAPE_UNIT = 10_000  # pixels of height that stand for a shape of which only the aspect is known
 PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
 MOVES = "right 30, left 60, right 30"  # a single image shows little else
+MEMORY = "memory"  # folder of the memory, in that of the results; beside it lie these files
+FILES = ("surfels.ply", "transforms.json", "contact_sheet.png", "walk.mp4")
 OTHER_DEPTH = (
     "On the command line, --depth auto asks a monocular network, and --depth FILE takes a 16-bit PNG "
     "(with --depth-unit metres per step, by default 0.001) or a .npy in metres, from a depth camera, a "
@@ -163,7 +167,6 @@ def run_walk(
     for words in (note, beginning.about if options.depth in GUESSES else ""):
         if words:
             console.print(Text(f"{words}."), soft_wrap=True)
-    steps: list[Step] = []
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
         stages["reconstructor"] = load_reconstructor(options.weights)
@@ -175,8 +178,36 @@ def run_walk(
         # Published generators make images only; without a reconstructor, depth comes from Warp.
         stages["generator"] = generator if stages else with_depth(generator, Warp())
     walked = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m, **stages)
+    _prepare(out)
+    steps: list[Step] = []
+    try:
+        _take(walked, len(path), options.policy, console, steps)
+    finally:  # after Ctrl-C, too
+        if steps:
+            _write_results(out, steps, console)
+        else:
+            with contextlib.suppress(OSError):
+                out.rmdir()  # if it is empty
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder for the results. Errors: ValueError or OSError if they cannot be written."""
+    out.mkdir(parents=True, exist_ok=True)
+    check_folder(out / MEMORY)
+    for name in FILES:
+        if (out / name).is_dir():
+            raise ValueError(f"cannot write {out / name}: it is a folder; choose another --out")
+    with tempfile.TemporaryFile(dir=out):
+        pass  # it can be written to
+
+
+def _take(
+    walked: Iterator[Step], views: int, policy: str, console: Console, steps: list[Step]
+) -> None:
+    """Take the walk of so many views. Each finished step is added to `steps`, and what it has to say
+    is printed."""
     with progress_bar(console) as bar:
-        task = bar.add_task(options.policy, total=len(path))
+        task = bar.add_task(policy, total=views)
         for step in _until_refused(walked, console):
             steps.append(step)
             bar.advance(task, len(step.targets))
@@ -185,16 +216,18 @@ def run_walk(
             for view, report in enumerate(step.reports, start=len(step.before)):
                 if report.warning:
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))
-    out.mkdir(parents=True, exist_ok=True)
+
+
+def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
+    """Write memory, surfels, views with cameras, contact sheet and video of the steps taken."""
     memory = steps[-1].memory
-    save(memory, out / "memory")
+    save(memory, out / MEMORY)
     save_ply(memory.surfels, out / "surfels.ply")
     add_capture(memory.views, out)
-    save_walk_video(out / "walk.mp4", steps)
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
-    console.print(
-        f"{memory}: video, contact sheet, surfels, memory, and images with depth and cameras are in {out}"
-    )
+    save_walk_video(out / "walk.mp4", steps)
+    written = "video, contact sheet, surfels, memory, and images with depth and cameras"
+    console.print(f"{memory}: {written} are in {out}", soft_wrap=True)
 
 
 def _until_refused(walked: Iterator[Step], console: Console) -> Iterator[Step]:

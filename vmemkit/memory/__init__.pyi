@@ -14,6 +14,7 @@ from .sightings import surfels_of as surfels_of
 from .sightings import views_of as views_of
 from .sightings import weight_by_view as weight_by_view
 from .spill import Spill as Spill
+from .storage import check_folder as check_folder
 from .storage import load as load
 from .storage import save as save
 from .storage import save_ply as save_ply

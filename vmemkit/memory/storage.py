@@ -48,7 +48,9 @@ TABLES = ("views", "surfels", "sightings", "ends")
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
 TABLES_NAME = re.compile(r"tables-[0-9a-f]{32}\.safetensors(\.json)?")
 DRAFT_NAME = re.compile(r"\.writing-\w+")  # of `replacing`
-ABANDONED = 3600.0  # seconds after which a draft or tables without an index belong to no running save
+ABANDONED = (
+    3600.0  # seconds after which a draft or tables without an index belong to no running save
+)
 BIGGEST = 2**53  # of the numbers in a configuration: larger ones are no settings
 
 
@@ -133,8 +135,8 @@ def load(
 
 
 def check_folder(folder: Path) -> None:
-    """Errors: ValueError unless `folder` is new or empty, holds a memory, or holds only what an
-    interrupted `save` leaves."""
+    """Errors: ValueError unless a memory can be saved in `folder`: unless it is new or empty, holds
+    a memory, or holds only what an interrupted `save` leaves."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: give a folder to save the memory in")
     names = names_in(folder) if folder.exists() else []

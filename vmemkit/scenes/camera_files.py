@@ -73,7 +73,9 @@ HARMLESS_KEYS = (
     | {"near", "far", "z_near", "z_far", "near_plane", "far_plane", "scene_box"}
 )
 # Words in a key that make even a text a statement about geometry, such as "camera_convention".
-GEOMETRIC = re.compile("coord|conven|ax[ei]s|unit|orient|handed|distort|depth|scale|projection|transform")
+GEOMETRIC = re.compile(
+    "coord|conven|ax[ei]s|unit|orient|handed|distort|depth|scale|projection|transform"
+)
 
 # (height, width) in pixels and K that a frame has if it states no lens.
 Lens = tuple[tuple[int, int], Float[Tensor, "3 3"]]

@@ -29,6 +29,7 @@ from vmemkit.core import (
     image_size,
     in_image,
     load_image,
+    names_in,
     project,
     save_depth,
     save_image,
@@ -42,8 +43,7 @@ ASPECT_TOLERANCE = 0.02  # relative difference of aspect between a depth map and
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
 MAX_DEPTH_STEP = 65535  # largest value of a 16-bit depth image
 WRITTEN = ("images", "depth", "transforms.json")  # what a capture is made of
-SYSTEM_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")  # file managers leave them anywhere
-WRITTEN_NAME = re.compile(rf"[0-9]{{5,}}\.(png|npy)|{'|'.join(map(re.escape, SYSTEM_FILES))}")
+WRITTEN_NAME = re.compile(r"[0-9]{5,}\.(png|npy)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +165,7 @@ def save_capture(
     path that is a file, a folder with something in it, or without a folder to lie in.
     """
     folder = Path(folder)
-    is_empty = folder.is_dir() and all(path.name in SYSTEM_FILES for path in folder.iterdir())
+    is_empty = folder.is_dir() and not names_in(folder)
     if not folder.parent.is_dir() or (folder.exists() and not is_empty):
         raise ValueError(f"cannot write {folder}: it needs to be a new folder in an existing one")
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
@@ -211,7 +211,7 @@ def check_capture_place(folder: str | os.PathLike) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: give a folder to write to")
     for place in (folder / "images", folder / "depth"):
-        others = [path.name for path in place.iterdir()] if place.is_dir() else []
+        others = names_in(place) if place.is_dir() else []
         others = [name for name in others if not WRITTEN_NAME.fullmatch(name)]
         if others or (place.exists() and not place.is_dir()):
             raise ValueError(
