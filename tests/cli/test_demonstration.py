@@ -2,14 +2,15 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
+from PIL import Image
 
-from vmemkit import pipeline
 from vmemkit.cli import demonstration
 from vmemkit.core import data_file, load_depth, pose_distance
-from vmemkit.figures import save_walk_video
+from vmemkit.figures import FPS
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
 
@@ -108,14 +109,28 @@ def test_stereo_depth_is_within_the_cameras_range_and_unknown_where_borders_repe
     assert not known[:, round(right * 640) :].any()
 
 
-def test_the_demonstration_writes_a_film_a_sheet_and_surfels_per_walk_and_policy(written):
+def test_the_demonstration_writes_films_sheets_and_surfels_and_a_page_that_shows_them(written):
     out, _ = written
-    names = {
-        f"{walk}-{policy}" for walk in ("stereo", "panorama") for policy in demonstration.POLICIES
-    }
-    expected = {f"{name}{suffix}" for name in names for suffix in (".mp4", ".png", ".ply")}
-    assert {path.name for path in out.iterdir()} == expected | {"metrics.json", "overview.png"}
+    expected = {"metrics.json", "overview.png", "overview.webp", "index.html"}
+    for walk in ("stereo", "panorama"):
+        expected |= {f"{walk}.mp4", f"{walk}-surfels.mp4"}
+        for policy in demonstration.POLICIES:
+            expected |= {f"{walk}-{policy}.png", f"{walk}-{policy}.ply"}
+    assert {path.name for path in out.iterdir()} == expected
     assert all(path.stat().st_size > 500 for path in out.iterdir())
+    page = (out / "index.html").read_text()
+    shown = set(re.findall(r'(?:src|href)="([^"]+)"', page))
+    assert shown == expected - {"metrics.json", "overview.png", "overview.webp", "index.html"}
+    assert "A stereo photograph, from one view" in page
+    assert page.count("<table>") == 2
+
+
+def test_the_overview_moves_through_the_whole_walk(written):
+    out, _ = written
+    with Image.open(out / "overview.webp") as animation:
+        animation.load()
+        assert animation.n_frames == 2 * 48 - 1 + 2  # a frame between two views, and the first one
+        assert animation.info["duration"] == round(1000 / FPS)
 
 
 def test_metrics_are_rows_with_null_where_undefined(written):
@@ -178,9 +193,3 @@ def test_every_file_of_the_data_is_in_its_readme_with_a_licence():
         either = path.name.replace("_left", "_{left,right}").replace("_right", "_{left,right}")
         assert path.name in text or either in text, path.name
     assert all(words in text for words in ("CC0", "CC BY 4.0", "Nicolas Burrus", "Poly Haven"))
-
-
-def test_a_film_without_the_truth_is_written_too(jobs, tmp_path):
-    steps = list(pipeline.walk(begin(jobs["stereo"].given), jobs["stereo"].tour.cameras[:2]))
-    save_walk_video(tmp_path / "walk.mp4", steps)
-    assert (tmp_path / "walk.mp4").stat().st_size > 500

@@ -1,7 +1,7 @@
 """`vmemkit demo`: four walks, each with the surfel memory and with the most recent views only.
 
-In: a seed and a size. Out: a folder with a video, a contact sheet and the surfels of each walk,
-`metrics.json` and `overview.png`; on the way, a `Progress` per step for whoever shows it.
+In: a seed and a size. Out: a folder with films, contact sheets and surfels of each walk, their
+metrics, and `index.html`, which shows it all; on the way, a `Progress` per step for whoever shows it.
 
 - rooms           a made-up house, from a single view: through the doorway and back by other poses
 - rooms_capture   the same house from six views per room: all is seen, only retrieval decides
@@ -14,6 +14,7 @@ The Writer continues the houses, and Warp the photographs.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,13 +23,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+from vmemkit.cli.demonstration_page import Section, page
 from vmemkit.cli.terminal import metrics_table, progress_bar
-from vmemkit.core import Views, cat, data_file, replacing, resize
+from vmemkit.core import Cameras, Views, cat, data_file, replacing, resize, save_video
 from vmemkit.evaluation import score
-from vmemkit.figures import comparison, contact_sheet, save_figure, save_walk_video
+from vmemkit.figures import (
+    FPS,
+    comparison,
+    contact_sheet,
+    fly_round,
+    save_animation,
+    save_figure,
+    side_by_side,
+    walk_film,
+)
 from vmemkit.generation import Generator, Warp, Writer
 from vmemkit.memory import begin, save_ply
 from vmemkit.pipeline import Step, walk
@@ -60,6 +74,8 @@ POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
 MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
 DIGITS = 4  # decimals of the metrics
+OVERVIEW_SCALE = 0.5  # of the film's size, in the animation
+PAGE = "index.html"
 SMALLER = 2 / 3  # all walks but `rooms`, which the overview shows, are smaller by this factor
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
@@ -80,6 +96,7 @@ class Job:
     scene: Scene | None
     truth: Views | None  # (n,) of the tour's cameras
     generator: Generator
+    render: Callable[[Cameras], Views] | None = None  # the truth of other cameras
 
 
 @dataclass(frozen=True)
@@ -114,7 +131,7 @@ def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT
                 rows.append(state.row)
     console.print(metrics_table(rows))
     console.print(EXPLANATION, style="dim")
-    console.print(f"videos, contact sheets, surfels and metrics.json are in {options.out}")
+    console.print(f"open {Path(options.out) / PAGE}", soft_wrap=True)
 
 
 def demo(
@@ -126,10 +143,11 @@ def demo(
 ) -> Iterator[Progress]:
     """Take the walks (default: all of `WALKS`), each with every policy, and write them to `out`.
 
-    Per walk and policy: `<walk>-<policy>.mp4`, `.png` (contact sheet) and `.ply` (the last
-    memory's surfels); then `metrics.json`, a list of rows, and `overview.png`. The same seed gives
-    the same metrics. Images of `rooms` have `height` x 4/3 `height` pixels, those of the other
-    walks are smaller by SMALLER.
+    Per walk: `<walk>.mp4` (the truth and each policy, side by side), `<walk>-surfels.mp4` (a flight
+    round them), and per policy `<walk>-<policy>.png` (contact sheet) and `.ply` (surfels). Then
+    `index.html`, which shows it all, `metrics.json` (a list of rows), `overview.png` and
+    `overview.webp` (a film in small). The same seed gives the same metrics. Images of `rooms` have
+    `height` x 4/3 `height` pixels, those of the other walks are smaller by SMALLER.
     Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
     too small a height, or a file at `out`.
     """
@@ -156,6 +174,7 @@ def _demo(
     out: Path, seed: int, walks: Sequence[str], policies: Sequence[str], height: int
 ) -> Iterator[Progress]:
     rows: list[dict[str, Any]] = []
+    sections: list[Section] = []
     for name in walks:
         yield Progress(name, None)
         job, steps_by_policy = WALKS[name](height, seed), {}
@@ -174,9 +193,19 @@ def _demo(
             with replacing(out / "metrics.json") as draft:
                 draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
             yield Progress(name, policy, total, total, rows[-1])
+        yield Progress(name, None)
+        film = _film(job, steps_by_policy)
+        save_video(out / f"{name}.mp4", film, FPS)
+        flight = fly_round(steps_by_policy[policies[0]][-1].memory)
+        save_video(out / f"{name}-surfels.mp4", flight.image, FPS)
         # The overview shows `rooms`, or else the last walk whose truth is known.
         if job.truth is not None and (name == "rooms" or "rooms" not in walks):
             save_figure(out / "overview.png", _overview(job, steps_by_policy))
+            small = interpolate(film, scale_factor=OVERVIEW_SCALE, mode="area")
+            save_animation(out / "overview.webp", small, FPS)
+        sections.append(_section(job, policies, rows[-len(policies) :]))
+        with replacing(out / PAGE) as draft:
+            draft.write_text(page(sections, EXPLANATION), encoding="utf-8")
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -209,8 +238,8 @@ def panorama_walk(height: int, seed: int) -> Job:
         twin=torch.cat([torch.full((count,), -1), first_visit]),
     )
     about = "a photograph of all directions, from four views"
-    truth = scene.render(tour.cameras, *size)
-    return Job("panorama", about, scene.render(given, *size), tour, scene, truth, Warp())
+    render = functools.partial(scene.render, height=size[0], width=size[1])
+    return Job("panorama", about, render(given), tour, scene, render(tour.cameras), Warp(), render)
 
 
 def stereo_walk(height: int, seed: int) -> Job:
@@ -241,9 +270,9 @@ WALKS: dict[str, Callable[[int, int], Job]] = {
 def _in_house(name: str, about: str, tour_of: Callable[..., Tour], height: int, seed: int) -> Job:
     house, size = rooms(seed), example_size(height)
     tour = tour_of(house, seed, FOV, ASPECT)
-    given = house.render(tour.given, *size, samples=2)
-    truth = house.render(tour.cameras, *size, samples=2)
-    return Job(name, about, given, tour, house, truth, Writer())
+    render = functools.partial(house.render, height=size[0], width=size[1], samples=2)
+    given, truth = render(tour.given), render(tour.cameras)
+    return Job(name, about, given, tour, house, truth, Writer(), render)
 
 
 # ---- results -------------------------------------------------------------------------------------
@@ -261,9 +290,30 @@ def _row(job: Job, policy: str, steps: list[Step]) -> dict[str, Any]:
 def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     truth = None if job.truth is None else job.truth.image
     stem = out / f"{job.name}-{policy}"
-    save_walk_video(stem.with_suffix(".mp4"), steps, truth)
     save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.about} · {policy}"))
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
+
+
+def _film(job: Job, steps_by_policy: dict[str, list[Step]]) -> Float[Tensor, "f 3 h w"]:
+    """The truth, if it is known, and the walk by each policy, side by side."""
+    films = {policy: walk_film(steps) for policy, steps in steps_by_policy.items()}
+    panels = {LABELS.get(policy, policy): film.image for policy, film in films.items()}
+    if job.render is not None:
+        path = next(iter(films.values())).cameras
+        panels = {"truth": job.render(path).image} | panels
+    return side_by_side(panels)
+
+
+def _section(job: Job, policies: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:
+    names = {LABELS.get(policy, policy): f"{job.name}-{policy}" for policy in policies}
+    return Section(
+        title=f"{job.about[0].upper()}{job.about[1:]}",
+        film=f"{job.name}.mp4",
+        flight=f"{job.name}-surfels.mp4",
+        sheets={label: f"{stem}.png" for label, stem in names.items()},
+        surfels={label: f"{stem}.ply" for label, stem in names.items()},
+        rows=dict(zip(names, rows, strict=True)),
+    )
 
 
 def _overview(job: Job, steps_by_policy: dict[str, list[Step]]) -> Figure:

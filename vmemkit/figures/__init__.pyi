@@ -35,4 +35,10 @@ from .sheets import depth_fits as depth_fits
 from .sheets import filmstrip as filmstrip
 from .sheets import grid as grid
 from .sheets import panels as panels
+from .video import FPS as FPS
+from .video import Film as Film
+from .video import fly_round as fly_round
+from .video import save_animation as save_animation
 from .video import save_walk_video as save_walk_video
+from .video import side_by_side as side_by_side
+from .video import walk_film as walk_film
