@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -29,16 +30,26 @@ from typing import Any
 from xml.etree import ElementTree
 
 import torch
-from generator import Setup, autoencoder, ceiling, measure, our_step, prepared, random_unet, scene
+from generator import (
+    FRAMES,
+    Setup,
+    autoencoder,
+    ceiling,
+    measure,
+    our_step,
+    prepared,
+    random_unet,
+    scene,
+)
 from geometry import SMALL
 from memory import HEIGHT, PER_PIXEL, PER_SURFEL, WIDTH, at_its_end, bandwidth, clock, cloud
 from walk import spent
 
-from vmemkit.core import replacing
+from vmemkit.core import Cameras, Surfels, replacing
 from vmemkit.core.kernels import backend, use
 from vmemkit.generation import Warp, Writer
 from vmemkit.generation.diffusion import VaeCodec
-from vmemkit.memory import begin, read, write
+from vmemkit.memory import Memory, begin, read, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.pipeline import retrieve, step
 from vmemkit.reconstruction import Cut3r, from_depth
@@ -117,6 +128,9 @@ def memory(device: str) -> Iterator[Result]:
     sizes = (100_000, 1_000_000, 10_000_000) if device == "cuda" else (10_000,)
     rows: list[Result] = []
     yield {"backend": backend(device), "image": [HEIGHT, WIDTH]}
+    wall = large_disc(path[:1].to(device))
+    job = functools.partial(read, wall, path[:1].to(device), HEIGHT, WIDTH)
+    yield {"read of one disc that fills the image, ms": clock(job, device, 5)}
     for count in sizes:
         held, new = cloud(view, count).to(device), view.to(device)
         for cameras in (1, 4):
@@ -147,9 +161,40 @@ def memory(device: str) -> Iterator[Result]:
         yield {"rows": rows}
 
 
+def large_disc(camera: Cameras) -> Memory:
+    """A memory of one disc before the camera that fills its image: all work for one block of lanes."""
+    ahead = camera.position + camera.forward
+    size = torch.tensor([10.0], device=ahead.device)
+    disc = Surfels(ahead, camera.forward, size, torch.zeros_like(ahead))
+    memory = Memory.empty(device=ahead.device)
+    return dataclasses.replace(memory, _surfels=memory._surfels.replaced(disc))
+
+
 def unet(device: str) -> Iterator[Result]:
     """The published UNet with random weights, eager, beside the reference in the same process."""
     yield measure(_setup(device), 3 if device == "cuda" else 1)
+    yield {"step by layout, s": layouts(_setup(device))}
+
+
+def layouts(setup: Setup) -> dict[str, float]:
+    """A step of the network by the layout of its tensors: in channels-last, each group norm on a GPU
+    changes the layout twice, and without it each convolution may."""
+    seconds = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        network = prepared(setup, random_unet(setup), _Latents(), None).unet
+        network = network.to(memory_format=layout)
+        config, side = network.config, setup.side
+        x = torch.randn(2 * FRAMES, config.in_channels, side, side, device=setup.device)
+        y = torch.randn(2 * FRAMES, 1, config.context_dim, device=setup.device)
+        rays = torch.randn(FRAMES, config.dense_in_channels, side, side, device=setup.device)
+        index = torch.tensor([500], device=setup.device)
+        with torch.no_grad():
+            x = x.to(setup.dtype, memory_format=layout)
+            fixed = network.fixed(y.to(setup.dtype), rays.to(setup.dtype), side, side, FRAMES)
+            job = functools.partial(network.denoise, x, index, fixed, FRAMES)
+            times = 5 if setup.device == "cuda" else 1
+            seconds[str(layout)[6:]] = clock(job, setup.device, times) / 1e3
+    return seconds
 
 
 def _setup(device: str) -> Setup:

@@ -16,7 +16,6 @@ from golden_helpers import seeing_ahead
 from PIL import Image
 from rich.console import Console
 
-import vmemkit.pipeline
 from vmemkit.cli import main, terminal
 from vmemkit.cli.commands import parser, run_command
 from vmemkit.cli.demonstration import run_demo
@@ -33,7 +32,7 @@ from vmemkit.core import (
     stream,
 )
 from vmemkit.evaluation import GATE, FillBaseline
-from vmemkit.generation import FAST, read_facts
+from vmemkit.generation import FAST, Warp, read_facts
 from vmemkit.memory import load
 from vmemkit.nets.weights import WEIGHTS as PUBLISHED
 from vmemkit.reconstruction import Cut3r, DepthEstimator
@@ -336,32 +335,41 @@ def test_images_of_others_are_noticed_before_the_walk(picture, tmp_path, printed
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
-def test_a_walk_that_is_stopped_writes_the_steps_that_were_taken(
-    picture, tmp_path, printed, monkeypatch
-):
-    def stopped(*arguments, **settings):
-        for i, step in enumerate(vmemkit.pipeline.walk(*arguments, **settings)):
-            if i == 2:
-                raise KeyboardInterrupt
-            yield step
+class Stops(Warp):
+    """Warp until a step that somebody stops with Ctrl-C."""
 
-    monkeypatch.setattr("vmemkit.cli.walk.walk", stopped)
-    out = tmp_path / "out"
-    assert main(["walk", *picture, "--moves", "right 60", "--m", "1", "--out", str(out)]) == 130
-    assert len(load(out / "memory")) == 3
-    assert (out / "walk.mp4").exists()
-    assert "finished results are kept" in printed()
+    def __call__(self, context, targets, rng):
+        if context.given.sum() < len(context) - 1:
+            raise KeyboardInterrupt
+        return super().__call__(context, targets, rng)
+
+
+def test_a_walk_that_is_stopped_writes_the_steps_that_were_taken(picture, tmp_path):
+    arguments = ["walk", *picture, "--moves", "right 60", "--m", "1", "--out", str(tmp_path)]
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            run_walk,
+            [*arguments, "--generator", "seva", "--size", "64"],
+            load_generator=lambda *_, **__: Stops(),
+        )
+    assert len(load(tmp_path / "memory")) == 3
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN
 
 
 @pytest.mark.parametrize("foreign", ["memory/notes.txt", "walk.mp4/notes.txt", "transforms.json/a"])
-def test_what_cannot_be_replaced_is_noticed_before_the_walk(
-    foreign, picture, tmp_path, printed, monkeypatch
-):
+def test_what_cannot_be_replaced_is_noticed_before_the_walk(foreign, picture, tmp_path):
     (tmp_path / foreign).parent.mkdir()
     (tmp_path / foreign).write_text("mine")
-    monkeypatch.setattr("vmemkit.cli.walk._take", lambda *_: pytest.fail("the walk has begun"))
-    assert main(["walk", *picture, "--out", str(tmp_path)]) == 2
-    assert Path(foreign).parts[0] in printed()
+
+    def walks(*_: object) -> None:
+        pytest.fail("the walk has begun")
+
+    with pytest.raises(ValueError, match=Path(foreign).parts[0]):
+        run(
+            run_walk,
+            ["walk", *picture, "--out", str(tmp_path), "--generator", "seva", "--size", "64"],
+            load_generator=lambda *_, **__: walks,
+        )
     assert (tmp_path / foreign).read_text() == "mine"
 
 

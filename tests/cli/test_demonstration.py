@@ -120,7 +120,7 @@ def test_the_demonstration_writes_films_sheets_and_surfels_and_a_page_that_shows
     assert all(path.stat().st_size > 500 for path in out.iterdir())
     page = (out / "index.html").read_text()
     shown = set(re.findall(r'(?:src|href)="([^"]+)"', page))
-    assert shown == expected - {"metrics.json", "overview.png", "overview.webp", "index.html"}
+    assert shown == expected - {"metrics.json", "overview.webp", "index.html"}
     assert "A stereo photograph, from one view" in page
     assert page.count("<table>") == 2
 

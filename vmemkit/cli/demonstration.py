@@ -204,8 +204,9 @@ def _demo(
             small = interpolate(film, scale_factor=OVERVIEW_SCALE, mode="area")
             save_animation(out / "overview.webp", small, FPS)
         sections.append(_section(job, policies, rows[-len(policies) :]))
+        overview = "overview.png" if (out / "overview.png").exists() else None
         with replacing(out / PAGE) as draft:
-            draft.write_text(page(sections, EXPLANATION), encoding="utf-8")
+            draft.write_text(page(sections, EXPLANATION, overview), encoding="utf-8")
 
 
 # ---- the walks -----------------------------------------------------------------------------------

@@ -42,9 +42,11 @@ class Section:
     rows: Mapping[str, Mapping[str, Any]]  # policy -> its row of metrics.json
 
 
-def page(sections: Sequence[Section], explanation: str) -> str:
-    """The page as HTML; `explanation` says what the metrics mean."""
+def page(sections: Sequence[Section], explanation: str, overview: str | None = None) -> str:
+    """The page as HTML. `explanation` says what the metrics mean, `overview` names a picture."""
     parts = "\n".join(_section(section) for section in sections)
+    if overview is not None:
+        parts += "\n" + _picture(overview, "Three moments of a walk, and the views chosen for them")
     return f"""<!doctype html>
 <html lang="en">
 <head>
