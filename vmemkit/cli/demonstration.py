@@ -104,7 +104,7 @@ class Progress:
     """How far the demonstration is. `row` comes with the last step of a walk: its metrics."""
 
     walk: str
-    policy: str | None  # None while the walk is prepared
+    policy: str | None  # None while the walk is prepared, and while its films are made
     done: int = 0  # views
     total: int | None = None
     row: dict[str, Any] | None = None
@@ -125,7 +125,7 @@ def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT
     with progress_bar(console) as bar:
         task = bar.add_task("preparing", total=None)
         for state in demo(options.out, options.seed, options.walks, height=height):
-            label = f"{state.walk} · {state.policy or 'preparing'}"
+            label = f"{state.walk} · {state.policy or 'truth and films'}"
             bar.update(task, description=label, completed=state.done, total=state.total)
             if state.row is not None:
                 rows.append(state.row)
