@@ -100,9 +100,9 @@ def test_files_are_named_relative_to_the_json_and_found_again(tmp_path):
     assert read.depth_unit == 0.001
 
 
-def test_depth_arrays_are_written_as_metres_unless_told_otherwise(tmp_path):
-    (tmp_path / "0.npy").write_bytes(b"")
-    for unit, expected in ((None, 1.0), (0.5, 0.5)):
+def test_depth_arrays_are_written_in_their_usual_unit_unless_told_otherwise(tmp_path):
+    for dtype, unit, expected in (("f4", None, 1.0), ("u2", None, 0.001), ("u2", 0.5, 0.5)):
+        np.save(tmp_path / "0.npy", np.ones((6, 8), dtype))
         write_transforms(tmp_path, random_cameras(1, 0), (6, 8), depths=["0.npy"], depth_unit=unit)
         assert read_transforms(tmp_path).depth_unit == expected
 
@@ -305,7 +305,7 @@ def test_a_convention_that_is_unknown_is_refused(tmp_path):
         ({"images": ["0.png"]}, "one file_path per camera"),
         ({"images": ["../a.png", "1.png"]}, "must lie in"),
         ({"depths": ["/a.png", "1.png"]}, "must lie in"),
-        ({"depths": ["0.npy", "1.png"]}, "depth_unit"),
+        ({"depths": ["0.npy", "1.png"]}, r"0\.npy"),
         ({"depths": ["0.npy", "1.npy"], "depth_unit": math.nan}, "depth_unit"),
         ({"convention": "blender"}, "convention"),
     ],

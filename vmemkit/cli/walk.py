@@ -59,8 +59,9 @@ MEMORY = "memory"  # folder of the memory, in that of the results; beside it lie
 FILES = ("surfels.ply", "transforms.json", "contact_sheet.png", "walk.mp4")
 OTHER_DEPTH = (
     "On the command line, --depth auto asks a monocular network, and --depth FILE takes a 16-bit PNG "
-    "(with --depth-unit metres per step, by default 0.001) or a .npy in metres, from a depth camera, a "
-    "phone's depth sensor or stereo matching (data/make_stereo_depth.py shows how)"
+    "(with --depth-unit metres per step, by default 0.001) or a .npy in metres (of integers: in "
+    "millimetres), from a depth camera, a phone's depth sensor or stereo matching "
+    "(data/make_stereo_depth.py shows how)"
 )
 
 
@@ -75,7 +76,11 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
         help="planar depth of the image (16-bit PNG, .npy or .npz); auto: Depth Anything V2 estimates "
         "it; room: the image is taken for a box-shaped room (%(default)s)",
     )
-    add("--depth-unit", type=float, help="metres per step of it (0.001 for PNG, 1 for arrays)")
+    add(
+        "--depth-unit",
+        type=float,
+        help="metres per step of it (0.001 for PNG and integers, 1 for arrays of floats)",
+    )
     add(
         "--eye-height",
         type=float,

@@ -12,6 +12,7 @@ from .camera import cameras as cameras
 from .camera import canvas_width as canvas_width
 from .camera import check_camera_list as check_camera_list
 from .camera import check_cameras as check_cameras
+from .camera import horizontal_fov as horizontal_fov
 from .camera import in_camera_axes as in_camera_axes
 from .camera import in_image as in_image
 from .camera import intrinsics as intrinsics
@@ -29,11 +30,13 @@ from .data_files import data_file as data_file
 from .data_files import names_in as names_in
 from .image_files import DEPTH_UNIT as DEPTH_UNIT
 from .image_files import MAX_PIXELS as MAX_PIXELS
+from .image_files import MAX_STEP as MAX_STEP
 from .image_files import default_depth_unit as default_depth_unit
 from .image_files import image_bytes as image_bytes
 from .image_files import image_size as image_size
 from .image_files import load_depth as load_depth
 from .image_files import load_image as load_image
+from .image_files import photo_fov as photo_fov
 from .image_files import replacing as replacing
 from .image_files import save_depth as save_depth
 from .image_files import save_image as save_image

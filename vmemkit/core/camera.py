@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -116,6 +117,16 @@ def intrinsics(
     focal = 0.5 / torch.tan(torch.deg2rad(torch.tensor(fov_x / 2, dtype=torch.float64)))
     K = torch.tensor([[focal, 0, 0.5], [0, focal * aspect, 0.5], [0, 0, 1]])
     return K.float().to(device)
+
+
+def horizontal_fov(along: float, aspect: float) -> float:
+    """The horizontal field of view, degrees, of one `along` the longer side; aspect = width / height.
+
+    It is the same lens, whether a camera is held level or upright.
+    """
+    if aspect >= 1:
+        return along
+    return 2 * math.degrees(math.atan(aspect * math.tan(math.radians(along / 2))))
 
 
 def intrinsics_from_pixels(

@@ -7,27 +7,52 @@ and moved there when it is complete, so that a failure never damages an older on
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import os
+import stat
 import subprocess
 import tempfile
+import threading
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, UInt8
-from PIL import ExifTags, Image, ImageOps
+from jaxtyping import Float, Shaped, UInt8, UInt16
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-MAX_PIXELS = 64_000_000  # more than common cameras have; 0.8 GB as float32
+from vmemkit.core.camera import horizontal_fov
+from vmemkit.core.image_metadata import (
+    JPEG_SCAN,
+    JPEG_START,
+    focal_length,
+    in_srgb,
+    jpeg_segments,
+    orientation,
+    with_less_metadata,
+)
+
+MAX_PIXELS = 200_000_000  # as the largest phone cameras have; 2.4 GB as float32
+PIXEL_BYTES, METADATA_BYTES = 8, 2**26  # most that a pixel and all the rest take in a sane file
+MAX_SCANS = 100  # of a JPEG: each takes as long as a whole image; 10 are usual
+MAX_PLAIN_BYTES = 2**24  # of a PPM that is text, which is read slowly
+PPM_HEADER_BYTES = 4096  # the header of a PPM is shorter, with its comments
 DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
 RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
+MAX_STEP = 65534  # largest depth in 16 bits; 65535 means unknown, as 0 does
 NPY_HEADER_BYTES = 4096  # the header of an array of numbers is shorter
+ARRAYS = (".npy", ".npz")
+FILM_WIDTH = 36.0  # mm: longer side of 35 mm film
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
 JPEG_QUALITY = 95  # percent; WebP uses it, too
 VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
 MAX_FPS = 240.0  # frames per second
@@ -37,23 +62,45 @@ IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 SAVED_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def load_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
-    """An image file as RGB in [0, 1], turned upright by its EXIF tag, on white where transparent.
+T = TypeVar("T")
+ArrayFile = IO[bytes] | zipfile.ZipExtFile
+_opening = threading.Lock()  # Pillow's limit of pixels is one for all threads
 
+
+def load_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Float[Tensor, "3 h w"]:
+    """An image file as sRGB in [0, 1], turned upright by its EXIF tag, on white where transparent.
+
+    An embedded colour profile is applied. EXIF and profiles that cannot be read count as absent.
     Errors: ValueError for a file that is missing, damaged or no image, or that has more than
     `max_pixels` (its header is checked before anything is decoded).
     """
-    with _open_image(path, IMAGE_FORMATS, max_pixels) as image:
-        pixels = _rgb(ImageOps.exif_transpose(image))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    pixels = _read_image(path, IMAGE_FORMATS, max_pixels, _upright_pixels).transpose(2, 0, 1)
+    white = {"f": 1.0, "u": 255.0 if pixels.dtype == np.uint8 else 65535.0}[pixels.dtype.kind]
+    image = np.empty((3, *pixels.shape[1:]), np.float32)
+    np.divide(pixels, np.float32(white), out=image)
+    return torch.from_numpy(image)
 
 
 def image_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that `load_image` would give, from the file's header alone."""
-    with _open_image(path, IMAGE_FORMATS, max_pixels) as image:
-        width, height = image.size
-        lies_on_its_side = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-    return (width, height) if lies_on_its_side else (height, width)
+    return _read_image(path, IMAGE_FORMATS, max_pixels, _upright_size)
+
+
+def photo_fov(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> float | None:
+    """Horizontal field of view of an upright photo in degrees, by the focal length in its EXIF data.
+
+    The longer side of the photo is that of 35 mm film, 36 mm. None where there is no focal length, or
+    an absurd one. Errors: ValueError as `image_size`.
+    """
+
+    def read(image: Image.Image) -> float | None:
+        length, (height, width) = focal_length(image), _upright_size(image)
+        if length is None:
+            return None
+        along = 2 * math.degrees(math.atan(FILM_WIDTH / 2 / length))
+        return horizontal_fov(along, width / height)
+
+    return _read_image(path, IMAGE_FORMATS, max_pixels, read)
 
 
 def load_depth(
@@ -61,29 +108,39 @@ def load_depth(
 ) -> Float[Tensor, "h w"]:
     """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
 
-    `unit` is in metres per step of the file: by default 0.001 for a PNG, 1 for an array. Values
-    that are not positive and finite count as unknown. An .npz must hold one array, or one named
-    `depth`. Errors: ValueError for an unreadable file, another shape or type, and for depth without
-    a known pixel.
+    `unit` is in metres per step of the file: by default 0.001 for a PNG and for an array of integers,
+    1 for an array of floats. Values that are not positive and finite count as unknown, and 65535 of 16
+    bits does. An .npz must hold one array, or one named `depth`. Errors: ValueError for an unreadable
+    file, another shape or type, and for depth without a known pixel.
     """
-    unit = default_depth_unit(path) if unit is None else unit
-    _check_unit(unit)
-    is_array = Path(path).suffix.lower() in (".npy", ".npz")
+    if unit is not None:
+        _check_unit(unit)
+    is_array = Path(path).suffix.lower() in ARRAYS
     steps = _array_values(path, max_pixels) if is_array else _png_values(path, max_pixels)
-    metres = steps.astype(np.float64) * unit
-    depth = torch.from_numpy(metres).float()
-    depth = torch.where(depth.isfinite() & (depth > 0), depth, torch.nan)
-    if bool(depth.isnan().all()):
+    unit = _usual_unit(steps.dtype) if unit is None else unit
+    metres = np.empty(steps.shape, np.float32)
+    with np.errstate(all="ignore"):  # a value that float32 cannot hold is unknown
+        np.multiply(steps, unit, out=metres, dtype=np.float64, casting="unsafe")
+    known = np.isfinite(metres) & (metres > 0)
+    if steps.dtype.kind == "u" and steps.dtype.itemsize == 2:
+        known &= steps <= MAX_STEP
+    if not known.any():
         raise ValueError(
             f"cannot use the depth in {path}: no pixel has a positive finite value; check that it "
             f"is the depth file and that its unit is {unit} metres"
         )
-    return depth
+    metres[~known] = np.nan
+    return torch.from_numpy(metres)
 
 
 def default_depth_unit(path: str | os.PathLike) -> float:
-    """Metres per step that a depth file has by convention: 1 for arrays, 0.001 for images."""
-    return 1.0 if Path(path).suffix.lower() in (".npy", ".npz") else DEPTH_UNIT
+    """Metres per step that `load_depth` takes: 0.001 for images and integers, 1 for other arrays.
+
+    Errors: ValueError for an array whose header cannot be read.
+    """
+    if Path(path).suffix.lower() not in ARRAYS:
+        return DEPTH_UNIT
+    return _read_array(path, MAX_PIXELS, lambda file, header: _usual_unit(header.dtype))
 
 
 def save_image(path: str | os.PathLike, image: Float[Tensor, "3 h w"]) -> None:
@@ -103,7 +160,7 @@ def save_depth(
 ) -> None:
     """Write planar depth (metres; NaN = unknown) as a 16-bit PNG, in steps of `unit` metres.
 
-    Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,535 steps.
+    Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,534 steps.
     """
     _check_unit(unit)
     if Path(path).suffix.lower() != ".png" or depth.ndim != 2 or depth.numel() == 0:
@@ -112,10 +169,10 @@ def save_depth(
         )
     steps = (depth.detach().cpu().double() / unit).round()
     known = steps[~steps.isnan()]
-    if len(known) and not 1 <= known.min() <= known.max() <= 65535:
+    if len(known) and not 1 <= known.min() <= known.max() <= MAX_STEP:
         raise ValueError(
             f"cannot save {path}: depth from {known.min() * unit:g} to {known.max() * unit:g} does "
-            f"not fit 1 to 65535 steps of {unit}: choose another unit, or NaN for what is unknown"
+            f"not fit 1 to {MAX_STEP} steps of {unit}: choose another unit, or NaN for what is unknown"
         )
     pixels = steps.nan_to_num(0).numpy().astype(np.uint16)
     with replacing(path) as draft:
@@ -182,26 +239,82 @@ def _to_disk(path: Path) -> None:
         os.close(number)
 
 
-@contextmanager
-def _open_image(
-    path: str | os.PathLike, formats: tuple[str, ...], max_pixels: int
-) -> Iterator[Image.Image]:
-    """An image file whose header is read and whose size is checked.
+def _read_image(
+    path: str | os.PathLike,
+    formats: tuple[str, ...],
+    max_pixels: int,
+    read: Callable[[Image.Image], T],
+) -> T:
+    """What `read` gives for an image file, whose size is checked before anything is decoded.
 
-    Errors: ValueError that names the file, for any failure here or in the caller's block.
+    Where the file fails, its pixels are read without metadata. Errors: ValueError that names it.
     """
+    reasons = []
     with warnings.catch_warnings():
         # Pillow warns of large sizes and odd tags. The size is checked here.
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=formats) as image:
-                check_size(image.height, image.width, max_pixels)
-                yield image
+            for content in with_less_metadata(_image_bytes(path, max_pixels)):
+                try:
+                    with _opened(content, formats, max_pixels) as image:
+                        return read(image)
+                except Exception as error:  # Pillow has a dozen kinds for damaged files
+                    reasons.append(str(error))
         except Exception as error:
+            reasons.append(str(error))
+    raise ValueError(
+        f"cannot read {path} (it needs to be a complete image, one of {', '.join(formats)}): "
+        f"{reasons[0]}"
+    )
+
+
+def _image_bytes(path: str | os.PathLike, max_pixels: int) -> bytes:
+    """The bytes of an image file. Errors: ValueError for those that would take long to decode."""
+    with _open_regular(path, max_pixels) as file:
+        content = file.read()
+    # Two bytes that look like a scan may also be chance, in a video behind the image.
+    if content.startswith(JPEG_START) and content.count(JPEG_SCAN) > MAX_SCANS:
+        scans = (1 for segment in jpeg_segments(content) if segment.startswith(JPEG_SCAN))
+        if len(list(itertools.islice(scans, MAX_SCANS + 1))) > MAX_SCANS:
+            raise ValueError(f"a JPEG may have {MAX_SCANS} scans, this one has more: save it anew")
+    if content[:1] == b"P" and content[1:2] in b"123456":
+        with Image.open(io.BytesIO(content[:PPM_HEADER_BYTES]), formats=["PPM"]):
+            pass  # the reader of headers is slow: a comment without end is refused here
+        if content[1:2] in b"123" and len(content) > MAX_PLAIN_BYTES:
             raise ValueError(
-                f"cannot read {path} (it needs to be a complete image, one of "
-                f"{', '.join(formats)}): {error}"
-            ) from error
+                f"a PPM that is text may have {MAX_PLAIN_BYTES} bytes, this one has {len(content)}: "
+                "save it as PNG"
+            )
+    return content
+
+
+def _open_regular(path: str | os.PathLike, max_pixels: int) -> BinaryIO:
+    """An open file. Errors: ValueError for a pipe, a device or a folder, and for too many bytes."""
+    found, most = os.stat(path), max_pixels * PIXEL_BYTES + METADATA_BYTES
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is no regular file")
+    if found.st_size > most:
+        raise ValueError(f"{max_pixels} pixels need at most {most} bytes, got {found.st_size}")
+    return open(path, "rb")
+
+
+@contextmanager
+def _opened(content: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterator[Image.Image]:
+    """An image whose header is read and whose size is checked."""
+    with _opening:
+        # Some readers allocate memory as they open. Pillow refuses twice its limit before that.
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, (max_pixels + 1) // 2
+        try:
+            image = Image.open(io.BytesIO(content), formats=formats)
+        except Image.DecompressionBombError as error:
+            raise ValueError(_wrong_size(max_pixels, "got more")) from error
+        except Image.UnidentifiedImageError as error:
+            raise ValueError("it is none of them, or its header is damaged") from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+    with image:
+        check_size(image.height, image.width, max_pixels)
+        yield image
 
 
 def _encoder_command(path: Path, height: int, width: int, fps: float) -> list[str]:
@@ -221,61 +334,123 @@ def _encoder_command(path: Path, height: int, width: int, fps: float) -> list[st
     return [*program, *frames, "-i", "-", *colours, *h264, *index_first, str(path)]
 
 
-def _rgb(image: Image.Image) -> Float[np.ndarray, "h w 3"]:
-    """Pixels in [0, 1], float32, from an image in any of Pillow's modes."""
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an open image after it is turned by its EXIF tag."""
+    width, height = image.size
+    if image.format == "TIFF":  # `size` may be that of the upright image
+        width, height = (image.getexif()[tag] for tag in (TIFF_WIDTH, TIFF_HEIGHT))
+    return (width, height) if orientation(image) >= 5 else (height, width)
+
+
+def _upright_pixels(image: Image.Image) -> Shaped[np.ndarray, "h w c"]:
+    """Pixels of an open image, turned by its EXIF tag."""
+    turn = orientation(image)
+    image.load()
+    pixels = _pixels(image)
+    if image.format == "TIFF":
+        return pixels  # turned by Pillow
+    if turn >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows = slice(None, None, -1 if turn in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if turn in (2, 3, 6, 7) else 1)
+    return pixels[rows, columns]
+
+
+def _pixels(image: Image.Image) -> Shaped[np.ndarray, "h w c"]:
+    """Grey or sRGB pixels from an image in any of Pillow's modes: 8 or 16 bits, or float32 in [0, 1]."""
     if image.mode == "F" or image.mode.startswith("I"):  # these have one channel of 16 or 32 bits
-        white = 1.0 if image.mode == "F" else 65535.0
-        grey = np.asarray(image, dtype=np.float32)[..., None] / white
-        if not 0 <= grey.min() <= grey.max() <= 1:
+        grey = np.asarray(image)[..., None]
+        white = 1 if image.mode == "F" else 65535
+        if not 0 <= grey.min() <= grey.max() <= white:
             raise ValueError("32-bit values exceed white: convert it to 8 or 16 bits per channel")
-        return np.repeat(grey, 3, axis=-1)
+        return grey if image.mode == "F" else grey.astype(np.uint16)
     if not image.has_transparency_data:
-        return np.array(image.convert("RGB"), dtype=np.float32) / 255
-    pixels = np.array(image.convert("RGBA"), dtype=np.float32) / 255
-    return pixels[..., :3] * pixels[..., 3:] + (1 - pixels[..., 3:])
+        return np.asarray(in_srgb(image))
+    if image.mode != "LA":  # a colour may be transparent, as a palette's
+        image = image.convert("RGBA")
+    on_white = Image.new("RGB", image.size, "white")
+    on_white.paste(in_srgb(image), mask=image.getchannel("A"))
+    return np.asarray(on_white)
 
 
-def _png_values(path: str | os.PathLike, max_pixels: int) -> Float64[np.ndarray, "h w"]:
-    with _open_image(path, ("PNG",), max_pixels) as image:
+def _png_values(path: str | os.PathLike, max_pixels: int) -> UInt16[np.ndarray, "h w"]:
+    def read(image: Image.Image) -> UInt16[np.ndarray, "h w"]:
         if not image.mode.startswith("I"):
             raise ValueError(f"depth images have one channel of 16 bits, got mode {image.mode}")
-        return np.array(image, dtype=np.float64)
+        return np.asarray(image).astype(np.uint16)
+
+    return _read_image(path, ("PNG",), max_pixels, read)
 
 
-def _array_values(path: str | os.PathLike, max_pixels: int) -> Float64[np.ndarray, "h w"]:
+@dataclass(frozen=True)
+class _ArrayHeader:
+    """What stands before the numbers of an array's file."""
+
+    shape: tuple[int, int]  # (h, w), without an axis of one channel
+    column_major: bool
+    dtype: np.dtype
+
+
+def _array_values(path: str | os.PathLike, max_pixels: int) -> Shaped[np.ndarray, "h w"]:
     """The one array of a .npy or .npz. Errors: ValueError that names the file."""
+
+    def read(file: ArrayFile, header: _ArrayHeader) -> Shaped[np.ndarray, "h w"]:
+        count = math.prod(header.shape)
+        content = file.read(count * header.dtype.itemsize)
+        array = np.frombuffer(content, header.dtype, count)
+        return array.reshape(header.shape, order="F" if header.column_major else "C")
+
+    return _read_array(path, max_pixels, read)
+
+
+def _read_array(
+    path: str | os.PathLike, max_pixels: int, read: Callable[[ArrayFile, _ArrayHeader], T]
+) -> T:
+    """What `read` gives for a file of one array [h w], open after its header, which is checked.
+
+    Errors: ValueError that names the file.
+    """
     try:
-        if Path(path).suffix.lower() == ".npz":
-            array = _npz_member(path, max_pixels)
-        else:  # mapped, not read: a false header is refused before its size is allocated
-            array = np.lib.format.open_memmap(path, mode="r")
-        if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]):
-            array = array.squeeze(0 if array.shape[0] == 1 else 2)
-        if array.ndim != 2 or array.dtype.kind not in "fiu":
-            raise ValueError(f"got an array {list(array.shape)} of {array.dtype}")
-        check_size(array.shape[0], array.shape[1], max_pixels)
-        with np.errstate(invalid="ignore"):  # converting a signalling NaN would warn
-            return np.array(array, dtype=np.float64)
-    except Exception as error:
+        with _open_regular(path, max_pixels) as file:
+            if Path(path).suffix.lower() == ".npy":
+                return read(file, _array_header(file, max_pixels))
+            with zipfile.ZipFile(file) as archive, archive.open(_depth_entry(archive)) as member:
+                return read(member, _array_header(member, max_pixels))
+    except Exception as error:  # zipfile and its decompressors have half a dozen kinds
         raise ValueError(
             f"cannot read {path} (it needs to be a .npy or .npz of real numbers [h w]): {error}"
         ) from error
 
 
-def _npz_member(path: str | os.PathLike, max_pixels: int) -> np.ndarray:
-    """The array named `depth`, or the only one, of a zip archive of .npy files.
+def _array_header(file: ArrayFile, max_pixels: int) -> _ArrayHeader:
+    """The header of an array [h w], also with an axis of one channel. Errors: ValueError."""
+    start = io.BytesIO(file.read(NPY_HEADER_BYTES))
+    version = np.lib.format.read_magic(start)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"its format is {version}, not one for numbers")
+    shape, column_major, dtype = readers[version](start)
+    file.seek(start.tell())
+    if len(shape) == 3 and 1 in (shape[0], shape[2]):
+        shape = shape[1:] if shape[0] == 1 else shape[:2]
+    if len(shape) != 2 or dtype.kind not in "fiu":
+        raise ValueError(f"got an array {list(shape)} of {dtype}")
+    check_size(shape[0], shape[1], max_pixels)
+    return _ArrayHeader(shape, column_major, dtype)
 
-    The archive's own size of the array is checked before anything is unpacked.
-    """
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) != 1 and "depth.npy" not in names:
-            raise ValueError(f"the archive holds {names[:9]}: name the array `depth`")
-        entry = archive.getinfo(names[0] if len(names) == 1 else "depth.npy")
-        if entry.file_size > max_pixels * 8 + NPY_HEADER_BYTES:
-            raise ValueError(f"{entry.filename} has more than {max_pixels} pixels: make it smaller")
-        with archive.open(entry) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+
+def _depth_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The array named `depth`, or the only one, of a zip archive of .npy files."""
+    names = archive.namelist()
+    if len(names) != 1 and "depth.npy" not in names:
+        raise ValueError(f"the archive holds {names[:9]}: name the array `depth`")
+    entry = archive.getinfo(names[0] if len(names) == 1 else "depth.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{entry.filename} is compressed in a way that numpy does not use")
+    return entry
 
 
 def images_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]:
@@ -297,10 +472,16 @@ def images_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]
 def check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
     """Errors: ValueError for an image without pixels or with more than `max_pixels`."""
     if height < 1 or width < 1 or height * width > max_pixels:
-        raise ValueError(
-            f"images need 1 to {max_pixels} pixels, got {width} x {height} (width x height): "
-            "resize it, or give a larger max_pixels"
-        )
+        raise ValueError(_wrong_size(max_pixels, f"got {width} x {height} (width x height)"))
+
+
+def _wrong_size(max_pixels: int, got: str) -> str:
+    return f"images need 1 to {max_pixels} pixels, {got}: resize it, or give a larger max_pixels"
+
+
+def _usual_unit(dtype: np.dtype) -> float:
+    """Metres per step of depth: integers are millimetres, floats metres."""
+    return DEPTH_UNIT if dtype.kind in "iu" else 1.0
 
 
 def _check_unit(unit: float) -> None:

@@ -175,7 +175,8 @@ def write_transforms(
     `size` is (height, width) in pixels. File names are relative to the folder of the json, or
     absolute inside it. `depth_unit` is metres per step of the depth files; its default is that of
     `load_depth` for their kind. Without images the file holds the trajectory alone.
-    Errors: ValueError, and nothing written, for skewed K, wrong counts and names outside the folder.
+    Errors: ValueError, and nothing written, for skewed K, wrong counts, names outside the folder, and
+    depth arrays without a `depth_unit` that are not there.
     """
     _check_writable(cameras)
     if min(size) < 1:
@@ -196,7 +197,8 @@ def write_transforms(
     else:
         frames = [own | frame for own, frame in zip(intrinsics, frames, strict=True)]
     if depth_unit is None:
-        units = {default_depth_unit(name) for name in depths or [] if name is not None}
+        names = [name for name in depths or [] if name is not None]
+        units = {default_depth_unit(file.parent / name) for name in names}
     else:
         units = {_positive(depth_unit, "depth_unit")}
     if len(units) > 1:

@@ -24,6 +24,7 @@ from torch.nn.functional import interpolate
 
 from vmemkit.core import (
     DEPTH_UNIT,
+    MAX_STEP,
     Cameras,
     Views,
     image_size,
@@ -41,7 +42,6 @@ from vmemkit.scenes.turned_photos import LYING, load_photo_depth, turn_back, tur
 CAMERA_TOLERANCE = 1e-4  # largest difference of pose and K entries from a recorded camera
 ASPECT_TOLERANCE = 0.02  # relative difference of aspect between a depth map and its image
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
-MAX_DEPTH_STEP = 65535  # largest value of a 16-bit depth image
 WRITTEN = ("images", "depth", "transforms.json")  # what a capture is made of
 WRITTEN_NAME = re.compile(r"[0-9]{5,}\.(png|npy)")
 
@@ -125,7 +125,7 @@ def load_capture(
     """The views of a folder with a nerfstudio transforms.json; NaN where depth is unknown.
 
     `convention` names the camera axes of the file, "opengl" or "opencv". `depth_unit` is metres
-    per step of the depth files; by default it is the file's, else 0.001 for images and 1 for arrays.
+    per step of the depth files; by default it is the file's, else that of `load_depth`.
     Views come in the order of their frames' `timestamp` or `time`, else of file names that differ
     only in their numbers (2 before 10), else of the file.
     Images may be smaller or larger than the file says, but not of another shape. Where EXIF turns
@@ -297,7 +297,7 @@ def _save_depths(folder: Path, views: Views, unit: float) -> list[str | None]:
     if views.depth is None:
         return [None] * len(views)
     steps = (views.depth / unit).round()
-    fits = bool((steps.isnan() | ((steps >= 1) & (steps <= MAX_DEPTH_STEP))).all())
+    fits = bool((steps.isnan() | ((steps >= 1) & (steps <= MAX_STEP))).all())
     (folder / "depth").mkdir()
     names: list[str | None] = []
     for i, depth in enumerate(views.depth):
