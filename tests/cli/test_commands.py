@@ -421,11 +421,29 @@ def test_interrupting_is_quiet(printed):
     assert "Traceback" not in printed()
 
 
+def test_a_walk_without_an_encoder_keeps_the_rest(picture, tmp_path, monkeypatch, printed):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", sys.executable)
+    out = tmp_path / "a[b]c"
+    assert main(["walk", *picture, "--moves", "right 5", "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == WRITTEN - {"walk.mp4"}
+    words = printed()
+    assert "no video was written: the video encoder" in words
+    assert f"contact sheet, surfels, memory and cameras are in {out}" in words
+
+
 def test_the_doctor_names_versions_device_data_and_weights(printed):
     assert main(["doctor"]) == 0
     words = printed()
     assert all(word in words for word in ("torch", torch.__version__, "numpy", "data", "weights"))
     assert "no weights" in words
+
+
+def test_the_doctor_tests_the_video_encoder(monkeypatch, printed):
+    assert main(["doctor"]) == 0
+    assert "a test video was written" in printed()
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", sys.executable)  # no encoder: it refuses our options
+    assert main(["doctor"]) == 0
+    assert "none that works, so walks come without videos: the video encoder" in printed()
 
 
 def test_the_doctor_names_the_weights_that_are_here_in_one_line(weight_folder, capsys):

@@ -4,7 +4,6 @@ import io
 import os
 import struct
 import subprocess
-import sys
 import warnings
 import zipfile
 import zlib
@@ -442,11 +441,58 @@ def test_a_video_with_an_impossible_frame_rate_is_refused_and_nothing_is_written
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_video_whose_encoder_fails_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", sys.executable)  # no encoder: it refuses our options
-    with pytest.raises(OSError, match=r"encoder failed|pipe"):
+def encoder(tmp_path, monkeypatch, script):
+    """Let a shell script stand for the encoder."""
+    program = tmp_path / "encoder" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+
+
+FAILURES = {
+    "it does not know the format": (
+        "echo 'Unknown encoder libx264' >&2; exit 1",
+        "Unknown encoder libx264",
+    ),
+    "it takes some frames first": (
+        "head -c 5000 >/dev/null; echo 'disk full' >&2; exit 3",
+        "code 3: disk full",
+    ),
+    "it says more than a pipe holds": ("yes no | head -c 300000 >&2; exit 1", "no no no$"),
+    "it says nothing": ("exit 1", "it said nothing"),
+    "it writes nothing": ("cat >/dev/null", "code 0: it said nothing"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the encoders here are shell scripts")
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_a_failed_encoder_said_is_passed_on_and_nothing_is_written(
+    tmp_path, monkeypatch, name
+):
+    script, words = FAILURES[name]
+    encoder(tmp_path, monkeypatch, script)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match=words):
+        save_video(tmp_path / "out" / "a.mp4", torch.zeros(40, 3, 96, 128), 10.0)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_an_encoder_the_way_to_one_is_named(tmp_path, monkeypatch):
+    def missing():
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
+    with pytest.raises(ValueError, match=r"pip install imageio-ffmpeg.*No ffmpeg exe"):
         save_video(tmp_path / "a.mp4", torch.zeros(1, 3, 4, 4), 10.0)
-    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["2024-11-28T10:30:00", "-y", "a[b]c %d"])
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir()
+    save_video(f"{folder}/a.mp4", torch.zeros(1, 3, 4, 4), 10.0)
+    assert (tmp_path / folder / "a.mp4").stat().st_size > 500
 
 
 def test_a_video_without_images_is_refused(tmp_path):

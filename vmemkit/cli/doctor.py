@@ -6,12 +6,14 @@ import argparse
 import importlib.metadata
 import os
 import platform
+import tempfile
+from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.text import Text
 
-from vmemkit.core import data_file
+from vmemkit.core import data_file, save_video, video_encoder
 from vmemkit.core.kernels import backend
 from vmemkit.nets.weights import WEIGHTS, available
 from vmemkit.scenes import PANORAMA
@@ -52,12 +54,7 @@ def diagnosis() -> dict[str, str]:
     report["accelerator"] = f"{device} (not needed)"
     devices = {"CPU": "cpu"} | ({"GPU": "cuda"} if cuda else {})
     report["memory"] = ", ".join(f"{backend(at)} on the {name}" for name, at in devices.items())
-    try:
-        import imageio_ffmpeg  # late: only writing videos needs it
-
-        report["video encoder"] = imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        report["video encoder"] = f"missing: {error} (pip install imageio-ffmpeg)"
+    report["video encoder"] = _encoder()
     try:
         report["data"] = f"{data_file(PANORAMA).parent} (origins and licences: README.md there)"
     except ValueError as error:
@@ -68,6 +65,16 @@ def diagnosis() -> dict[str, str]:
     except ValueError as error:
         report["weights"] = f"not looked for: {error}"
     return report
+
+
+def _encoder() -> str:
+    """The program that writes videos, after a test, or what is wrong with it."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            save_video(Path(folder) / "test.mp4", torch.zeros(1, 3, 16, 16), 8.0)
+        return f"{video_encoder()} (a test video was written)"
+    except (ValueError, OSError) as error:
+        return f"none that works, so walks come without videos: {error}"
 
 
 def _version(package: str) -> str:

@@ -230,8 +230,12 @@ def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
     save_ply(memory.surfels, out / "surfels.ply")
     add_capture(memory.views, out)
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
-    save_walk_video(out / "walk.mp4", steps)
-    written = "video, contact sheet, surfels, memory, and images with depth and cameras"
+    written = "contact sheet, surfels, memory, and images with depth and cameras"
+    try:
+        save_walk_video(out / "walk.mp4", steps)
+        written = f"video, {written}"
+    except (ValueError, OSError) as error:
+        console.print(Text(f"no video was written: {error}", style="yellow"), soft_wrap=True)
     console.print(f"{memory}: {written} are in {out}", soft_wrap=True)
 
 

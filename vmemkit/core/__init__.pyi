@@ -41,6 +41,7 @@ from .image_files import replacing as replacing
 from .image_files import save_depth as save_depth
 from .image_files import save_image as save_image
 from .image_files import save_video as save_video
+from .image_files import video_encoder as video_encoder
 from .random import seed_from as seed_from
 from .random import stream as stream
 from .splatting import Accept as Accept

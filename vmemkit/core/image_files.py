@@ -18,7 +18,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TypeVar
@@ -56,6 +56,7 @@ TIFF_WIDTH, TIFF_HEIGHT = 256, 257  # tags
 JPEG_QUALITY = 95  # percent; WebP uses it, too
 VIDEO_CRF = 18  # H.264 constant rate factor: visually lossless
 MAX_FPS = 240.0  # frames per second
+ENCODER_WORDS = 500  # characters of what a failed encoder said last
 
 # Raster formats only: some other readers of Pillow start external programs.
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
@@ -184,7 +185,7 @@ def save_video(path: str | os.PathLike, images: Float[Tensor, "t 3 h w"], fps: f
 
     The format needs even sizes: an odd one is made even by repeating the last row or column.
     Errors: ValueError for no images, values outside [0, 1], a bad frame rate or another suffix, and
-    OSError if the encoder fails.
+    without an encoder; OSError with the encoder's words if it fails.
     """
     images = images_in_range(images)
     if len(images) == 0 or Path(path).suffix.lower() != ".mp4" or not 0 < fps <= MAX_FPS:
@@ -194,15 +195,36 @@ def save_video(path: str | os.PathLike, images: Float[Tensor, "t 3 h w"], fps: f
         )
     h, w = images.shape[-2:]
     padding = (0, w % 2, 0, h % 2)
-    with replacing(path) as draft:
+    # What the encoder says goes to a file, because a pipe that nobody reads would stop it.
+    with replacing(path) as draft, tempfile.TemporaryFile() as log:
         command = _encoder_command(draft, h + h % 2, w + w % 2, fps)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as encoder:
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log) as encoder,
+            suppress(BrokenPipeError),  # an encoder that ends early says why
+            encoder.stdin as frames,
+        ):
             for image in images:
                 even = functional.pad(image[None], padding, mode="replicate")
-                encoder.stdin.write(image_bytes(even).tobytes())
-            _, log = encoder.communicate()
-        if encoder.returncode != 0:
-            raise OSError(f"the video encoder failed: {log.decode(errors='replace')[-500:]}")
+                frames.write(image_bytes(even).tobytes())
+        if encoder.returncode != 0 or not draft.is_file():
+            log.seek(0)
+            words = " ".join(log.read().decode(errors="replace").split())[-ENCODER_WORDS:]
+            raise OSError(
+                f"the video encoder {command[0]} failed with code {encoder.returncode}: "
+                f"{words or 'it said nothing'}"
+            )
+
+
+def video_encoder() -> str:
+    """The program that writes videos. Errors: ValueError that says how to get one."""
+    try:
+        import imageio_ffmpeg  # late: only writing videos needs it
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"videos need ffmpeg: pip install imageio-ffmpeg, or name one in IMAGEIO_FFMPEG_EXE ({error})"
+        ) from error
 
 
 def image_bytes(image: Float[Tensor, "t 3 h w"]) -> UInt8[np.ndarray, "t h w 3"]:
@@ -319,19 +341,15 @@ def _opened(content: bytes, formats: tuple[str, ...], max_pixels: int) -> Iterat
 
 def _encoder_command(path: Path, height: int, width: int, fps: float) -> list[str]:
     """The command that turns raw RGB frames at its standard input into an H.264 file."""
-    try:
-        import imageio_ffmpeg  # late: only writing videos needs it
-    except ImportError as error:
-        raise ValueError("videos need imageio-ffmpeg: pip install imageio-ffmpeg") from error
-
-    program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+    program = [video_encoder(), "-y", "-loglevel", "error"]
     frames = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     # The colour matrix is named: players guess it from the size otherwise, and tint the colours.
     colours = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
     colours += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
     h264 = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(VIDEO_CRF)]
     index_first = ["-movflags", "+faststart"]  # so that browsers can play while they load
-    return [*program, *frames, "-i", "-", *colours, *h264, *index_first, str(path)]
+    # An absolute path, because the encoder takes others with a colon for addresses.
+    return [*program, *frames, "-i", "-", *colours, *h264, *index_first, os.path.abspath(path)]
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from vmemkit.core import UP, Cameras, cameras, cat, intrinsics, look_at, project
+from vmemkit.core import UP, Cameras, cameras, cat, intrinsics, look_at, pose, project
 from vmemkit.figures.bird_view import CAMERA_LENGTH, EMPHASIS, DrawnCameras, draw_from_eye
 from vmemkit.figures.buffers3d import (
     MAX_IMAGES,
@@ -46,6 +46,8 @@ BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as t
 FOV = 40.0  # vertical field of view of the eye, degrees
 ELEVATION = 55.0  # angle at which the eye looks down at first, degrees
 STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
+# A surfel is background if it is farther from the cameras than BACKGROUND times the nearest tenth.
+NEAREST, BACKGROUND = 0.1, 100.0
 QUANTILE_SAMPLE = 100_000  # surfels that suffice for a quantile
 ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all round
 MIN_EXTENT = 0.5  # least extent of a scene, world units
@@ -357,10 +359,14 @@ def _downwards(memory: Memory, drawn: Cameras) -> Float[Tensor, " 3"]:
 def _bounds(
     surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
 ) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
-    """Corners of the box around all cameras and around the surfels without their farthest few."""
+    """Corners of the box around all cameras and around the surfels without the background, such as a
+    sky at 1e10 metres, and without their farthest few."""
     ends = [eyes]
     if len(surfels):
         sample = surfels[:: 1 + len(surfels) // QUANTILE_SAMPLE]
+        centre = eyes.mean(0) if len(eyes) else sample.median(0).values
+        distance = (sample - centre).norm(dim=-1)
+        sample = sample[distance <= BACKGROUND * distance.quantile(NEAREST)]
         ends.append(sample.quantile(torch.tensor([STRAYS, 1 - STRAYS]), 0))
     points = torch.cat(ends) if len(eyes) or len(surfels) else torch.zeros(1, 3)
     return points.amin(0), points.amax(0)
@@ -373,7 +379,9 @@ def _pose(eye: Float[Tensor, " 3"], point: Float[Tensor, " 3"]) -> Float[Tensor,
     """A camera at `eye` that looks at `point`, upright unless it looks straight up or down."""
     ahead = torch.nn.functional.normalize(point - eye, dim=0)
     level = abs(float(ahead @ torch.tensor(UP))) < 0.999
-    return look_at(eye[None], (eye + ahead)[None], up=UP if level else (0.0, 0.0, 1.0))[0]
+    # From the origin, because far away from it a step of one unit is lost to rounding.
+    turned = look_at(torch.zeros(3), ahead, up=UP if level else (0.0, 0.0, 1.0))
+    return pose(turned[:3, :3], eye)
 
 
 def _surfel_at(

@@ -130,17 +130,18 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
     """Write the way to the current node: `walk.mp4`, and its views as a capture, which is
     `transforms.json` with images and depth. `scenes.load_capture` and nerfstudio read it.
 
-    Errors: ValueError at the start, where there is nothing to write, and for a bad folder.
+    Errors: ValueError at the start, where there is nothing to write, and for a bad folder; as
+    `save_walk_video`, after the cameras are written.
     """
     steps = journey.steps()
     if not steps:
         raise ValueError("there is nothing to export: take a step first")
     folder = check_capture_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    video = folder / "walk.mp4"
-    save_walk_video(video, steps)
     # The rest is of no use there, and some steps may lack it.
     rest: dict[str, None] = dict.fromkeys(["confidence", "latent", "embedding"])
     views = [step.views.replace(**rest) for step in steps]
     add_capture(cat(views), folder)
+    video = folder / "walk.mp4"
+    save_walk_video(video, steps)
     return [video, folder / "transforms.json"]
