@@ -8,9 +8,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from vmemkit.core import cameras, cat, intrinsics, look_at, project, splat, unproject
+from vmemkit.core import views as checked_views
 from vmemkit.figures import INK, Picture, Scene3D, chip, surfel_colors, view_colors
-from vmemkit.figures.bird_view import EMPHASIS
+from vmemkit.figures.bird_view import EMPHASIS, _from_above
 from vmemkit.figures.buffers3d import MAX_IMAGES
+from vmemkit.figures.scene3d import _pose
 from vmemkit.memory import Memory, begin
 from vmemkit.retrieval import retrieve
 
@@ -440,3 +442,31 @@ def test_what_cannot_be_shown_is_refused_and_the_scene_stays(memory, box, retrie
     after = (scene.memory, scene.color, scene.lit, scene.label.value, arrays(scene)["rgba"])
     assert all(new is old for new, old in zip(after, before, strict=True))
     assert scene.retrieval is None
+
+
+# ---- backgrounds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+@pytest.mark.parametrize("far", [1e3, 1e10, 65504e6])
+def test_a_far_background_leaves_the_near_things_in_sight(far, share):
+    depth = torch.full((1, 48, 64), 2.0)
+    depth[:, : round(share * 48)] = far
+    camera = cameras(torch.eye(4)[None], intrinsics(65.0, 4 / 3))
+    memory = begin(checked_views(torch.rand(1, 3, 48, 64), camera, depth))
+    scene = Scene3D(memory)
+    assert scene.eye.norm() < 10
+    assert _from_above(memory, 60.0)[1] < 10
+    near = memory.surfels.position[memory.surfels.position.norm(dim=-1) < 10]
+    uv, ahead = project(cameras(_pose(scene.eye, scene.target), scene._intrinsics()), near)
+    assert bool(((uv > 0) & (uv < 1)).all())
+    assert bool((ahead > 0).all())
+
+
+def test_a_scene_that_is_all_far_away_is_drawn():
+    camera = cameras(torch.eye(4)[None], intrinsics(65.0, 4 / 3))
+    memory = begin(checked_views(torch.rand(1, 3, 48, 64), camera, torch.full((1, 48, 64), 1e10)))
+    scene = Scene3D(memory)
+    assert scene.eye.norm() > 1e9
+    scene.look_from(memory.views.cameras[0])
+    assert isinstance(scene.still(48), Picture)

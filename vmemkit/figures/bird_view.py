@@ -22,6 +22,9 @@ FOV = 35.0  # degrees, vertical: narrow, so that rooms stay nearly rectangular
 ASPECT = 2.0  # width / height of the rendering
 CAMERA_LENGTH = 0.05  # length of a drawn camera, as a share of the memory's extent
 EMPHASIS = 2.0  # how much larger the cameras of a retrieval are drawn
+# A surfel is background if it is farther from the cameras than BACKGROUND times the nearest tenth.
+NEAREST, BACKGROUND = 0.1, 100.0
+QUANTILE_SAMPLE = 100_000  # surfels that suffice for a quantile
 
 
 def plan(
@@ -133,9 +136,19 @@ def _draw_pyramid(
         axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, linewidth=0)
 
 
+def without_background(
+    surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
+) -> Float[Tensor, "m 3"]:
+    """The surfels (n >= 1) that a picture should have in sight: no sky at 1e10 metres."""
+    centre = eyes.mean(0) if len(eyes) else surfels.median(0).values
+    distance = (surfels - centre).norm(dim=-1)
+    near = distance[:: 1 + len(surfels) // QUANTILE_SAMPLE].quantile(NEAREST)
+    return surfels[distance <= BACKGROUND * near]
+
+
 def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:
-    """A camera (1,) that has the whole memory in view, and the memory's extent, world units."""
-    position = memory.surfels.position
+    """A camera (1,) that has the memory in view, and the memory's extent, world units."""
+    position = without_background(memory.surfels.position, memory.views.cameras.position)
     centre = (position.amin(0) + position.amax(0)) / 2
     extent = float((position - centre).norm(dim=-1).max())
     angle, half_fov = math.radians(elevation), math.radians(FOV / 2)

@@ -25,7 +25,14 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.core import UP, Cameras, cameras, cat, intrinsics, look_at, pose, project
-from vmemkit.figures.bird_view import CAMERA_LENGTH, EMPHASIS, DrawnCameras, draw_from_eye
+from vmemkit.figures.bird_view import (
+    CAMERA_LENGTH,
+    EMPHASIS,
+    QUANTILE_SAMPLE,
+    DrawnCameras,
+    draw_from_eye,
+    without_background,
+)
 from vmemkit.figures.buffers3d import (
     MAX_IMAGES,
     ImageQuads,
@@ -46,9 +53,6 @@ BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as t
 FOV = 40.0  # vertical field of view of the eye, degrees
 ELEVATION = 55.0  # angle at which the eye looks down at first, degrees
 STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
-# A surfel is background if it is farther from the cameras than BACKGROUND times the nearest tenth.
-NEAREST, BACKGROUND = 0.1, 100.0
-QUANTILE_SAMPLE = 100_000  # surfels that suffice for a quantile
 ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all round
 MIN_EXTENT = 0.5  # least extent of a scene, world units
 FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, rounds to fit it
@@ -359,14 +363,12 @@ def _downwards(memory: Memory, drawn: Cameras) -> Float[Tensor, " 3"]:
 def _bounds(
     surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
 ) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
-    """Corners of the box around all cameras and around the surfels without the background, such as a
-    sky at 1e10 metres, and without their farthest few."""
+    """Corners of the box around all cameras and around the surfels without the background and
+    without their farthest few."""
     ends = [eyes]
     if len(surfels):
-        sample = surfels[:: 1 + len(surfels) // QUANTILE_SAMPLE]
-        centre = eyes.mean(0) if len(eyes) else sample.median(0).values
-        distance = (sample - centre).norm(dim=-1)
-        sample = sample[distance <= BACKGROUND * distance.quantile(NEAREST)]
+        near = without_background(surfels, eyes)
+        sample = near[:: 1 + len(near) // QUANTILE_SAMPLE]
         ends.append(sample.quantile(torch.tensor([STRAYS, 1 - STRAYS]), 0))
     points = torch.cat(ends) if len(eyes) or len(surfels) else torch.zeros(1, 3)
     return points.amin(0), points.amax(0)
