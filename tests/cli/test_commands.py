@@ -13,7 +13,7 @@ import pytest
 import torch
 from generator_helpers import small
 from golden_helpers import seeing_ahead
-from PIL import Image
+from PIL import ExifTags, Image
 from rich.console import Console
 
 from vmemkit.cli import main, terminal
@@ -234,6 +234,44 @@ def test_the_depth_of_a_photo_that_exif_turns_turns_with_it(box, tmp_path):
     assert given.image.shape[2:] == (64, 48)
     expected = torch.rot90(view.depth[0], -1)
     torch.testing.assert_close(given.depth[0], expected, atol=0.0006, rtol=0)
+
+
+def taken(tmp_path, size, *arguments, **options):
+    """A walk into a photo with depth of `size`; the focal length over the longer side."""
+    height, width = size
+    Image.new("RGB", (width, height), "grey").save(tmp_path / "photo.jpg", **options)
+    np.save(tmp_path / "depth.npy", np.full(size, 2.5))
+    files = [str(tmp_path / "photo.jpg"), "--depth", str(tmp_path / "depth.npy")]
+    how = [*arguments, "--size", "48", "--moves", "right 5", "--out", str(tmp_path / "out")]
+    assert main(["walk", *files, *how]) == 0
+    lens = json.loads((tmp_path / "out" / "transforms.json").read_text())
+    return lens["fl_x"] / max(lens["w"], lens["h"])
+
+
+@pytest.mark.parametrize("size", [(60, 80), (80, 60)])
+def test_a_photo_held_upright_has_the_same_lens(tmp_path, printed, size):
+    focal = 0.5 / np.tan(np.radians(65 / 2))
+    assert taken(tmp_path, size) == pytest.approx(focal, rel=0.02)
+    assert "across, a guess: 65 along the longer side" in printed()
+
+
+def test_the_focal_length_of_the_photo_counts_and_fov_counts_more(tmp_path, printed):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 24
+    assert taken(tmp_path, (60, 80), exif=exif) == pytest.approx(24 / 36, rel=0.01)
+    assert "73.7 degrees across, by the focal length in its EXIF data" in printed()
+    assert taken(tmp_path, (60, 80), "--fov", "90", exif=exif) == pytest.approx(0.5, rel=0.01)
+    assert "EXIF" not in printed()
+
+
+def test_depth_in_the_wrong_unit_is_doubted_aloud(picture, tmp_path, printed):
+    how = ["--moves", "right 5", "--out", str(tmp_path / "out")]
+    assert main(["walk", *picture, *how]) == 0
+    assert "is its unit right?" not in printed()
+    assert main(["walk", *picture, "--depth-unit", "1", *how]) == 0
+    words = printed()
+    assert "a photo with depth of 2" in words
+    assert "m: is its unit right?" in words
 
 
 def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path):

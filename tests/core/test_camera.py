@@ -15,6 +15,7 @@ from vmemkit.core import (
     cameras,
     canvas_width,
     check_cameras,
+    horizontal_fov,
     intrinsics,
     intrinsics_from_pixels,
     invert,
@@ -284,6 +285,15 @@ def test_matrices_of_other_shapes_are_refused(poses, K):
 def test_unequal_numbers_of_poses_and_intrinsics_are_refused():
     with pytest.raises(ValueError, match=r"\[\*b 4 4\]"):
         check_cameras(Cameras(torch.eye(4).expand(2, 4, 4), torch.eye(3).expand(3, 3, 3)))
+
+
+@settings(deadline=None)
+@given(st.floats(1.0, 170.0), st.floats(1.0, 4.0))
+def test_a_field_of_view_along_the_longer_side_is_the_same_lens_held_upright(fov, aspect):
+    level = intrinsics(horizontal_fov(fov, aspect), aspect)
+    upright = intrinsics(horizontal_fov(fov, 1 / aspect), 1 / aspect)
+    torch.testing.assert_close(upright, level[[1, 0, 2]][:, [1, 0, 2]])
+    assert horizontal_fov(fov, aspect) == fov
 
 
 @pytest.mark.parametrize(

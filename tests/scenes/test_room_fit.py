@@ -1,5 +1,6 @@
 """The box of a room from one image, against measured and rendered depth."""
 
+import math
 import time
 
 import pytest
@@ -7,7 +8,16 @@ import torch
 from core_helpers import Box
 
 from vmemkit.core import Views, intrinsics, pixel_centres, rays
-from vmemkit.scenes import EXAMPLES, fit_room, from_image, rooms, stereo_view, upright_cameras
+from vmemkit.scenes import (
+    EXAMPLES,
+    PHOTO_FOV,
+    depth_words,
+    fit_room,
+    from_image,
+    rooms,
+    stereo_view,
+    upright_cameras,
+)
 
 SIZE = (240, 320)
 
@@ -108,6 +118,28 @@ def test_a_photo_without_depth_can_be_walked_into_and_says_what_was_assumed():
     assert "1.2 m above the floor with a field of view of 60 degrees" in beginning.about
     # the view stands as the camera stood: it looked down
     assert beginning.given.cameras.forward[0, 1] > 0.2
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 48)])
+def test_without_a_field_of_view_a_photo_has_one_along_its_longer_side(size):
+    given = from_image(torch.rand(3, *size), "photo on a wall", 48).given
+    focal = 0.5 / math.tan(math.radians(PHOTO_FOV / 2))
+    # Cut to 4 : 3, which leaves an upright photo its width, here its shorter side.
+    assert float(given.cameras.K[0, 0, 0]) == pytest.approx(focal * 64 / size[1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("metres", "words"),
+    [
+        ([1.0, 2.0, 3.0], "1.2 to 2.8 m"),
+        ([1.0, math.nan, 1e10], "1e+09 to 9e+09 m: is its unit right?"),
+        ([1500.0, 2000.0, 3000.0], "1600 to 2800 m: is its unit right?"),
+        ([0.001, 0.002, 0.003], "0.0012 to 0.0028 m: is its unit right?"),
+        ([math.nan], "unknown distances"),
+    ],
+)
+def test_depth_is_told_in_words_and_doubted_where_it_is_odd(metres, words):
+    assert depth_words(torch.tensor([metres])) == words
 
 
 def test_a_photo_of_no_room_is_told_of_other_ways():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from core_helpers import same, tables
 from generator_helpers import small
-from PIL import Image
+from PIL import ExifTags, Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
@@ -391,6 +391,21 @@ def test_depth_turns_with_a_photo_that_exif_turns_or_that_is_said(explore, orien
     shown = explorer.value.memory.views.depth[0]
     expected = resized_depth(torch.from_numpy(depth.copy()).float(), *shown.shape)
     assert torch.allclose(shown, expected, atol=1e-4)
+
+
+def test_an_upload_brings_its_lens_and_one_may_set_another(explore):
+    own = explore().own
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 26
+    Image.new("RGB", (40, 30)).save(buffer, "JPEG", exif=exif)
+    own.image.value = upload("my.jpg", buffer.getvalue())
+    assert own.fov.value == pytest.approx(69.39, abs=0.01)
+    own.image.value = upload("my.png", b"no image")  # the start says so
+    assert own.fov.value == pytest.approx(69.39, abs=0.01)
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 40)).save(buffer, "PNG")
+    own.image.value = upload("upright.png", buffer.getvalue())
+    assert own.fov.value == pytest.approx(51.08, abs=0.01)  # 65 degrees along the longer side
 
 
 @pytest.mark.parametrize("kind", ["photo", "photo with depth"])

@@ -1,12 +1,15 @@
 """RoomBox: the room of a photo as one draws it, without a browser."""
 
+import math
+
 import pytest
 import torch
+from PIL import ExifTags, Image
 from widget_helpers import picture
 
 import vmemkit as vm
-from vmemkit.core import data_file, save_image
-from vmemkit.scenes import VANISHING_POINT, handle_places, stereo_view
+from vmemkit.core import data_file, horizontal_fov, save_image
+from vmemkit.scenes import PHOTO_FOV, VANISHING_POINT, handle_places, stereo_view
 from vmemkit.widgets import Explorer, RoomBox
 
 pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
@@ -43,6 +46,18 @@ def test_without_a_room_it_starts_from_a_usual_one():
 def test_a_photo_may_be_a_file(tmp_path):
     save_image(tmp_path / "photo.png", GREY)
     assert RoomBox(tmp_path / "photo.png").photo.shape == GREY.shape
+
+
+@pytest.mark.parametrize(("size", "half_side"), [((80, 60), 18.0), ((60, 80), 13.5)])
+def test_the_lens_is_that_of_the_file_or_one_along_the_longer_side(tmp_path, size, half_side):
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 26
+    Image.new("RGB", size, "grey").save(tmp_path / "photo.jpg", exif=exif)
+    expected = 2 * math.degrees(math.atan(half_side / 26))
+    assert RoomBox(tmp_path / "photo.jpg").value.fov == pytest.approx(expected, abs=0.01)
+    Image.new("RGB", size, "grey").save(tmp_path / "photo.jpg")
+    guess = horizontal_fov(PHOTO_FOV, size[0] / size[1])
+    assert RoomBox(tmp_path / "photo.jpg").value.fov == pytest.approx(guess, abs=0.01)
 
 
 def test_a_dragged_handle_changes_room_depth_and_picture(box):

@@ -293,7 +293,6 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     stem = out / f"{job.name}-{policy}"
     save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.about} · {policy}"))
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
-    save_walk_video(stem.with_suffix(".mp4"), steps, truth)  # last: it may lack an encoder
 
 
 def _film(job: Job, steps_by_policy: dict[str, list[Step]]) -> Float[Tensor, "f 3 h w"]:

@@ -18,10 +18,19 @@ from rich.text import Text
 from torch import Tensor
 
 from vmemkit.cli.terminal import progress_bar
-from vmemkit.core import Cameras, cameras, image_size, intrinsics, invert, load_image
+from vmemkit.core import (
+    Cameras,
+    cameras,
+    horizontal_fov,
+    image_size,
+    intrinsics,
+    invert,
+    load_image,
+    photo_fov,
+)
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
-from vmemkit.generation.diffusion import DEFAULT_FOV, default_intrinsics
+from vmemkit.generation.diffusion import DEFAULT_FOV
 from vmemkit.memory import begin, check_folder, save, save_ply
 from vmemkit.nets.weights import WeightFile, require
 from vmemkit.pipeline import Step, walk
@@ -88,8 +97,12 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
         help="metres from the floor to the camera, for depth that is guessed (%(default)s)",
     )
     add("--yes", action="store_true", help="download what --depth auto needs without asking")
-    otherwise = f"{PHOTO_FOV:g}; published weights: {DEFAULT_FOV:g} along the longer side"
-    add("--fov", type=float, help=f"horizontal, degrees (the trajectory's, else {otherwise})")
+    otherwise = f"{PHOTO_FOV:g} along the longer side, for published weights {DEFAULT_FOV:g}"
+    add(
+        "--fov",
+        type=float,
+        help=f"horizontal, degrees (the trajectory's, else by the photo's EXIF data, else {otherwise})",
+    )
     path = walk.add_mutually_exclusive_group()
     path.add_argument(
         "--trajectory",
@@ -157,8 +170,8 @@ def run_walk(
     """
     out = check_capture_place(options.out)
     image = load_image(options.image)
-    lens = _lens(options, image.shape[2] / image.shape[1])
-    trajectory, note = None, ""
+    lens, note = _lens(options, image.shape[2] / image.shape[1])
+    trajectory = None
     if options.trajectory is not None:
         trajectory, note = read_path(options.trajectory, options.image, lens)
         if options.fov is not None and not torch.allclose(trajectory.K, lens):
@@ -169,9 +182,7 @@ def run_walk(
         options, image, lens, partial(load_estimator, options.weights, asks(options, console))
     )
     start, path = beginning.given, _path(options, trajectory, beginning.given.cameras[0])
-    for words in (note, beginning.about if options.depth in GUESSES else ""):
-        if words:
-            console.print(Text(f"{words}."), soft_wrap=True)
+    words = [text for text in (note, beginning.about) if text]
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
         stages["reconstructor"] = load_reconstructor(options.weights)
@@ -186,7 +197,7 @@ def run_walk(
     _prepare(out)
     steps: list[Step] = []
     try:
-        _take(walked, len(path), options.policy, console, steps)
+        _take(walked, len(path), options.policy, console, words, steps)
     finally:  # after Ctrl-C, too
         if steps:
             _write_results(out, steps, console)
@@ -207,13 +218,20 @@ def _prepare(out: Path) -> None:
 
 
 def _take(
-    walked: Iterator[Step], views: int, policy: str, console: Console, steps: list[Step]
+    walked: Iterator[Step],
+    views: int,
+    policy: str,
+    console: Console,
+    words: Sequence[str],
+    steps: list[Step],
 ) -> None:
     """Take the walk of so many views. Each finished step is added to `steps`, and what it has to say
-    is printed."""
+    is printed; after the first one, which may be refused, the `words` on how the walk began."""
     with progress_bar(console) as bar:
         task = bar.add_task(policy, total=views)
         for step in _until_refused(walked, console):
+            for text in words if not steps else ():
+                console.print(f"{text}.", soft_wrap=True)
             steps.append(step)
             bar.advance(task, len(step.targets))
             if step.note and step.note not in (earlier.note for earlier in steps[:-1]):
@@ -261,12 +279,12 @@ def _beginning(
 ) -> Beginning:
     """The image with its depth, as the first view of the walk."""
     size = _size(options, image.shape[2] / image.shape[1])
-    if options.depth not in GUESSES:
+    depth: Float[Tensor, "h w"] | str = options.depth
+    if depth not in GUESSES:
         depth = load_photo_depth(options.image, options.depth, options.depth_unit)
-        return start_from_photo(image, size, depth, K)
     estimator = load_estimator() if options.depth == "auto" else None
     try:
-        return start_from_photo(image, size, options.depth, K, options.eye_height, estimator)
+        return start_from_photo(image, size, depth, K, options.eye_height, estimator)
     except NoRoomError as error:
         raise ValueError(f"{error}. {OTHER_DEPTH}") from error
 
@@ -332,13 +350,16 @@ def _cut_to_aspect(K: Float[Tensor, "n 3 3"], ratio: float) -> Float[Tensor, "n 
     return cut @ K
 
 
-def _lens(options: argparse.Namespace, aspect: float) -> Float[Tensor, "3 3"]:
-    """K from --fov, else the generator's default."""
+def _lens(options: argparse.Namespace, aspect: float) -> tuple[Float[Tensor, "3 3"], str]:
+    """K from --fov, else by the photo's EXIF data, else the generator's default; and which, as
+    words."""
     if options.fov is not None:
-        return intrinsics(options.fov, aspect)
-    if options.generator in WEIGHTLESS:
-        return intrinsics(PHOTO_FOV, aspect)
-    return default_intrinsics(aspect)
+        return intrinsics(options.fov, aspect), ""
+    fov, source = photo_fov(options.image), "by the focal length in its EXIF data"
+    if fov is None:
+        along = PHOTO_FOV if options.generator in WEIGHTLESS else DEFAULT_FOV
+        fov, source = horizontal_fov(along, aspect), f"a guess: {along:g} along the longer side"
+    return intrinsics(fov, aspect), f"the field of view is {fov:.1f} degrees across, {source}"
 
 
 def _size(options: argparse.Namespace, aspect: float) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vmemkit.core import cameras, intrinsics, pixel_centres, pose, rays
+from vmemkit.core import cameras, horizontal_fov, intrinsics, pixel_centres, pose, rays
 from vmemkit.nets import weights
 from vmemkit.nets.weights import (
     WEIGHTS,
@@ -35,6 +35,7 @@ from vmemkit.scenes import (
     PHOTO_FOV,
     Beginning,
     NoRoomError,
+    depth_words,
     find_axes,
     fit_room,
     photo_view,
@@ -152,13 +153,14 @@ def start_from_photo(
     depth: planar depth in metres, or one of GUESSES: "auto" asks `estimator` (by default
     `find_estimator()`), "room" takes the photo for a box-shaped room. Both place the view level in the
     world, as far as the photo's lines tell, and `about` says what they assumed.
-    K: by default PHOTO_FOV degrees across. eye_height: metres from the floor to the camera.
+    K: by default PHOTO_FOV degrees along the longer side. eye_height: metres from the floor to the camera.
     Errors: ValueError for another word, and as `photo_view`, `fit_room` and `find_estimator`.
     """
-    K = intrinsics(PHOTO_FOV, image.shape[2] / image.shape[1]) if K is None else K
+    aspect = image.shape[2] / image.shape[1]
+    K = intrinsics(horizontal_fov(PHOTO_FOV, aspect), aspect) if K is None else K
     if isinstance(depth, Tensor):
         given = photo_view(image, depth, K, size)
-        return Beginning(given, None, "a photo with depth")
+        return Beginning(given, None, f"a photo with depth of {depth_words(given.depth)}")
     if depth not in GUESSES:
         raise ValueError(f"depth is [h w] in metres, or one of {', '.join(GUESSES)}, got {depth!r}")
     if depth == "room":

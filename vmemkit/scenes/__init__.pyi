@@ -12,6 +12,7 @@ from .examples import PANORAMA as PANORAMA
 from .examples import STEREO as STEREO
 from .examples import Beginning as Beginning
 from .examples import circle_cameras as circle_cameras
+from .examples import depth_words as depth_words
 from .examples import example_size as example_size
 from .examples import from_image as from_image
 from .examples import photo_view as photo_view

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +23,7 @@ from vmemkit.core import (
     crop,
     crop_to_aspect,
     data_file,
+    horizontal_fov,
     intrinsics,
     intrinsics_from_pixels,
     load_depth,
@@ -34,7 +36,7 @@ from vmemkit.scenes.house.designer import rooms
 from vmemkit.scenes.house.ray_casting import Rooms
 from vmemkit.scenes.panoramas import Panorama, panorama
 from vmemkit.scenes.recording import resized_depth
-from vmemkit.scenes.room_box import EYE_HEIGHT
+from vmemkit.scenes.room_box import EYE_HEIGHT, PHOTO_FOV
 from vmemkit.scenes.room_fit import fit_room
 from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
@@ -53,6 +55,8 @@ SOUND_PART = (
 )  # pixels of the stereo image with good depth: top, left, height, width
 ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
+# Metres. Where all but a tenth is nearer or farther, the unit of the depth may be wrong.
+USUAL_DEPTHS, TENTH = (0.1, 200.0), 0.1
 KINDS = ("photo", "photo with depth", "panorama", "photo on a wall")  # what an own image can be
 
 
@@ -148,15 +152,15 @@ def from_image(
     kind: str,
     height: int,
     depth: Float[Tensor, "h2 w2"] | None = None,
-    fov: float = FOV,
+    fov: float | None = None,
     eye_height: float = EYE_HEIGHT,
 ) -> Beginning:
     """An image of one's own as one of `KINDS`, cut to the examples' aspect of 4 : 3.
 
     A photo is taken for a room that is a box, seen from `eye_height` metres above its floor, and
     `about` says so. A photo with depth needs depth of the same field of view, at any resolution. A
-    photo of anything else can be hung on a wall WALL metres away. `fov` is horizontal, in degrees. A
-    panorama is equirectangular, twice as wide as high.
+    photo of anything else can be hung on a wall WALL metres away. `fov` is horizontal, in degrees, by
+    default PHOTO_FOV along the longer side. A panorama is equirectangular, twice as wide as high.
     Errors: ValueError for another kind, missing depth, shapes that do not fit, and a photo without
     depth whose lines show no room.
     """
@@ -168,6 +172,7 @@ def from_image(
             raise ValueError(f"a panorama is twice as wide as high, this image is {w} x {h}")
         exact = interpolate(image[None], (h, 2 * h), mode="bilinear", antialias=True)[0]
         return _around(panorama(exact.clamp(0, 1)), height)
+    fov = horizontal_fov(PHOTO_FOV, w / h) if fov is None else fov
     if kind == "photo":
         room = fit_room(image, intrinsics(fov, w / h), eye_height)
         given = room.view(image, example_size(height))
@@ -180,7 +185,18 @@ def from_image(
             f"{KINDS[0]!r}, for which depth is guessed"
         )
     given = photo_view(image, depth, intrinsics(fov, w / h), example_size(height))
-    return Beginning(given, None, f"your image, a {kind}")
+    words = f" of {depth_words(given.depth)}" if kind == "photo with depth" else ""
+    return Beginning(given, None, f"your image, a {kind}{words}")
+
+
+def depth_words(depth: Float[Tensor, "*b h w"]) -> str:
+    """From where to where depth reaches, without its tenths at either end, and whether that is odd."""
+    known = depth[depth.isfinite()]
+    if len(known) == 0:
+        return "unknown distances"
+    near, far = np.quantile(known.cpu().numpy(), [TENTH, 1 - TENTH])
+    doubt = "" if far >= USUAL_DEPTHS[0] and near <= USUAL_DEPTHS[1] else ": is its unit right?"
+    return f"{near:.4g} to {far:.4g} m{doubt}"
 
 
 def _in_house(house: Rooms, given: Cameras, height: int, about: str) -> Beginning:

@@ -29,7 +29,7 @@ from vmemkit.core import (
 )
 
 FACES = ("floor", "ceiling", "left wall", "right wall", "back wall")
-PHOTO_FOV = 65.0  # degrees: horizontal field of view of a phone's main camera
+PHOTO_FOV = 65.0  # degrees along the longer side: field of view of a phone's main camera
 EYE_HEIGHT = 1.5  # metres: of a standing person who holds a camera, and of `scenes.rooms`
 EYE_HEIGHTS = (0.05, 50.0)  # metres: least and greatest
 NEAREST = 1e-4  # of the eye height: a nearer face would leave no room

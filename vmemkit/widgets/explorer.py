@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import ipywidgets
 import torch
 
-from vmemkit.core import load_image
+from vmemkit.core import horizontal_fov, image_size, load_image, photo_fov
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
 from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
@@ -20,9 +21,9 @@ from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, RetrievalConfig
 from vmemkit.scenes import (
     EXAMPLES,
-    FOV,
     HEIGHT,
     KINDS,
+    PHOTO_FOV,
     VERBS,
     Beginning,
     Panorama,
@@ -411,8 +412,9 @@ class OwnImage(ipywidgets.VBox):
         self.kind = menu("it is a", KINDS)
         text = "field of view (degrees)"
         self.fov = ipywidgets.BoundedFloatText(
-            FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
+            PHOTO_FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
         )
+        self.image.observe(lambda change: self._take_lens(), "value")
         self.start, self.drawing = button("start from it", start), button("draw its room", draw)
         controls = [self.image, self.depth, self.kind, self.fov, self.start, self.drawing]
         self._row = ipywidgets.HBox(controls)
@@ -444,6 +446,14 @@ class OwnImage(ipywidgets.VBox):
             kind, missing = "photo", "No depth was uploaded: "
         made = from_image(image, kind, height, depth, self.fov.value)
         return replace(made, about=missing + made.about)
+
+    def _take_lens(self) -> None:
+        """Show the field of view of the photo's EXIF data, or a phone's along the longer side."""
+        # A file that cannot be read is reported by the start.
+        with suppress(ValueError, OSError), tempfile.TemporaryDirectory() as folder:
+            photo = _stored(self._uploaded(), folder)
+            height, width = image_size(photo)
+            self.fov.value = photo_fov(photo) or horizontal_fov(PHOTO_FOV, width / height)
 
     def _uploaded(self) -> dict:
         if not self.image.value:

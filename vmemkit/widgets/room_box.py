@@ -13,7 +13,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Views, intrinsics, load_image
+from vmemkit.core import Views, horizontal_fov, intrinsics, load_image, photo_fov
 from vmemkit.figures import grey_images
 from vmemkit.scenes import (
     EYE_HEIGHT,
@@ -70,17 +70,21 @@ class RoomBox(ipywidgets.VBox):
     def __init__(
         self,
         photo: str | os.PathLike | Float[Tensor, "3 h w"],
-        fov: float = PHOTO_FOV,
+        fov: float | None = None,
         eye_height: float = EYE_HEIGHT,
         start: Callable[[RoomBox], object] | None = None,
     ) -> None:
         """`photo` is an image or its file, `fov` its horizontal field of view in degrees, `eye_height`
-        metres. `start` is called with this widget when the start button is pressed.
+        metres. By default `fov` is that of the file's EXIF data, or PHOTO_FOV along the longer side.
+        `start` is called with this widget when the start button is pressed.
 
         Errors: ValueError for a photo, a field of view or an eye height that is none.
         """
         self.photo = (photo if isinstance(photo, Tensor) else load_image(photo)).cpu()
         aspect = self.photo.shape[2] / self.photo.shape[1]
+        if fov is None and not isinstance(photo, Tensor):
+            fov = photo_fov(photo)
+        fov = horizontal_fov(PHOTO_FOV, aspect) if fov is None else fov
         self._start, self.message = start, Message()
         try:
             first = fit_room(self.photo, intrinsics(fov, aspect), eye_height)

@@ -10,7 +10,6 @@ Source: Zhou et al., 2025 (Stable Virtual Camera), as VMem's released code appli
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmemkit.core import Cameras, intrinsics, pixel_centres, rays
+from vmemkit.core import Cameras, horizontal_fov, intrinsics, pixel_centres, rays
 from vmemkit.generation.diffusion.sampling import Condition
 
 # A camera counts for the centre if it is no farther from the median position than FAR times the
@@ -38,10 +37,7 @@ class CameraScale:
 
 def default_intrinsics(aspect: float, fov: float = DEFAULT_FOV) -> Float[Tensor, "3 3"]:
     """K of an image without known intrinsics, as released: `fov` degrees along the longer side."""
-    if aspect >= 1:
-        return intrinsics(fov, aspect)
-    across = 2 * math.degrees(math.atan(aspect * math.tan(math.radians(fov / 2))))
-    return intrinsics(across, aspect)
+    return intrinsics(horizontal_fov(fov, aspect), aspect)
 
 
 def centred(cameras: Cameras) -> Cameras:
