@@ -6,7 +6,14 @@ import pytest
 import torch
 
 import vmemkit as vm
-from vmemkit.scenes import EXAMPLES, examples, from_image, load_capture, moves
+from vmemkit.scenes import (
+    EXAMPLES,
+    PHOTO_FOV,
+    examples,
+    from_image,
+    load_capture,
+    moves,
+)
 from vmemkit.widgets import journeys
 
 HEIGHT = 24
@@ -102,7 +109,7 @@ def test_a_photo_hung_on_a_wall_is_cut_to_format_and_stands_upright_ahead():
     assert torch.all(given.depth == examples.WALL)
     # the cut takes from the height, so the field of view across stays
     assert given.cameras.K[0, 0, 0] == pytest.approx(
-        0.5 / torch.tan(torch.tensor(75 / 2).deg2rad())
+        0.5 / torch.tan(torch.tensor(PHOTO_FOV / 2).deg2rad())
     )
 
 
