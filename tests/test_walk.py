@@ -74,6 +74,53 @@ def test_a_generator_that_makes_too_few_views_is_told_so(start):
         vm.step(memory, tour.cameras[:2], generator=lazy)
 
 
+def same_again(context, targets, rng):
+    return context.image[:1].repeat(len(targets), 1, 1, 1)
+
+
+def noisier(context, targets, rng):
+    for noise in (0.2, 0.1):
+        yield (1 - noise) * same_again(context, targets, rng) + noise * torch.rand(1, generator=rng)
+
+
+def latest(memory, targets, k):
+    return [len(memory) - 1]
+
+
+@pytest.mark.parametrize(("generator", "states"), [(same_again, 1), (noisier, 2)])
+def test_three_lines_make_a_generator_and_a_policy(start, generator, states):
+    """Plain images get the depth that Warp finds, as by `with_depth`."""
+    _, tour, memory = start
+    first, second = vm.walk(memory, tour.cameras[:4], generator=generator, policy=latest, m=2)
+    assert second.retrieval.chosen.tolist() == [len(memory) + 1]
+    assert (first.retrieval.policy, len(first.generations)) == ("latest", states)
+    *_, warped = vm.Warp()(first.context, first.targets, torch.Generator())
+    assert torch.equal(first.views.depth, warped.depth)
+    assert torch.equal(first.views.confidence, warped.confidence)
+    if generator is same_again:
+        assert torch.equal(first.views.image, memory.views.image.repeat(2, 1, 1, 1))
+    painted = vm.with_depth(generator, vm.Warp())
+    by_hand = next(vm.walk(memory, tour.cameras[:2], generator=painted, policy=latest, m=2))
+    assert torch.equal(by_hand.views.depth, first.views.depth)
+
+
+@pytest.mark.parametrize(
+    ("made", "got"),
+    [
+        (None, "got None"),
+        (torch.rand(1, 3, H, W), rf"got torch.float32 \[1, 3, {H}, {W}\]"),
+        (torch.rand(2, H, W, 3), rf"float tensor \[2, 3, {H}, {W}\]"),
+        (torch.zeros(2, 3, H, W, dtype=torch.uint8), "got torch.uint8"),
+        ([torch.rand(3, H, W)] * 2, rf"got torch.float32 \[3, {H}, {W}\]"),
+    ],
+    ids=["nothing", "a view too few", "channels last", "bytes", "one view at a time"],
+)
+def test_what_is_no_image_of_the_targets_is_told_how_to_be_one(start, made, got):
+    _, tour, memory = start
+    with pytest.raises(ValueError, match=f"must yield or return a Generation, or images.*{got}"):
+        vm.step(memory, tour.cameras[:2], generator=lambda context, targets, rng: made)
+
+
 def test_steps_chain_and_a_step_alone_does_the_same(start):
     _, tour, memory = start
     first, second = vm.walk(memory, tour.cameras[:4], m=2)

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vmemkit.core import Cameras, Views, check_camera_list, check_cameras, stream
 from vmemkit.core.kernels import Backend, backend
-from vmemkit.generation import Encodes, Generation, Generator, Warp
+from vmemkit.generation import Encodes, Generation, Generator, Warp, states
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruction import (
     Reconstructor,
@@ -210,7 +211,7 @@ def _stages(
     clock.resume()
     memory = _encoded(before, config.generator)
     context, generations = memory.views[retrieval.chosen], []
-    for generation in config.generator(context, targets, rng):
+    for generation in _generations(config.generator, context, targets, rng):
         generations.append(generation)
         yield Stage("generate", generation, clock.lap("generate"))
         clock.resume()
@@ -239,6 +240,19 @@ def _stages(
         backend=backend(memory.device),
     )
     yield Stage("write", after, seconds, whole)
+
+
+def _generations(
+    generator: Generator, context: Views, targets: Cameras, rng: torch.Generator
+) -> Iterator[Generation]:
+    """What the generator made. Images without depth get that of `Warp`, as by `with_depth`."""
+    geometry = None
+    for state in states(generator(context, targets, rng), context, targets):
+        if isinstance(state, Tensor):
+            if geometry is None:
+                *_, geometry = Warp()(context, targets, rng)
+            state = Generation(state, geometry.depth, geometry.confidence)
+        yield state
 
 
 def _encoded(memory: Memory, generator: Generator) -> Memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from core_helpers import Box
@@ -414,6 +415,45 @@ def test_any_callable_of_the_signature_is_a_policy(memory):
         return replace(inner, policy="first", chosen=torch.arange(k))
 
     assert retrieve(memory, BOX.look(0.0), 2, first).chosen.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [[5, 0], (5, 0), np.array([5, 0]), torch.tensor([5, 0]), torch.tensor([5, 0]).int()],
+    ids=["list", "tuple", "array", "int64", "int32"],
+)
+def test_a_policy_may_return_indices_only(memory, returned):
+    def mine(memory, targets, k):
+        return returned
+
+    targets = BOX.look(0.0, 10.0)
+    found, nearest = (retrieve(memory, targets, 2, policy) for policy in (mine, "camera_distance"))
+    assert (found.policy, found.chosen.tolist()) == ("mine", [5, 0])
+    assert torch.equal(found.distance, nearest.distance)
+    assert torch.equal(found.query.world_from_cam, targets.world_from_cam)
+    assert found.votes.tolist() == [0.0] * len(YAWS)
+    assert found.suppressed_by.tolist() == [-1] * len(YAWS)
+    assert found.splat is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (
+            lambda memory, targets, k: None,
+            r"<lambda> must return indices of views, such as \[3, 0\]",
+        ),
+        (lambda memory, targets, k: [0.5, 1.0], r"must return indices .* got \[0\.5, 1\.0\]"),
+        (lambda memory, targets, k: torch.ones(1, 2).long(), "must return indices"),
+        (lambda memory, targets, k: [], r"must return indices .* got \[\]"),
+        (lambda memory, targets, k: [True, False], "must return indices"),
+        (lambda memory, targets, k: [1, 1], r"1 to 2 different views of 0 to 6, got \[1, 1\]"),
+        (SurfelVotes, r"a class: pass a value, such as SurfelVotes\(\)"),
+    ],
+)
+def test_what_is_no_choice_of_views_is_told_how_to_be_one(memory, policy, message):
+    with pytest.raises(ValueError, match=message):
+        retrieve(memory, BOX.look(0.0), 2, policy)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from .generator import Encodes as Encodes
 from .generator import Generation as Generation
 from .generator import Generator as Generator
 from .generator import WithDepth as WithDepth
+from .generator import states as states
 from .generator import with_depth as with_depth
 from .passes import PathWindow as PathWindow
 from .passes import assembled as assembled

@@ -1,14 +1,15 @@
 """What every generator takes and makes.
 
 A generator is any callable `(context, targets, rng) -> iterator of Generation`. Each item is a state of
-the target views worth looking at, and the last one is the result.
+the target views worth looking at, and the last one is the result. Plain images [m 3 h w], yielded or
+returned, are enough for a walk, which then takes their depth from `Warp`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -93,6 +94,25 @@ def check_images(views: Views, side: int) -> None:
         )
 
 
+def states(made: Any, context: Views, targets: Cameras) -> Iterator[Generation | Tensor]:
+    """What a generator yielded or returned, one state after the other.
+
+    Errors: ValueError for anything but Generations and images [m 3 h w] of the context's size.
+    """
+    shape = (len(targets), 3, *context.image.shape[2:])
+    if isinstance(made, (Tensor, Generation)) or not isinstance(made, Iterable):
+        made = [made]
+    for state in made:
+        images = isinstance(state, Tensor) and state.shape == shape and state.is_floating_point()
+        if not images and not isinstance(state, Generation):
+            got = f"{state.dtype} {list(state.shape)}" if isinstance(state, Tensor) else state
+            raise ValueError(
+                "a generator must yield or return a Generation, or images in [0, 1] as a float "
+                f"tensor {list(shape)}, got {got!s:.80}"
+            )
+        yield state
+
+
 @dataclass(frozen=True)
 class WithDepth:
     """The images of one generator with the depth and confidence of another."""
@@ -105,8 +125,11 @@ class WithDepth:
     ) -> Iterator[Generation]:
         seed = seed_from(rng)
         *_, geometry = self.depth(context, targets, stream(seed, 0))
-        for state in self.images(context, targets, stream(seed, 1)):
-            yield state.replace(depth=geometry.depth, confidence=geometry.confidence)
+        for state in states(self.images(context, targets, stream(seed, 1)), context, targets):
+            if isinstance(state, Tensor):
+                yield Generation(state, geometry.depth, geometry.confidence)
+            else:
+                yield state.replace(depth=geometry.depth, confidence=geometry.confidence)
 
     def encode(self, views: Views) -> Views:
         return self.images.encode(views) if isinstance(self.images, Encodes) else views

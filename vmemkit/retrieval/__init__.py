@@ -2,8 +2,8 @@
 
 In: a memory, target cameras, k. Out: a `Retrieval`: the chosen views, and all that led to them.
 The memory is rendered from the targets, the visible surfels vote for the views that saw them, and a
-policy selects k views from the votes. A policy is any callable `(memory, targets, k)` that returns a
-`Retrieval`: pass yours as `policy=`.
+policy selects k views from the votes. A policy is any callable `(memory, targets, k)` that returns
+view indices or a `Retrieval`: pass yours as `policy=`.
 Source: VMem, section 3.3. Greedy maximum coverage for retrieval: NVIDIA Lyra 2.0.
 """
 

@@ -15,6 +15,7 @@ from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly
 from .stage import find_policy as find_policy
+from .stage import policy_name as policy_name
 from .stage import retrieve as retrieve
 from .stage import with_config as with_config
 from .types import Policy as Policy

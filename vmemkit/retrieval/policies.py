@@ -126,9 +126,7 @@ class Coverage:
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
         chosen = best_cover(surfel, view, quality, pixels, distance, k)
         votes = count_votes(memory, pixels)
-        return Retrieval(
-            "coverage", chosen, votes, distance, _none_suppressed(votes), query, canvas
-        )
+        return Retrieval("coverage", chosen, votes, distance, none_suppressed(votes), query, canvas)
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class Released:
         wide[:, :2, 2] = wide.new_tensor([256.5 / 512, 144.5 / 288])  # centre of pixel (256, 144)
         camera = Cameras(query.world_from_cam, wide)
         canvas = splat(memory.surfels, camera, 288, 512, SplatConfig.released())
-        distance = _distance(memory, query)
+        distance = mean_distance(memory, query)
         if not (canvas.surfel >= 0).any():
             return _blind("released", memory, query, k, self.config)
         votes = released_votes(memory, canvas)
@@ -233,7 +231,7 @@ class Oracle:
         rows = max(1, self.config.rows // 2)  # half, because visibility takes longer than splatting
         visible = true_visibility(self.scene, cameras, targets, rows)
         query = _query(targets, self.config)
-        distance = _distance(memory, query)
+        distance = mean_distance(memory, query)
         covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
         chosen: list[Tensor] = []
         for _ in range(k):
@@ -246,7 +244,7 @@ class Oracle:
         if not chosen:
             return _blind("oracle", memory, query, k, self.config)
         ids, votes = torch.stack(chosen), visible.sum(1).float()
-        return Retrieval("oracle", ids, votes, distance, _none_suppressed(votes), query, None)
+        return Retrieval("oracle", ids, votes, distance, none_suppressed(votes), query, None)
 
 
 POLICIES: dict[str, Policy] = {
@@ -285,7 +283,7 @@ def _rendered(
     canvas = splat(
         memory.surfels, query, config.rows, columns, config.splatting, boxes=memory.boxes
     )
-    return query, _distance(memory, query), canvas
+    return query, mean_distance(memory, query), canvas
 
 
 def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
@@ -298,12 +296,13 @@ def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalC
     )
 
 
-def _distance(memory: Memory, query: Cameras) -> Float[Tensor, " t"]:
+def mean_distance(memory: Memory, query: Cameras) -> Float[Tensor, " t"]:
+    """The mean pose distance of each view to the query cameras."""
     poses = memory.views.cameras.world_from_cam
     return pose_distance(poses[:, None], query.world_from_cam[None]).mean(1)
 
 
-def _none_suppressed(votes: Tensor) -> Tensor:
+def none_suppressed(votes: Tensor) -> Tensor:
     """`suppressed_by` where no view was suppressed."""
     return torch.full_like(votes, -1).long()
 
@@ -311,10 +310,10 @@ def _none_suppressed(votes: Tensor) -> Tensor:
 def _by_score(
     name: str, memory: Memory, query: Cameras, score: Float[Tensor, " t"], k: int
 ) -> Retrieval:
-    distance = _distance(memory, query)
+    distance = mean_distance(memory, query)
     chosen = ranked(score, distance)[:k]
-    return Retrieval(name, chosen, score, distance, _none_suppressed(score), query, None)
+    return Retrieval(name, chosen, score, distance, none_suppressed(score), query, None)
 
 
 def _nearest(name: str, memory: Memory, query: Cameras, k: int) -> Retrieval:
-    return _by_score(name, memory, query, -_distance(memory, query), k)
+    return _by_score(name, memory, query, -mean_distance(memory, query), k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
@@ -53,9 +54,12 @@ class Retrieval:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Any function or value that chooses at most k views for target cameras (m,)."""
+    """Any function or value that chooses at most k views for target cameras (m,). It returns their
+    indices in the order of choice, or a `Retrieval`, which also says why."""
 
-    def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval: ...
+    def __call__(
+        self, memory: Memory, targets: Cameras, k: int
+    ) -> Retrieval | Sequence[int] | Tensor: ...
 
 
 @runtime_checkable
