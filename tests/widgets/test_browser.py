@@ -147,10 +147,12 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     screen.scroll_into_view_if_needed()
     ask(page, "explorer.go(-1); explorer.settings.degrees.value = 20")
     steps = int(ask(page, "print(len(explorer.value.nodes))"))
+    cells = page.locator(".jp-Cell").count()
     for press in (
         lambda: page.get_by_role("button", name="▲ forward").click(),
+        lambda: page.keyboard.press("a"),  # would insert a cell if the button had the focus
         lambda: page.get_by_role("button", name="turn right ⟳").click(),
-        lambda: (screen.click(), page.keyboard.press("ArrowLeft")),
+        lambda: page.keyboard.press("ArrowLeft"),
     ):
         before = screen.locator("img").get_attribute("src")
         press()
@@ -158,12 +160,18 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
         wait_until(lambda n=steps: ask(page, "print(len(explorer.value.nodes))") == str(n))
         ask(page, "explorer.wait()")
         wait_until(lambda old=before: screen.locator("img").get_attribute("src") != old)
-    # letters walk, too, instead of editing cells
-    cells = page.locator(".jp-Cell").count()
-    page.keyboard.press("a")
-    wait_until(lambda: ask(page, "print(len(explorer.value.nodes))") == str(steps + 1))
+    # a key that is held walks step by step, and none are left over
+    page.keyboard.down("w")
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        page.keyboard.down("w")  # the browser says that it repeats
+        time.sleep(0.03)
+    page.keyboard.up("w")
     ask(page, "explorer.wait()")
-    assert page.locator(".jp-Cell").count() == cells
+    walked = int(ask(page, "print(len(explorer.value.nodes))"))
+    assert walked > steps
+    time.sleep(1)
+    assert ask(page, "print(len(explorer.value.nodes), explorer._worker.busy)") == f"{walked} False"
     at, shown = ask(page, "print(explorer.value.at)"), screen.locator("img").get_attribute("src")
     page.get_by_role("button", name="undo").click()
     wait_until(lambda: ask(page, "print(explorer.value.at)") != at)
@@ -194,6 +202,14 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     page.mouse.up()
     wait_until(lambda: ask(page, "print(explorer.scene.eye)") != turned)
     assert ask(page, "print(explorer.scene.picked_view)") == "0"
+    # after a click into the scene, keys walk instead of deleting cells; one waits for the other
+    steps = int(ask(page, "print(len(explorer.value.nodes))"))
+    for _ in range(2):
+        page.keyboard.press("d")
+    wait_until(lambda: ask(page, "print(len(explorer.value.nodes))") == str(steps + 2))
+    assert page.locator(".jp-Cell").count() == cells
+    ask(page, "explorer.wait(); explorer.close()")
+    wait_until(lambda: page.locator(".vmemkit-screen").count() == 0)
     assert page.errors == []
 
 

@@ -1,6 +1,8 @@
 """Widgets that walk: stage by stage, by hand, and in a race, without a browser."""
 
 import io
+import tempfile
+import threading
 from datetime import datetime, timezone
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from core_helpers import same, tables
 from generator_helpers import small
+from ipywidgets.widgets import widget as registry
 from PIL import ExifTags, Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
@@ -17,6 +20,7 @@ from vmemkit.evaluation import coverage, psnr, share_of_best
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
+from vmemkit.retrieval import SurfelVotes, Temporal
 from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
 from vmemkit.scenes.examples import WALL
 from vmemkit.scenes.recording import resized_depth
@@ -223,12 +227,127 @@ def test_walking_on_from_an_earlier_step_branches(explore):
 def test_keys_walk_undo_and_redo(explore):
     explorer = explore()
     for number, key in enumerate(("w", "ArrowLeft", "u", "u", "y"), 1):
-        explorer.screen.pressed = [key, number]
+        explorer.screen.pressed = [key, number, False]
         explorer.wait(30)
     assert [node.label for node in explorer.value.nodes] == ["forward 0.4", "left 20"]
     assert explorer.value.at == 0
-    explorer.screen.pressed = ["x", 6]
+    explorer.screen.pressed = ["x", 6, False]
     assert explorer.value.at == 0
+
+
+def test_two_keys_wait_for_the_end_of_a_step_and_a_held_key_does_not(explore, box):
+    paints = Paints(box, waits=True)
+    explorer = explore(paints)
+    for number, (key, held) in enumerate([("w", False), ("w", True), ("a", False), ("u", False)]):
+        explorer.screen.pressed = [key, number, held]
+    assert explorer.message.text != BUSY
+    explorer.screen.pressed = ["d", 9, False]  # a third one
+    assert explorer.message.text == BUSY
+    paints.go.set()
+    explorer.wait(60)
+    assert [node.label for node in explorer.value.nodes] == ["forward 0.4", "strafe left 0.4"]
+    assert explorer.value.at == 0
+    explorer.screen.pressed = ["w", 10, True]
+    explorer.wait(30)
+    assert len(explorer.value.nodes) == 3
+
+
+def test_keys_that_wait_are_forgotten_when_the_step_fails_or_is_cancelled(explore, box):
+    paints = Paints(box, waits=True)
+    explorer = explore(paints)
+    for number, end in enumerate((explorer.cancel.click, lambda: setattr(paints, "fails", True))):
+        paints.entered.clear()
+        paints.go.clear()
+        explorer.screen.pressed = ["w", 2 * number, False]
+        assert paints.entered.wait(30)
+        explorer.screen.pressed = ["a", 2 * number + 1, False]
+        end()
+        paints.go.set()
+        explorer.wait(30)
+        assert explorer.value.nodes == ()
+
+
+def latest(memory, targets, k):
+    return [len(memory) - 1]
+
+
+def test_a_policy_of_ones_own_walks_and_is_named(explore):
+    explorer = walked(explore(policy=latest), "right")
+    assert explorer.settings.policy.value == "latest"
+    assert explorer.value.nodes[0].step.retrieval.chosen.tolist() == [1]
+    explorer.settings.policy.value = "temporal"
+    walked(explorer, "right")
+    assert explorer.value.nodes[1].step.retrieval.policy == "temporal"
+    paper = explore(policy=SurfelVotes.paper(), k=1)
+    assert paper.settings.policy.value == "SurfelVotes"
+    step = walked(paper, "right").value.nodes[0].step
+    assert len(step.retrieval.query) == 1  # the mean of two targets, as the paper has it
+
+
+def test_a_start_that_fails_leaves_everything_as_it_was(explore, monkeypatch, tmp_path):
+    explorer = walked(explore(), "forward")
+    before, shown, named = explorer.value, explorer.screen.src, explorer.example.value
+    explorer.folder.value = str(tmp_path)
+    explorer.file("save")
+    explorer.own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
+    real = explorer.scene.update
+
+    def broken(memory=None, **options):
+        if memory is not None and memory is not before.memory:
+            raise OverflowError("too far to draw")
+        real(memory, **options)
+
+    monkeypatch.setattr(explorer.scene, "update", broken)
+    for start in (
+        explorer.own.start.click,
+        explorer.files["load"].click,
+        lambda: setattr(explorer.example, "value", "photo with stereo depth"),
+        lambda: explorer.go(START),
+    ):
+        explorer.message.say("")
+        start()
+        assert explorer.message.text == "OverflowError: too far to draw"
+        assert explorer.value is before
+        assert explorer.screen.src == shown
+        assert explorer.beginning.about == "a box"
+        assert explorer.example.value == named
+        assert explorer.scene.memory is before.memory
+
+
+def test_every_button_ends_in_a_message(explore, monkeypatch):
+    explorer = explore()
+    explorer.own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
+    explorer.folder.value = "~nobody_here/walk"
+    for name in ("save", "load", "export"):
+        explorer.message.say("")
+        explorer.files[name].click()
+        assert "~nobody_here/walk: there is no such home" in explorer.message.text
+    monkeypatch.setattr(tempfile, "tempdir", "/no/such/place")
+    for press in (explorer.own.start, explorer.own.drawing):
+        explorer.message.say("")
+        press.click()
+        assert "/no/such/place" in explorer.message.text
+
+    def full(*arguments):
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr("vmemkit.widgets.explorer.save", full)
+    explorer.folder.value = "my_walk"
+    explorer.files["save"].click()
+    assert explorer.message.text == "RuntimeError: No space left on device"
+
+
+def test_a_closed_explorer_gives_back_its_widgets_and_its_thread(explore):
+    before = set(registry._instances), threading.active_count()
+    explorer = walked(explore(), "forward", "right")
+    explorer.go(0)
+    walked(explorer, "left")  # a branch, which is drawn anew after every step
+    explorer.draw_own()
+    assert threading.active_count() == before[1] + 1
+    explorer.close()
+    explorer.close()
+    assert set(registry._instances) <= before[0]
+    assert threading.active_count() == before[1]
 
 
 def test_a_diffusion_generator_walks_undoes_and_branches():
@@ -260,10 +379,10 @@ def test_moves_that_cannot_be_made_are_told(explore):
         explorer.move(verb)
         assert message in explorer.message.text
         assert explorer.value is before
-    explorer.screen.pressed = ["y", 1]
+    explorer.screen.pressed = ["y", 1, False]
     assert "nothing to redo" in explorer.message.text
     explorer.go(START)
-    explorer.screen.pressed = ["u", 2]
+    explorer.screen.pressed = ["u", 2, False]
     assert "nothing to undo" in explorer.message.text
 
 
@@ -446,7 +565,6 @@ def test_another_example_is_another_journey(explore):
     explorer.example.value = "photo with stereo depth"
     assert explorer.value.nodes == ()
     assert len(explorer.value.memory) == 1
-    assert explorer._place.children == (explorer.scene,)
     assert explorer.scene.memory is explorer.value.memory
     assert "a photograph with depth" in explorer.message.text
     explorer.settings.truth.value = True
@@ -503,6 +621,17 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
     assert all(bytes(chart.value[:2]) == b"\xff\xd8" for chart in race.charts)  # JPEG
     assert (race.start.disabled, race.cancel.disabled) == (False, True)
     assert repr(race) == f"PolicyRace(coverage, temporal: {tour})"
+
+
+def test_policies_of_ones_own_race(box, tour):
+    entrants = [latest, Temporal(), Temporal(), "coverage"]
+    race = PolicyRace(box, tour, entrants, Paints(box), k=1, m=4, size=(H, W))
+    race.run()
+    race.wait(60)
+    assert list(race.value) == ["latest", "Temporal", "Temporal (2)", "coverage"]
+    assert len({float(race.coverage[name][0]) for name in list(race.value)[:3]}) == 1
+    named = PolicyRace(box, tour, {"mine": latest, "theirs": "temporal"}, Paints(box), size=(H, W))
+    assert named.racers.value == ("mine", "theirs")
 
 
 def test_a_race_can_be_cancelled_and_run_again(box, tour):

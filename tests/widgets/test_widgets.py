@@ -55,8 +55,8 @@ def test_a_gallery_shows_images_under_their_numbers_in_their_views_colours(memor
 def test_a_screen_notices_a_key_that_is_pressed_twice(memory):
     screen, keys = Screen(listens=["w"]), []
     screen.observe(lambda change: keys.append(change["new"][0]), "pressed")
-    screen.pressed = ["w", 1]
-    screen.pressed = ["w", 2]
+    screen.pressed = ["w", 1, False]
+    screen.pressed = ["w", 2, False]
     assert keys == ["w", "w"]
     screen.show(memory.views.image[0], "first")
     screen.show(memory.views.image[1])  # the caption stays
@@ -127,6 +127,15 @@ def test_a_workers_error_is_reported_and_it_can_work_on():
     log.worker.start(iter("a"))
     log.worker.wait()
     assert log.ends[1:] == [None]
+
+
+def test_a_job_may_be_followed_by_another_and_waiting_is_for_both():
+    items, following = [], [iter("bc")]
+    worker = Worker(items.append, lambda error: following.pop() if following else None)
+    worker.start(iter("a"))
+    worker.wait()
+    assert items == list("abc")
+    assert not worker.busy
 
 
 def test_a_busy_worker_refuses_waits_no_longer_than_it_should_and_stops_when_told():
@@ -219,6 +228,27 @@ def test_the_inspector_retrieves_as_by_hand_whatever_is_asked(inspector, memory,
     inspector.k.value = 1
     assert len(inspector.value["random"].chosen) == 1
     assert inspector.message.text == ""
+
+
+def looking_back(memory, targets, k):
+    return [2, 0]
+
+
+def test_policies_of_ones_own_are_inspected_under_their_names(memory, box):
+    path = box.look(10.0)
+    inspector = RetrievalInspector(memory, path, policy=looking_back, rival=SurfelVotes.paper())
+    assert list(inspector.value) == ["looking_back", "SurfelVotes"]
+    assert ids(inspector.columns[0].chosen) == [2, 0]
+    inspector.k.value = 2
+    inspector.policy.value = inspector.rival.value = "SurfelVotes"
+    by_hand = vm.retrieve(memory, path, 2, SurfelVotes.paper(), vm.RetrievalConfig())
+    assert agrees(inspector.value["SurfelVotes"], by_hand)
+    paper = RetrievalInspector(memory, box.look(10.0, 20.0), policy=SurfelVotes.paper())
+    assert paper.query.value == "mean"
+    unnamed = RetrievalInspector(memory, path, policy=lambda memory, targets, k: 1 / 0)
+    assert unnamed.message.text == "ZeroDivisionError: division by zero"
+    unnamed = RetrievalInspector(memory, path, policy=lambda memory, targets, k: [0])
+    assert "<b>&lt;lambda&gt;</b>" in unnamed.columns[0].title.value
 
 
 def test_votes_can_be_counted_as_in_the_paper_and_in_the_released_code(inspector, memory, box):

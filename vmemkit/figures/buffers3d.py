@@ -145,7 +145,9 @@ class ImageQuads:
                 view = memory.views[views[i] : views[i] + 1]
                 # Rows of a memory never change, so the same address is the same image.
                 if self._images[i] is None or self._images[i].data_ptr() != view.image.data_ptr():
+                    old = mesh.material.map
                     mesh.material.map, self._images[i] = _texture(view), view.image
+                    old.close()
 
 
 def _texture(view: Views) -> three.DataTexture:
@@ -182,7 +184,9 @@ def overwrite(thing: three.Points | three.Line, **arrays: np.ndarray) -> None:
         for name, array in arrays.items():
             attributes[name].array = array
         return
-    thing.geometry = geometry(**arrays)
+    old, thing.geometry = thing.geometry, geometry(**arrays)
+    for model in (old, *old.attributes.values()):
+        model.close()
 
 
 def _bytes(colors: Float[Tensor, "*n c"]) -> UInt8[np.ndarray, "*n c"]:

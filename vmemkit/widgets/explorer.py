@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
-from vmemkit.retrieval import POLICIES, RetrievalConfig
+from vmemkit.retrieval import POLICIES, Policy, with_config
 from vmemkit.scenes import (
     EXAMPLES,
     HEIGHT,
@@ -33,9 +34,20 @@ from vmemkit.scenes import (
     moves,
 )
 from vmemkit.widgets import journeys
-from vmemkit.widgets.gallery import Gallery, Screen
+from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
-from vmemkit.widgets.parts import DESCRIPTION, Message, Worker, button, heading, menu, slider
+from vmemkit.widgets.parts import (
+    DESCRIPTION,
+    Message,
+    Worker,
+    button,
+    close_all,
+    heading,
+    menu,
+    named_policies,
+    slider,
+    words_of,
+)
 from vmemkit.widgets.room_box import RoomBox
 
 SCREEN, TRUTH = 480, 240  # widths of the screen and of the truth beside it, pixels
@@ -56,7 +68,8 @@ KEYS = {  # the verbs of `scenes.VERBS` by the key that stands for them
     "f": "look down",
 }
 
-UNDO, REDO = "u", "y"  # their keys
+UNDO, REDO = "u", "y"
+TIME = {UNDO: Journey.undo, REDO: Journey.redo}  # ways in time, by their keys
 
 PAD = (  # rows of buttons: name, verb
     (("⟲ turn left", "left"), ("▲ forward", "forward"), ("turn right ⟳", "right")),
@@ -67,6 +80,7 @@ PAD = (  # rows of buttons: name, verb
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
 WITH_DEPTH = "photo with depth"  # of `scenes.KINDS`
 BUSY = "One step at a time: this one is not finished."
+QUEUE = 2  # keys that are kept while a step is running
 
 
 class Explorer(ipywidgets.VBox):
@@ -75,7 +89,8 @@ class Explorer(ipywidgets.VBox):
     Press `buttons[verb]`, or keys on the `screen`. Undo, redo, or go to any earlier step in the
     `strip`; walking on from there starts a branch. `value` is the journey, with all that was ever
     generated. A step runs in the background (`wait()` blocks until it has ended) and can be
-    cancelled. If it fails, the journey stays as it was, and `message` says why.
+    cancelled. If it fails, the journey stays as it was, and `message` says why. `close()` gives
+    back all that the widget holds.
     """
 
     value: Journey
@@ -86,7 +101,7 @@ class Explorer(ipywidgets.VBox):
         example: str = "house, one view",
         generator: Generator | None = None,
         reconstructor: Reconstructor = from_depth,
-        policy: str = "coverage",
+        policy: str | Policy = "coverage",
         k: int = 4,
         height: int = HEIGHT,
         seed: int = 0,
@@ -94,71 +109,81 @@ class Explorer(ipywidgets.VBox):
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
         default, the generator is Warp in panoramas that were started here, and else the Writer.
+        `policy` is a name of POLICIES, a policy, or a function, as `vmemkit.retrieve` takes them.
         `examples` are the places to start in, by name: functions of the height and the seed.
 
         Errors: ValueError for an unknown example or policy.
         """
-        if example not in examples or policy not in POLICIES:
-            raise ValueError(
-                f"need an example ({', '.join(examples)}) and a policy ({', '.join(POLICIES)}), "
-                f"got {example!r} and {policy!r}"
-            )
+        if example not in examples:
+            raise ValueError(f"need an example ({', '.join(examples)}), got {example!r}")
+        self._queue: list[str] = []  # keys that wait for the end of a step
+        named = named_policies([policy])
+        self.policies = {**POLICIES, **named}
         self._examples, self._height, self._seed = examples, height, seed
         self._generator, self._reconstructor = generator, reconstructor
         self._worker, self._label = Worker(self._progressed, self._ended), ""
         self.wait, self.message = self._worker.wait, Message()
-        self._make_controls(example, Settings(policy, k))
+        self._make_controls(example, Settings(self.policies, next(iter(named)), k))
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
         self.truth, self.branches = Screen(width=TRUTH), Branches()
         self.strip, self.context = Gallery(height=STRIP), Gallery(height=STRIP)
-        self._place = ipywidgets.VBox()  # holds the 3-D scene
-        self._open(examples[example](height, seed))
+        self.beginning, self._opened = examples[example](height, seed), example
+        self.value = journeys.begin_journey(self.beginning.given)
+        self.scene = Scene3D(self.value.memory, size=SCENE)
+        self.message.say(f"{self.beginning.about}. {HELP}")
+        self._redraw()
         self._observe()
         super().__init__(self._layout())
+        self.add_class(KEYS_ROOT)
 
     def __repr__(self) -> str:
         return f"Explorer({self.example.value!r})"
+
+    def close(self) -> None:
+        """Close the widget and all that it is made of, and let go of its thread."""
+        if self.comm is not None:  # it is None after closing, and where `__init__` has failed
+            self._worker.close()
+            close_all(self)
 
     # ---- steps -----------------------------------------------------------------------------------
 
     def move(self, verb: str) -> None:
         """Start a step; it runs in the background. Errors are messages."""
-        if self._is_busy():
-            return
+        self._attempt(lambda: self._worker.start(self._job(verb)))
+
+    def go(self, node: int) -> None:
+        """Go to a step of the journey, or to its start (-1). Errors are messages."""
+        self._attempt(lambda: self._show(self.value.go(node)))
+
+    def _job(self, verb: str) -> Iterator[Stage]:
+        """A step, by stages. Errors: ValueError for a move that cannot be made."""
         journey, settings = self.value, self.settings
         amount = settings.amount(verb)
-        self._label = f"{verb} {amount:g}"
-        try:
-            spacing = amount / settings.views.value
-            targets = moves(journey.camera, self._label, spacing, spacing)
-        except ValueError as error:
-            self.message.warn(str(error))
-            return
-        self.progress.value, self.cancel.disabled = 0, False
-        self.message.say(f"{self._label}: {STAGES[0]} …")
+        label, spacing = f"{verb} {amount:g}", amount / settings.views.value
+        targets = moves(journey.camera, label, spacing, spacing)
         job = stages(
             journey.memory,
             targets,
             generator=self._generator or default_generator(self.beginning.scene),
             reconstructor=self._reconstructor,
-            policy=settings.policy.value,
+            policy=with_config(self.policies[settings.policy.value], blind="nearest"),
             k=settings.k.value,
-            retrieval=RetrievalConfig(blind="nearest"),
             rng=step_rng(journey.memory, self._seed),
         )
-        self._worker.start(job)
+        self._label, self.progress.value, self.cancel.disabled = label, 0, False
+        self.message.say(f"{label}: {STAGES[0]} …")
+        return job
 
-    def go(self, node: int) -> None:
-        """Go to a step of the journey, or to its start (-1)."""
-        if not self._is_busy():
-            self.value = self.value.go(node)
-            self._redraw()
-
-    def _is_busy(self) -> bool:
-        """Whether a step is still running; if so, the message says it."""
+    def _attempt(self, act: Callable[[], object]) -> None:
+        """Do it if no step is running. Whatever goes wrong is a message."""
         if self._worker.busy:
             self.message.say(BUSY)
-        return self._worker.busy
+            return
+        self._queue.clear()
+        try:
+            act()
+        except Exception as error:
+            self.message.warn(words_of(error))
 
     def _progressed(self, stage: Stage) -> None:
         done = STAGES.index(stage.name) + 1
@@ -170,98 +195,99 @@ class Explorer(ipywidgets.VBox):
         elif stage.name != "generate":
             self.message.say(f"{self._label}: {STAGES[done]} …")
 
-    def _ended(self, error: BaseException | None) -> None:
+    def _ended(self, error: BaseException | None) -> Iterator[Stage] | None:
+        """Tell how the step ended. Returns the step of the next key, if one was pressed meanwhile."""
         self.cancel.disabled = True
-        if error is not None:
-            self.message.warn(f"The step failed, and nothing was lost: {error}")
-        elif self.progress.value < len(STAGES):
-            self.message.say("Cancelled: nothing was remembered.")
-        else:
-            step = self.value.nodes[self.value.at].step
-            note = f" ({step.note})" if step.note else ""
-            self.message.say(f"{self._label}: {sum(step.seconds.values()):.2f} s{note}")
-        self._redraw()
-
-    def _attempt(self, move: Callable[[Journey], Journey]) -> None:
-        """Undo or redo, where there is something to undo or redo."""
-        if self._is_busy():
-            return
+        keys, self._queue = self._queue, []
         try:
-            self.value = move(self.value)
-        except ValueError as error:
-            self.message.say(str(error))
-            return
+            self._redraw()
+            if error is not None:
+                self.message.warn(f"The step failed, and nothing was lost: {words_of(error)}")
+            elif self.progress.value < len(STAGES):
+                self.message.say("Cancelled: nothing was remembered.")
+            else:
+                step = self.value.nodes[self.value.at].step
+                note = f" ({step.note})" if step.note else ""
+                self.message.say(f"{self._label}: {sum(step.seconds.values()):.2f} s{note}")
+                while keys:
+                    key = keys.pop(0)
+                    if key in KEYS:
+                        job, self._queue = self._job(KEYS[key]), keys
+                        return job
+                    self._step_in_time(TIME[key])
+        except Exception as failed:
+            self.message.warn(words_of(failed))
+        return None
+
+    def _step_in_time(self, move: Callable[[Journey], Journey]) -> None:
+        """Undo or redo. Errors: ValueError where there is nothing to undo or redo."""
+        self._show(move(self.value))
         self.message.say("")
-        self._redraw()
+
+    def _show(self, journey: Journey) -> None:
+        """Another place of the journey. If it cannot be shown, the journey stays where it was."""
+        before, self.value = self.value, journey
+        try:
+            self._redraw()
+        except Exception:
+            self.value = before
+            self._redraw()
+            raise
 
     # ---- where to start, and files ---------------------------------------------------------------
 
     def _open(self, beginning: Beginning, journey: Journey | None = None) -> None:
-        """Show another journey, seen as a whole."""
-        self.beginning = beginning
-        self.value = journeys.begin_journey(beginning.given) if journey is None else journey
-        if self._place.children:
-            self.scene.pick()
-            self.scene.update(memory=self.value.memory, retrieval=None, color="image")
-            self.scene.look_at_all()
-        else:
-            self.scene = Scene3D(self.value.memory, size=SCENE)
-            self.scene.observe(self._scene_picked, "picked_view")
-            self._place.children = [self.scene]
-        self.message.say(f"{beginning.about}. {HELP}")
-        self._redraw()
-
-    def _open_example(self, change: dict) -> None:
-        if self._is_busy():
-            return
+        """Show another journey, seen as a whole. If that fails, all stays as it was."""
+        journey = journeys.begin_journey(beginning.given) if journey is None else journey
+        before, self.beginning = self.beginning, beginning
         try:
-            self._open(self._examples[change["new"]](self._height, self._seed))
-        except ValueError as error:
-            self.message.warn(str(error))
+            self._show(journey)
+        except Exception:
+            self.beginning = before
+            raise
+        self.scene.pick()
+        self.scene.look_at_all()
+        self.message.say(f"{beginning.about}. {HELP}")
+
+    def _example_chosen(self, change: dict) -> None:
+        if change["new"] != self._opened:
+            self._attempt(lambda: self._open_example(change["new"]))
+            self.example.value = self._opened
+
+    def _open_example(self, name: str) -> None:
+        self._open(self._examples[name](self._height, self._seed))
+        self._opened = name
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""
-        self._attempt_to(lambda: self._open(self.own.beginning(self._height)))
+        self._attempt(lambda: self._open(self.own.beginning(self._height)))
 
     def draw_own(self) -> None:
         """Show the uploaded photo with the box of its room to draw. Errors are messages."""
-        self._attempt_to(lambda: self.own.draw(self.start_drawn))
+        self._attempt(lambda: self.own.draw(self.start_drawn))
 
     def start_drawn(self, room: RoomBox) -> None:
         """Start from the room that was drawn."""
-        self._attempt_to(lambda: self._open(room.beginning(self._height)))
-
-    def _attempt_to(self, act: Callable[[], None]) -> None:
-        """Do it if no step is running. A ValueError is a message."""
-        if self._is_busy():
-            return
-        try:
-            act()
-        except ValueError as error:
-            self.message.warn(str(error))
+        self._attempt(lambda: self._open(room.beginning(self._height)))
 
     def file(self, what: str) -> None:
         """ "save" or "load" the memory, or "export" the walk's video and views, in `folder`.
 
         Errors are messages, and the journey stays.
         """
-        if self._is_busy():
-            return
-        folder = Path(self.folder.value).expanduser()
-        try:
-            if what == "save":
-                save(self.value.memory, folder / "memory")
-                report = f"saved {self.value.memory} in {folder / 'memory'}"
-            elif what == "load":
-                journey = journeys.resume_journey(load(folder / "memory"))
-                self._open(Beginning(journey.start.views[:1], None, "a memory from disk"), journey)
-                report = f"loaded {self.value.memory}"
-            else:
-                report = "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
-        except (ValueError, OSError) as error:
-            self.message.warn(str(error))
-            return
-        self.message.say(report)
+        self._attempt(lambda: self.message.say(self._filed(what)))
+
+    def _filed(self, what: str) -> str:
+        """Save, load or export, and say what was done."""
+        folder = _folder(self.folder.value)
+        if what == "save":
+            save(self.value.memory, folder / "memory")
+            return f"saved {self.value.memory} in {folder / 'memory'}"
+        if what == "load":
+            journey = journeys.resume_journey(load(folder / "memory"))
+            self._open(Beginning(journey.start.views[:1], None, "a memory from disk"), journey)
+            return f"loaded {self.value.memory}"
+        return "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
 
     # ---- what is shown ---------------------------------------------------------------------------
 
@@ -350,9 +376,9 @@ class Explorer(ipywidgets.VBox):
             for row in PAD
             for text, verb in row
         }
-        self.undo = button("undo", partial(self._attempt, Journey.undo), icon="undo")
-        self.redo = button("redo", partial(self._attempt, Journey.redo), icon="repeat")
-        self.cancel = button("cancel", self._worker.cancel, disabled=True)
+        self.undo = button("undo", partial(self._pressed, UNDO), icon="undo")
+        self.redo = button("redo", partial(self._pressed, REDO), icon="repeat")
+        self.cancel = button("cancel", self._cancel, disabled=True)
         self.progress = ipywidgets.IntProgress(0, 0, len(STAGES), layout={"width": "160px"})
         self.folder = ipywidgets.Text("my_walk", description="folder")
         names = ("save", "load", "export")
@@ -360,17 +386,33 @@ class Explorer(ipywidgets.VBox):
 
     def _observe(self) -> None:
         self.screen.observe(self._key, "pressed")
-        self.example.observe(self._open_example, "value")
-        self.settings.color.observe(lambda change: self._recolor(), "value")
-        self.settings.truth.observe(lambda change: self._redraw_truth(), "value")
+        self.example.observe(self._example_chosen, "value")
+        self.scene.observe(self._scene_picked, "picked_view")
+        self.settings.color.observe(lambda change: self._attempt(self._recolor), "value")
+        self.settings.truth.observe(lambda change: self._attempt(self._redraw_truth), "value")
         self.strip.observe(self._strip_picked, "picked")
 
     def _key(self, change: dict) -> None:
-        key = change["new"][0]
+        """A key that is pressed during a step waits for its end; one that is held does not."""
+        key, _, held = change["new"]
+        if key not in KEYS and key not in TIME:
+            return
+        if not self._worker.busy:
+            self._pressed(key)
+        elif not held and len(self._queue) < QUEUE:
+            self._queue.append(key)
+        elif not held:
+            self.message.say(BUSY)
+
+    def _pressed(self, key: str) -> None:
         if key in KEYS:
             self.move(KEYS[key])
-        elif key in (UNDO, REDO):
-            self._attempt(Journey.undo if key == UNDO else Journey.redo)
+        else:
+            self._attempt(partial(self._step_in_time, TIME[key]))
+
+    def _cancel(self) -> None:
+        self._queue.clear()
+        self._worker.cancel()
 
     def _layout(self) -> list[ipywidgets.Widget]:
         pad = [ipywidgets.HBox([self.buttons[verb] for _, verb in row]) for row in PAD]
@@ -382,7 +424,7 @@ class Explorer(ipywidgets.VBox):
         left = ipywidgets.VBox([self.screen, *pad, going])
         return [
             ipywidgets.HBox([self.example, self.message]),
-            ipywidgets.HBox([left, ipywidgets.VBox([self._place, self.truth])]),
+            ipywidgets.HBox([left, ipywidgets.VBox([self.scene, self.truth])]),
             self.settings,
             heading("The context of the last step: retrieved views, and the share each explains"),
             self.context,
@@ -464,11 +506,11 @@ class OwnImage(ipywidgets.VBox):
 class Settings(ipywidgets.HBox):
     """How far a press goes, how many views it makes, and how their context is chosen."""
 
-    def __init__(self, policy: str, k: int) -> None:
+    def __init__(self, policies: Iterable[str], policy: str, k: int) -> None:
         self.metres = slider("metres a step", METRES, 0.05, 2.0, 0.05)
         self.degrees = slider("degrees a step", DEGREES, 1.0, 90.0)
         self.views = slider("views a step", 2, 1, 8)
-        self.policy = menu("policy", POLICIES, policy)
+        self.policy = menu("policy", policies, policy)
         self.k = slider("K views", k, 1, max(8, k))
         self.color = menu("3-D colour", COLOR_MODES)
         self.truth = ipywidgets.Checkbox(False, description="show the truth", indent=False)
@@ -483,11 +525,16 @@ class Settings(ipywidgets.HBox):
 class Branches(ipywidgets.VBox):
     """The branches of a journey; of each, the steps that are not on the way to here."""
 
+    _rows: Sequence[ipywidgets.Widget] = ()
+
     def show(self, journey: Journey, go: Callable[[int], None]) -> None:
         """Pressing a branch's button calls `go` with the branch's last node."""
-        leaves = journey.leaves()
-        rows = [self._row(journey, i, leaf, go) for i, leaf in enumerate(leaves)]
-        self.children = rows if len(leaves) > 1 else []
+        leaves, old = journey.leaves(), self._rows
+        shown = leaves if len(leaves) > 1 else []
+        self._rows = [self._row(journey, i, leaf, go) for i, leaf in enumerate(shown)]
+        self.children = self._rows
+        for row in old:
+            close_all(row)
 
     @staticmethod
     def _row(
@@ -497,7 +544,9 @@ class Branches(ipywidgets.VBox):
         nodes = [journey.nodes[i] for i in way if i > fork] or [journey.nodes[leaf]]
         where = "you are here" if journey.at in way else "another branch"
         policy = nodes[-1].step.retrieval.policy
-        title = ipywidgets.HTML(f"<b>branch {number}</b>, {policy}, {len(way)} steps: {where}")
+        title = ipywidgets.HTML(
+            f"<b>branch {number}</b>, {html.escape(policy)}, {len(way)} steps: {where}"
+        )
         strip = Gallery(height=BRANCH_STRIP)
         images = torch.cat([node.step.views.image[-1:] for node in nodes])
         views = [len(node.step.memory) - 1 for node in nodes]
@@ -505,6 +554,14 @@ class Branches(ipywidgets.VBox):
         return ipywidgets.VBox(
             [ipywidgets.HBox([button("go there", partial(go, leaf)), title]), strip]
         )
+
+
+def _folder(text: str) -> Path:
+    """The folder of that name. Errors: ValueError for a home that nobody has."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{text}: there is no such home, give a folder such as my_walk") from None
 
 
 def _stored(upload: dict, folder: str, stem: str = "image") -> Path:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vmemkit.figures import view_hex
 
+KEYS_ROOT = "vmemkit-keys"  # class of the widget within which a screen's keys work
 QUALITY = 88  # of JPEG, up to 100; the images are small
 
 GALLERY = """
@@ -70,8 +71,6 @@ SCREEN = """
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "vmemkit-screen";
-  box.tabIndex = 0;
-  box.dataset.lmSuppressShortcuts = "true";  // JupyterLab edits cells at single letters
   const image = document.createElement("img"), words = document.createElement("div");
   box.append(image, words);
   el.appendChild(box);
@@ -83,15 +82,36 @@ function render({ model, el }) {
     words.textContent = model.get("caption");
   };
   for (const name of ["src", "caption", "width", "crisp"]) model.on("change:" + name, draw);
-  box.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typed = "input, select, textarea, [role=slider], circle, [contenteditable=true]";
+  const press = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(typed)) return;
     if (!model.get("listens").includes(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
-    model.set("pressed", [event.key, (model.get("pressed")[1] || 0) + 1]);
+    model.set("pressed", [event.key, model.get("pressed")[1] + 1, event.repeat]);
     model.save_changes();
+  };
+  // A mouse leaves the focus on buttons, where keys would be lost. Those who use Tab stay there.
+  const focus = (event) => {
+    if (event.detail && event.target.closest("button, canvas"))
+      box.focus({ preventScroll: true });
+  };
+  let root = null;
+  const settle = new ResizeObserver(() => {  // called when the screen comes onto the page
+    if (root || !box.isConnected || !model.get("listens").length) return;
+    root = box.closest(".vmemkit-keys") || box;
+    box.tabIndex = 0;
+    root.dataset.lmSuppressShortcuts = "true";  // JupyterLab edits cells at single letters
+    root.addEventListener("keydown", press);
+    root.addEventListener("click", focus);
   });
+  settle.observe(box);
   draw();
+  return () => {
+    settle.disconnect();
+    root?.removeEventListener("keydown", press);
+    root?.removeEventListener("click", focus);
+  };
 }
 export default { render };
 """
@@ -146,8 +166,9 @@ class Gallery(anywidget.AnyWidget):
 
 
 class Screen(anywidget.AnyWidget):
-    """One image with a caption. After a click on it, it reports the keys of `listens`: `pressed` is
-    the last key and a count, so that the same key pressed twice is noticed twice."""
+    """One image with a caption. It reports the keys of `listens` that are pressed within the widget
+    of class KEYS_ROOT around it, by default on itself. `pressed` is the last key, a count, so that
+    the same key pressed twice is noticed twice, and whether the key was held."""
 
     _esm, _css = SCREEN, SCREEN_CSS
     src = traitlets.Unicode().tag(sync=True)
@@ -155,7 +176,7 @@ class Screen(anywidget.AnyWidget):
     width = traitlets.Int(400).tag(sync=True)
     crisp = traitlets.Bool(False, help="whether pixels stay sharp squares").tag(sync=True)
     listens = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    pressed = traitlets.List(["", 0]).tag(sync=True)
+    pressed = traitlets.List(["", 0, False]).tag(sync=True)
 
     def __repr__(self) -> str:
         return f"Screen({self.caption!r})"

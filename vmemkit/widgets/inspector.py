@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from functools import partial
 
@@ -24,6 +25,7 @@ from vmemkit.figures import (
 from vmemkit.memory import Memory
 from vmemkit.retrieval import (
     POLICIES,
+    Policy,
     Released,
     Retrieval,
     RetrievalConfig,
@@ -33,7 +35,16 @@ from vmemkit.retrieval import (
 )
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import Message, button, menu, mosaic, slider, vote_table
+from vmemkit.widgets.parts import (
+    Message,
+    button,
+    menu,
+    mosaic,
+    named_policies,
+    slider,
+    vote_table,
+    words_of,
+)
 
 VARIANTS = ("this package", "the paper", "the released code")  # ways to count surfel_votes
 
@@ -67,23 +78,26 @@ class RetrievalInspector(ipywidgets.VBox):
         memory: Memory,
         targets: Cameras,
         scene: Visibility | None = None,
-        policy: str = "coverage",
-        rival: str = NOTHING,
+        policy: str | Policy = "coverage",
+        rival: str | Policy = NOTHING,
         config: RetrievalConfig | None = None,
     ) -> None:
-        """With a `scene` that knows the truth, the true coverage of each choice is shown.
+        """With a `scene` that knows the truth, the true coverage of each choice is shown. `policy`
+        and `rival` are names of POLICIES, policies, or functions, as `vmemkit.retrieve` takes them.
+        `config` is by default the policy's own.
 
         Errors: ValueError for an empty memory, bad targets (n,), and unknown policies.
         """
         if len(memory) == 0 or targets.world_from_cam.ndim != 3 or len(targets) == 0:
             raise ValueError(f"need a memory with views and targets (n,), got {memory}, {targets}")
-        for name in (policy, rival):
-            if name not in (*POLICIES, NOTHING) or policy == NOTHING:
-                raise ValueError(f"unknown policy {name!r}: choose from {', '.join(POLICIES)}")
+        asked = [policy] if isinstance(rival, str) and rival == NOTHING else [policy, rival]
+        own = named_policies(asked)
+        self.policies = {**POLICIES, **own}
         self.memory, self.targets, self.truth = memory, check_cameras(targets), scene
-        self.config = config or RetrievalConfig()
+        first, *others = own
+        self.config = config or getattr(own[first], "config", None) or RetrievalConfig()
         self.value: dict[str, Retrieval] = {}
-        self._make_controls(policy, rival)
+        self._make_controls(first, others[0] if others else NOTHING)
         self.scene, self.message = Scene3D(memory, size=SCENE), Message()
         self.splat = Screen(width=SCREEN)
         self.columns = [_Column(self), _Column(self)]
@@ -123,8 +137,8 @@ class RetrievalInspector(ipywidgets.VBox):
         try:
             targets = self.query_targets
             retrievals = {name: self._retrieve(name, targets) for name in names}
-        except ValueError as error:
-            self.message.warn(str(error))
+        except Exception as error:  # of a policy that anybody may have written
+            self.message.warn(words_of(error))
             return
         self.message.say("")
         self.value = retrievals
@@ -133,12 +147,12 @@ class RetrievalInspector(ipywidgets.VBox):
         self._show_splat(targets)
         first = retrievals[self.policy.value]
         self.scene.update(retrieval=first, color=self.color.value, lit=None)
-        for column, retrieval in zip(self.columns, retrievals.values(), strict=False):
-            column.show(retrieval, self._true_coverage(targets, retrieval))
+        for column, (name, retrieval) in zip(self.columns, retrievals.items(), strict=False):
+            column.show(name, retrieval, self._true_coverage(targets, retrieval))
         self.columns[1].layout.display = "" if len(retrievals) > 1 else "none"
 
     def _retrieve(self, name: str, targets: Cameras) -> Retrieval:
-        policy, config = POLICIES[name], replace(self.config, query=self.query.value)
+        policy, config = self.policies[name], replace(self.config, query=self.query.value)
         if name == "surfel_votes" and self.variant.value == VARIANTS[1]:
             policy, config = SurfelVotes.paper(), replace(config, query="mean")
         elif name == "surfel_votes" and self.variant.value == VARIANTS[2]:
@@ -179,8 +193,8 @@ class RetrievalInspector(ipywidgets.VBox):
             self.buttons[less] = button(less, partial(self._nudge, control, -coarse))
             self.buttons[more] = button(more, partial(self._nudge, control, coarse))
         self.home = button("back to the path", self._go_home)
-        self.policy = menu("policy", POLICIES, policy, narrow)
-        self.rival = menu("compare with", [NOTHING, *POLICIES], rival, narrow)
+        self.policy = menu("policy", self.policies, policy, narrow)
+        self.rival = menu("compare with", [NOTHING, *self.policies], rival, narrow)
         most = min(MAX_K, len(self.memory))
         self.k = slider("K views", min(4, most), 1, most)
         self.query = menu("who looks", ["all", "mean", "last"], self.config.query, narrow)
@@ -232,10 +246,10 @@ class _Column(ipywidgets.VBox):
         self.chosen.observe(self._clicked, "picked")
         super().__init__([self.title, self.map, self.chosen, self.votes])
 
-    def show(self, retrieval: Retrieval, truth: str) -> None:
+    def show(self, name: str, retrieval: Retrieval, truth: str) -> None:
         self.retrieval = retrieval
         memory, chosen = self.inspector.memory, retrieval.chosen.tolist()
-        self.title.value = f"<b>{retrieval.policy}</b> {truth}"
+        self.title.value = f"<b>{html.escape(name)}</b> {truth}"
         labels = share_labels(memory, retrieval)
         titles = [f"view {view}: click to see which target pixels it saw" for view in chosen]
         self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles, picked=-1)

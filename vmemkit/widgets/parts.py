@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import html
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from vmemkit.figures import chip, view_hex
 from vmemkit.memory import Memory
-from vmemkit.retrieval import Retrieval
+from vmemkit.retrieval import POLICIES, Policy, Retrieval, find_policy, policy_name
 
 BARS = 12  # number of views with most votes that have a bar, beside the chosen ones
 GAP = 2  # pixels between the images of a mosaic
-BUTTON = ipywidgets.Layout(width="auto", min_width="44px")
+BUTTON = {"width": "auto", "min_width": "44px"}  # layout of buttons as wide as their words
 DESCRIPTION = {"description_width": "initial"}  # as wide as its words
 WIDTH = "290px"  # of sliders and menus
 
@@ -51,6 +51,31 @@ def menu(
     return ipywidgets.Dropdown(options=options, value=value, description=text, **style)
 
 
+def named_policies(policies: Iterable[str | Policy]) -> dict[str, Policy]:
+    """Policies by name: as in POLICIES, that of the function, or that of the class. Other policies
+    of a name that is taken get a number.
+
+    Errors: ValueError for an unknown name, and for what is no policy.
+    """
+    named: dict[str, Policy] = {}
+    for policy in policies:
+        found, name = find_policy(policy), policy_name(policy)
+        if not isinstance(policy, str):
+            number, plain = 1, name
+            while name in POLICIES or name in named:
+                number += 1
+                name = f"{plain} ({number})"
+        named[name] = found
+    return named
+
+
+def words_of(error: BaseException) -> str:
+    """What went wrong, in words. Errors that are not meant for users have their kind before them."""
+    text = str(error) or type(error).__name__
+    meant = isinstance(error, (ValueError, OSError)) or not str(error)
+    return text if meant else f"{type(error).__name__}: {text}"
+
+
 class Message(ipywidgets.HTML):
     """A line that tells what goes on (`say`), or what went wrong (`warn`)."""
 
@@ -71,11 +96,14 @@ class Worker:
     """Runs one job at a time in a thread, so that the page stays responsive.
 
     A job is an iterator; between its items it can be cancelled. `on_item` receives every item,
-    `on_end` the error (None after success or cancelling). Both are called from the thread.
+    `on_end` the error (None after success or cancelling); it may return a job to go on with. Both
+    are called from the thread.
     """
 
     def __init__(
-        self, on_item: Callable[[Any], None], on_end: Callable[[BaseException | None], None]
+        self,
+        on_item: Callable[[Any], None],
+        on_end: Callable[[BaseException | None], Iterator[Any] | None],
     ) -> None:
         self._on_item, self._on_end = on_item, on_end
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="vmemkit")
@@ -94,8 +122,11 @@ class Worker:
         """Errors: RuntimeError while another job is running."""
         if self.busy:
             raise RuntimeError("a job is running: cancel it or wait for it")
-        self._stop.clear()
         self._ended.clear()
+        self._begin(job)
+
+    def _begin(self, job: Iterator[Any]) -> None:
+        self._stop.clear()
         # ipywidgets keeps in the calling context which notebook cell its messages belong to.
         run = contextvars.copy_context().run
         self._future = self._pool.submit(run, self._run, job)
@@ -105,8 +136,13 @@ class Worker:
         """Stop before the next item."""
         self._stop.set()
 
+    def close(self) -> None:
+        """Stop before the next item, and let go of the thread."""
+        self._stop.set()
+        self._pool.shutdown(wait=not self.busy)
+
     def wait(self, seconds: float = 60.0) -> None:
-        """Block until the job has ended. Errors: TimeoutError."""
+        """Block until the job, and those that followed it, have ended. Errors: TimeoutError."""
         if self._future is not None and not self._ended.wait(seconds):
             raise TimeoutError(f"the job has not ended within {seconds:g} s")
 
@@ -117,10 +153,14 @@ class Worker:
             self._on_item(item)
 
     def _finish(self, future: Future) -> None:
+        following = None
         try:
-            self._on_end(future.exception())
+            following = self._on_end(future.exception())
         finally:
-            self._ended.set()
+            if following is None:
+                self._ended.set()
+            else:
+                self._begin(following)
 
 
 def mosaic(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
@@ -163,3 +203,21 @@ def vote_table(memory: Memory, retrieval: Retrieval) -> str:
 def heading(text: str) -> ipywidgets.HTML:
     """A line in bold."""
     return ipywidgets.HTML(f"<b>{html.escape(text)}</b>")
+
+
+def close_all(widget: ipywidgets.Widget) -> None:
+    """Close a widget and all that it refers to: children, layouts, what a scene draws."""
+    found, waiting = set(), [widget]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, ipywidgets.Widget):
+            if value not in found:
+                found.add(value)
+                waiting += [getattr(value, name) for name in value.keys]
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    for value in found:
+        value.unobserve_all()
+        ipywidgets.Widget.close(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
 
 import ipywidgets
@@ -13,10 +13,10 @@ from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
 from vmemkit.generation import Generator, Warp
 from vmemkit.memory import begin
 from vmemkit.pipeline import Step, walk
-from vmemkit.retrieval import POLICIES
+from vmemkit.retrieval import POLICIES, Policy, find_policy
 from vmemkit.scenes import Scene, Tour
 from vmemkit.widgets.gallery import Gallery
-from vmemkit.widgets.parts import Message, Worker, button
+from vmemkit.widgets.parts import Message, Worker, button, named_policies, words_of
 
 RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
 COVERAGE_ROWS = 24  # rows of the grid of points on which coverage is judged
@@ -36,23 +36,34 @@ class PolicyRace(ipywidgets.VBox):
         self,
         scene: Scene,
         tour: Tour,
-        policies: Sequence[str] = RACERS,
+        policies: Sequence[str | Policy] | Mapping[str, str | Policy] = RACERS,
         generator: Generator | None = None,
         k: int = 4,
         m: int = 4,
         size: tuple[int, int] = (72, 96),
     ) -> None:
-        """Errors: ValueError for unknown policies, or none."""
-        unknown = [name for name in policies if name not in POLICIES]
-        if unknown or not policies:
-            raise ValueError(f"unknown policies {unknown}: choose some of {', '.join(POLICIES)}")
+        """`policies` are names of POLICIES, policies, or functions, as `vmemkit.retrieve` takes them;
+        a mapping gives them names.
+
+        Errors: ValueError for unknown policies, or none.
+        """
+        if not policies:
+            raise ValueError(f"a race needs policies: choose some of {', '.join(POLICIES)}")
+        if isinstance(policies, Mapping):
+            named = {name: find_policy(policy) for name, policy in policies.items()}
+        else:
+            named = named_policies(policies)
+        self.policies = {**POLICIES, **named}
         self.scene, self.tour, self._generator = scene, tour, generator or Warp()
         self._k, self._m, self._size = k, m, size
         self.value: dict[str, list[Step]] = {}
         self.coverage: dict[str, list[float]] = {}
         self.returns: dict[str, list[float]] = {}
         self.racers = ipywidgets.SelectMultiple(
-            options=list(POLICIES), value=list(policies), rows=len(POLICIES), description="policies"
+            options=list(self.policies),
+            value=list(named),
+            rows=len(self.policies),
+            description="policies",
         )
         self._worker = Worker(self._stepped, self._ended)
         self.wait = self._worker.wait
@@ -88,7 +99,14 @@ class PolicyRace(ipywidgets.VBox):
         """Yields the name of a policy after each of its steps."""
         memory, path = begin(self.scene.render(self.tour.given, *self._size)), self.tour.cameras
         walks = {
-            name: walk(memory, path, generator=self._generator, policy=name, k=self._k, m=self._m)
+            name: walk(
+                memory,
+                path,
+                generator=self._generator,
+                policy=self.policies[name],
+                k=self._k,
+                m=self._m,
+            )
             for name in names
         }
         for _ in range(0, len(path), self._m):
@@ -126,7 +144,7 @@ class PolicyRace(ipywidgets.VBox):
     def _ended(self, error: BaseException | None) -> None:
         self.start.disabled, self.cancel.disabled = False, True
         if error is not None:
-            self.message.warn(f"The race stopped: {error}")
+            self.message.warn(f"The race stopped: {words_of(error)}")
             return
         means = {name: mean(values) for name, values in self.coverage.items() if values}
         leader = max(means, key=means.get, default="nobody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 
 import ipywidgets
@@ -22,9 +23,9 @@ from vmemkit.generation import Generator, Warp
 from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
-from vmemkit.retrieval import RetrievalConfig
+from vmemkit.retrieval import Policy, find_policy, with_config
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import Message, button, mosaic
+from vmemkit.widgets.parts import Message, button, mosaic, words_of
 
 OLD = 0.4  # brightness of surfels that are older than the step
 SCREEN = 260  # width of a stage's images, pixels
@@ -50,7 +51,7 @@ class StepThrough(ipywidgets.VBox):
         trajectory: Cameras,
         generator: Generator | None = None,
         reconstructor: Reconstructor = from_depth,
-        policy: str = "coverage",
+        policy: str | Policy = "coverage",
         k: int = 4,
         m: int = 4,
         seed: int = 0,
@@ -66,7 +67,8 @@ class StepThrough(ipywidgets.VBox):
             )
         self.start, self.trajectory, self.m = memory, check_cameras(trajectory), m
         self._generator, self._reconstructor = generator or Warp(), reconstructor
-        self._policy, self._k, self.seed = policy, k, seed
+        self._policy = with_config(find_policy(policy), blind="nearest")
+        self._k, self.seed = k, seed
         self.value: list[Step] = []
         self.next = button("", self.press, button_style="primary")
         self.whole = button("the rest of the step", self.finish)
@@ -108,7 +110,6 @@ class StepThrough(ipywidgets.VBox):
                 reconstructor=self._reconstructor,
                 policy=self._policy,
                 k=self._k,
-                retrieval=RetrievalConfig(blind="nearest"),
                 rng=step_rng(self.memory, self.seed),
             )
             images = recall(self.memory, self.targets)
@@ -124,8 +125,10 @@ class StepThrough(ipywidgets.VBox):
             return True
         try:
             stage = next(self._stages, None)
-        except ValueError as error:
-            self.message.warn(f"{error}. Nothing was remembered: press 'this step again'.")
+        except Exception as error:  # of a policy or a generator that anybody may have written
+            self.message.warn(
+                f"{words_of(error)}. Nothing was remembered: press 'this step again'."
+            )
             return False
         if stage is None:
             return False
@@ -184,7 +187,7 @@ class StepThrough(ipywidgets.VBox):
         chosen = retrieval.chosen.tolist()
         labels = share_labels(memory, retrieval)
         views = f"view{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
-        summary = f"{retrieval.policy} chose {views} ({len(memory)} in memory)"
+        summary = f"{html.escape(retrieval.policy)} chose {views} ({len(memory)} in memory)"
         images = memory.views.image[retrieval.chosen]
         panel.show_output(votes, "who saw the targets", summary, stage.seconds)
         panel.gallery.show(images, chosen, labels)
