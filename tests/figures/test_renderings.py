@@ -1,5 +1,6 @@
 """Renderings: colours of views, and who saw what, against references by hand and by brute force."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import splat
-from vmemkit.figures import DARK, explained_shares, paint, ray_colors, recall, view_colors, vote_map
+from vmemkit.figures import (
+    DARK,
+    depth_images,
+    explained_shares,
+    paint,
+    ray_colors,
+    recall,
+    view_colors,
+    vote_map,
+)
 from vmemkit.figures.renderings import PALE
 from vmemkit.memory import begin
 from vmemkit.retrieval import POLICIES, retrieve
@@ -115,6 +125,25 @@ def test_recalled_pictures_have_the_views_shape(box, rows):
         rows,
         round(rows * 4 / 3),
     )
+
+
+def test_one_far_pixel_does_not_darken_a_depth_picture():
+    near_to_far = torch.linspace(1.0, 4.0, 400).view(1, 20, 20)
+    far = near_to_far.clone()
+    far[0, 0, 0], far[0, 5, 5], far[0, 6, 6] = 5000.0, torch.nan, 0.0
+    plain, _ = depth_images(near_to_far)
+    images, scale = depth_images(far)
+    assert images.shape == (1, 3, 20, 20)
+    others = torch.ones(20, 20, dtype=torch.bool)
+    others[0, 0] = others[5, 5] = others[6, 6] = False
+    assert (images - plain)[0, :, others].abs().max() < 0.05
+    assert (images[0, :, [5, 6], [5, 6]] == DARK).all()
+    assert torch.equal(images[0, :, 0, 0], plain[0, :, 19, 19])  # the colour of the far end
+    assert plain[0, 1, 0, 0] > 0.9 > 0.1 > plain[0, 1, 19, 19]  # from yellow to violet
+    low, high = (float(end) for end in re.findall(r"[\d.]+", scale))
+    assert (low, high) == (pytest.approx(1.03, abs=0.02), pytest.approx(3.97, abs=0.03))
+    blank, words = depth_images(torch.full((1, 2, 2), torch.nan))
+    assert ((blank == DARK).all(), words) == (True, "no depth is known")
 
 
 def test_rays_are_painted_about_grey_with_one_stretch_for_all():

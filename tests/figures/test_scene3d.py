@@ -405,6 +405,12 @@ def test_a_still_shows_what_our_splat_sees_from_there_in_the_scenes_colours(scen
     assert np.allclose(drawn[hit], surfel_colors(memory, "normal").numpy()[seen[hit]], atol=1e-5)
 
 
+def test_images_in_a_still_do_not_hide_the_scene(scene):
+    scene.update(lit=[0])
+    (filled,) = scene.still(24).axes[0].patches
+    assert filled.get_alpha() <= 0.25
+
+
 # ---- what is said, and errors --------------------------------------------------------------------
 
 

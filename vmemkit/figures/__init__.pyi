@@ -17,6 +17,7 @@ from .palettes import surfel_colors as surfel_colors
 from .picture import Picture as Picture
 from .picture import save_figure as save_figure
 from .renderings import DARK as DARK
+from .renderings import depth_images as depth_images
 from .renderings import explained_shares as explained_shares
 from .renderings import grey_images as grey_images
 from .renderings import look as look

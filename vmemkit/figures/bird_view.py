@@ -100,9 +100,10 @@ def draw_from_eye(
     drawn: DrawnCameras,
     rows: int = 600,
     trim: bool = True,
+    fill: float = 0.85,
 ) -> Picture:
     """Surfels and cameras as the camera `eye` (1,) sees them, on a canvas of `rows` rows. `trim`
-    cuts the picture to what is drawn."""
+    cuts the picture to what is drawn; `fill` is the opacity of filled cameras."""
     columns = canvas_width(eye, rows)
     seen = read(memory, eye, rows, columns)
     uv, depth = project(eye, drawn.corners.reshape(1, -1, 3))
@@ -120,20 +121,20 @@ def draw_from_eye(
     axes.set(xlim=(left, right), ylim=(bottom, top))
     for i in drawn.length.argsort(stable=True).tolist():  # large cameras on top of small ones
         if in_front[i]:
-            _draw_pyramid(axes, corners[i], drawn.colors[i], bool(drawn.filled[i]))
+            _draw_pyramid(axes, corners[i], drawn.colors[i], fill if drawn.filled[i] else 0.0)
     return picture
 
 
 def _draw_pyramid(
-    axes: Axes, points: Float[Tensor, "5 2"], color: Sequence[float] | str, filled: bool
+    axes: Axes, points: Float[Tensor, "5 2"], color: Sequence[float] | str, fill: float
 ) -> None:
     eye, *corners = points.tolist()
-    width, alpha = (1.2, 1.0) if filled or color == INK else (0.6, 0.6)
+    width, alpha = (1.2, 1.0) if fill or color == INK else (0.6, 0.6)
     outline = [*corners, corners[0], eye, corners[1], corners[2], eye, corners[3]]
     (line,) = axes.plot(*zip(*outline, strict=True), color=color, solid_joinstyle="round")
     line.set(linewidth=width, alpha=alpha)
-    if filled:
-        axes.fill(*zip(*corners, strict=True), color=color, alpha=0.85, linewidth=0)
+    if fill:
+        axes.fill(*zip(*corners, strict=True), color=color, alpha=fill, linewidth=0)
 
 
 def without_background(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Bool, Float, Int
+from matplotlib import colormaps
 from torch import Tensor
 
 from vmemkit.core import Cameras, Splat, canvas_width
@@ -94,8 +95,30 @@ def query_splat(memory: Memory, retrieval: Retrieval) -> Splat:
     return look(memory, retrieval.query) if retrieval.splat is None else retrieval.splat
 
 
+def depth_images(depth: Float[Tensor, "m h w"]) -> tuple[Float[Tensor, "m 3 h w"], str]:
+    """Depths in colours, and the scale in words: from yellow for what is near to violet for what is
+    far, even in 1 / depth, so that a single far pixel does not darken the rest. Unknown depths (NaN,
+    or not above 0) are dark grey."""
+    known = depth.isfinite() & (depth > 0)
+    if not known.any():
+        return torch.full_like(depth, DARK)[:, None].expand(-1, 3, -1, -1), "no depth is known"
+    inverse = torch.where(known, 1 / depth, 0)
+    low, high = _ends(inverse[known])
+    shares = ((inverse - low) / max(high - low, 1e-9)).clamp(0, 1)
+    colors = torch.from_numpy(colormaps["plasma"](shares.cpu().numpy())[..., :3]).to(depth)
+    colors = torch.where(known[..., None], colors, DARK).permute(0, 3, 1, 2)
+    return colors, f"depth from {1 / high:.3g} (yellow) to {1 / low:.3g} (violet)"
+
+
+def _ends(values: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The values that a hundredth of all is below or above; every one of many is enough."""
+    sample = values[:: 1 + len(values) // 100_000]
+    low, high = sample.quantile(sample.new_tensor([0.01, 0.99])).tolist()
+    return low, high
+
+
 def grey_images(values: Float[Tensor, "m h w"]) -> Float[Tensor, "m 3 h w"]:
-    """Values from 0 (black) to their maximum (white), such as depths."""
+    """Values from 0 (black) to their maximum (white), such as cosines."""
     return (values / values.max().clamp(min=1e-9))[:, None].expand(-1, 3, -1, -1)
 
 

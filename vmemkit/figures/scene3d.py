@@ -49,6 +49,7 @@ from vmemkit.retrieval import Retrieval
 
 CAP = 200_000  # surfels that are drawn; larger memories are sampled
 SIZE = (720, 440)  # width and height of the canvas, pixels
+WORDS = "44px"  # height of two lines
 BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
 FOV = 40.0  # vertical field of view of the eye, degrees
 ELEVATION = 55.0  # angle at which the eye looks down at first, degrees
@@ -56,6 +57,7 @@ STRAYS = 0.01  # share of surfels at either end that may be out of sight at firs
 ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all round
 MIN_EXTENT = 0.5  # least extent of a scene, world units
 FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, rounds to fit it
+FILL_STILL = 0.2  # opacity of images in a still, so that they do not hide the scene
 FAINT = 0.6  # how far cameras outside the selection fade towards white, 1 = white
 SKY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
 STILL = 1e-5  # changes of the eye below this are rounding, not a drag
@@ -130,8 +132,11 @@ class Scene3D(ipywidgets.VBox):
         self.inside.on_click(lambda button: self._stand_behind())
         self.look_at_all()
         self.update(color=color)
-        below = ipywidgets.HBox([self.whole, self.inside, self.about])
-        super().__init__([self.renderer, self.label, below])
+        below = ipywidgets.HBox([self.whole, self.inside])
+        # As wide as the canvas, and with lines to spare, so that longer words move nothing.
+        layout = {"width": f"{size[0] + 8}px", "flex": "0 0 auto"}
+        self.label.layout.min_height = self.about.layout.min_height = WORDS
+        super().__init__([self.renderer, self.label, below, self.about], layout=layout)
 
     def __repr__(self) -> str:
         return f"Scene3D({len(self.memory)} views, color={self.color!r})"
@@ -220,7 +225,7 @@ class Scene3D(ipywidgets.VBox):
         """A picture of what the eye sees, `rows` pixels high, drawn by our own splat."""
         eye = cameras(_pose(self.eye, self.target)[None], self._intrinsics())
         memory, drawn = self.memory.to("cpu"), self._drawn_cameras()
-        return draw_from_eye(eye, memory, self.paint, drawn, rows, trim=False)
+        return draw_from_eye(eye, memory, self.paint, drawn, rows, trim=False, fill=FILL_STILL)
 
     # ---- cameras ---------------------------------------------------------------------------------
 
