@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 PORT ?= 8888
+# Bytes of an upload at most: photos and depth maps are often larger than the servers' own 10 MB.
+UPLOAD ?= 200000000
+APP_UPLOAD ?= 51000000
 JOBS ?= 2
 BUDGET ?= 540
 
@@ -37,11 +40,12 @@ gpu: $(if $(VENV),$(VENV)/.dev)
 
 # JupyterLab on the notebooks.
 lab: $(VENV)/.dev
-	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=notebooks
+	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=notebooks \
+		--ServerApp.tornado_settings='{"websocket_max_message_size": $(UPLOAD)}'
 
 # The Explorer as a web page without code.
 app: $(VENV)/.app
-	$(BIN)/voila --port $(PORT) notebooks/app/explorer.ipynb
+	$(BIN)/voila --port $(PORT) --Voila.tornado_settings='{"websocket_max_message_size": $(APP_UPLOAD)}' notebooks/app/explorer.ipynb
 
 # All notebooks as static pages in out/html; 3-D views turn without a kernel or a network.
 html: $(VENV)/.dev

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 HOW = "install Chromium (apt-get install chromium), or name a browser in VMEMKIT_BROWSER"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--use-gl=angle", "--enable-unsafe-swiftshader"]
 TOKEN = "test"
+MAKEFILE = (Path(__file__).parents[2] / "Makefile").read_text()
+[UPLOAD] = re.findall(r"^UPLOAD \?= (\d+)$", MAKEFILE, re.MULTILINE)  # bytes, as for `make lab`
 MINUTE = 60_000  # milliseconds
 READY = """() => {
   const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
@@ -66,6 +69,7 @@ def jupyterlab(root: Path, home: Path) -> Iterator[str]:
         "ServerApp.ip": "127.0.0.1",
         "ServerApp.port": port,
         "ServerApp.root_dir": root,
+        "ServerApp.tornado_settings": f'{{"websocket_max_message_size": {UPLOAD}}}',
         "IdentityProvider.token": TOKEN,
         "LabApp.news_url": "None",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",

@@ -208,6 +208,15 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
         page.keyboard.press("d")
     wait_until(lambda: ask(page, "print(len(explorer.value.nodes))") == str(steps + 2))
     assert page.locator(".jp-Cell").count() == cells
+    # files above the servers' own limit of 10 MB arrive, and the form says what is there
+    bitmap = io.BytesIO()
+    Image.new("RGB", (2400, 1800)).save(bitmap, "bmp")
+    own = {"name": "large.bmp", "mimeType": "image/bmp", "buffer": bitmap.getvalue()}
+    page.get_by_text("an image of your own").click()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="image (0)").click()
+    chooser.value.set_files(own)
+    wait_until(lambda: "large.bmp (13.0 MB)" in ask(page, "print(explorer.own.held.value)"))
     ask(page, "explorer.wait(); explorer.close()")
     wait_until(lambda: page.locator(".vmemkit-screen").count() == 0)
     assert page.errors == []

@@ -3,6 +3,7 @@
 import io
 import tempfile
 import threading
+import zipfile
 from datetime import datetime, timezone
 
 import numpy as np
@@ -26,6 +27,7 @@ from vmemkit.scenes.examples import WALL
 from vmemkit.scenes.recording import resized_depth
 from vmemkit.widgets import Explorer, PolicyRace, StepThrough
 from vmemkit.widgets.explorer import BUSY
+from vmemkit.widgets.files import LIMITS
 from vmemkit.widgets.gallery import data_uri
 from vmemkit.widgets.journeys import START
 
@@ -464,7 +466,7 @@ def test_an_image_of_ones_own_can_be_walked_into(explore):
     explorer = explore()
     before, own = explorer.value, explorer.own
     for image, kind, message in (
-        (None, "photo on a wall", "no image was chosen"),
+        (None, "photo on a wall", "no image has arrived"),
         (b"not an image", "photo on a wall", "image"),
         ("png", "photo", "shows no room by its lines (0 lines"),
         ("png", "photo with depth", "shows no room by its lines (0 lines"),
@@ -484,12 +486,21 @@ def test_an_image_of_ones_own_can_be_walked_into(explore):
     assert explorer.value.memory.views.image.mean() == pytest.approx(99 / 255, abs=0.01)
     npy = io.BytesIO()
     np.save(npy, np.full((12, 16), 1.5))
-    own.depth.value, own.kind.value = upload("my.npy", npy.getvalue()), "photo with depth"
+    own.depth.value = upload("my.npy", npy.getvalue())
+    assert own.kind.value == "photo with depth"  # follows what was uploaded
+    assert own.held.value == "here: my.png (0.0 MB), my.npy (0.0 MB)"
     own.fov.value = 60.0
     own.start.click()
     assert torch.all(explorer.value.memory.views.depth == 1.5)
     focal = explorer.value.camera.K[0, 0]
     assert float(focal) == pytest.approx(0.5 / np.tan(np.deg2rad(30)), rel=1e-4)
+    own.kind.value = "photo on a wall"
+    own.start.click()
+    assert explorer.message.text.startswith("my.npy is not used for a photo on a wall: ")
+    own.depth.value, before = upload("no depth.npy", b"no array"), explorer.value
+    own.start.click()
+    assert explorer.message.text.startswith("cannot read no depth.npy")  # as the user named it
+    assert explorer.value is before
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(6, -1), (8, 1), (3, None)])
@@ -545,7 +556,7 @@ def test_the_room_of_a_photo_can_be_drawn_and_walked_into(explore):
     explorer = explore()
     own = explorer.own
     own.drawing.click()
-    assert "no image was chosen" in explorer.message.text
+    assert "no image has arrived" in explorer.message.text
     own.image.value = upload("my.png", data_file("cycles_left.png").read_bytes())
     own.fov.value = 70.0
     own.drawing.click()
@@ -558,6 +569,65 @@ def test_the_room_of_a_photo_can_be_drawn_and_walked_into(explore):
     assert float(explorer.value.memory.views.depth.max()) > 4
     walked(explorer, "forward")
     assert len(explorer.value.memory) > 1
+
+
+def test_visitors_of_one_page_save_and_load_in_their_browsers(explore, tmp_path, monkeypatch):
+    """Nothing is left on the disk that they share, and nothing there can be read."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    explorer = walked(explore(shared=True), "forward")
+    files, saved = explorer.storage, explorer.value
+    assert not hasattr(files, "folder")
+    assert any(getattr(child, "value", "") == LIMITS for child in explorer.children)
+    explorer.files["load"].click()
+    assert "no saved walk has arrived" in explorer.message.text
+    explorer.files["export"].click()
+    with zipfile.ZipFile(io.BytesIO(files.download.content)) as archive:
+        assert sorted(archive.namelist()) == ["transforms.json", "walk.mp4"]
+    explorer.files["save"].click()
+    assert "in my_walk.zip: follow the link to download it" in explorer.message.text
+    other = explore(shared=True)
+    for content, message in (
+        (b"no zip", "other.zip is no zip file that 'save' made"),
+        (zipped({"../../outside.txt": b"x"}), "memory/memory.json"),
+        (zipped({"zeros": bytes(500_000_001)}), "500 MB once it is unpacked"),
+        (bytes(50_000_001), "other.zip has 50.0 MB, the limit here is 50 MB"),
+    ):
+        other.storage.upload.value = upload("other.zip", content)
+        other.files["load"].click()
+        assert message in other.message.text
+        assert str(tmp_path) not in other.message.text
+    other.storage.upload.value = upload("my_walk.zip", files.download.content)
+    other.files["load"].click()
+    assert other.message.text == f"loaded {saved.memory}"
+    assert same(tables(other.value.memory), tables(saved.memory))
+    assert list(tmp_path.iterdir()) == []
+
+
+def zipped(files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_a_page_that_many_visit_has_limits(explore, monkeypatch):
+    explorer = walked(explore(shared=True), "forward")
+    before = explorer.value
+    for name, limit in (("STEPS", 1), ("HELD", 5 * H * W)):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"vmemkit.widgets.explorer.{name}", limit)
+            walked(explorer, "forward")
+        assert "save the walk, and start a new one" in explorer.message.text
+        assert explorer.value is before
+    large = io.BytesIO()
+    Image.new("1", (6000, 4001)).save(large, "png")
+    explorer.own.image.value = upload("large.png", large.getvalue())
+    explorer.own.start.click()
+    assert "large.png" in explorer.message.text
+    assert "24" in explorer.message.text
+    assert explorer.value is before
+    assert len(walked(explorer, "forward").value.nodes) == 2
 
 
 def test_another_example_is_another_journey(explore):

@@ -15,7 +15,7 @@ from jaxtyping import Shaped
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from vmemkit.core import image_size, load_depth
+from vmemkit.core import MAX_PIXELS, image_size, load_depth
 from vmemkit.core.image_files import IMAGE_FORMATS
 
 SHAPE_TOLERANCE = 0.02  # relative difference of aspect that counts as the same shape
@@ -70,13 +70,16 @@ def turn_of(photo: str | os.PathLike, size: tuple[int, int], what: str) -> int:
 
 
 def load_photo_depth(
-    photo: str | os.PathLike, depth: str | os.PathLike, unit: float | None = None
+    photo: str | os.PathLike,
+    depth: str | os.PathLike,
+    unit: float | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Shaped[Tensor, "h w"]:
     """The depth of a photo as `load_depth` gives it, turned like the photo.
 
     Errors: ValueError as `load_depth`, and if a turned photo leaves open which depth fits it.
     """
-    metres = load_depth(depth, unit)
+    metres = load_depth(depth, unit, max_pixels)
     return turn(metres, turn_of(photo, (metres.shape[0], metres.shape[1]), "its depth"))
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import ipywidgets
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vmemkit.core import horizontal_fov, image_size, load_image, photo_fov
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
@@ -34,10 +36,25 @@ from vmemkit.scenes import (
     moves,
 )
 from vmemkit.widgets import journeys
+from vmemkit.widgets.files import (
+    HELD,
+    IMAGE,
+    LIMITS,
+    MB,
+    STEPS,
+    UPLOAD,
+    BrowserFiles,
+    FolderFiles,
+    read_upload,
+    received,
+    upload,
+)
 from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
 from vmemkit.widgets.parts import (
     DESCRIPTION,
+    FIXED,
+    WRAPPED,
     Message,
     Worker,
     button,
@@ -50,8 +67,8 @@ from vmemkit.widgets.parts import (
 )
 from vmemkit.widgets.room_box import RoomBox
 
-SCREEN, TRUTH = 480, 240  # widths of the screen and of the truth beside it, pixels
-SCENE = (640, 400)  # width and height of the 3-D scene, pixels
+SCREEN, TRUTH = 456, 240  # widths of the screen and of the truth beside it, pixels
+SCENE = (500, 350)  # width and height of the 3-D scene, pixels
 STRIP, BRANCH_STRIP = 60, 54  # heights of the images in strips and in branches, pixels
 METRES, DEGREES = 0.4, 20.0  # length and angle of a press at first
 
@@ -81,6 +98,7 @@ HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down,
 WITH_DEPTH = "photo with depth"  # of `scenes.KINDS`
 BUSY = "One step at a time: this one is not finished."
 QUEUE = 2  # keys that are kept while a step is running
+T = TypeVar("T")
 
 
 class Explorer(ipywidgets.VBox):
@@ -106,11 +124,14 @@ class Explorer(ipywidgets.VBox):
         height: int = HEIGHT,
         seed: int = 0,
         examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
+        shared: bool = False,
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
         default, the generator is Warp in panoramas that were started here, and else the Writer.
         `policy` is a name of POLICIES, a policy, or a function, as `vmemkit.retrieve` takes them.
         `examples` are the places to start in, by name: functions of the height and the seed.
+        `shared` is for pages that strangers visit: saving is a download, loading an upload, the disk
+        is out of reach, and there are limits, which the page states.
 
         Errors: ValueError for an unknown example or policy.
         """
@@ -123,6 +144,7 @@ class Explorer(ipywidgets.VBox):
         self._generator, self._reconstructor = generator, reconstructor
         self._worker, self._label = Worker(self._progressed, self._ended), ""
         self.wait, self.message = self._worker.wait, Message()
+        self._shared = shared
         self._make_controls(example, Settings(self.policies, next(iter(named)), k))
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
         self.truth, self.branches = Screen(width=TRUTH), Branches()
@@ -161,6 +183,8 @@ class Explorer(ipywidgets.VBox):
         amount = settings.amount(verb)
         label, spacing = f"{verb} {amount:g}", amount / settings.views.value
         targets = moves(journey.camera, label, spacing, spacing)
+        if self._shared:
+            _check_room(journey, len(targets))
         job = stages(
             journey.memory,
             targets,
@@ -279,15 +303,18 @@ class Explorer(ipywidgets.VBox):
 
     def _filed(self, what: str) -> str:
         """Save, load or export, and say what was done."""
-        folder = _folder(self.folder.value)
-        if what == "save":
-            save(self.value.memory, folder / "memory")
-            return f"saved {self.value.memory} in {folder / 'memory'}"
-        if what == "load":
-            journey = journeys.resume_journey(load(folder / "memory"))
-            self._open(Beginning(journey.start.views[:1], None, "a memory from disk"), journey)
-            return f"loaded {self.value.memory}"
-        return "wrote " + " and ".join(map(str, journeys.export(self.value, folder)))
+        with self.storage.opened(what) as folder:
+            if what == "save":
+                save(self.value.memory, folder / "memory")
+                return f"saved {self.value.memory} in {self.storage.place}"
+            if what == "load":
+                journey = journeys.resume_journey(load(folder / "memory"))
+                if self._shared:
+                    _check_room(journey, 0)
+                self._open(Beginning(journey.start.views[:1], None, "a saved memory"), journey)
+                return f"loaded {self.value.memory}"
+            names = " and ".join(path.name for path in journeys.export(self.value, folder))
+            return f"wrote {names} in {self.storage.place}"
 
     # ---- what is shown ---------------------------------------------------------------------------
 
@@ -368,9 +395,10 @@ class Explorer(ipywidgets.VBox):
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, example: str, settings: Settings) -> None:
-        self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own)
+        limits = (UPLOAD, IMAGE) if self._shared else (None, None)
+        self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own, *limits)
         self.example = menu("start in", self._examples, example)
-        width = ipywidgets.Layout(width="120px")
+        width = {"width": "112px", "flex": FIXED}
         self.buttons = {
             verb: button(text, partial(self.move, verb), layout=width)
             for row in PAD
@@ -380,9 +408,10 @@ class Explorer(ipywidgets.VBox):
         self.redo = button("redo", partial(self._pressed, REDO), icon="repeat")
         self.cancel = button("cancel", self._cancel, disabled=True)
         self.progress = ipywidgets.IntProgress(0, 0, len(STAGES), layout={"width": "160px"})
-        self.folder = ipywidgets.Text("my_walk", description="folder")
-        names = ("save", "load", "export")
-        self.files = {name: button(name, partial(self.file, name)) for name in names}
+        self.storage = (BrowserFiles if self._shared else FolderFiles)(self.file)
+        self.files = self.storage.buttons
+        if isinstance(self.storage, FolderFiles):
+            self.folder = self.storage.folder
 
     def _observe(self) -> None:
         self.screen.observe(self._key, "pressed")
@@ -417,14 +446,14 @@ class Explorer(ipywidgets.VBox):
     def _layout(self) -> list[ipywidgets.Widget]:
         pad = [ipywidgets.HBox([self.buttons[verb] for _, verb in row]) for row in PAD]
         going = ipywidgets.HBox([self.undo, self.redo, self.cancel, self.progress])
-        files = ipywidgets.HBox([self.folder, *self.files.values()])
         own = ipywidgets.Accordion(
-            [self.own, files], titles=("an image of your own", "save, load, export")
+            [self.own, self.storage], titles=("an image of your own", "save, load, export")
         )
-        left = ipywidgets.VBox([self.screen, *pad, going])
+        left = ipywidgets.VBox([self.screen, *pad, going], layout={"flex": FIXED})
+        right = ipywidgets.VBox([self.scene, self.truth], layout={"flex": FIXED})
         return [
-            ipywidgets.HBox([self.example, self.message]),
-            ipywidgets.HBox([left, ipywidgets.VBox([self.scene, self.truth])]),
+            ipywidgets.HBox([self.example, self.message], layout=WRAPPED),
+            ipywidgets.HBox([left, right], layout=WRAPPED),
             self.settings,
             heading("The context of the last step: retrieved views, and the share each explains"),
             self.context,
@@ -432,6 +461,7 @@ class Explorer(ipywidgets.VBox):
             self.strip,
             self.branches,
             own,
+            *([ipywidgets.HTML(LIMITS)] if self._shared else []),
         ]
 
 
@@ -443,34 +473,48 @@ def default_generator(scene: Scene | None) -> Generator:
 class OwnImage(ipywidgets.VBox):
     """An uploaded image, what it shows, and its depth if there is one.
 
-    `room` is the box that one draws on a photo, a `RoomBox`, None until `draw`.
+    `room` is the box that one draws on a photo, a `RoomBox`, None until `draw`. `held` tells which
+    files have arrived.
     """
 
-    def __init__(self, start: Callable[[], None], draw: Callable[[], None]) -> None:
-        """`start` is called by the button to start from the image, `draw` by that to draw its room."""
+    def __init__(
+        self,
+        start: Callable[[], None],
+        draw: Callable[[], None],
+        most_bytes: int | None = None,
+        most_pixels: int | None = None,
+    ) -> None:
+        """`start` is called by the button to start from the image, `draw` by that to draw its room.
+        The limits are those of a file and of an image; None leaves the loaders' own.
+        """
         self.room: RoomBox | None = None
-        self.image = ipywidgets.FileUpload(accept="image/*", description="image")
-        self.depth = ipywidgets.FileUpload(accept=".png,.npy,.npz", description="depth")
-        self.kind = menu("it is a", KINDS)
+        self._most_bytes = most_bytes
+        self._limits = {} if most_pixels is None else {"max_pixels": most_pixels}
+        self.image, self.depth = upload("image/*", "image"), upload(".png,.npy,.npz", "depth")
+        self.held, self.kind = ipywidgets.HTML(), menu("it is a", KINDS)
         text = "field of view (degrees)"
         self.fov = ipywidgets.BoundedFloatText(
             PHOTO_FOV, min=10.0, max=150.0, description=text, style=DESCRIPTION
         )
         self.image.observe(lambda change: self._take_lens(), "value")
         self.start, self.drawing = button("start from it", start), button("draw its room", draw)
-        controls = [self.image, self.depth, self.kind, self.fov, self.start, self.drawing]
-        self._row = ipywidgets.HBox(controls)
-        super().__init__([self._row])
+        self.image.observe(lambda change: self._arrived(KINDS[0]), "value")
+        self.depth.observe(lambda change: self._arrived(WITH_DEPTH), "value")
+        files = ipywidgets.HBox([self.image, self.depth, self.held])
+        taken = ipywidgets.HBox([self.kind, self.fov, self.start, self.drawing], layout=WRAPPED)
+        self._form = (files, taken)
+        super().__init__(self._form)
+        self._arrived(KINDS[0])
 
     def draw(self, start: Callable[[RoomBox], object]) -> None:
         """Show the photo with its room to draw; `start` is called with it by its start button.
 
         Errors: ValueError without an image, and as the loader.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            photo = load_image(_stored(self._uploaded(), folder))
-        self.room = RoomBox(photo, self.fov.value, start=start)
-        self.children = (self._row, self.room)
+        self.room = RoomBox(
+            self._read(self.image, "image", load_image), self.fov.value, start=start
+        )
+        self.children = (*self._form, self.room)
 
     def beginning(self, height: int) -> Beginning:
         """Where a journey into the image starts, at `height` pixels.
@@ -478,29 +522,48 @@ class OwnImage(ipywidgets.VBox):
         A photo whose depth is not there is taken for a box-shaped room, and `about` says so.
         Errors: ValueError without an image, and as `scenes.from_image` and the loaders.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            photo = _stored(self._uploaded(), folder)
-            image, depth = load_image(photo), None
-            if self.depth.value and self.kind.value == WITH_DEPTH:
-                depth = load_photo_depth(photo, _stored(self.depth.value[0], folder, "depth"))
+        image, depth = self._read(self.image, "image", load_image), None
         kind, missing = self.kind.value, ""
-        if kind == WITH_DEPTH and depth is None:
-            kind, missing = "photo", "No depth was uploaded: "
+        if self.depth.value and kind == WITH_DEPTH:
+            depth = self._turned_depth()
+        elif kind == WITH_DEPTH:
+            kind, missing = KINDS[0], "No depth was uploaded: "
+        elif self.depth.value:
+            missing = f"{self.depth.value[0]['name']} is not used for a {kind}: "
         made = from_image(image, kind, height, depth, self.fov.value)
         return replace(made, about=missing + made.about)
 
     def _take_lens(self) -> None:
         """Show the field of view of the photo's EXIF data, or a phone's along the longer side."""
-        # A file that cannot be read is reported by the start.
-        with suppress(ValueError, OSError), tempfile.TemporaryDirectory() as folder:
-            photo = _stored(self._uploaded(), folder)
-            height, width = image_size(photo)
-            self.fov.value = photo_fov(photo) or horizontal_fov(PHOTO_FOV, width / height)
+        with suppress(ValueError, OSError):  # the start says what cannot be read
+            (height, width), fov = self._read(self.image, "image", _size_and_fov)
+            self.fov.value = fov or horizontal_fov(PHOTO_FOV, width / height)
 
-    def _uploaded(self) -> dict:
-        if not self.image.value:
-            raise ValueError("no image was chosen: press 'image' and choose a file first")
-        return self.image.value[0]
+    def _arrived(self, kind: str) -> None:
+        """Tell what the kernel holds. The kind follows what was uploaded."""
+        if self.depth.value:
+            kind = WITH_DEPTH
+        if self.image.value or self.depth.value:
+            self.kind.value = kind
+        files = [*self.image.value, *self.depth.value]
+        names = [f"{html.escape(file['name'])} ({file['size'] / MB:.1f} MB)" for file in files]
+        self.held.value = f"here: {', '.join(names)}" if names else "no file is here yet"
+
+    def _read(self, field: ipywidgets.FileUpload, what: str, read: Callable[..., T]) -> T:
+        file = received(field, what, self._most_bytes)
+        return read_upload(file, partial(read, **self._limits))
+
+    def _turned_depth(self) -> Float[Tensor, "h w"]:
+        """The uploaded depth, turned as the photo's EXIF data turns it."""
+
+        def beside(photo: Path, **limits: int) -> Float[Tensor, "h w"]:
+            return self._read(self.depth, "depth", partial(load_photo_depth, photo))
+
+        return self._read(self.image, "image", beside)
+
+
+def _size_and_fov(photo: Path, **limits: int) -> tuple[tuple[int, int], float | None]:
+    return image_size(photo, **limits), photo_fov(photo, **limits)
 
 
 class Settings(ipywidgets.HBox):
@@ -515,7 +578,8 @@ class Settings(ipywidgets.HBox):
         self.color = menu("3-D colour", COLOR_MODES)
         self.truth = ipywidgets.Checkbox(False, description="show the truth", indent=False)
         left = ipywidgets.VBox([self.metres, self.degrees, self.views])
-        super().__init__([left, ipywidgets.VBox([self.policy, self.k, self.color]), self.truth])
+        right = ipywidgets.VBox([self.policy, self.k, self.color])
+        super().__init__([left, right, self.truth], layout=WRAPPED)
 
     def amount(self, verb: str) -> float:
         """Metres or degrees of a press of `verb`."""
@@ -556,16 +620,12 @@ class Branches(ipywidgets.VBox):
         )
 
 
-def _folder(text: str) -> Path:
-    """The folder of that name. Errors: ValueError for a home that nobody has."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise ValueError(f"{text}: there is no such home, give a folder such as my_walk") from None
-
-
-def _stored(upload: dict, folder: str, stem: str = "image") -> Path:
-    """An uploaded file on disk, under a name that keeps its format."""
-    file = Path(folder) / f"{stem}{Path(upload['name']).suffix}"
-    file.write_bytes(bytes(upload["content"]))
-    return file
+def _check_room(journey: Journey, new: int) -> None:
+    """Errors: ValueError for more steps and views than a page holds that many visit."""
+    held = len(journey.start) + sum(len(node.step.targets) for node in journey.nodes) + new
+    height, width = journey.start.views.image.shape[2:]
+    if len(journey.nodes) >= STEPS or held * height * width > HELD:
+        raise ValueError(
+            f"this page holds {STEPS} steps, and views of {HELD / 1e6:g} megapixels in all: save the "
+            "walk, and start a new one"
+        )

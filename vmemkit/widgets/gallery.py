@@ -26,6 +26,7 @@ GALLERY = """
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "vmemkit-gallery";
+  box.classList.toggle("wraps", model.get("wraps"));
   el.appendChild(box);
   const draw = () => {
     const picked = model.get("picked"), height = model.get("height");
@@ -60,9 +61,10 @@ export default { render };
 
 GALLERY_CSS = """
 .vmemkit-gallery { display: flex; gap: 4px; overflow-x: auto; padding: 3px; }
+.vmemkit-gallery.wraps { flex-wrap: wrap; overflow-x: visible; }
 .vmemkit-gallery button { border: 3px solid; padding: 0; background: none; cursor: pointer;
   position: relative; flex: none; line-height: 0; }
-.vmemkit-gallery button[aria-pressed=true] { outline: 3px solid #22262b; }
+.vmemkit-gallery button[aria-pressed=true] { outline: 3px solid var(--jp-ui-font-color0, #22262b); }
 .vmemkit-gallery span { position: absolute; left: 0; bottom: 0; background: rgba(255,255,255,.85);
   color: #22262b; font: 11px/15px sans-serif; padding: 0 4px; }
 """
@@ -131,6 +133,7 @@ class Gallery(anywidget.AnyWidget):
     items = traitlets.List(traitlets.Dict()).tag(sync=True)
     picked = traitlets.Int(-1).tag(sync=True)
     height = traitlets.Int(72).tag(sync=True)
+    wraps = traitlets.Bool(False, help="go on below, instead of scrolling").tag(sync=True)
 
     def __repr__(self) -> str:
         return f"Gallery({len(self.items)} images)"

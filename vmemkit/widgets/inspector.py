@@ -15,6 +15,7 @@ from vmemkit.figures import (
     DARK,
     Scene3D,
     chip,
+    depth_images,
     grey_images,
     look,
     paint,
@@ -36,6 +37,8 @@ from vmemkit.retrieval import (
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import (
+    FIXED,
+    WRAPPED,
     Message,
     button,
     menu,
@@ -57,7 +60,7 @@ MOVES = (
 )
 
 NOTHING = "none"  # the rival where there is none
-SCREEN = 400  # width of images, pixels
+SCREEN, SPLAT = 400, 320  # widths of vote maps and of the memory beside the scene, pixels
 SCENE = (620, 400)  # width and height of the 3-D scene, pixels
 FADE = 0.85  # how far pixels that the clicked view did not see fade towards white, 1 = white
 MAX_TARGETS, MAX_K = 4, 8
@@ -99,7 +102,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self.value: dict[str, Retrieval] = {}
         self._make_controls(first, others[0] if others else NOTHING)
         self.scene, self.message = Scene3D(memory, size=SCENE), Message()
-        self.splat = Screen(width=SCREEN)
+        self.splat = Screen(width=SPLAT)
         self.columns = [_Column(self), _Column(self)]
         self._going_home = False
         for control in (self.place, self.count, *self.sliders.values()):
@@ -173,16 +176,22 @@ class RetrievalInspector(ipywidgets.VBox):
         return f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
 
     def _show_splat(self, targets: Cameras) -> None:
-        seen = look(self.memory, targets)
-        values = {"depth": seen.depth, "cosine": seen.cosine}.get(self.look.value)
-        images = paint(self.memory, seen, DARK) if values is None else grey_images(values)
+        seen, scale = look(self.memory, targets), ""
+        if self.look.value == "depth":
+            images, words = depth_images(seen.depth)
+            scale = f"; {words}"
+        elif self.look.value == "cosine":
+            images = grey_images(seen.cosine)
+        else:
+            images = paint(self.memory, seen, DARK)
         known = [f"{share:.0%}" for share in (seen.surfel >= 0).float().mean((1, 2)).tolist()]
-        self.splat.show(mosaic(images), f"the memory from the targets, {', '.join(known)} known")
+        caption = f"the memory from the targets, {', '.join(known)} known{scale}"
+        self.splat.show(mosaic(images), caption)
 
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, policy: str, rival: str) -> None:
-        wide, narrow = "330px", "230px"
+        wide, narrow = "330px", "300px"
         most = min(MAX_TARGETS, len(self.targets))
         self.place = slider("place on the path", 0, 0, len(self.targets) - 1, width=wide)
         self.count = slider("targets at once", 1, 1, most, width=wide)
@@ -212,9 +221,9 @@ class RetrievalInspector(ipywidgets.VBox):
         ask = ipywidgets.VBox(
             [self.policy, self.rival, self.k, self.query, self.variant, self.look, self.color]
         )
-        above = ipywidgets.HBox([steer, ask])
-        seen = ipywidgets.HBox([self.splat, self.scene])
-        return [above, self.message, seen, ipywidgets.HBox(self.columns)]
+        above = ipywidgets.HBox([steer, ask], layout=WRAPPED)
+        seen = ipywidgets.HBox([self.splat, self.scene], layout=WRAPPED)
+        return [above, self.message, seen, ipywidgets.HBox(self.columns, layout=WRAPPED)]
 
     def _nudge(self, control: ipywidgets.FloatSlider, amount: float) -> None:
         control.value = control.value + amount
@@ -242,9 +251,10 @@ class _Column(ipywidgets.VBox):
         self.inspector = inspector
         self.retrieval: Retrieval | None = None
         self.title, self.votes = ipywidgets.HTML(), ipywidgets.HTML()
-        self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=76)
+        self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=76, wraps=True)
         self.chosen.observe(self._clicked, "picked")
-        super().__init__([self.title, self.map, self.chosen, self.votes])
+        layout = {"width": f"{SCREEN + 70}px", "flex": FIXED}
+        super().__init__([self.title, self.map, self.chosen, self.votes], layout=layout)
 
     def show(self, name: str, retrieval: Retrieval, truth: str) -> None:
         self.retrieval = retrieval

@@ -20,7 +20,9 @@ from vmemkit.retrieval import POLICIES, Policy, Retrieval, find_policy, policy_n
 
 BARS = 12  # number of views with most votes that have a bar, beside the chosen ones
 GAP = 2  # pixels between the images of a mosaic
-BUTTON = {"width": "auto", "min_width": "44px"}  # layout of buttons as wide as their words
+BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
+WRAPPED = {"flex_flow": "row wrap", "grid_gap": "4px 8px"}  # rows that go on below in narrow pages
+FIXED = "0 0 auto"  # flex of what keeps its size in a row
 DESCRIPTION = {"description_width": "initial"}  # as wide as its words
 WIDTH = "290px"  # of sliders and menus
 
@@ -37,7 +39,7 @@ def slider(
 ) -> ipywidgets.IntSlider | ipywidgets.FloatSlider:
     """A slider over whole numbers if `value` is one, else over floats."""
     kind = ipywidgets.IntSlider if isinstance(value, int) else ipywidgets.FloatSlider
-    style = {"style": DESCRIPTION, "layout": ipywidgets.Layout(width=width)}
+    style = {"style": DESCRIPTION, "layout": {"width": width, "flex": FIXED}}
     return kind(value, min=low, max=high, step=step, description=text, **style)
 
 
@@ -47,7 +49,7 @@ def menu(
     """A drop-down menu, at its first option unless `value` names another."""
     options = list(options)
     value = options[0] if value is None else value
-    style = {"style": DESCRIPTION, "layout": ipywidgets.Layout(width=width)}
+    style = {"style": DESCRIPTION, "layout": {"width": width, "flex": FIXED}}
     return ipywidgets.Dropdown(options=options, value=value, description=text, **style)
 
 

@@ -16,7 +16,7 @@ from vmemkit.pipeline import Step, walk
 from vmemkit.retrieval import POLICIES, Policy, find_policy
 from vmemkit.scenes import Scene, Tour
 from vmemkit.widgets.gallery import Gallery
-from vmemkit.widgets.parts import Message, Worker, button, named_policies, words_of
+from vmemkit.widgets.parts import WRAPPED, Message, Worker, button, named_policies, words_of
 
 RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
 COVERAGE_ROWS = 24  # rows of the grid of points on which coverage is judged
@@ -70,13 +70,13 @@ class PolicyRace(ipywidgets.VBox):
         self.start = button("start", self.run, button_style="primary")
         self.cancel = button("cancel", self._worker.cancel, disabled=True)
         self.progress = ipywidgets.IntProgress(0, 0, len(tour.cameras), description="views")
-        self.message, self.latest = Message(), Gallery(height=90)
+        self.message, self.latest = Message(), Gallery(height=150, wraps=True)
         self.charts = [
             ipywidgets.Image(format="jpeg", layout={"display": "none"}) for _ in range(2)
         ]
         buttons = ipywidgets.VBox([self.start, self.cancel, self.progress, self.message])
         above = ipywidgets.HBox([self.racers, buttons])
-        super().__init__([above, self.latest, ipywidgets.HBox(self.charts)])
+        super().__init__([above, self.latest, ipywidgets.HBox(self.charts, layout=WRAPPED)])
 
     def __repr__(self) -> str:
         return f"PolicyRace({', '.join(self.racers.value)}: {self.tour})"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Views, horizontal_fov, intrinsics, load_image, photo_fov
-from vmemkit.figures import grey_images
+from vmemkit.figures import depth_images
 from vmemkit.scenes import (
     EYE_HEIGHT,
     PHOTO_FOV,
@@ -32,7 +32,7 @@ from vmemkit.scenes import (
     with_roll,
 )
 from vmemkit.widgets.gallery import Screen
-from vmemkit.widgets.parts import DESCRIPTION, Message, button, heading
+from vmemkit.widgets.parts import DESCRIPTION, WRAPPED, Message, button, heading
 from vmemkit.widgets.room_sketch import RoomSketch
 
 WIDTH, DEPTH_WIDTH = 360, 300  # of the photo and of the depth beside it, pixels
@@ -160,8 +160,8 @@ class RoomBox(ipywidgets.VBox):
         self.sketch.show(room)
         columns = max(1, round(DEPTH_ROWS * self.photo.shape[2] / self.photo.shape[1]))
         depth = room.depth(DEPTH_ROWS, columns)
-        caption = f"depth: {depth.min():.1f} m (dark) to {depth.max():.1f} m (bright)"
-        self.screen.show(grey_images(depth[None] - depth.min())[0], caption)
+        images, scale = depth_images(depth[None])
+        self.screen.show(images[0], scale)
         u, v = handle_places(room)[VANISHING_POINT]
         shown = {"across": 100 * u, "down": 100 * v, "roll": roll_of(room), "fov": room.fov}
         shown |= {"eye_height": room.floor}
@@ -181,7 +181,7 @@ class RoomBox(ipywidgets.VBox):
         ]
         going = ipywidgets.HBox([self.button, self.again])
         beside = ipywidgets.VBox([self.screen, ipywidgets.HBox(columns), going])
-        return [self.message, ipywidgets.HBox([self.sketch, beside])]
+        return [self.message, ipywidgets.HBox([self.sketch, beside], layout=WRAPPED)]
 
 
 def _number(text: str, low: float, high: float, step: float) -> ipywidgets.BoundedFloatText:

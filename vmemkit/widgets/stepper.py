@@ -11,7 +11,7 @@ import torch
 from vmemkit.core import Cameras, check_cameras
 from vmemkit.figures import (
     DARK,
-    grey_images,
+    depth_images,
     look,
     paint,
     recall,
@@ -25,10 +25,10 @@ from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import Policy, find_policy, with_config
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import Message, button, mosaic, words_of
+from vmemkit.widgets.parts import FIXED, WRAPPED, Message, button, mosaic, words_of
 
 OLD = 0.4  # brightness of surfels that are older than the step
-SCREEN = 260  # width of a stage's images, pixels
+SCREEN = 218  # width of a stage's images, pixels
 
 PLANS = {  # what each stage will do
     "retrieve": "read the memory from the targets, let the surfels vote, choose views",
@@ -76,8 +76,10 @@ class StepThrough(ipywidgets.VBox):
         self.undo = button("undo", self.forget)
         self.where, self.message = ipywidgets.HTML(), Message()
         self.panels = {name: _Panel(name) for name in STAGES}
-        row = ipywidgets.HBox([self.next, self.whole, self.again, self.undo, self.where])
-        stages_row = ipywidgets.HBox(list(self.panels.values()))
+        row = ipywidgets.HBox(
+            [self.next, self.whole, self.again, self.undo, self.where], layout=WRAPPED
+        )
+        stages_row = ipywidgets.HBox(list(self.panels.values()), layout=WRAPPED)
         super().__init__([row, self.message, stages_row])
         self.restart()
 
@@ -206,12 +208,13 @@ class StepThrough(ipywidgets.VBox):
     def _show_reconstruction(self, stage: Stage) -> None:
         depth = torch.nan_to_num(stage.made.views.depth)
         near, far = float(torch.where(depth > 0, depth, torch.inf).min()), float(depth.max())
-        image = mosaic(grey_images(depth))
+        images, scale = depth_images(depth)
+        image = mosaic(images)
         summary = f"depths from {near:.2f} to {far:.2f} world units"
         if warnings := {report.warning for report in stage.made.reports if report.warning}:
             summary += f"; {', '.join(sorted(warnings))}"
         panel = self.panels["reconstruct"]
-        panel.show_output(image, "depth (bright is far)", summary, stage.seconds)
+        panel.show_output(image, scale, summary, stage.seconds)
         self.panels["write"].show_input(image, "the new views' depth")
 
     def _show_memory(self, stage: Stage) -> None:
@@ -232,8 +235,10 @@ class _Panel(ipywidgets.VBox):
 
     def __init__(self, name: str) -> None:
         self.name, self.title, self.words = name, ipywidgets.HTML(), ipywidgets.HTML()
-        self.screen, self.gallery = Screen(width=SCREEN, crisp=True), Gallery(height=44)
-        layout = ipywidgets.Layout(width=f"{SCREEN + 24}px", padding="6px", border="2px solid #ddd")
+        self.screen, self.gallery = Screen(width=SCREEN, crisp=True), Gallery(height=72, wraps=True)
+        layout = ipywidgets.Layout(
+            width=f"{SCREEN + 24}px", flex=FIXED, padding="6px", border="2px solid #ddd"
+        )
         super().__init__([self.title, self.screen, self.gallery, self.words], layout=layout)
 
     def clear(self) -> None:

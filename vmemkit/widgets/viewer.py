@@ -7,9 +7,9 @@ import ipywidgets
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, SIZE, Scene3D
 from vmemkit.memory import Memory
 from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import menu, slider
+from vmemkit.widgets.parts import FIXED, WRAPPED, menu, slider
 
-PANEL = 320  # width of the selected view's image, pixels
+PANEL = 256  # width of the selected view's image, pixels
 
 
 class MemoryViewer(ipywidgets.VBox):
@@ -40,8 +40,9 @@ class MemoryViewer(ipywidgets.VBox):
         titles = [f"view {i}, {kind}" for i, kind in enumerate(kinds)]
         self.gallery.show(memory.views.image, range(t), titles=titles)
         self._show_panel()
-        above = ipywidgets.HBox([self.play, self.time, self.color])
-        beside = ipywidgets.HBox([self.scene, ipywidgets.VBox([self.panel])])
+        above = ipywidgets.HBox([self.play, self.time, self.color], layout=WRAPPED)
+        panel = ipywidgets.VBox([self.panel], layout={"flex": FIXED})
+        beside = ipywidgets.HBox([self.scene, panel], layout=WRAPPED)
         super().__init__([above, beside, self.gallery])
 
     def __repr__(self) -> str:
