@@ -167,6 +167,7 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
         page.keyboard.down("w")  # the browser says that it repeats
         time.sleep(0.03)
     page.keyboard.up("w")
+    time.sleep(1)  # the last one may be on its way
     ask(page, "explorer.wait()")
     walked = int(ask(page, "print(len(explorer.value.nodes))"))
     assert walked > steps

@@ -195,6 +195,7 @@ class Explorer(ipywidgets.VBox):
             rng=step_rng(journey.memory, self._seed),
         )
         self._label, self.progress.value, self.cancel.disabled = label, 0, False
+        self.screen.busy = True
         self.message.say(f"{label}: {STAGES[0]} …")
         return job
 
@@ -221,7 +222,7 @@ class Explorer(ipywidgets.VBox):
 
     def _ended(self, error: BaseException | None) -> Iterator[Stage] | None:
         """Tell how the step ended. Returns the step of the next key, if one was pressed meanwhile."""
-        self.cancel.disabled = True
+        self.cancel.disabled, self.screen.busy = True, False
         keys, self._queue = self._queue, []
         try:
             self._redraw()

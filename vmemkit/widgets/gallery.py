@@ -90,6 +90,7 @@ function render({ model, el }) {
     if (!model.get("listens").includes(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
+    if (event.repeat && model.get("busy")) return;
     model.set("pressed", [event.key, model.get("pressed")[1] + 1, event.repeat]);
     model.save_changes();
   };
@@ -178,6 +179,7 @@ class Screen(anywidget.AnyWidget):
     caption = traitlets.Unicode().tag(sync=True)
     width = traitlets.Int(400).tag(sync=True)
     crisp = traitlets.Bool(False, help="whether pixels stay sharp squares").tag(sync=True)
+    busy = traitlets.Bool(False, help="whether held keys are ignored").tag(sync=True)
     listens = traitlets.List(traitlets.Unicode()).tag(sync=True)
     pressed = traitlets.List(["", 0, False]).tag(sync=True)
 
