@@ -168,7 +168,7 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
         time.sleep(0.03)
     page.keyboard.up("w")
     time.sleep(1)  # the last one may be on its way
-    ask(page, "explorer.wait()")
+    wait_until(lambda: ask(page, "print(explorer._worker.busy)") == "False")
     walked = int(ask(page, "print(len(explorer.value.nodes))"))
     assert walked > steps
     time.sleep(1)

@@ -94,6 +94,11 @@ function render({ model, el }) {
     model.set("pressed", [event.key, model.get("pressed")[1] + 1, event.repeat]);
     model.save_changes();
   };
+  const release = () => {  // a held key that has not been sent yet is taken back
+    if (!model.get("pressed")[2]) return;
+    model.set("pressed", ["", model.get("pressed")[1] + 1, false]);
+    model.save_changes();
+  };
   // A mouse leaves the focus on buttons, where keys would be lost. Those who use Tab stay there.
   const focus = (event) => {
     if (event.detail && event.target.closest("button, canvas"))
@@ -106,6 +111,7 @@ function render({ model, el }) {
     box.tabIndex = 0;
     root.dataset.lmSuppressShortcuts = "true";  // JupyterLab edits cells at single letters
     root.addEventListener("keydown", press);
+    root.addEventListener("keyup", release);
     root.addEventListener("click", focus);
   });
   settle.observe(box);
@@ -113,6 +119,7 @@ function render({ model, el }) {
   return () => {
     settle.disconnect();
     root?.removeEventListener("keydown", press);
+    root?.removeEventListener("keyup", release);
     root?.removeEventListener("click", focus);
   };
 }
