@@ -466,7 +466,9 @@ def test_a_walk_without_an_encoder_keeps_the_rest(picture, tmp_path, monkeypatch
     assert {path.name for path in out.iterdir()} == WRITTEN - {"walk.mp4"}
     words = printed()
     assert "no video was written: the video encoder" in words
-    assert f"contact sheet, surfels, memory and cameras are in {out}" in words
+    assert (
+        f"contact sheet, surfels, memory, and images with depth and cameras are in {out}" in words
+    )
 
 
 def test_the_doctor_names_versions_device_data_and_weights(printed):
