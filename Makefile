@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 PORT ?= 8888
+LESSONS ?= out/lessons
 # Bytes of an upload at most: photos and depth maps are often larger than the servers' own 10 MB.
 UPLOAD ?= 200000000
 APP_UPLOAD ?= 51000000
@@ -38,9 +39,14 @@ gpu: $(if $(VENV),$(VENV)/.dev)
 	PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(if $(VENV),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py \
 		--budget $(BUDGET) --out $(if $(filter file,$(origin OUT)),out/gpu,$(OUT))
 
-# JupyterLab on the notebooks.
+# JupyterLab on copies of the lessons, which are kept, and trusted, so that their widgets show.
 lab: $(VENV)/.dev
-	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=notebooks \
+	mkdir -p $(LESSONS)
+	for lesson in notebooks/*.ipynb; do \
+		test -e $(LESSONS)/$${lesson##*/} || cp $$lesson $(LESSONS) || exit 1; done
+	$(BIN)/jupyter trust $(LESSONS)/*.ipynb
+	@echo "The lessons are copies in $(LESSONS): your changes stay there. Delete one to start it anew."
+	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=$(LESSONS) \
 		--ServerApp.tornado_settings='{"websocket_max_message_size": $(UPLOAD)}'
 
 # The Explorer as a web page without code.

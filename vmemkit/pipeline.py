@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, check_camera_list, check_cameras, stream
+from vmemkit.core import Cameras, Views, camera_list, check_cameras, stream, whole
 from vmemkit.core.kernels import Backend, backend
 from vmemkit.generation import Encodes, Generation, Generator, Warp, states
 from vmemkit.memory import Memory, write
 from vmemkit.reconstruction import (
     Reconstructor,
     Report,
+    SeesMemory,
     from_depth,
     reconstruct,
 )
@@ -44,11 +45,23 @@ class WalkConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("k", "m", "seed"):
+            object.__setattr__(self, name, whole(getattr(self, name), name))
+        for name, needed in (("generator", callable), ("reconstructor", _is_reconstructor)):
+            if not needed(getattr(self, name)):
+                raise ValueError(
+                    f"{name} must be a function, or a value that is called like one, got "
+                    f"{getattr(self, name)!r:.60}"
+                )
         if self.m < 1 or self.k < 1:
             raise ValueError(
                 "a walk needs m >= 1 targets a step and k >= 1 context views, got "
                 f"{self.m} and {self.k}"
             )
+
+
+def _is_reconstructor(value: Any) -> bool:
+    return callable(value) or isinstance(value, SeesMemory)
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,8 +147,7 @@ def walk(
     nearest poses are retrieved, unless `retrieval` says otherwise. The same seed gives the same walk.
     Errors: ValueError at once for a bad trajectory or bad settings; later from the stages.
     """
-    check_camera_list(trajectory, "a trajectory")
-    check_cameras(trajectory)
+    trajectory = check_cameras(camera_list(trajectory, "a trajectory"))
     config = replace(config or WalkConfig(), **changes)
     if config.retrieval is None:
         config = replace(config, policy=with_config(find_policy(config.policy), blind="nearest"))
@@ -204,6 +216,7 @@ class _Clock:
 def _stages(
     before: Memory, targets: Cameras, config: WalkConfig, rng: torch.Generator | None
 ) -> Iterator[Stage]:
+    targets = camera_list(targets, "targets")
     rng, clock = rng or step_rng(before, config.seed), _Clock()
     k = max(1, min(config.k, len(before)))
     retrieval = retrieve(before, targets, k, config.policy, config.retrieval)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -449,6 +450,13 @@ def test_the_better_of_each_walk_is_bold():
     ]
     column = terminal.metrics_table(rows).columns[4]
     assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
+
+
+def test_the_version_is_told(printed):
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert printed().strip() == f"vmemkit {version('vmemkit')}"
 
 
 def test_interrupting_is_quiet(printed):

@@ -10,6 +10,7 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from rich.console import Console
 from rich.text import Text
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('vmemkit')}")
     commands = parser.add_subparsers(
         required=True, metavar="demo | walk | evaluate | weights | doctor"
     )

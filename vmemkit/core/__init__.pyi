@@ -8,9 +8,9 @@ from .boxes import surfels_in_runs as surfels_in_runs
 from .camera import TRANSLATION_WEIGHT as TRANSLATION_WEIGHT
 from .camera import UP as UP
 from .camera import Cameras as Cameras
+from .camera import camera_list as camera_list
 from .camera import cameras as cameras
 from .camera import canvas_width as canvas_width
-from .camera import check_camera_list as check_camera_list
 from .camera import check_cameras as check_cameras
 from .camera import horizontal_fov as horizontal_fov
 from .camera import in_camera_axes as in_camera_axes
@@ -26,6 +26,9 @@ from .camera import pose_distance as pose_distance
 from .camera import project as project
 from .camera import rays as rays
 from .camera import unproject as unproject
+from .conversions import as_images as as_images
+from .conversions import as_tensor as as_tensor
+from .conversions import whole as whole
 from .data_files import data_file as data_file
 from .data_files import names_in as names_in
 from .image_files import DEPTH_UNIT as DEPTH_UNIT

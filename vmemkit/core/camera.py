@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vmemkit.core.conversions import as_tensor
 from vmemkit.core.structs import TensorStruct
 
 UP = (0.0, -1.0, 0.0)
@@ -32,6 +33,12 @@ class Cameras(TensorStruct):
 
     world_from_cam: Float[Tensor, "*b 4 4"]
     K: Float[Tensor, "*b 3 3"]
+
+    def __post_init__(self) -> None:
+        """Arrays and lists become tensors. Errors: ValueError for anything else."""
+        for name in ("world_from_cam", "K"):
+            if not isinstance(getattr(self, name), Tensor):
+                object.__setattr__(self, name, as_tensor(getattr(self, name), f"cameras' {name}"))
 
     @property
     def position(self) -> Float[Tensor, "*b 3"]:
@@ -54,12 +61,15 @@ class Cameras(TensorStruct):
 def cameras(
     world_from_cam: Float[Tensor, "*b 4 4"], K: Float[Tensor, "*#b 3 3"] | None = None
 ) -> Cameras:
-    """Checked cameras; K is broadcast to the poses, default a square image of 70 degrees.
+    """Checked cameras as float32; K is broadcast to the poses, default a square image of 70 degrees.
 
-    Errors: ValueError for poses that are not rigid or intrinsics that are not a pinhole's.
+    Poses and K may be tensors, arrays or lists. Errors: ValueError for poses that are not rigid or
+    intrinsics that are not a pinhole's.
     """
-    poses = world_from_cam.float()
-    K = intrinsics(70.0, device=poses.device) if K is None else K.float()
+    poses = as_tensor(world_from_cam, "camera poses").float()
+    if K is None:
+        K = intrinsics(70.0, device=poses.device)
+    K = as_tensor(K, "K").to(poses.device).float()
     with suppress(RuntimeError):  # shapes that do not fit are reported by `check_cameras`
         K = K.expand(*poses.shape[:-2], 3, 3)
     return check_cameras(Cameras(poses, K))
@@ -96,14 +106,19 @@ def check_cameras(cameras: Cameras) -> Cameras:
     return cameras
 
 
-def check_camera_list(cameras: Cameras, name: str) -> None:
-    """Errors: ValueError unless there is one axis of cameras (m,), not empty.
+def camera_list(cameras: Cameras, name: str, least: int = 1) -> Cameras:
+    """The cameras (m,) as float32, without gradients.
 
-    `check_cameras` looks at their numbers.
+    Errors: ValueError unless they are `Cameras` with one axis, at least `least` of them. `name` says
+    what they are for. `check_cameras` looks at their numbers.
     """
+    if not isinstance(cameras, Cameras):
+        kind = type(cameras).__name__
+        raise ValueError(f"{name} must be Cameras, such as vmemkit.cameras makes, got a {kind}")
     poses, K = list(cameras.world_from_cam.shape), list(cameras.K.shape)
-    if len(poses) != 3 or poses[0] == 0 or K[:1] != poses[:1]:
+    if len(poses) != 3 or poses[0] < least or K[:1] != poses[:1]:
         raise ValueError(f"{name} must be one or more cameras [m 4 4], got poses {poses} and K {K}")
+    return cameras.map(lambda x: x.detach().to(torch.float32))
 
 
 def intrinsics(

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core.camera import horizontal_fov
+from vmemkit.core.conversions import as_images, as_tensor
 from vmemkit.core.image_metadata import (
     JPEG_SCAN,
     JPEG_START,
@@ -151,7 +152,7 @@ def save_image(path: str | os.PathLike, image: Float[Tensor, "3 h w"]) -> None:
     """
     if Path(path).suffix.lower() not in SAVED_SUFFIXES:
         raise ValueError(f"cannot save {path}: its name must end in one of {SAVED_SUFFIXES}")
-    pixels = image_bytes(images_in_range(image[None]))[0]
+    pixels = image_bytes(images_in_range(as_images(image)[None]))[0]
     with replacing(path) as draft:
         Image.fromarray(pixels).save(draft, quality=JPEG_QUALITY)
 
@@ -163,6 +164,7 @@ def save_depth(
 
     Errors: ValueError for a suffix other than .png, and for depth beyond 1 to 65,534 steps.
     """
+    depth = as_tensor(depth, "depth")
     _check_unit(unit)
     if Path(path).suffix.lower() != ".png" or depth.ndim != 2 or depth.numel() == 0:
         raise ValueError(
@@ -472,7 +474,11 @@ def _depth_entry(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
 
 
 def images_in_range(image: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "t 3 h w"]:
-    """The images in float32, with rounding errors clamped. Errors: ValueError for other values."""
+    """The images in float32, with rounding errors clamped; of arrays and Pillow images, too.
+
+    Errors: ValueError for other values.
+    """
+    image = as_images(image)
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
         raise ValueError(
             f"images must be float [t 3 h w] in [0, 1], got {image.dtype} {list(image.shape)}"

@@ -20,12 +20,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.boxes import Boxes
-from vmemkit.core.camera import Cameras, check_camera_list, in_camera_axes
+from vmemkit.core.camera import Cameras, camera_list, in_camera_axes
+from vmemkit.core.conversions import whole
 from vmemkit.core.kernels import accelerated
-from vmemkit.core.structs import TensorStruct, cat, to_float32
+from vmemkit.core.structs import TensorStruct, cat
 from vmemkit.core.surfels import Surfels, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
+MAX_CANVAS = 1 << 28  # pixels of all cameras of a call: 8 GB
 EMPTY = torch.iinfo(torch.int64).max  # key of a pixel that no disc covers
 
 
@@ -79,12 +81,13 @@ def splat(
     let the kernels skip what is out of sight; they change no result.
     Errors: ValueError for an empty canvas, and unless `cameras` has exactly one axis, not empty.
     """
-    check_camera_list(cameras, "the cameras to render")
-    if not cameras.K.dtype == cameras.world_from_cam.dtype == torch.float32:
-        cameras = to_float32(cameras)
-    if height < 1 or width < 1:
-        raise ValueError(f"splat needs a canvas of at least 1 x 1 pixels, got {height} x {width}")
-    config, size = config or SplatConfig(), (height, width)
+    cameras = camera_list(cameras, "the cameras to render")
+    config, size = config or SplatConfig(), (whole(height, "height"), whole(width, "width"))
+    if min(size) < 1 or len(cameras) * size[0] * size[1] > MAX_CANVAS:
+        raise ValueError(
+            f"splat needs canvases of at least 1 x 1 pixels and at most {MAX_CANVAS} pixels in all, "
+            f"got {len(cameras)} of {height} x {width}"
+        )
     limits = (config.scale, config.near, config.far)
     if config.polygon:
         return _nearest_hits(_polygon_hits, surfels, cameras, size, limits, accept)

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core.camera import Cameras, check_cameras, in_camera_axes
+from vmemkit.core.conversions import as_tensor
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
@@ -37,6 +38,13 @@ class Views(TensorStruct):
     latent: Float[Tensor, "t c hl wl"] | None = None
     embedding: Float[Tensor, "t d"] | None = None
 
+    def __post_init__(self) -> None:
+        """Arrays and lists become tensors. Errors: ValueError for anything else."""
+        for name in ("image", "given", "depth", "confidence"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Tensor):
+                object.__setattr__(self, name, as_tensor(value, f"views' {name}"))
+
 
 def views(
     image: Float[Tensor, "t 3 h w"],
@@ -47,11 +55,14 @@ def views(
 ) -> Views:
     """Checked views of `cameras` (t,), as float32.
 
+    Images may be tensors, arrays or Pillow images; bytes are shares of 255.
     Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
     NaN, confidence that is negative or not finite, cameras that `check_cameras` refuses, and sizes
     that do not agree.
     """
     image = images_in_range(image)
+    depth = None if depth is None else as_tensor(depth, "depth").to(image.device)
+    confidence = None if confidence is None else as_tensor(confidence, "confidence")
     t, _, h, w = image.shape
     if check_cameras(cameras).world_from_cam.shape[:-2] != (t,):
         got = list(cameras.world_from_cam.shape[:-2])

@@ -15,7 +15,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, TensorStruct, Views, seed_from, stream
+from vmemkit.core import (
+    Cameras,
+    TensorStruct,
+    Views,
+    camera_list,
+    check_cameras,
+    seed_from,
+    stream,
+)
 
 # Confidence of a pixel whose content comes from a given view, and of one that was made up.
 SEEN, IMAGINED = 2.0, 1.0
@@ -63,6 +71,11 @@ class Encodes(Protocol):
     def encode(self, views: Views) -> Views:
         """The views with their latents and embeddings; missing ones are computed."""
         ...
+
+
+def checked_targets(targets: Cameras) -> Cameras:
+    """Target cameras (m,) as float32. Errors: ValueError unless they are rigid pinhole cameras."""
+    return check_cameras(camera_list(targets, "targets"))
 
 
 def check_context(context: Views) -> None:

@@ -45,6 +45,7 @@ def begin(views: Views, config: MemoryConfig | None = None, spill: Spill | None 
 
     Errors: ValueError as `write`.
     """
+    _check_kind(views)
     return write(Memory.empty(config, views.device, spill), views)
 
 
@@ -56,6 +57,7 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
     view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
+    _check_kind(views)
     views = with_confidence(to_float32(views))
     _check(memory, views)
     maps = PointMaps.from_depth(views.cameras, views.depth, views.confidence)
@@ -194,6 +196,12 @@ def _associate(
         return by_projection(new, pixel, grid, camera, old, config, memory.boxes)
     distance = released_distance(new.radius, old.radius)
     return by_radius(new, old, distance, config.normal_cosine)
+
+
+def _check_kind(views: object) -> None:
+    if not isinstance(views, Views):
+        kind = type(views).__name__
+        raise ValueError(f"a memory is made of Views, such as core.views makes, got a {kind}")
 
 
 def _check(memory: Memory, views: Views) -> None:

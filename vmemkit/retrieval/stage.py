@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vmemkit.core import Cameras, check_camera_list, check_cameras
+from vmemkit.core import Cameras, camera_list, check_cameras, whole
 from vmemkit.memory import Memory
 from vmemkit.retrieval.policies import POLICIES, mean_distance, none_suppressed
 from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig
@@ -32,10 +32,9 @@ def retrieve(
     """
     if len(memory) == 0:
         raise ValueError("the memory is empty: write a view first, e.g. vmemkit.begin(views)")
-    if not 1 <= k <= len(memory):
+    if not 1 <= (k := whole(k, "k")) <= len(memory):
         raise ValueError(f"need 1 <= k <= {len(memory)}, the views in memory; got k = {k}")
-    check_camera_list(targets, "targets")
-    check_cameras(targets)
+    targets = check_cameras(camera_list(targets, "targets"))
     policy = find_policy(policy)
     if config is not None:
         policy = with_config(policy, **vars(config))

@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 from vmemkit.core import (
     Cameras,
     Views,
+    as_images,
     cameras,
     crop,
     crop_to_aspect,
@@ -164,6 +165,7 @@ def from_image(
     Errors: ValueError for another kind, missing depth, shapes that do not fit, and a photo without
     depth whose lines show no room.
     """
+    image = as_images(image, "an image")
     h, w = image.shape[1:]
     if kind not in KINDS:
         raise ValueError(f"an image can be {', '.join(KINDS)}, got {kind!r}")

@@ -19,11 +19,14 @@ from vmemkit.core import (
     MAX_PIXELS,
     Cameras,
     Views,
+    as_images,
+    camera_list,
     in_image,
     load_image,
     pixel_centres,
     project,
     rays,
+    whole,
 )
 
 CENTRE_TOLERANCE = 1e-3  # distance of a camera from the centre over the radius
@@ -54,6 +57,8 @@ class Panorama:
 
         Errors: ValueError for a camera away from the origin and for an impossible size.
         """
+        cameras = camera_list(cameras, "the cameras to render", least=0)
+        height, width = whole(height, "height"), whole(width, "width")
         if min(height, width) < 1 or height * width > MAX_PIXELS:
             raise ValueError(
                 f"need an image of 1 to {MAX_PIXELS} pixels, got {height} x {width} pixels"
@@ -102,12 +107,17 @@ class Panorama:
 
 
 def panorama(source: str | os.PathLike | Float[Tensor, "3 h w"], radius: float = 5.0) -> Panorama:
-    """A panorama from an equirectangular image or its file; `radius` in world units.
+    """A panorama from an equirectangular image (tensor, array or Pillow's) or its file; `radius` in
+    world units.
 
     Errors: ValueError for an image that is not twice as wide as high, and a radius that is not
     positive.
     """
-    image = source if isinstance(source, Tensor) else load_image(source)
+    image = (
+        load_image(source)
+        if isinstance(source, str | os.PathLike)
+        else as_images(source, "a panorama")
+    )
     if image.ndim != 3 or image.shape[0] != 3 or image.shape[2] != 2 * image.shape[1]:
         raise ValueError(
             "a panorama needs an equirectangular image [3 h 2h] of all directions, got "

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from vmemkit.core import as_images
 from vmemkit.scenes.room_box import EYE_HEIGHT, PhotoRoom, check_eye_height
 from vmemkit.scenes.vanishing_points import RoomAxes, find_axes
 
@@ -58,6 +59,7 @@ def fit_room(
     Errors: NoRoomError where the lines show no room; ValueError for an image that is too small or not
     finite, and for an eye height that is none.
     """
+    image = as_images(image, "a photo")
     check_eye_height(eye_height)
     evidence = _evidence(
         find_axes(image, K), K.double().cpu().numpy(), (image.shape[1], image.shape[2])

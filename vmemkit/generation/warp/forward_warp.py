@@ -33,7 +33,13 @@ from vmemkit.core import (
     surfels_from_points,
     unproject,
 )
-from vmemkit.generation.generator import SEEN, Generation, check_context, confidence_of
+from vmemkit.generation.generator import (
+    SEEN,
+    Generation,
+    check_context,
+    checked_targets,
+    confidence_of,
+)
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.cylinder import (
     Panorama,
@@ -71,8 +77,9 @@ class Warp:
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
-        """Errors: ValueError for an empty context or one without depth."""
+        """Errors: ValueError for an empty context or one without depth, and bad targets."""
         check_context(context)
+        targets = checked_targets(targets)
         context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
         upright = _upright(targets)
         targets, context = upright(targets), context.replace(cameras=upright(context.cameras))

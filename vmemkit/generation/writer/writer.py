@@ -19,7 +19,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, cat, seed_from, stream
-from vmemkit.generation.generator import IMAGINED, Generation, check_context, confidence_of
+from vmemkit.generation.generator import (
+    IMAGINED,
+    Generation,
+    check_context,
+    checked_targets,
+    confidence_of,
+)
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.forward_warp import Warp, discs_of_views, splat_context
 from vmemkit.generation.warp.smoothing import blend_seam
@@ -95,6 +101,7 @@ class Writer:
         """Errors: ValueError for an empty context or one without depth, and for a target inside a wall
         or a thing that the context shows."""
         check_context(context)
+        targets = checked_targets(targets)
         height, width = context.image.shape[2:]
         shown = _shown(context, targets)
         yield shown

@@ -17,7 +17,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, TensorStruct, Views, cat, in_image, pixel_centres, project, rays
+from vmemkit.core import (
+    Cameras,
+    TensorStruct,
+    Views,
+    camera_list,
+    cat,
+    in_image,
+    pixel_centres,
+    project,
+    rays,
+    whole,
+)
 from vmemkit.scenes.house.finishes import WHITE, Finish, Surface, mix, paint, skirting
 
 # Lengths are in metres.
@@ -142,6 +153,8 @@ class Rooms:
         softens them); its depth is that of the ray through its centre.
         Errors: ValueError for a camera inside a wall or furniture, and for an impossible size.
         """
+        cameras = camera_list(cameras, "the cameras to render", least=0)
+        height, width, samples = (whole(n, "a size") for n in (height, width, samples))
         rays_needed = len(cameras) * height * width * samples**2
         if min(height, width, samples) < 1 or rays_needed > MAX_RAYS:
             raise ValueError(
