@@ -169,7 +169,9 @@ def test_pose_distance_is_a_metric(seed, weight):
     assert ab > 0
     assert ab == float(pose_distance(b, a, weight))
     assert ab <= float(pose_distance(a, c, weight) + pose_distance(c, b, weight)) + 1e-5
-    assert ab == pytest.approx(float(pose_distance(common @ a, common @ b, weight)), abs=1e-4)
+    # Near half a turn the sine is flat, and float32 tells no more.
+    near = 0.01 if pose_distance(a, b, 0.0) > 3 else 1e-4
+    assert ab == pytest.approx(float(pose_distance(common @ a, common @ b, weight)), abs=near)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 0.01, 1.0, 90.0, 179.0, 180.0])
