@@ -36,8 +36,8 @@ print(vm.step(memory, scenes.moves(memory.views.cameras[-1], "right 20"), genera
 """
 DEMO = """
 from vmemkit.cli.demonstration import demo
-*_, last = demo("out", walks=["stereo"], height=24)
-assert last.row is not None
+rows = [state.row for state in demo("out", walks=["stereo"], height=24) if state.row is not None]
+assert len(rows) == 2
 """
 EXAMPLES = """
 from vmemkit import scenes
