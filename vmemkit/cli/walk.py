@@ -46,6 +46,7 @@ from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import (
     EYE_HEIGHT,
     PHOTO_FOV,
+    SHAPE_TOLERANCE,
     Beginning,
     NoRoomError,
     add_capture,
@@ -56,7 +57,6 @@ from vmemkit.scenes import (
     read_transforms,
     turn_of,
 )
-from vmemkit.scenes.turned_photos import SHAPE_TOLERANCE
 
 # Generators that need no weights and take images of any size; the others are the published ones.
 WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}

@@ -15,8 +15,7 @@ from jaxtyping import Shaped
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from vmemkit.core import MAX_PIXELS, image_size, load_depth
-from vmemkit.core.image_files import IMAGE_FORMATS
+from vmemkit.core import IMAGE_FORMATS, MAX_PIXELS, image_size, load_depth
 
 SHAPE_TOLERANCE = 0.02  # relative difference of aspect that counts as the same shape
 LYING = (5, 6, 7, 8)  # orientations that swap width and height
