@@ -162,7 +162,8 @@ def test_a_choice_waits_no_more_often_for_more_views(few, many, name):
     if name == "coverage":  # which waits once a round of exchanges
         found = [Counter({w: n for w, n in f.items() if "equal" not in w}) for f in found]
     assert found[0] == found[1] == found[2] == found[3]
-    assert sum(found[0].values()) <= (30 if name == "released" else 12)  # whose renderer is plain
+    # The polygons of the released renderer have no Triton kernel.
+    assert sum(found[0].values()) <= (30 if name == "released" else 12)
 
 
 @pytest.mark.parametrize("policy", [Coverage(), SurfelVotes(), SurfelVotes.paper(), "released"])

@@ -158,7 +158,8 @@ def test_the_whole_lens_of_a_trajectory_is_kept(picture, tmp_path):
     K = load_capture(tmp_path / "out").cameras.K
     torch.testing.assert_close(K, expected.expand(3, 3, 3))
     data = json.loads((tmp_path / "out/transforms.json").read_text())
-    pixels = [data[key] * 2 for key in ("fl_x", "fl_y", "cx", "cy")]  # of images half as high
+    # The walk's images are half as high as those that the lens is stated for.
+    pixels = [data[key] * 2 for key in ("fl_x", "fl_y", "cx", "cy")]
     assert pixels == pytest.approx([50, 60, 20, 30], abs=1e-3)
 
 

@@ -50,7 +50,7 @@ class StandIn(TorchFunctionMode):
         options, name = dict(options or {}), getattr(function, "__name__", "")
         if function is torch.device:
             return function(*arguments, **options)
-        of = getattr(function, "__self__", None)  # of a property, its descriptor
+        of = getattr(function, "__self__", None)  # a property's getter belongs to its descriptor
         tensors = [x for x in tree_leaves((arguments, options)) if isinstance(x, Tensor)]
         ours = [x for x in tensors if isinstance(x, OnGpu)]
         if name == "__get__" and of is Tensor.device:
@@ -75,7 +75,7 @@ class StandIn(TorchFunctionMode):
     def _count(self, name: str, arguments: tuple, options: dict, target: str | None) -> None:
         first = arguments[0] if arguments else None
         if isinstance(first, list | tuple) and first and isinstance(first[0], Tensor):
-            first = first[0]  # of `torch.cat` and its like
+            first = first[0]  # `torch.cat` and others take a list of tensors
         here = isinstance(first, OnGpu)
         why = None
         if here and (name in READS or name in SIZES or name in CHECKS):

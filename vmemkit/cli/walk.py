@@ -46,7 +46,6 @@ from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import (
     EYE_HEIGHT,
     PHOTO_FOV,
-    SHAPE_TOLERANCE,
     Beginning,
     NoRoomError,
     add_capture,
@@ -55,6 +54,7 @@ from vmemkit.scenes import (
     moves,
     read_realestate10k,
     read_transforms,
+    same_shape,
     turn_of,
 )
 
@@ -334,7 +334,7 @@ def read_path(file: str | Path, photo: str | Path, K: Float[Tensor, "3 3"]) -> t
         )
     path, note = path[order], ""
     aspect, lens_aspect = size[1] / size[0], lens_size[1] / lens_size[0]
-    if abs(aspect / lens_aspect - 1) > SHAPE_TOLERANCE:
+    if not same_shape(size, lens_size):
         path = path.replace(K=_cut_to_aspect(path.K, aspect / lens_aspect))
         note = (
             f"the trajectory's lens is for images of {lens_aspect:.3g} : 1 and the image has "

@@ -32,11 +32,11 @@ from .conversions import whole as whole
 from .data_files import data_file as data_file
 from .data_files import names_in as names_in
 from .image_files import DEPTH_UNIT as DEPTH_UNIT
-from .image_files import IMAGE_FORMATS as IMAGE_FORMATS
 from .image_files import MAX_PIXELS as MAX_PIXELS
 from .image_files import MAX_STEP as MAX_STEP
 from .image_files import default_depth_unit as default_depth_unit
 from .image_files import image_bytes as image_bytes
+from .image_files import image_orientation as image_orientation
 from .image_files import image_size as image_size
 from .image_files import load_depth as load_depth
 from .image_files import load_image as load_image

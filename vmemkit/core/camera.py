@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core.conversions import as_tensor
-from vmemkit.core.structs import TensorStruct
+from vmemkit.core.structs import TensorStruct, convert_fields
 
 UP = (0.0, -1.0, 0.0)
 TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
@@ -36,9 +36,7 @@ class Cameras(TensorStruct):
 
     def __post_init__(self) -> None:
         """Arrays and lists become tensors. Errors: ValueError for anything else."""
-        for name in ("world_from_cam", "K"):
-            if not isinstance(getattr(self, name), Tensor):
-                object.__setattr__(self, name, as_tensor(getattr(self, name), f"cameras' {name}"))
+        convert_fields(self, ("world_from_cam", "K"), "cameras'")
 
     @property
     def position(self) -> Float[Tensor, "*b 3"]:

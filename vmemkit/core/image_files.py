@@ -44,8 +44,8 @@ from vmemkit.core.image_metadata import (
 
 MAX_PIXELS = 200_000_000  # as the largest phone cameras have; 2.4 GB as float32
 PIXEL_BYTES, METADATA_BYTES = 8, 2**26  # most that a pixel and all the rest take in a sane file
-MAX_SCANS = 100  # of a JPEG: each takes as long as a whole image; 10 are usual
-MAX_PLAIN_BYTES = 2**24  # of a PPM that is text, which is read slowly
+MAX_SCANS = 100  # a JPEG usually has up to 10, and each takes as long as a whole image
+MAX_PLAIN_BYTES = 2**24  # a PPM that is written as text is read slowly
 PPM_HEADER_BYTES = 4096  # the header of a PPM is shorter, with its comments
 DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
 RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
@@ -86,6 +86,14 @@ def load_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> Float[T
 def image_size(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) that `load_image` would give, from the file's header alone."""
     return _read_image(path, IMAGE_FORMATS, max_pixels, _upright_size)
+
+
+def image_orientation(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> int:
+    """How an image file is turned to be shown, 1 to 8 as in EXIF; 1 is not at all, or no readable tag.
+
+    Errors: ValueError as `image_size`.
+    """
+    return _read_image(path, IMAGE_FORMATS, max_pixels, orientation)
 
 
 def photo_fov(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> float | None:

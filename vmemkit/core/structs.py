@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from vmemkit.core.conversions import as_tensor
+
 S = TypeVar("S", bound="TensorStruct")
 
 
@@ -81,6 +83,17 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
         return function(value)
     return value.map(function) if isinstance(value, TensorStruct) else value
+
+
+def convert_fields(struct: TensorStruct, names: Sequence[str], what: str) -> None:
+    """Turn arrays and lists in these fields of a new struct into tensors.
+
+    `what` is whose fields they are, for messages. Errors: ValueError as `as_tensor`.
+    """
+    for name in names:
+        value = getattr(struct, name)
+        if not isinstance(value, Tensor):
+            object.__setattr__(struct, name, as_tensor(value, f"{what} {name}"))
 
 
 def to_float32(struct: S) -> S:

@@ -19,7 +19,7 @@ from vmemkit.core.camera import Cameras, check_cameras, in_camera_axes
 from vmemkit.core.conversions import as_tensor
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
-from vmemkit.core.structs import TensorStruct
+from vmemkit.core.structs import TensorStruct, convert_fields
 
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in luminance (ITU-R BT.601)
 CODES = {"latent": 4, "embedding": 2}  # optional columns of a generator, and their number of axes
@@ -40,10 +40,8 @@ class Views(TensorStruct):
 
     def __post_init__(self) -> None:
         """Arrays and lists become tensors. Errors: ValueError for anything else."""
-        for name in ("image", "given", "depth", "confidence"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Tensor):
-                object.__setattr__(self, name, as_tensor(value, f"views' {name}"))
+        names = ("image", "given", "depth", "confidence")
+        convert_fields(self, [n for n in names if getattr(self, n) is not None], "views'")
 
 
 def views(

@@ -41,7 +41,9 @@ from vmemkit.pipeline import Step
 from vmemkit.scenes import keyframes
 
 FPS = 12.0  # frames per second
-LEAST_SECONDS = 4.0  # of a walk's film: short walks get more frames between their views
+LEAST_SECONDS = (
+    4.0  # films of short walks get so many frames between views that they last this long
+)
 PARTS = 2  # frames per view, at least
 CUT = 1.0  # pose distance beyond which nothing is put between two views
 VIDEO_ROWS = 360  # pixels: height of a film

@@ -63,8 +63,8 @@ from .trajectory import orbit as orbit
 from .trajectory import preset_path as preset_path
 from .trajectory import there_and_back as there_and_back
 from .trajectory import upright_cameras as upright_cameras
-from .turned_photos import SHAPE_TOLERANCE as SHAPE_TOLERANCE
 from .turned_photos import load_photo_depth as load_photo_depth
+from .turned_photos import same_shape as same_shape
 from .turned_photos import turn_of as turn_of
 from .vanishing_points import NoRoomError as NoRoomError
 from .vanishing_points import RoomAxes as RoomAxes

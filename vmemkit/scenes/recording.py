@@ -37,10 +37,15 @@ from vmemkit.core import (
 )
 from vmemkit.core import views as checked_views
 from vmemkit.scenes.camera_files import read_transforms, write_transforms
-from vmemkit.scenes.turned_photos import LYING, load_photo_depth, turn_back, turn_of
+from vmemkit.scenes.turned_photos import (
+    LYING,
+    load_photo_depth,
+    same_shape,
+    turn_back,
+    turn_of,
+)
 
 CAMERA_TOLERANCE = 1e-4  # largest difference of pose and K entries from a recorded camera
-ASPECT_TOLERANCE = 0.02  # relative difference of aspect between a depth map and its image
 MAX_CAPTURE_PIXELS = 500_000_000  # 8 GB of colour and depth as float32
 WRITTEN = ("images", "depth", "transforms.json")  # what a capture is made of
 WRITTEN_NAME = re.compile(r"[0-9]{5,}\.(png|npy)")
@@ -228,7 +233,7 @@ def resized_depth(
     Errors: ValueError for depth of another shape than the image, because both must show the same.
     """
     rows, columns = depth.shape
-    if abs(columns / rows * height / width - 1) > ASPECT_TOLERANCE:
+    if not same_shape((rows, columns), (height, width)):
         raise ValueError(
             f"{name} is {columns} x {rows} and its image {width} x {height} (width x height): both "
             "must show the same part of the scene, so crop one like the other"

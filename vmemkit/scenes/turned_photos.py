@@ -7,15 +7,13 @@ turns them. A lens or a depth map can be for the pixels as stored, or for the ph
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import torch
 from jaxtyping import Shaped
-from PIL import ExifTags, Image
 from torch import Tensor
 
-from vmemkit.core import IMAGE_FORMATS, MAX_PIXELS, image_size, load_depth
+from vmemkit.core import MAX_PIXELS, image_orientation, image_size, load_depth
 
 SHAPE_TOLERANCE = 0.02  # relative difference of aspect that counts as the same shape
 LYING = (5, 6, 7, 8)  # orientations that swap width and height
@@ -23,14 +21,10 @@ LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 def exif_orientation(photo: str | os.PathLike) -> int:
     """How a photo is turned to be shown, 1 to 8 as in EXIF; 1 is not at all, or no readable tag."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd tags
-        try:
-            with Image.open(photo, formats=IMAGE_FORMATS) as image:
-                tag = image.getexif().get(ExifTags.Base.Orientation)
-        except Exception:  # an unreadable photo is reported by whoever loads it
-            return 1
-    return tag if tag in range(1, 9) else 1
+    try:
+        return image_orientation(photo)
+    except ValueError:  # an unreadable photo is reported by whoever loads it
+        return 1
 
 
 def turn(plane: Shaped[Tensor, "*c h w"], orientation: int) -> Shaped[Tensor, "*c h2 w2"]:
@@ -56,9 +50,9 @@ def turn_of(photo: str | os.PathLike, size: tuple[int, int], what: str) -> int:
     if orientation == 1:
         return 1
     height, width = image_size(photo)
-    fits = _same_shape(size, (height, width))
-    if orientation in LYING and not (fits and _same_shape(size, (width, height))):
-        return orientation if _same_shape(size, (width, height)) else 1
+    fits = same_shape(size, (height, width))
+    if orientation in LYING and not (fits and same_shape(size, (width, height))):
+        return orientation if same_shape(size, (width, height)) else 1
     if not fits:
         return 1
     raise ValueError(
@@ -82,5 +76,6 @@ def load_photo_depth(
     return turn(metres, turn_of(photo, (metres.shape[0], metres.shape[1]), "its depth"))
 
 
-def _same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) have the same aspect, but for SHAPE_TOLERANCE."""
     return abs(a[1] * b[0] / (a[0] * b[1]) - 1) <= SHAPE_TOLERANCE
