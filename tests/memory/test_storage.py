@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import signal
-import time
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -196,27 +196,48 @@ def test_saves_and_loads_at_once_never_fail(memory, tmp_path):
     assert 1 <= len(load(tmp_path)) <= 3
 
 
+def kill_before(number: int) -> None:
+    """Kill this process before its file operation of this number: an open, a rename, a deletion."""
+    count = 0
+
+    def hook(event: str, _: tuple) -> None:
+        nonlocal count
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Unix")
 @pytest.mark.parametrize("first", [True, False])
 def test_a_save_that_is_killed_blocks_nothing(memory, tmp_path, first):
-    left = set()
-    for i in range(12):
-        folder = tmp_path / str(i)
+    left, killed, number = set(), True, 0
+    while killed:
+        number += 1
+        folder = tmp_path / str(number)
         if not first:
             save(memory, folder)
         child = os.fork()
         if child == 0:
-            while True:
+            try:
+                signal.alarm(60)
+                kill_before(number)
                 save(memory.truncate(2), folder)
-        time.sleep(0.002 * i)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert killed or status == 0
         names = names_in(folder) if folder.exists() else []
         left.update(name[:5] for name in names)
         if "memory.json" in names:
             assert len(load(folder)) in (2, 3)
         save(memory.truncate(1), folder)
         assert len(load(folder)) == 1
+    assert number > 8
     assert left >= {"table", ".writ"}  # kills came at moments that matter
 
 
