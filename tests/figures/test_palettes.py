@@ -5,11 +5,26 @@ from dataclasses import replace
 import pytest
 import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 
+from vmemkit.core import cat, project
 from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, look, surfel_colors, view_colors
-from vmemkit.figures.palettes import AMOUNTS, FADE, UNSEEN, amount_colors, legend, spotlight
+from vmemkit.figures.palettes import (
+    AMOUNTS,
+    FAINT,
+    GENERATED,
+    GIVEN,
+    INVENTED,
+    ORIGIN_COLORS,
+    UNSEEN,
+    amount_colors,
+    legend,
+    origins,
+    spotlight,
+    without_invention,
+)
 from vmemkit.figures.renderings import PALE, SHADE
-from vmemkit.memory import Memory, begin
+from vmemkit.memory import AssociationConfig, Memory, MemoryConfig, begin, write
 from vmemkit.retrieval import retrieve
 
 FEW, MANY = (torch.tensor(colormaps[AMOUNTS].colors[i]).float() for i in (0, -1))
@@ -150,7 +165,9 @@ def test_a_spotlight_fades_what_its_views_did_not_see_and_colours_what_they_did(
     lit = spotlight(memory, colors, torch.tensor([1]))
     own = torch.tensor([1 in views for views in seen])
     assert 0 < own.sum() < len(own)
-    assert torch.allclose(lit[~own], colors[~own] + FADE * (1 - colors[~own]))
+    assert torch.equal(lit[~own, :3], colors[~own])
+    assert torch.allclose(lit[:, 3], torch.where(own, 1.0, FAINT))
+    lit = lit[:, :3]
     hue = torch.nn.functional.normalize(view_colors(2)[1], dim=0)
     assert (torch.nn.functional.normalize(lit[own], dim=-1) @ hue).min() > 0.9999
     bright = colors[own].mean(-1).argsort()[[0, -1]]
@@ -163,17 +180,68 @@ def test_a_spotlight_of_several_views_gives_each_surfel_to_the_first_that_is_nam
     for i, views in enumerate(seen):
         first = next((view for view in (1, 0) if view in views), None)
         if first is None:
-            assert torch.allclose(lit[i], colors[i] + FADE * (1 - colors[i]))
+            assert torch.allclose(lit[i], torch.tensor([*colors[i], FAINT]))
         else:
-            hues = torch.stack([lit[i], view_colors(2)[first]])
+            assert lit[i, 3] == 1
+            hues = torch.stack([lit[i, :3], view_colors(2)[first]])
             assert torch.nn.functional.normalize(hues, dim=-1).prod(0).sum() > 0.9999
 
 
 def test_a_spotlight_of_no_view_fades_everything_and_none_at_all_lights_everything(memory):
     colors = surfel_colors(memory, "image")
-    assert torch.equal(spotlight(memory, colors, None), colors)
+    everything = spotlight(memory, colors, None)
+    assert torch.equal(everything[:, :3], colors)
+    assert (everything[:, 3] == 1).all()
     nobody = spotlight(memory, colors, torch.zeros(0, dtype=torch.long))
-    assert torch.allclose(nobody, colors + FADE * (1 - colors))
+    assert torch.allclose(nobody[:, 3], torch.tensor(FAINT))
+
+
+def test_surfels_are_given_generated_or_invented_by_where_given_views_look(box):
+    given = box.render(box.look(0.0), 12, 16)
+    beside = box.render(box.look(45.0), 12, 16).replace(given=torch.tensor([False]))
+    closer = box.render(box.look(0.0, at=(0.0, 0.0, 1.0)), 12, 16)
+    closer = closer.replace(given=torch.tensor([False]), depth=1.01 * closer.depth)
+    far_off = MemoryConfig(association=AssociationConfig(method="radius"))  # merges less
+    memory = write(begin(given, far_off), cat([beside, closer]))
+    origin, first = origins(memory), memory.ends.surfels[0]
+    assert (origin[:first] == GIVEN).all()
+    uv, depth = project(given.cameras[0], memory.surfels.position)
+    inside = (depth > 0) & (uv >= 0).all(-1) & (uv < 1).all(-1)
+    assert (origin[first:][~inside[first:]] == INVENTED).all()
+    assert (origin[first:][inside[first:]] == GENERATED).all()
+    assert {GIVEN, GENERATED, INVENTED} == set(origin.tolist())
+    colors = surfel_colors(memory, "origin")
+    for code, name in enumerate(ORIGIN_COLORS):
+        hue = torch.nn.functional.normalize(torch.tensor(to_rgb(name)), dim=0)
+        own = torch.nn.functional.normalize(colors[origin == code], dim=-1)
+        assert (own @ hue).min() > 0.9999
+
+
+def test_what_is_generated_in_front_of_a_given_surface_is_invented(box):
+    given = box.render(box.look(0.0), 12, 16)
+    memory = begin(given, MemoryConfig(association=AssociationConfig(empty=1.0)))
+    near = given.replace(given=torch.tensor([False]), depth=0.5 * given.depth)
+    after = write(memory, near)
+    assert (origins(after)[len(memory.surfels) :] == INVENTED).all()
+
+
+@pytest.mark.parametrize(("word", "opacity"), [("shown", 1.0), ("faded", FAINT), ("hidden", 0.0)])
+def test_invented_surfels_are_shown_faded_or_hidden(box, word, opacity):
+    views = box.render(box.look(0.0, 90.0), 12, 16).replace(given=torch.tensor([True, False]))
+    memory = begin(views)
+    invented = origins(memory) == INVENTED
+    assert 0 < invented.sum() < len(invented)
+    paint = spotlight(memory, surfel_colors(memory, "image"), None)
+    shown = without_invention(memory, paint, word)
+    assert torch.equal(shown[:, :3], paint[:, :3])
+    assert (shown[~invented, 3] == 1).all()
+    assert torch.allclose(shown[invented, 3], torch.tensor(opacity))
+
+
+def test_an_unknown_appearance_is_refused(memory):
+    paint = spotlight(memory, surfel_colors(memory, "image"), None)
+    with pytest.raises(ValueError, match="shown, faded, hidden, got 'away'"):
+        without_invention(memory, paint, "away")
 
 
 def test_legends_tell_the_greatest_amounts(memory, retrieval):
@@ -203,5 +271,5 @@ def test_an_empty_memory_has_no_colours_and_a_legend(retrieval, mode):
     empty = Memory.empty()
     colors = surfel_colors(empty, mode, retrieval)
     assert colors.shape == (0, 3)
-    assert spotlight(empty, colors, torch.zeros(0, dtype=torch.long)).shape == (0, 3)
+    assert spotlight(empty, colors, torch.zeros(0, dtype=torch.long)).shape == (0, 4)
     assert legend(empty, mode, retrieval) == COLOR_MODES[mode].format(most=0)

@@ -12,7 +12,8 @@ from vmemkit.core import views as checked_views
 from vmemkit.figures import INK, Picture, Scene3D, chip, surfel_colors, view_colors
 from vmemkit.figures.bird_view import EMPHASIS, _from_above
 from vmemkit.figures.buffers3d import MAX_IMAGES
-from vmemkit.figures.scene3d import _pose
+from vmemkit.figures.colors import WHITE
+from vmemkit.figures.scene3d import DASHES, _pose
 from vmemkit.memory import Memory, begin
 from vmemkit.retrieval import retrieve
 
@@ -187,7 +188,8 @@ def test_cameras_are_drawn_in_their_colours_chosen_ones_large_and_queries_in_ink
 ):
     plain, asked = Scene3D(memory), Scene3D(memory, retrieval=retrieval, path=box.look(90.0, 95.0))
     assert len(plain._frames.lines.geometry.attributes["position"].array) == 3 * 16
-    assert len(asked._frames.lines.geometry.attributes["position"].array) == 6 * 16
+    lines = asked._frames.lines.geometry.attributes
+    assert len(lines["position"].array) == 3 * 16 + 3 * 16 * 2 * DASHES
     for view in range(3):
         (small, color), (large, now) = ends_of(plain, view), ends_of(asked, view)
         assert np.allclose(color, view_colors(3)[view])
@@ -195,10 +197,32 @@ def test_cameras_are_drawn_in_their_colours_chosen_ones_large_and_queries_in_ink
         grown = large.norm(dim=-1).max() / small.norm(dim=-1).max()
         assert grown == pytest.approx(EMPHASIS if chosen else 1.0)
         assert np.allclose(now, color) == chosen
-        assert now.sum() > color.sum() - 1e-5  # the others pale
-    ink = np.frombuffer(bytes.fromhex(INK[1:]), np.uint8) / 255
-    for other in (3, 4, 5):
-        assert np.allclose(ends_of(asked, other)[1], ink)
+        assert (np.ptp(now) < np.ptp(color)) == (not chosen)  # the others turn grey
+    inks = [np.frombuffer(bytes.fromhex(name[1:]), np.uint8) / 255 for name in (INK, WHITE)]
+    dashes = lines["color"].array[3 * 16 :].reshape(-1, 2, 2, 3)  # of each pair, both ends
+    assert np.allclose(dashes, np.stack(inks)[:, None])
+    places = lines["position"].array[3 * 16 :].reshape(3, 8, 4 * DASHES, 3)  # by camera and edge
+    corners = asked._drawn_cameras().corners[3:].numpy()
+    assert np.allclose(places[:, 0, [0, -1]], corners[:, [0, 1]], atol=1e-6)
+    assert np.allclose(np.diff(places, axis=2)[:, :, 1::2], 0, atol=1e-6)  # dashes join
+
+
+def test_hidden_surfels_are_neither_drawn_nor_met_by_clicks(box):
+    views = box.render(box.look(0.0, 90.0), 12, 16).replace(given=torch.tensor([True, False]))
+    scene = Scene3D(begin(views), invented="hidden")
+    hidden = scene.paint[:, 3] == 0
+    assert 0 < hidden.sum() < len(hidden)
+    assert ((arrays(scene)["rgba"][:, 3] == 0) == hidden.numpy()).all()
+    for surfel in (int(hidden.nonzero()[5]), int((~hidden).nonzero()[5])):
+        at = scene.memory.surfels.position[surfel]
+        scene.click(tuple((0.8 * at).tolist()), tuple((2 * at).tolist()))
+        assert scene.picked_surfel == (-1 if hidden[surfel] else surfel)
+    scene.pick()
+    look(scene, (0.0, 0.0, -0.1), (0.1, 0.0, 0.0))
+    drawn = (drawn_by(scene.still(60)) < 1).any(-1).mean()
+    scene.update(invented="shown")
+    assert (scene.paint[:, 3] == 1).all()
+    assert (drawn_by(scene.still(60)) < 1).any(-1).mean() > drawn + 0.1
 
 
 def test_a_line_runs_through_the_cameras(box):
@@ -269,10 +293,11 @@ def test_a_camera_is_met_before_the_wall_behind_it_and_lights_what_it_saw(scene,
     assert scene.lit == (2,)
     own = torch.zeros(len(memory.surfels), dtype=torch.bool)
     own[memory.sightings.surfel[memory.sightings.view == 2].long()] = True
-    assert (scene.paint[~own] > memory.surfels.color[~own] - 1e-6).all()  # faded towards white
-    hues = torch.nn.functional.normalize(scene.paint[own], dim=-1)
+    assert (scene.paint[~own, 3] < 0.5).all()
+    assert (scene.paint[own, 3] == 1).all()
+    hues = torch.nn.functional.normalize(scene.paint[own, :3], dim=-1)
     assert (hues @ torch.nn.functional.normalize(view_colors(3)[2], dim=0)).min() > 0.999
-    rgba = arrays(scene)["rgba"][:, :3]
+    rgba = arrays(scene)["rgba"]
     assert np.array_equal(rgba, (255 * scene.paint).round().byte().numpy())
     count = int((memory.sightings.view == 2).sum())
     assert f"View {chip(2)}, given: saw {count} surfels." == scene.about.value
@@ -294,7 +319,8 @@ def test_a_click_into_the_void_lights_everything_again(scene, memory):
     scene.click(ABOVE, (0.5, -5.0, 0.0))
     assert (scene.picked_surfel, scene.picked_view, scene.lit) == (-1, -1, None)
     assert not scene._mark.visible
-    assert torch.equal(scene.paint, surfel_colors(memory, "image"))
+    assert torch.equal(scene.paint[:, :3], surfel_colors(memory, "image"))
+    assert (scene.paint[:, 3] == 1).all()
     assert scene.about.value.startswith("Click on")
 
 
@@ -398,7 +424,7 @@ def test_a_still_shows_what_our_splat_sees_from_there_in_the_scenes_colours(scen
     hit = seen >= 0
     assert 0.2 < hit.mean() < 1
     drawn = drawn_by(scene.still(rows))
-    assert np.allclose(drawn[hit], scene.paint.numpy()[seen[hit]], atol=1e-5)
+    assert np.allclose(drawn[hit], scene.paint[:, :3].numpy()[seen[hit]], atol=1e-5)
     assert (drawn[~hit] == 1).all()
     scene.update(color="normal")
     drawn = drawn_by(scene.still(rows))
@@ -430,7 +456,7 @@ def test_colours_about_a_retrieval_end_with_it(scene, retrieval):
     assert scene.color == "votes for"
     scene.update(retrieval=None)
     assert scene.color == "image"
-    assert torch.equal(scene.paint, scene.memory.surfels.color)
+    assert torch.equal(scene.paint[:, :3], scene.memory.surfels.color)
 
 
 def test_what_cannot_be_shown_is_refused_and_the_scene_stays(memory, box, retrieval):

@@ -60,7 +60,7 @@ scrubber
 """
 EXPLORER = """
 from vmemkit import widgets
-explorer = widgets.Explorer("house, one view")
+explorer = widgets.Explorer("house, one view", height=120)
 explorer
 """
 INSPECTOR = """
@@ -134,15 +134,42 @@ def pixels(element) -> np.ndarray:
     return np.asarray(image).astype(float)
 
 
-def is_drawn(canvas) -> bool:
-    """Whether a canvas shows a scene: many colours, and paper around it."""
+def is_drawn(canvas, paper: float = 0.05) -> bool:
+    """Whether a canvas shows a scene: many colours, and the page around it on a share of `paper`."""
     seen = pixels(canvas).reshape(-1, 3)
     colors = len(np.unique(seen.round(-1), axis=0))
-    return colors > 30 and bool((seen.min(1) > 250).mean() > 0.05)
+    return colors > 30 and bool((seen.min(1) > 250).mean() > paper)
+
+
+def run_command(page, name: str, **options: str) -> None:
+    page.evaluate("([name, o]) => window.jupyterapp.commands.execute(name, o)", [name, options])
+
+
+def check_layout(page) -> None:
+    """The Explorer fits a laptop's screen and narrower ones, on light and on dark pages."""
+    explorer, canvas = page.locator(".vmemkit-keys"), page.locator("canvas").first
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    below, across = explorer.bounding_box()["height"], explorer.bounding_box()["width"]
+    assert below < page.locator(".jp-NotebookPanel-notebook").bounding_box()["height"]
+    for width in (1440, 1024, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        wait_until(lambda most=across: explorer.bounding_box()["width"] <= most)
+        across = explorer.bounding_box()["width"]
+        right = explorer.bounding_box()["x"] + across
+        for part in (canvas, *page.locator(".vmemkit-keys button").all()):
+            box = part.bounding_box()
+            assert box is None or box["x"] + box["width"] <= right + 1
+    page.set_viewport_size({"width": 1440, "height": 900})
+    for theme, low, high in (("Dark", 0, 60), ("Light", 240, 255)):
+        run_command(page, "apputils:change-theme", theme=f"JupyterLab {theme}")
+        canvas.scroll_into_view_if_needed()
+        wait_until(lambda low=low, high=high: low <= pixels(canvas)[5, 5].mean() <= high)
 
 
 def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     open_and_run(page, lab, "explorer.ipynb")
+    check_layout(page)
     screen = page.locator(".vmemkit-screen", has_text="Memory(").first
     screen.scroll_into_view_if_needed()
     ask(page, "explorer.go(-1); explorer.settings.degrees.value = 20")
@@ -227,7 +254,7 @@ def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
     open_and_run(page, lab, "inspector.ipynb")
     canvas = page.locator("canvas").first
     canvas.scroll_into_view_if_needed()
-    wait_until(lambda: is_drawn(canvas))
+    wait_until(lambda: is_drawn(canvas, paper=0.005))  # the eye is in a room
     maps = page.locator(".vmemkit-screen", has_text="each pixel in the colour")
     before = maps.first.locator("img").get_attribute("src")
     chosen = ask(page, "print(inspector.value['coverage'].chosen.tolist())")
@@ -238,6 +265,8 @@ def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
     wait_until(lambda: ask(page, "print(inspector.sliders['turn'].value)") == "45.0")
     wait_until(lambda: maps.first.locator("img").get_attribute("src") != before)
     assert ask(page, "print(inspector.value['coverage'].chosen.tolist())") != chosen
+    follows = "print(inspector.scene.looks_from(inspector.query_targets[0]))"
+    assert ask(page, follows) == "True"
     first = ask(page, "print(int(inspector.value['coverage'].chosen[0]))")
     page.locator(f".vmemkit-gallery button[data-id='{first}']").first.click()
     wait_until(lambda: ask(page, "print(inspector.scene.lit)") == f"({first},)")

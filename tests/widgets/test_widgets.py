@@ -10,6 +10,7 @@ from widget_helpers import Nowhere, Paints, agrees, ids, picture
 import vmemkit as vm
 from vmemkit.evaluation import coverage
 from vmemkit.figures import chip, seen_by, view_hex
+from vmemkit.memory import begin
 from vmemkit.retrieval import Hard, SurfelVotes
 from vmemkit.scenes import moves
 from vmemkit.widgets import MemoryViewer, RetrievalInspector
@@ -199,7 +200,20 @@ def test_selecting_a_later_view_goes_there_and_going_back_lets_go_of_it(memory):
 def test_the_viewer_colours_surfels(memory):
     viewer = MemoryViewer(memory, "sightings")
     viewer.color.value = "normal"
-    assert torch.equal(viewer.scene.paint, 0.5 + 0.5 * memory.surfels.normal)
+    assert torch.equal(viewer.scene.paint[:, :3], 0.5 + 0.5 * memory.surfels.normal)
+
+
+def test_the_viewer_fades_and_hides_what_was_invented(box):
+    views = box.render(box.look(0.0, 90.0), 12, 16).replace(given=torch.tensor([True, False]))
+    viewer = MemoryViewer(begin(views))
+    invented = viewer.value.ends.surfels[0]  # the first of those that the generated view wrote
+    viewer.invented.value = "hidden"
+    assert (viewer.scene.paint[:invented, 3] == 1).all()
+    assert (viewer.scene.paint[invented:, 3] == 0).float().mean() > 0.8
+    viewer.invented.value = "faded"
+    assert 0 < viewer.scene.paint[:, 3].min() < 0.5
+    viewer.time.value = 1
+    assert (viewer.scene.paint[:, 3] == 1).all()
 
 
 # ---- RetrievalInspector --------------------------------------------------------------------------
@@ -276,6 +290,30 @@ def test_a_rival_stands_beside(inspector, memory):
     inspector.rival.value = "coverage"
     assert list(inspector.value) == ["coverage"]
     assert second.layout.display == "none"
+
+
+def test_the_scene_follows_the_target_until_somebody_turns_it(inspector, box):
+    for yaw in (15.0, 30.0):
+        inspector.sliders["turn"].value = yaw
+        assert inspector.scene.looks_from(box.look(10.0 + yaw)[0])
+    inspector.scene.look_at_all()
+    turned = inspector.scene.eye
+    inspector.sliders["turn"].value = 0.0
+    assert torch.equal(inspector.scene.eye, turned)
+    inspector.scene.inside.click()  # "stand behind the camera"
+    inspector.place.value = 1
+    assert inspector.scene.looks_from(box.look(20.0)[0])
+
+
+def test_chosen_views_show_what_they_add_and_what_they_see(memory, box):
+    inspector = RetrievalInspector(memory, box.look(20.0))
+    retrieval = inspector.value["coverage"]
+    seen = [seen_by(memory, retrieval, view).float().mean() for view in retrieval.chosen.tolist()]
+    labels = [item["label"].split("\n") for item in inspector.columns[0].chosen.items]
+    assert [second for _, second in labels] == [f"sees {share:.0%}" for share in seen]
+    assert labels[0][0] == f"{retrieval.chosen[0]}: +{seen[0]:.0%}"
+    assert labels[1][0].startswith(f"{retrieval.chosen[1]}: +")
+    assert labels[1][0].split("+")[1] != labels[1][1].split()[1]  # what both see counts once
 
 
 def test_sliders_move_all_targets_as_the_words_do(inspector, box):

@@ -11,6 +11,7 @@ from .colors import chip as chip
 from .colors import view_colors as view_colors
 from .colors import view_hex as view_hex
 from .house_drawings import floor_plan as floor_plan
+from .palettes import APPEARANCES as APPEARANCES
 from .palettes import COLOR_MODES as COLOR_MODES
 from .palettes import RETRIEVAL_MODES as RETRIEVAL_MODES
 from .palettes import surfel_colors as surfel_colors

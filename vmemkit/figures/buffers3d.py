@@ -24,27 +24,33 @@ SEED = 0  # of the random sample of surfels
 
 VERTEX = """
 attribute float radius; attribute vec4 rgba; uniform float rows; uniform float scale;
-varying vec3 color; varying vec3 centre; varying vec3 away; varying float reach;
+varying vec4 color; varying vec3 centre; varying vec3 away; varying float reach;
 void main() {
   vec4 eye = modelViewMatrix * vec4(position, 1.0);
-  color = rgba.rgb; centre = eye.xyz;
+  color = rgba; centre = eye.xyz;
   away = normalize(normalMatrix * normal); reach = scale * radius;
-  bool hidden = rgba.a < 0.5 || dot(away, eye.xyz) <= 0.0;
+  bool hidden = rgba.a == 0.0 || dot(away, eye.xyz) <= 0.0;
   gl_Position = hidden ? vec4(2.0, 2.0, 2.0, 1.0) : projectionMatrix * eye;
   gl_PointSize = max(1.0, reach * projectionMatrix[1][1] * rows / -eye.z);
 }
 """
 
-# A fragment is drawn where its ray meets the disc's plane within the disc's radius.
+# A fragment is drawn where its ray meets the disc's plane within the disc's radius. Of a faint disc,
+# only a share of the pixels is drawn, as large as its opacity: so the order of drawing and the page's
+# background do not matter. `threshold` is interleaved gradient noise (Jimenez, 2014).
 FRAGMENT = """
 precision highp float;
-varying vec3 color; varying vec3 centre; varying vec3 away; varying float reach;
+varying vec4 color; varying vec3 centre; varying vec3 away; varying float reach;
+float threshold(vec2 pixel) {
+  return fract(52.9829189 * fract(dot(pixel, vec2(0.06711056, 0.00583715))));
+}
 void main() {
   vec2 at = (gl_PointCoord * 2.0 - 1.0) * vec2(1.0, -1.0);
   vec3 ray = vec3(centre.xy + at * reach, centre.z);
   vec3 off = ray * (dot(away, centre) / dot(away, ray)) - centre;
   if (dot(off, off) > reach * reach) discard;
-  gl_FragColor = vec4(color * (0.85 + 0.15 * abs(dot(away, normalize(ray)))), 1.0);
+  if (color.a <= threshold(floor(gl_FragCoord.xy))) discard;
+  gl_FragColor = vec4(color.rgb * (0.85 + 0.15 * abs(dot(away, normalize(ray)))), 1.0);
 }
 """
 
@@ -63,17 +69,16 @@ class SurfelPoints:
         self._rows = torch.zeros(0).long()  # rows of the memory's surfels that are in the buffers
         self._position = torch.zeros(0, 3)  # of all surfels that the memory held at the upload
 
-    def show(self, memory: Memory, colors: Float[Tensor, "n 3"], cap: int) -> int:
-        """Draw the memory's surfels, or a sample where there are more than `cap`; returns how many
-        are drawn."""
+    def show(self, memory: Memory, paint: Float[Tensor, "n 4"], cap: int) -> int:
+        """Draw the memory's surfels in colours with opacities, or a sample where there are more than
+        `cap`; returns how many are drawn."""
         surfels = memory.surfels.to("cpu")
         n, uploaded = len(surfels), self._position
         if n > len(uploaded) or not torch.equal(surfels.position, uploaded[:n]):
             self._upload(surfels, cap)
         rgba = np.zeros((len(self._array("rgba")), 4), np.uint8)
         count = int((self._rows < n).sum())  # rows ascend, so an undo hides the last ones
-        rgba[:count, :3] = _bytes(colors[self._rows[:count]])
-        rgba[:count, 3] = 255
+        rgba[:count] = _bytes(paint[self._rows[:count]])
         self.points.geometry.attributes["rgba"].array = rgba
         return count
 

@@ -2,7 +2,8 @@
 
 In: memories, retrievals, steps, and scores by policy. Out: a `Chart`, a plotly figure: hovering
 shows the numbers, and the legend hides curves. Notebooks store a still beside each chart, the same
-traces drawn by matplotlib, for readers without JavaScript. A view has the colour that it has in all
+traces drawn by matplotlib, for readers without JavaScript. Charts and their stored stills are
+transparent, in colours that can be read on light and on dark pages. A view has the colour that it has in all
 figures (`view_colors`); a policy has a colour, a dash and a marker of its own.
 """
 
@@ -36,7 +37,7 @@ STYLES = {
     "coverage": ("#0072b2", "solid", "circle"),
     "surfel_votes": ("#d55e00", "solid", "square"),
     "released": ("#009e73", "dash", "diamond"),
-    "oracle": (INK, "dot", "star"),
+    "oracle": ("#7b4fb5", "dot", "star"),
     "temporal": ("#8b8f95", "solid", "triangle-up"),
     "camera_distance": ("#a08a55", "dash", "triangle-down"),
     "fov_overlap": ("#7d95b5", "dashdot", "cross"),
@@ -60,8 +61,9 @@ MARKERS = {
     "pentagon": "p",
 }
 
-GRID, IN_MEMORY = "#e9ebee", "#e4e7ea"  # grid lines | views that were in memory
-PALE = 0.3  # share of a colour that is left where it is not emphasised, the rest is white
+NO_PAPER = "#00000000"
+GRID, IN_MEMORY = "#6d747c30", "#6d747c38"  # grid lines | views that were in memory
+PALE = "4d"  # opacity of a colour that is not emphasised, 30 %, as the end of #rrggbbaa
 PIXEL = POINTS / NOTEBOOK_DPI  # points of print per pixel of a screen
 WIDTH, HEIGHT = 800, 400  # of a chart, pixels
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 44, 52  # margins, pixels
@@ -76,7 +78,10 @@ Scores = Mapping[str, Sequence[float]]  # by policy
 
 
 class Chart(go.Figure):
-    """A plotly figure that notebooks show as such, and store together with a still picture."""
+    """A plotly figure that notebooks show as such, and store together with a still picture.
+
+    JupyterLab shows the still until the pointer comes.
+    """
 
     _ipython_display_ = None  # plotly's would show the chart without the still
     _repr_html_ = None  # plotly's contains its whole library
@@ -89,8 +94,9 @@ class Chart(go.Figure):
         chart = json.loads(self.to_json())
         chart["layout"].pop("template", None)
         drawn, stored = io.BytesIO(), io.BytesIO()
-        self.still().savefig(drawn, format="png", dpi=NOTEBOOK_DPI)
-        flat = Image.open(drawn).convert("RGB").quantize(STILL_COLORS, dither=Image.Dither.NONE)
+        self.still().savefig(drawn, format="png", dpi=NOTEBOOK_DPI, transparent=True)
+        octree = Image.Quantize.FASTOCTREE  # the one that keeps transparency
+        flat = Image.open(drawn).quantize(STILL_COLORS, octree, dither=Image.Dither.NONE)
         flat.save(stored, format="png", optimize=True)
         return {
             "application/vnd.plotly.v1+json": {**chart, "config": {"displaylogo": False}},
@@ -319,13 +325,13 @@ def _chart(
         "height": height,
         "margin": {"l": LEFT, "r": right, "t": TOP, "b": BOTTOM},
         "title": {"text": title, "font": {"size": TITLE}, "x": 0.01, "xanchor": "left"},
-        "font": {"family": "sans-serif", "size": TEXT, "color": INK},
+        "font": {"family": "sans-serif", "size": TEXT, "color": QUIET},
         "barmode": "overlay",
         "showlegend": bool(names),
         "hovermode": "x unified" if names else "closest",
         "hoverlabel": {"bgcolor": WHITE, "font": {"color": INK}, "align": "left"},
-        "paper_bgcolor": WHITE,
-        "plot_bgcolor": WHITE,
+        "paper_bgcolor": NO_PAPER,
+        "plot_bgcolor": NO_PAPER,
         "xaxis": x,
         "yaxis": y,
     }
@@ -338,7 +344,7 @@ def _axis(title: str, limits: tuple[float, float], grid: bool = False) -> dict[s
         "range": list(limits),
         "title": {"text": title, "standoff": 10},
         "ticks": "outside",
-        "tickcolor": WHITE,
+        "tickcolor": NO_PAPER,
         "tickfont": {"color": QUIET},
         "showgrid": grid,
         "gridcolor": GRID,
@@ -425,7 +431,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
 
 
 def _pale(color: str) -> str:
-    return "#" + bytes(round(255 - PALE * (255 - c)) for c in bytes.fromhex(color[1:])).hex()
+    return color + PALE
 
 
 def _ordinal(place: int) -> str:
@@ -453,7 +459,7 @@ def _still(chart: dict[str, Any]) -> Picture:
     axes.set(xlim=layout["xaxis"]["range"], ylim=layout["yaxis"]["range"])
     _still_axis(axes.xaxis, layout["xaxis"])
     _still_axis(axes.yaxis, layout["yaxis"])
-    text: dict[str, Any] = {"color": INK, "va": "center"}
+    text: dict[str, Any] = {"color": QUIET, "va": "center"}
     for note in layout.get("annotations", ()):
         at, shift = (note["x"], note["y"]), (PIXEL * note.get("xshift", 0), 0)
         style = {"size": TEXT * PIXEL, "ha": note.get("xanchor", "center"), **text}
@@ -462,13 +468,15 @@ def _still(chart: dict[str, Any]) -> Picture:
     if layout["showlegend"]:
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
         place["borderaxespad"] = 0.0
-        axes.legend(**place, frameon=False, labelcolor=INK, fontsize=TEXT * PIXEL, handlelength=3.5)
+        axes.legend(
+            **place, frameon=False, labelcolor=QUIET, fontsize=TEXT * PIXEL, handlelength=3.5
+        )
     picture.text(0.01, (1 + top) / 2, layout["title"]["text"], size=TITLE * PIXEL, **text)
     return picture
 
 
 def _still_axis(axis: Axis, chart_axis: dict[str, Any]) -> None:
-    axis.set_label_text(chart_axis["title"].get("text", ""), color=INK, size=TEXT * PIXEL)
+    axis.set_label_text(chart_axis["title"].get("text", ""), color=QUIET, size=TEXT * PIXEL)
     axis.set_tick_params(length=0, labelcolor=QUIET, labelsize=TEXT * PIXEL)
     axis.set_major_formatter(lambda x, _: f"{x:,.10g}".replace("-", "\N{MINUS SIGN}"))
     if "dtick" in chart_axis:
@@ -480,14 +488,14 @@ def _still_axis(axis: Axis, chart_axis: dict[str, Any]) -> None:
 
 
 def _still_bars(axes: Axes, bars: dict[str, Any]) -> None:
-    pattern = bars["marker"].get("pattern", {"shape": [""], "fgcolor": INK})
+    pattern = bars["marker"].get("pattern", {"shape": [""], "fgcolor": QUIET})
     style = {"color": bars["marker"]["color"], "edgecolor": pattern["fgcolor"], "linewidth": 0}
     style["hatch"] = [2 * shape for shape in pattern["shape"]]
     if bars.get("orientation") == "h":
         axes.barh(bars["y"], bars["x"], bars["width"], bars["base"], **style)
     else:
         drawn = axes.bar(bars["x"], bars["y"], bars["width"], **style)
-        axes.bar_label(drawn, bars["text"], padding=2, color=INK, size=TEXT * PIXEL)
+        axes.bar_label(drawn, bars["text"], padding=2, color=QUIET, size=TEXT * PIXEL)
 
 
 def _still_scatter(axes: Axes, points: dict[str, Any]) -> None:

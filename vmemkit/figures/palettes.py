@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
+from vmemkit.core import Views, project
 from vmemkit.figures.colors import view_colors
 from vmemkit.figures.renderings import PALE, SHADE, first_to_see, query_splat
-from vmemkit.memory import Memory, last_seen, sighting_counts
+from vmemkit.memory import Memory, last_seen, sighting_counts, surfels_of
 from vmemkit.retrieval import Retrieval, pixels_per_surfel
 
 # The colour modes, and the legend of each.
@@ -23,6 +25,8 @@ COLOR_MODES = {
     "image": "the colour that the surfel's pixel had",
     "newest view": "the last view that saw it, in that view's colour",
     "sightings": "how many views saw it: dark blue once, yellow {most} times",
+    "origin": "dark blue: a given view saw it; light blue: generated where a given view looks; "
+    "orange: invented where no given view looks",
     "normal": "its normal: red is x (right), green y (down), blue z (ahead)",
     "vote weight": "how many target pixels it votes for: dark blue few, yellow {most}, grey none",
     "votes for": "the first chosen view that saw it; pale: seen by no chosen view; "
@@ -30,9 +34,15 @@ COLOR_MODES = {
 }
 
 RETRIEVAL_MODES = ("vote weight", "votes for")  # colour modes that need a retrieval
+
+# Colours of surfels by where they come from, by the codes of `origins` (Okabe and Ito, 2008).
+ORIGIN_COLORS = ("#0072b2", "#56b4e9", "#e69f00")
+GIVEN, GENERATED, INVENTED = range(3)
+APPEARANCES = ("shown", "faded", "hidden")  # what a scene can do with invented surfels
+SUPPORT = 0.05  # how far a surfel may be from a given view's surface, as a share of its depth
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
 UNSEEN = 0.72  # grey level of surfels that no target sees
-FADE = 0.82  # how far surfels outside the spotlight fade towards white, 1 = white
+FAINT = 0.18  # opacity of surfels outside the spotlight
 
 
 def surfel_colors(
@@ -54,6 +64,9 @@ def surfel_colors(
     if mode == "newest view":
         newest = last_seen(memory.packed_sightings, len(surfels))
         return _shaded(view_colors(len(memory)).to(memory.device)[newest], memory)
+    if mode == "origin":
+        table = torch.tensor([to_rgb(color) for color in ORIGIN_COLORS], device=memory.device)
+        return _shaded(table[origins(memory)], memory)
     if mode == "sightings":
         return _shaded(amount_colors(_sightings(memory)), memory)
     pixels = pixels_per_surfel(memory, query_splat(memory, retrieval))
@@ -75,19 +88,62 @@ def legend(memory: Memory, mode: str, retrieval: Retrieval | None = None) -> str
     return COLOR_MODES[mode].format(most=most)
 
 
+def origins(memory: Memory) -> Int[Tensor, " n"]:
+    """Where each surfel comes from.
+
+    GIVEN: a given view saw it. GENERATED: only generated views did, but it lies where a given view
+    looks, within SUPPORT of the surface that this view sees. INVENTED: all others.
+    """
+    origin = torch.full((len(memory.surfels),), INVENTED, device=memory.device)
+    given = memory.views.given.nonzero()[:, 0].tolist()
+    for view in given:
+        origin[surfels_of(memory.packed_sightings, view)] = GIVEN
+    for view in given:
+        rest = (origin == INVENTED).nonzero()[:, 0]
+        on_surface = _on_surface(memory.views[view : view + 1], memory.surfels.position[rest])
+        origin[rest[on_surface]] = GENERATED
+    return origin
+
+
+def _on_surface(view: Views, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+    """Which points lie near the surface that a view (1,) sees at their pixel."""
+    [uv], [depth] = project(view.cameras, points_world[None])
+    inside = (depth > 0) & (uv >= 0).all(-1) & (uv < 1).all(-1)
+    h, w = view.depth.shape[1:]
+    column, row = (torch.where(inside[:, None], uv, 0) * uv.new_tensor([w, h])).long().unbind(-1)
+    surface = view.depth[0, row, column]  # NaN, where it is unknown, fails the comparison
+    return inside & ((depth - surface).abs() <= SUPPORT * surface)
+
+
 def spotlight(
     memory: Memory, colors: Float[Tensor, "n 3"], views: Int[Tensor, " k"] | None
-) -> Float[Tensor, "n 3"]:
-    """The colours with a light on what `views` saw: those surfels take the colour of the first of
-    `views` that saw them, and all others fade. None changes nothing."""
+) -> Float[Tensor, "n 4"]:
+    """The colours and opacities with a light on what `views` saw: those surfels take the colour of
+    the first of `views` that saw them, and all others fade. With None, all are opaque."""
+    opaque = torch.ones_like(colors[:, :1])
     if views is None or len(colors) == 0:
-        return colors
+        return torch.cat([colors, opaque], 1)
     first = first_to_see(memory, views)
     own = view_colors(len(memory)).to(memory.device)[views]
     own = torch.cat([own, own.new_zeros(1, 3)])[first]
     brightness = 0.45 + 0.55 * colors.mean(-1, keepdim=True)  # shows the shapes
     lit = (first < len(views))[:, None]
-    return torch.where(lit, own * brightness, colors + FADE * (1 - colors))
+    return torch.cat([torch.where(lit, own * brightness, colors), lit + ~lit * FAINT], 1)
+
+
+def without_invention(
+    memory: Memory, paint: Float[Tensor, "n 4"], invented: str
+) -> Float[Tensor, "n 4"]:
+    """The colours and opacities with invented surfels "shown", "faded" or "hidden".
+
+    Errors: ValueError for another word.
+    """
+    if invented not in APPEARANCES:
+        raise ValueError(f"invented surfels can be {', '.join(APPEARANCES)}, got {invented!r}")
+    if invented == "shown" or len(paint) == 0:
+        return paint
+    most = torch.where(origins(memory) == INVENTED, FAINT if invented == "faded" else 0.0, 1.0)
+    return torch.cat([paint[:, :3], torch.minimum(paint[:, 3:], most[:, None])], 1)
 
 
 def amount_colors(values: Float[Tensor, " n"]) -> Float[Tensor, "n 3"]:

@@ -75,11 +75,16 @@ def explained_shares(memory: Memory, retrieval: Retrieval) -> Float[Tensor, "m k
     return (first[:, None] == places[:, None]).float().mean(-1)
 
 
-def share_labels(memory: Memory, retrieval: Retrieval) -> list[str]:
-    """A label per chosen view: its number and the share of the query pixels that it explains."""
-    shares = explained_shares(memory, retrieval).mean(0).tolist()
+def share_labels(memory: Memory, retrieval: Retrieval, total: bool = False) -> list[str]:
+    """A label per chosen view: its number, and the share of the query pixels that it adds to those
+    of the views chosen before it. With `total`, a second line has the share that it sees in all."""
     chosen = retrieval.chosen.tolist()
-    return [f"{view}: {share:.0%}" for view, share in zip(chosen, shares, strict=True)]
+    added = explained_shares(memory, retrieval).mean(0).tolist()
+    labels = [f"{view}: +{share:.0%}" for view, share in zip(chosen, added, strict=True)]
+    if total:
+        seen = [float(seen_by(memory, retrieval, view).float().mean()) for view in chosen]
+        labels = [f"{label}\nsees {share:.0%}" for label, share in zip(labels, seen, strict=True)]
+    return labels
 
 
 def first_to_see(memory: Memory, views: Int[Tensor, " k"]) -> Int[Tensor, " n"]:

@@ -3,8 +3,9 @@
 In: a memory, and a retrieval or a path where there is one. Out: a widget (pythreejs), and from it a
 still that our own splatting draws, for readers without a kernel.
 The graphics card draws each surfel as a shaded disc, and only from the side that the views saw. So
-walls vanish from behind, and a house opens like a doll's house. A click becomes a ray, and the
-surfel that it meets is found here, among the discs that the still shows.
+walls vanish from behind, and a house opens like a doll's house. The canvas is transparent, so that
+it fits light and dark pages. A click becomes a ray, and the surfel that it meets is found here, among
+the discs that the still shows.
 `buffers3d.py` holds the arrays, `palettes.py` the colours; `widgets.MemoryViewer` adds controls.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 import pythreejs as three
 import torch
 import traitlets
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.colors import to_rgb
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -42,12 +43,19 @@ from vmemkit.figures.buffers3d import (
     overwrite,
 )
 from vmemkit.figures.colors import INK, WHITE, chip, view_colors
-from vmemkit.figures.palettes import RETRIEVAL_MODES, legend, spotlight, surfel_colors
+from vmemkit.figures.palettes import (
+    RETRIEVAL_MODES,
+    legend,
+    spotlight,
+    surfel_colors,
+    without_invention,
+)
 from vmemkit.figures.picture import Picture
-from vmemkit.memory import Memory, read, surfels_of, views_of
+from vmemkit.memory import Memory, forget, read, surfels_of, views_of
 from vmemkit.retrieval import Retrieval
 
 CAP = 200_000  # surfels that are drawn; larger memories are sampled
+SCENE_CLASS = "vmemkit-scene"  # for style sheets
 SIZE = (720, 440)  # width and height of the canvas, pixels
 WORDS = "44px"  # height of two lines
 BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
@@ -58,7 +66,9 @@ ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all r
 MIN_EXTENT = 0.5  # least extent of a scene, world units
 FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, rounds to fit it
 FILL_STILL = 0.2  # opacity of images in a still, so that they do not hide the scene
-FAINT = 0.6  # how far cameras outside the selection fade towards white, 1 = white
+FAINT = 0.6  # how far cameras outside the selection fade towards grey, 1 = grey
+GREY = 0.6  # level of this grey, which shows on light and on dark pages
+DASHES = 6  # of an edge in ink, each half in ink and half in white, to show on both kinds of pages
 SKY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
 STILL = 1e-5  # changes of the eye below this are rounding, not a drag
 BEHIND = 0.3  # distance behind a camera to look its way from, in extents of the memory
@@ -87,13 +97,17 @@ class Scene3D(ipywidgets.VBox):
         path: Cameras | None = None,
         size: tuple[int, int] = SIZE,
         cap: int = CAP,
+        invented: str = "shown",
     ) -> None:
-        """`color` is one of COLOR_MODES; the cameras of `path` are drawn in black. `size` is the
-        canvas's width and height in pixels. Of more surfels than `cap` a sample is drawn.
+        """`color` is one of COLOR_MODES; the cameras of `path` are dashed in black and white. `size`
+        is the canvas's width and height in pixels. Of more surfels than `cap` a sample is drawn.
+        `invented` is one of APPEARANCES: how surfels show that lie where no given view looks.
 
-        Errors: ValueError for an unknown colour mode, or one about a retrieval without one.
+        Errors: ValueError for an unknown colour mode or appearance, and for a colour mode about a
+        retrieval without one.
         """
         self.memory, self.color, self.retrieval, self.path = memory, "", retrieval, path
+        self.invented = invented
         self.lit: tuple[int, ...] | None = None  # views whose surfels are lit, None = all
         self.size, self.cap = size, cap
         self._last_direction: tuple[float, ...] = ()
@@ -116,7 +130,7 @@ class Scene3D(ipywidgets.VBox):
         # The world is shifted so that the point looked at is the origin. Orbits turn about the
         # origin at first, and a page without a kernel cannot be told another point.
         self._world = three.Group(children=[*things, *self._images.meshes])
-        scene = three.Scene(children=[self._camera, self._world, self._sky], background=WHITE)
+        scene = three.Scene(children=[self._camera, self._world, self._sky], background=None)
         self.renderer = three.Renderer(
             camera=self._camera,
             scene=scene,
@@ -124,6 +138,8 @@ class Scene3D(ipywidgets.VBox):
             width=size[0],
             height=size[1],
             antialias=True,
+            alpha=True,
+            clearOpacity=0.0,
         )
         self.label, self.about = ipywidgets.HTML(), ipywidgets.HTML()
         self.whole = ipywidgets.Button(description="see all", layout=BUTTON)
@@ -134,9 +150,10 @@ class Scene3D(ipywidgets.VBox):
         self.update(color=color)
         below = ipywidgets.HBox([self.whole, self.inside])
         # As wide as the canvas, and with lines to spare, so that longer words move nothing.
-        layout = {"width": f"{size[0] + 8}px", "flex": "0 0 auto"}
+        layout = {"width": f"{size[0] + 8}px", "max_width": "100%", "flex": "0 0 auto"}
         self.label.layout.min_height = self.about.layout.min_height = WORDS
         super().__init__([self.renderer, self.label, below, self.about], layout=layout)
+        self.add_class(SCENE_CLASS)
 
     def __repr__(self) -> str:
         return f"Scene3D({len(self.memory)} views, color={self.color!r})"
@@ -150,8 +167,10 @@ class Scene3D(ipywidgets.VBox):
         retrieval: Retrieval | Any = KEEP,
         path: Cameras | Any = KEEP,
         lit: Sequence[int] | Any = KEEP,
+        invented: str | None = None,
     ) -> None:
-        """Show another memory, colour mode, retrieval or path, or light other views, in place.
+        """Show another memory, colour mode, retrieval or path, light other views, or show invented
+        surfels otherwise, in place.
 
         Arguments that are left out stay as they are. `lit` are the views whose surfels are lit;
         None lights all. Errors: ValueError as for a new scene; this one then stays as it was.
@@ -160,6 +179,7 @@ class Scene3D(ipywidgets.VBox):
         color = self.color if color is None else color
         retrieval = self.retrieval if retrieval is KEEP else retrieval
         path = self.path if path is KEEP else path
+        invented = self.invented if invented is None else invented
         lit_views = self.lit if lit is KEEP else None if lit is None else tuple(lit)
         if lit_views is not None:
             lit_views = tuple(view for view in lit_views if 0 <= view < len(memory)) or None
@@ -171,11 +191,11 @@ class Scene3D(ipywidgets.VBox):
         if color in RETRIEVAL_MODES and retrieval is None and color == self.color:
             color = "image"  # the retrieval that the colours were about is gone
         colors = surfel_colors(memory, color, retrieval)
-        self.memory, self.color, self.retrieval = memory, color, retrieval
-        self.path, self.lit = path, lit_views
         views = None if lit_views is None else torch.tensor(lit_views, device=memory.device).long()
-        self.paint = spotlight(memory, colors, views).cpu()
-        if len(memory.surfels) > self._fitted and self._untouched():
+        paint = without_invention(memory, spotlight(memory, colors, views), invented)
+        self.memory, self.color, self.retrieval = memory, color, retrieval
+        self.path, self.lit, self.invented, self.paint = path, lit_views, invented, paint.cpu()
+        if len(memory.surfels) > self._fitted and self._is_at(self._home):
             self.look_at_all()
         drawn = self._discs.show(memory, self.paint, self.cap)
         self._show_cameras()
@@ -187,8 +207,15 @@ class Scene3D(ipywidgets.VBox):
 
     def look_from(self, camera: Cameras) -> None:
         """Put the eye behind a single camera, looking its way: walls are invisible from behind."""
+        self._aim(*self._behind(camera))
+
+    def looks_from(self, camera: Cameras) -> bool:
+        """Whether the eye is where `look_from` puts it, so nobody has turned the scene since."""
+        return self._is_at(torch.cat(self._behind(camera)))
+
+    def _behind(self, camera: Cameras) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
         step = BEHIND * self._extent * camera.forward.cpu()
-        self._aim(camera.position.cpu() - step, camera.position.cpu() + step)
+        return camera.position.cpu() - step, camera.position.cpu() + step
 
     def look_at_all(self) -> None:
         """Put the eye above and outside, with all surfels and cameras in sight. A memory that grows
@@ -207,9 +234,10 @@ class Scene3D(ipywidgets.VBox):
         """The point in the middle of the canvas, about which dragging turns, world."""
         return self._origin + torch.tensor(self._orbit.target)
 
-    def _untouched(self) -> bool:
+    def _is_at(self, place: Float[Tensor, " 6"]) -> bool:
+        """Whether eye and target are where `place` says."""
         now = torch.cat([self.eye, self.target])
-        return torch.allclose(now, self._home, atol=STILL * self._extent)
+        return torch.allclose(now, place, atol=STILL * self._extent)
 
     def _stand_behind(self) -> None:
         """Behind the view that was clicked on, else the first query camera, else the last view."""
@@ -224,8 +252,18 @@ class Scene3D(ipywidgets.VBox):
     def still(self, rows: int = 480) -> Picture:
         """A picture of what the eye sees, `rows` pixels high, drawn by our own splat."""
         eye = cameras(_pose(self.eye, self.target)[None], self._intrinsics())
-        memory, drawn = self.memory.to("cpu"), self._drawn_cameras()
-        return draw_from_eye(eye, memory, self.paint, drawn, rows, trim=False, fill=FILL_STILL)
+        memory, ids = self._in_sight()
+        color, opacity = self.paint[ids, :3], self.paint[ids, 3:]
+        on_white, drawn = opacity * color + (1 - opacity), self._drawn_cameras()
+        return draw_from_eye(
+            eye, memory.to("cpu"), on_white, drawn, rows, trim=False, fill=FILL_STILL
+        )
+
+    def _in_sight(self) -> tuple[Memory, Int[Tensor, " n"]]:
+        """The memory without the surfels that are hidden, and the ids of the others."""
+        hidden = self.paint[:, 3] == 0
+        memory = forget(self.memory, hidden.to(self.memory.device)) if hidden.any() else self.memory
+        return memory, (~hidden).nonzero()[:, 0]
 
     # ---- cameras ---------------------------------------------------------------------------------
 
@@ -239,7 +277,7 @@ class Scene3D(ipywidgets.VBox):
             selected[self.retrieval.chosen.cpu()] = True
         colors, lengths = view_colors(t), torch.full((t,), length)
         if selected.any():
-            colors[~selected] += FAINT * (1 - colors[~selected])
+            colors[~selected] += FAINT * (GREY - colors[~selected])
             lengths[selected] *= EMPHASIS
         views = self.memory.views.cameras.to("cpu")
         drawn = DrawnCameras(views, lengths, colors.tolist(), selected)
@@ -252,10 +290,14 @@ class Scene3D(ipywidgets.VBox):
     def _show_cameras(self) -> None:
         drawn = self._drawn_cameras()
         t, points = len(self.memory), drawn.corners
-        colors = [to_rgb(INK) if color == INK else color for color in drawn.colors]
-        rgb = torch.tensor(colors).reshape(-1, 3).repeat_interleave(len(EDGES), 0)
         self._pyramids = points[:t]
-        self._frames.show(points[:, EDGES].reshape(-1, 3), rgb)
+        in_ink = torch.tensor([color == INK for color in drawn.colors], dtype=torch.bool)
+        ends = points[:, EDGES].reshape(-1, len(EDGES) // 2, 2, 3)
+        dashes, dash_colors = _dashed(ends[in_ink].reshape(-1, 2, 3))
+        plain = [color for color in drawn.colors if color != INK]
+        rgb = torch.tensor(plain).reshape(-1, 3).repeat_interleave(len(EDGES), 0)
+        plain_ends = ends[~in_ink].reshape(-1, 3)
+        self._frames.show(torch.cat([plain_ends, dashes]), torch.cat([rgb, dash_colors]))
         with_image = (
             list(range(t)) if t <= MAX_IMAGES else drawn.filled.nonzero().flatten().tolist()
         )
@@ -278,7 +320,9 @@ class Scene3D(ipywidgets.VBox):
         """Pick what a ray from `eye` through `point`, world, meets first: a surfel or a camera."""
         start = torch.tensor(eye, dtype=torch.float32)
         through = torch.tensor(point, dtype=torch.float32)
-        surfel, to_surfel = _surfel_at(self.memory, start, through)
+        memory, ids = self._in_sight()
+        surfel, to_surfel = _surfel_at(memory, start, through)
+        surfel = int(ids[surfel]) if surfel >= 0 else -1
         view, to_view = _view_at(self._pyramids, start, through)
         if to_view < to_surfel:
             self.pick(view=view)
@@ -344,6 +388,17 @@ class Scene3D(ipywidgets.VBox):
         self._camera.quaternion = Rotation.from_matrix(axes.double()).as_quat().tolist()
         self._orbit.exec_three_obj_method("update")
         self._last_direction = self._direction()
+
+
+def _dashed(
+    ends: Float[Tensor, "n 2 3"],
+) -> tuple[Float[Tensor, "m 3"], Float[Tensor, "m 3"]]:
+    """Ends and colours of the dashes of lines: in turn ink and white."""
+    share = torch.linspace(0, 1, 2 * DASHES + 1)
+    share = torch.stack([share[:-1], share[1:]], 1).flatten()[:, None]
+    points = ends[:, :1] * (1 - share) + ends[:, 1:] * share
+    inks = torch.tensor([to_rgb(INK), to_rgb(WHITE)]).repeat_interleave(2, 0)
+    return points.reshape(-1, 3), inks.repeat(len(ends) * DASHES, 1)
 
 
 def _grey_line() -> three.Line:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import horizontal_fov, image_size, load_image, photo_fov
-from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
+from vmemkit.figures import APPEARANCES, COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
 from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
 from vmemkit.pipeline import STAGES, Stage, stages, step_rng
@@ -24,7 +24,6 @@ from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, Policy, with_config
 from vmemkit.scenes import (
     EXAMPLES,
-    HEIGHT,
     KINDS,
     PHOTO_FOV,
     VERBS,
@@ -52,6 +51,7 @@ from vmemkit.widgets.files import (
 from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
 from vmemkit.widgets.parts import (
+    ALIKE,
     DESCRIPTION,
     FIXED,
     WRAPPED,
@@ -67,9 +67,11 @@ from vmemkit.widgets.parts import (
 )
 from vmemkit.widgets.room_box import RoomBox
 
-SCREEN, TRUTH = 456, 240  # widths of the screen and of the truth beside it, pixels
-SCENE = (500, 350)  # width and height of the 3-D scene, pixels
-STRIP, BRANCH_STRIP = 60, 54  # heights of the images in strips and in branches, pixels
+HEIGHT = 240  # of the images, pixels
+SCREEN, TRUTH = 440, 240  # widths of the screen and of the truth below it, pixels
+SCENE = (430, 330)  # width and height of the 3-D scene, pixels
+CONTEXT, STRIP, BRANCH_STRIP = 78, 60, 54  # heights of images in strips and branches, pixels
+CONTROLS = "344px"  # width of the controls, which stand to the left of what they change
 METRES, DEGREES = 0.4, 20.0  # length and angle of a press at first
 
 KEYS = {  # the verbs of `scenes.VERBS` by the key that stands for them
@@ -148,7 +150,7 @@ class Explorer(ipywidgets.VBox):
         self._make_controls(example, Settings(self.policies, next(iter(named)), k))
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
         self.truth, self.branches = Screen(width=TRUTH), Branches()
-        self.strip, self.context = Gallery(height=STRIP), Gallery(height=STRIP)
+        self.strip, self.context = Gallery(height=STRIP), Gallery(height=CONTEXT)
         self.beginning, self._opened = examples[example](height, seed), example
         self.value = journeys.begin_journey(self.beginning.given)
         self.scene = Scene3D(self.value.memory, size=SCENE)
@@ -328,7 +330,7 @@ class Explorer(ipywidgets.VBox):
         self.context.items = []
         if step is not None:
             chosen = step.retrieval.chosen.tolist()
-            labels = share_labels(step.before, step.retrieval)
+            labels = share_labels(step.before, step.retrieval, total=True)
             self.context.show(step.context.image, chosen, labels)
         retrieval = None if step is None else step.retrieval
         self.scene.update(memory=memory, retrieval=retrieval, lit=None, color=self._scene_color())
@@ -344,7 +346,7 @@ class Explorer(ipywidgets.VBox):
         return "image" if mode in RETRIEVAL_MODES and self.value.at == START else mode
 
     def _recolor(self) -> None:
-        self.scene.update(color=self._scene_color())
+        self.scene.update(color=self._scene_color(), invented=self.settings.invented.value)
 
     def _first_image(self) -> torch.Tensor:
         """The image of the view that was taken where the journey starts."""
@@ -399,16 +401,15 @@ class Explorer(ipywidgets.VBox):
         limits = (UPLOAD, IMAGE) if self._shared else (None, None)
         self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own, *limits)
         self.example = menu("start in", self._examples, example)
-        width = {"width": "112px", "flex": FIXED}
         self.buttons = {
-            verb: button(text, partial(self.move, verb), layout=width)
+            verb: button(text, partial(self.move, verb), layout=ALIKE)
             for row in PAD
             for text, verb in row
         }
         self.undo = button("undo", partial(self._pressed, UNDO), icon="undo")
         self.redo = button("redo", partial(self._pressed, REDO), icon="repeat")
         self.cancel = button("cancel", self._cancel, disabled=True)
-        self.progress = ipywidgets.IntProgress(0, 0, len(STAGES), layout={"width": "160px"})
+        self.progress = ipywidgets.IntProgress(0, 0, len(STAGES), layout={"width": "90px"})
         self.storage = (BrowserFiles if self._shared else FolderFiles)(self.file)
         self.files = self.storage.buttons
         if isinstance(self.storage, FolderFiles):
@@ -418,7 +419,8 @@ class Explorer(ipywidgets.VBox):
         self.screen.observe(self._key, "pressed")
         self.example.observe(self._example_chosen, "value")
         self.scene.observe(self._scene_picked, "picked_view")
-        self.settings.color.observe(lambda change: self._attempt(self._recolor), "value")
+        for menu_of_scene in (self.settings.color, self.settings.invented):
+            menu_of_scene.observe(lambda change: self._attempt(self._recolor), "value")
         self.settings.truth.observe(lambda change: self._attempt(self._redraw_truth), "value")
         self.strip.observe(self._strip_picked, "picked")
 
@@ -447,23 +449,30 @@ class Explorer(ipywidgets.VBox):
     def _layout(self) -> list[ipywidgets.Widget]:
         pad = [ipywidgets.HBox([self.buttons[verb] for _, verb in row]) for row in PAD]
         going = ipywidgets.HBox([self.undo, self.redo, self.cancel, self.progress])
+        self.message.layout.min_height = "88px"  # four lines, so that longer words move nothing
+        controls = ipywidgets.VBox(
+            [self.example, *pad, going, self.message, self.settings],
+            layout={"width": CONTROLS, "max_width": "100%", "flex": FIXED},
+        )
+        pictures = ipywidgets.HBox(
+            [ipywidgets.VBox([self.screen, self.truth]), self.scene], layout=WRAPPED
+        )
+        shown = ipywidgets.VBox(
+            [
+                pictures,
+                heading("The context of the last step: retrieved views, and what each adds"),
+                self.context,
+                heading("The way so far: click on an image to go back to its step and branch off"),
+                self.strip,
+                self.branches,
+            ],
+            layout={"flex": f"1 1 {SCREEN}px", "min_width": "0"},
+        )
         own = ipywidgets.Accordion(
             [self.own, self.storage], titles=("an image of your own", "save, load, export")
         )
-        left = ipywidgets.VBox([self.screen, *pad, going], layout={"flex": FIXED})
-        right = ipywidgets.VBox([self.scene, self.truth], layout={"flex": FIXED})
-        return [
-            ipywidgets.HBox([self.example, self.message], layout=WRAPPED),
-            ipywidgets.HBox([left, right], layout=WRAPPED),
-            self.settings,
-            heading("The context of the last step: retrieved views, and the share each explains"),
-            self.context,
-            heading("The way so far: click on an image to go back to its step and branch off"),
-            self.strip,
-            self.branches,
-            own,
-            *([ipywidgets.HTML(LIMITS)] if self._shared else []),
-        ]
+        limits = [ipywidgets.HTML(LIMITS)] if self._shared else []
+        return [ipywidgets.HBox([controls, shown], layout=WRAPPED), own, *limits]
 
 
 def default_generator(scene: Scene | None) -> Generator:
@@ -567,8 +576,8 @@ def _size_and_fov(photo: Path, **limits: int) -> tuple[tuple[int, int], float | 
     return image_size(photo, **limits), photo_fov(photo, **limits)
 
 
-class Settings(ipywidgets.HBox):
-    """How far a press goes, how many views it makes, and how their context is chosen."""
+class Settings(ipywidgets.VBox):
+    """How far a press goes, how many views it makes, how their context is chosen, and what is shown."""
 
     def __init__(self, policies: Iterable[str], policy: str, k: int) -> None:
         self.metres = slider("metres a step", METRES, 0.05, 2.0, 0.05)
@@ -577,10 +586,10 @@ class Settings(ipywidgets.HBox):
         self.policy = menu("policy", policies, policy)
         self.k = slider("K views", k, 1, max(8, k))
         self.color = menu("3-D colour", COLOR_MODES)
+        self.invented = menu("invented surfels", APPEARANCES)
         self.truth = ipywidgets.Checkbox(False, description="show the truth", indent=False)
-        left = ipywidgets.VBox([self.metres, self.degrees, self.views])
-        right = ipywidgets.VBox([self.policy, self.k, self.color])
-        super().__init__([left, right, self.truth], layout=WRAPPED)
+        steps, choice = [self.metres, self.degrees, self.views], [self.policy, self.k]
+        super().__init__([*steps, *choice, self.color, self.invented, self.truth])
 
     def amount(self, verb: str) -> float:
         """Metres or degrees of a press of `verb`."""

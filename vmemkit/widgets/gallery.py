@@ -66,7 +66,8 @@ GALLERY_CSS = """
   position: relative; flex: none; line-height: 0; }
 .vmemkit-gallery button[aria-pressed=true] { outline: 3px solid var(--jp-ui-font-color0, #22262b); }
 .vmemkit-gallery span { position: absolute; left: 0; bottom: 0; background: rgba(255,255,255,.85);
-  color: #22262b; font: 11px/15px sans-serif; padding: 0 4px; }
+  color: #22262b; font: 11px/14px sans-serif; padding: 0 4px; white-space: pre-line;
+  text-align: left; }
 """
 
 SCREEN = """
@@ -78,6 +79,7 @@ function render({ model, el }) {
   el.appendChild(box);
   const draw = () => {
     image.src = model.get("src");
+    image.hidden = !model.get("src");
     image.alt = model.get("caption");
     image.style.width = model.get("width") + "px";
     image.style.imageRendering = model.get("crisp") ? "pixelated" : "auto";
@@ -130,7 +132,9 @@ SCREEN_CSS = """
 .vmemkit-screen { display: inline-block; border: 3px solid transparent; max-width: 100%; }
 .vmemkit-screen:focus { border-color: #339cff; outline: none; }
 .vmemkit-screen img { display: block; max-width: 100%; }
+.vmemkit-screen img[hidden] { display: none; }
 .vmemkit-screen div { font: 12px/18px sans-serif; min-height: 18px; }
+.vmemkit-scene canvas { max-width: 100%; height: auto !important; }
 """
 
 
@@ -192,6 +196,11 @@ class Screen(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return f"Screen({self.caption!r})"
+
+    def clear(self) -> None:
+        """Show nothing."""
+        with self.hold_sync():
+            self.src = self.caption = ""
 
     def show(self, image: Float[Tensor, "3 h w"], caption: str | None = None) -> None:
         with self.hold_sync():

@@ -37,6 +37,7 @@ from vmemkit.retrieval import (
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import (
+    ALIKE,
     FIXED,
     WRAPPED,
     Message,
@@ -60,8 +61,10 @@ MOVES = (
 )
 
 NOTHING = "none"  # the rival where there is none
-SCREEN, SPLAT = 400, 320  # widths of vote maps and of the memory beside the scene, pixels
-SCENE = (620, 400)  # width and height of the 3-D scene, pixels
+SCREEN, SPLAT = 360, 320  # widths of vote maps and of the memory below the controls, pixels
+SCENE = (440, 330)  # width and height of the 3-D scene, pixels
+STEERING = "340px"  # width of the controls
+TWO_LINES = "56px"  # height of titles, so that longer ones move nothing
 FADE = 0.85  # how far pixels that the clicked view did not see fade towards white, 1 = white
 MAX_TARGETS, MAX_K = 4, 8
 TRUTH_ROWS = 24  # rows of the grid of points on which coverage is judged
@@ -111,8 +114,9 @@ class RetrievalInspector(ipywidgets.VBox):
             control.observe(lambda change: self.redraw(), "value")
         self.color.observe(self._recolor, "value")
         super().__init__(self._layout())
+        self._followed = self.query_targets[0]  # where the 3-D view stands, unless it was turned
+        self.scene.look_from(self._followed)
         self.redraw()
-        self.scene.look_from(self.query_targets[0])
 
     def __repr__(self) -> str:
         return f"RetrievalInspector({len(self.memory)} views, {len(self.targets)} targets)"
@@ -135,7 +139,8 @@ class RetrievalInspector(ipywidgets.VBox):
         return Cameras(torch.stack(poses), given.K)
 
     def redraw(self) -> None:
-        """Retrieve again and show the result. If that fails, a message says why, and all stays."""
+        """Retrieve again and show the result. If that fails, a message says why, and all stays. The
+        3-D view follows the first target until somebody turns it."""
         names = dict.fromkeys(n for n in (self.policy.value, self.rival.value) if n != NOTHING)
         try:
             targets = self.query_targets
@@ -149,7 +154,11 @@ class RetrievalInspector(ipywidgets.VBox):
         self.query.disabled = len(targets) == 1  # one target is all, the mean and the last
         self._show_splat(targets)
         first = retrievals[self.policy.value]
+        follows = self.scene.looks_from(self._followed)
         self.scene.update(retrieval=first, color=self.color.value, lit=None)
+        self._followed = targets[0]
+        if follows:
+            self.scene.look_from(self._followed)
         for column, (name, retrieval) in zip(self.columns, retrievals.items(), strict=False):
             column.show(name, retrieval, self._true_coverage(targets, retrieval))
         self.columns[1].layout.display = "" if len(retrievals) > 1 else "none"
@@ -191,7 +200,7 @@ class RetrievalInspector(ipywidgets.VBox):
     # ---- controls --------------------------------------------------------------------------------
 
     def _make_controls(self, policy: str, rival: str) -> None:
-        wide, narrow = "330px", "300px"
+        wide, narrow = "330px", "236px"
         most = min(MAX_TARGETS, len(self.targets))
         self.place = slider("place on the path", 0, 0, len(self.targets) - 1, width=wide)
         self.count = slider("targets at once", 1, 1, most, width=wide)
@@ -199,13 +208,14 @@ class RetrievalInspector(ipywidgets.VBox):
         for name, more, less, limit, fine, coarse in MOVES:
             text = f"{name} ({'m' if limit < 10 else 'degrees'})"
             self.sliders[name] = control = slider(text, 0.0, -limit, limit, fine, wide)
-            self.buttons[less] = button(less, partial(self._nudge, control, -coarse))
-            self.buttons[more] = button(more, partial(self._nudge, control, coarse))
+            for verb, amount in ((less, -coarse), (more, coarse)):
+                press = partial(self._nudge, control, amount)
+                self.buttons[verb] = button(verb, press, layout=ALIKE)
         self.home = button("back to the path", self._go_home)
-        self.policy = menu("policy", self.policies, policy, narrow)
-        self.rival = menu("compare with", [NOTHING, *self.policies], rival, narrow)
+        self.policy = menu("policy", self.policies, policy, "270px")
+        self.rival = menu("compare with", [NOTHING, *self.policies], rival, "270px")
         most = min(MAX_K, len(self.memory))
-        self.k = slider("K views", min(4, most), 1, most)
+        self.k = slider("K views", min(4, most), 1, most, width=narrow)
         self.query = menu("who looks", ["all", "mean", "last"], self.config.query, narrow)
         self.variant = menu("votes as in", VARIANTS, width=narrow)
         self.look = menu("left image", ["colour", "depth", "cosine"], width=narrow)
@@ -213,17 +223,18 @@ class RetrievalInspector(ipywidgets.VBox):
         self.color = menu("3-D colour", modes, width=narrow)
 
     def _layout(self) -> list[ipywidgets.Widget]:
-        pairs = [
-            ipywidgets.HBox([self.sliders[name], self.buttons[less], self.buttons[more]])
-            for name, more, less, *_ in MOVES
-        ]
-        steer = ipywidgets.VBox([self.place, self.count, *pairs, self.home])
-        ask = ipywidgets.VBox(
-            [self.policy, self.rival, self.k, self.query, self.variant, self.look, self.color]
+        sliders, presses = [], []
+        for name, more, less, *_ in MOVES:
+            sliders.append(self.sliders[name])
+            presses += [self.buttons[less], self.buttons[more]]
+        rows = [ipywidgets.HBox(presses[:4]), ipywidgets.HBox(presses[4:])]
+        steer = ipywidgets.VBox(
+            [self.place, self.count, *sliders, *rows, self.home, self.message, self.splat],
+            layout={"width": STEERING, "max_width": "100%", "flex": FIXED},
         )
-        above = ipywidgets.HBox([steer, ask], layout=WRAPPED)
-        seen = ipywidgets.HBox([self.splat, self.scene], layout=WRAPPED)
-        return [above, self.message, seen, ipywidgets.HBox(self.columns, layout=WRAPPED)]
+        asked = [self.policy, self.rival, self.k, self.query, self.variant]
+        above = ipywidgets.HBox([*asked, self.look, self.color], layout=WRAPPED)
+        return [above, ipywidgets.HBox([steer, *self.columns, self.scene], layout=WRAPPED)]
 
     def _nudge(self, control: ipywidgets.FloatSlider, amount: float) -> None:
         control.value = control.value + amount
@@ -250,17 +261,18 @@ class _Column(ipywidgets.VBox):
     def __init__(self, inspector: RetrievalInspector) -> None:
         self.inspector = inspector
         self.retrieval: Retrieval | None = None
-        self.title, self.votes = ipywidgets.HTML(), ipywidgets.HTML()
-        self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=76, wraps=True)
+        self.title = ipywidgets.HTML(layout={"min_height": TWO_LINES})
+        self.votes = ipywidgets.HTML()
+        self.map, self.chosen = Screen(width=SCREEN, crisp=True), Gallery(height=72, wraps=True)
         self.chosen.observe(self._clicked, "picked")
-        layout = {"width": f"{SCREEN + 70}px", "flex": FIXED}
+        layout = {"width": f"{SCREEN + 84}px", "max_width": "100%", "flex": FIXED}
         super().__init__([self.title, self.map, self.chosen, self.votes], layout=layout)
 
     def show(self, name: str, retrieval: Retrieval, truth: str) -> None:
         self.retrieval = retrieval
         memory, chosen = self.inspector.memory, retrieval.chosen.tolist()
         self.title.value = f"<b>{html.escape(name)}</b> {truth}"
-        labels = share_labels(memory, retrieval)
+        labels = share_labels(memory, retrieval, total=True)
         titles = [f"view {view}: click to see which target pixels it saw" for view in chosen]
         self.chosen.show(memory.views.image[retrieval.chosen], chosen, labels, titles, picked=-1)
         self.votes.value = vote_table(memory, retrieval)

@@ -21,6 +21,8 @@ from vmemkit.retrieval import POLICIES, Policy, Retrieval, find_policy, policy_n
 BARS = 12  # number of views with most votes that have a bar, beside the chosen ones
 GAP = 2  # pixels between the images of a mosaic
 BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
+# Layout of buttons that share a row evenly.
+ALIKE = {"width": "auto", "min_width": "0", "flex": "1 1 0", "padding": "0 2px"}
 WRAPPED = {"flex_flow": "row wrap", "grid_gap": "4px 8px"}  # rows that go on below in narrow pages
 FIXED = "0 0 auto"  # flex of what keeps its size in a row
 DESCRIPTION = {"description_width": "initial"}  # as wide as its words

@@ -187,7 +187,7 @@ class StepThrough(ipywidgets.VBox):
         panel, memory, retrieval = self.panels["retrieve"], self.memory, stage.made
         votes = mosaic(vote_map(memory, retrieval).permute(0, 3, 1, 2))
         chosen = retrieval.chosen.tolist()
-        labels = share_labels(memory, retrieval)
+        labels = share_labels(memory, retrieval, total=True)
         views = f"view{'s' * (len(chosen) > 1)} {', '.join(map(str, chosen))}"
         summary = f"{html.escape(retrieval.policy)} chose {views} ({len(memory)} in memory)"
         images = memory.views.image[retrieval.chosen]
@@ -245,7 +245,7 @@ class _Panel(ipywidgets.VBox):
         number = STAGES.index(self.name) + 1
         self.title.value = f"<b>{number} {self.name}</b>"
         self.words.value = f"<i>will {PLANS[self.name]}</i>"
-        self.screen.show(torch.ones(3, 3, 4), "")
+        self.screen.clear()
         self.gallery.items, self.layout.border = [], "2px solid #ddd"
 
     def show_input(self, image: torch.Tensor, caption: str) -> None:

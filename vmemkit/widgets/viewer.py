@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets
 
-from vmemkit.figures import COLOR_MODES, RETRIEVAL_MODES, SIZE, Scene3D
+from vmemkit.figures import APPEARANCES, COLOR_MODES, RETRIEVAL_MODES, SIZE, Scene3D
 from vmemkit.memory import Memory
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import FIXED, WRAPPED, menu, slider
@@ -15,7 +15,8 @@ PANEL = 256  # width of the selected view's image, pixels
 class MemoryViewer(ipywidgets.VBox):
     """Turn the memory, go back in time, and ask who saw what.
 
-    `time` is a slider over the number of views, `color` the colour mode. A view that is selected in
+    `time` is a slider over the number of views, `color` the colour mode; `invented` shows, fades or
+    hides surfels that lie where no given view looks. A view that is selected in
     the `scene` or in the `gallery` is selected in both, and `panel` shows it. `value` is the memory
     that is shown.
     """
@@ -29,18 +30,20 @@ class MemoryViewer(ipywidgets.VBox):
         self.time = slider("views in memory", t, 1, t, width="420px")
         self.play = ipywidgets.Play(t, 1, t, interval=300)
         modes = [mode for mode in COLOR_MODES if mode not in RETRIEVAL_MODES]
-        self.color = menu("colour", modes, color)
+        self.color = menu("colour", modes, color, width="220px")
+        self.invented = menu("invented surfels", APPEARANCES, width="220px")
         self.gallery, self.panel = Gallery(height=54), Screen(width=PANEL)
         ipywidgets.link((self.play, "value"), (self.time, "value"))
         self.time.observe(self._travel, "value")
         self.color.observe(self._recolor, "value")
+        self.invented.observe(self._fade, "value")
         self.scene.observe(self._picked, ["picked_view", "picked_surfel"])
         self.gallery.observe(self._chosen, "picked")
         kinds = ["given" if given else "generated" for given in memory.views.given.tolist()]
         titles = [f"view {i}, {kind}" for i, kind in enumerate(kinds)]
         self.gallery.show(memory.views.image, range(t), titles=titles)
         self._show_panel()
-        above = ipywidgets.HBox([self.play, self.time, self.color], layout=WRAPPED)
+        above = ipywidgets.HBox([self.play, self.time, self.color, self.invented], layout=WRAPPED)
         panel = ipywidgets.VBox([self.panel], layout={"flex": FIXED})
         beside = ipywidgets.HBox([self.scene, panel], layout=WRAPPED)
         super().__init__([above, beside, self.gallery])
@@ -63,6 +66,9 @@ class MemoryViewer(ipywidgets.VBox):
         """Show another colour mode, which is about all surfels, so nothing stays picked."""
         self.scene.pick()
         self.scene.update(color=change["new"])
+
+    def _fade(self, change: dict) -> None:
+        self.scene.update(invented=change["new"])
 
     def _chosen(self, change: dict) -> None:
         if change["new"] != self.scene.picked_view:
