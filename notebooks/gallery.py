@@ -26,7 +26,12 @@ from render import FOLDER, execute
 MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
 LOADER = "requirejs@2.3.8"  # loads the modules of the widgets
 MATHS = "mathjax@3.2.2"  # draws formulas, with letters of its own
-FORMULAS = "MathJax = {tex: {inlineMath: [['$', '$']]}}"  # how they are marked in the lessons
+# How formulas are marked in the lessons. The widgets call `Hub.Queue`, which only MathJax 2 has.
+FORMULAS = """
+const Hub = {Queue() {}};
+const ready = () => { MathJax.Hub = Hub; MathJax.startup.defaultReady(); };
+MathJax = {Hub, tex: {inlineMath: [['$', '$']]}, startup: {ready}};
+"""
 EXTENSIONS = {  # file on the page: file in share/jupyter/nbextensions, installed with the widgets
     "jupyter-threejs.js": "jupyter-threejs/index.js",
     "three.js": "jupyter-threejs/three.js",
@@ -78,7 +83,7 @@ def fetch(out: Path) -> None:
         for package, files in (
             (MANAGER, {"embed-amd.js": "dist/embed-amd.js"}),
             (LOADER, {"require.js": "require.js"}),
-            (MATHS, {"mathjax.js": "es5/tex-svg.js"}),
+            (MATHS, {"mathjax.js": "es5/tex-svg-full.js"}),
         ):
             packed = subprocess.run(
                 [npm, "pack", package, "--pack-destination", folder, "--silent"],
