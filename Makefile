@@ -39,10 +39,11 @@ gpu: $(if $(VENV),$(VENV)/.dev)
 	PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(if $(VENV),$(BIN)/python,$(PYTHON)) benchmarks/gpu.py \
 		--budget $(BUDGET) --out $(if $(filter file,$(origin OUT)),out/gpu,$(OUT))
 
-# JupyterLab on copies of the lessons, which are kept, and trusted, so that their widgets show.
+# JupyterLab on copies of the lessons, which are kept, and trusted, so that their widgets show. The
+# glossary and the references come along.
 lab: $(VENV)/.dev
 	mkdir -p $(LESSONS)
-	for lesson in notebooks/*.ipynb; do \
+	for lesson in notebooks/*.ipynb notebooks/*.md; do \
 		test -e $(LESSONS)/$${lesson##*/} || cp $$lesson $(LESSONS) || exit 1; done
 	$(BIN)/jupyter trust $(LESSONS)/*.ipynb
 	@echo "The lessons are copies in $(LESSONS): your changes stay there. Delete one to start it anew."

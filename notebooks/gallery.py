@@ -1,8 +1,8 @@
 """Build a gallery of the notebooks as static pages: 3-D views turn without a kernel or a network.
 
-In: the notebooks beside this file, all or those named. Out: a folder with one page each, an
-index, and the browser code that they share: the installed widgets, plotly, and the widget manager
-from npm. Serve the folder, or open its `index.html`.
+In: the notebooks beside this file, all or those named. Out: a folder with one page each, the glossary
+and the references, an index, and the browser code that they share: the installed widgets, plotly, and
+from npm the widget manager and MathJax. Serve the folder, or open its `index.html`.
 Run: python notebooks/gallery.py OUT [NAME ...]
 """
 
@@ -20,10 +20,18 @@ from pathlib import Path
 import plotly
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 from render import FOLDER, execute
 
 MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
 LOADER = "requirejs@2.3.8"  # loads the modules of the widgets
+MATHS = "mathjax@3.2.2"  # draws formulas, with letters of its own
+# How formulas are marked in the lessons. The widgets call `Hub.Queue`, which only MathJax 2 has.
+FORMULAS = """
+const Hub = {Queue() {}};
+const ready = () => { MathJax.Hub = Hub; MathJax.startup.defaultReady(); };
+MathJax = {Hub, tex: {inlineMath: [['$', '$']]}, startup: {ready}};
+"""
 EXTENSIONS = {  # file on the page: file in share/jupyter/nbextensions, installed with the widgets
     "jupyter-threejs.js": "jupyter-threejs/index.js",
     "three.js": "jupyter-threejs/three.js",
@@ -54,6 +62,9 @@ def build(out: Path, names: list[str]) -> None:
         page.write_text(to_page(notebook, path.stem), encoding="utf-8")
         pages.append((path.stem, title(notebook)))
         print(f"{page}: {page.stat().st_size / 1e6:.1f} MB", flush=True)
+    for path in FOLDER.glob("*.md"):
+        text = new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
+        (out / f"{path.stem}.html").write_text(to_page(text, path.stem), encoding="utf-8")
     for picture in FOLDER.glob("pictures/*.jpg"):
         shutil.copy(picture, out)
     (out / "index.html").write_text(index(pages), encoding="utf-8")
@@ -72,6 +83,7 @@ def fetch(out: Path) -> None:
         for package, files in (
             (MANAGER, {"embed-amd.js": "dist/embed-amd.js"}),
             (LOADER, {"require.js": "require.js"}),
+            (MATHS, {"mathjax.js": "es5/tex-svg-full.js"}),
         ):
             packed = subprocess.run(
                 [npm, "pack", package, "--pack-destination", folder, "--silent"],
@@ -98,7 +110,7 @@ def to_page(notebook: NotebookNode, name: str) -> str:
             data = output.get("data", {})
             if PLOTLY in data:
                 data["text/html"] = plot(data.pop(PLOTLY), f"plot-{number}")
-        cell.source = cell.source.replace(".ipynb)", ".html)")
+        cell.source = cell.source.replace(".ipynb)", ".html)").replace(".md)", ".html)")
     exporter = HTMLExporter(
         require_js_url="require.js",
         widget_renderer_url="embed-amd.js",
@@ -109,6 +121,7 @@ def to_page(notebook: NotebookNode, name: str) -> str:
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     # plotly comes before require.js, so that it defines `Plotly` on the page instead of as a module.
     head = f'<head>{NO_ICON}<script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
+    head += f'<script>{FORMULAS}</script><script defer src="mathjax.js"></script>'
     return body.replace("<head>", head, 1)
 
 

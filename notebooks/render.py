@@ -3,6 +3,7 @@
 In: notebooks beside this file, all of them or those named. Out: the same files, with outputs.
 Widget states (megabytes of JavaScript), execution times, the Python version and transient metadata
 are dropped. Stream outputs are joined, keys are sorted, and cells are numbered in order.
+Cells tagged "exercise" are the reader's: they are empty, so they are not executed.
 The picture of the cell tagged "cover" is saved as pictures/NAME.jpg, for the README and the gallery.
 Run: python notebooks/render.py [NAME ...]
 """

@@ -42,6 +42,11 @@ def code(notebook: dict) -> list[dict]:
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+def is_exercise(cell: dict) -> bool:
+    """Whether the reader is to write this cell: it is stored empty."""
+    return "exercise" in cell["metadata"].get("tags", [])
+
+
 def prose(notebook: dict) -> list[str]:
     return [source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
 
@@ -102,8 +107,16 @@ def test_there_are_notebooks():
 
 
 def test_every_cell_was_executed_in_order(notebook):
-    counts = [cell["execution_count"] for cell in code(notebook)]
+    counts = [cell["execution_count"] for cell in code(notebook) if not is_exercise(cell)]
     assert counts == list(range(1, len(counts) + 1)), "run `make render`"
+
+
+def test_exactly_the_exercise_cells_are_empty_and_not_executed(notebook):
+    for cell in code(notebook):
+        assert is_exercise(cell) == (not source(cell).strip()), source(cell)
+        if is_exercise(cell):
+            assert cell["execution_count"] is None
+            assert cell["outputs"] == []
 
 
 def test_no_cell_failed(notebook):

@@ -12,7 +12,15 @@ import vmemkit
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "data/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "benchmarks/README.md",
+    "data/README.md",
+    "notebooks/GLOSSARY.md",
+    "notebooks/REFERENCES.md",
+]
 MAX_LINES = 120
 API = README.partition("## API")[2].partition("\n## ")[0]
 ROOMS = sorted(path.parent.name for path in REPOSITORY.glob("vmemkit/*/__init__.py"))
