@@ -160,8 +160,10 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
         (walk, policy) for walk in ("stereo", "panorama") for policy in demonstration.POLICIES
     ]
     assert all(state.done == state.total for state in ends)
-    done = [s.done for s in states if (s.walk, s.policy) == ("stereo", "coverage")]
+    both = [s for s in states if (s.walk, s.policy) == ("stereo", "coverage and temporal")]
+    done = [state.done for state in both]
     assert done == sorted(set(done))
+    assert done[-1] == both[0].total
 
 
 def test_the_same_seed_gives_the_same_metrics(written, tmp_path):

@@ -18,6 +18,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ class Progress:
     """How far the demonstration is. `row` comes with the last step of a walk: its metrics."""
 
     walk: str
-    policy: str | None  # None while the walk is prepared, and while its films are made
+    policy: str | None  # or several; None while the walk is prepared, and while its films are made
     done: int = 0  # views
     total: int | None = None
     row: dict[str, Any] | None = None
@@ -177,17 +178,15 @@ def _demo(
     sections: list[Section] = []
     for name in walks:
         yield Progress(name, None)
-        job, steps_by_policy = WALKS[name](height, seed), {}
+        job = WALKS[name](height, seed)
         out.mkdir(parents=True, exist_ok=True)
+        steps_by_policy: dict[str, list[Step]] = {policy: [] for policy in policies}
         total = len(job.tour.cameras)
-        for policy in policies:
-            steps, done = [], 0
-            start, path = begin(job.given), job.tour.cameras
-            for step in walk(start, path, generator=job.generator, policy=policy, seed=seed):
-                yield Progress(name, policy, done, total)
-                steps.append(step)
-                done += len(step.targets)
-            steps_by_policy[policy] = steps
+        for done, steps in _walks_at_once(job, policies, seed):
+            for policy, step in zip(policies, steps, strict=True):
+                steps_by_policy[policy].append(step)
+            yield Progress(name, " and ".join(policies), done, total)
+        for policy, steps in steps_by_policy.items():
             rows.append(_row(job, policy, steps))
             _write(out, job, policy, steps)
             with replacing(out / "metrics.json") as draft:
@@ -207,6 +206,22 @@ def _demo(
         overview = "overview.png" if (out / "overview.png").exists() else None
         with replacing(out / PAGE) as draft:
             draft.write_text(page(sections, EXPLANATION, overview), encoding="utf-8")
+
+
+def _walks_at_once(
+    job: Job, policies: Sequence[str], seed: int
+) -> Iterator[tuple[int, tuple[Step, ...]]]:
+    """The number of views that are done, and the last step by each policy. The steps are taken in
+    threads, because most of their work lets other threads run."""
+    start, path, done = begin(job.given), job.tour.cameras, 0
+    started = [
+        walk(start, path, generator=job.generator, policy=policy, seed=seed) for policy in policies
+    ]
+    with ThreadPoolExecutor(len(started)) as pool:
+        while done < len(path):
+            steps = tuple(pool.map(next, started))
+            done += len(steps[0].targets)
+            yield done, steps
 
 
 # ---- the walks -----------------------------------------------------------------------------------
@@ -297,7 +312,10 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
 
 def _film(job: Job, steps_by_policy: dict[str, list[Step]]) -> Float[Tensor, "f 3 h w"]:
     """The truth, if it is known, and the walk by each policy, side by side."""
-    films = {policy: walk_film(steps) for policy, steps in steps_by_policy.items()}
+    with ThreadPoolExecutor(len(steps_by_policy)) as pool:
+        films = dict(
+            zip(steps_by_policy, pool.map(walk_film, steps_by_policy.values()), strict=True)
+        )
     panels = {LABELS.get(policy, policy): film.image for policy, film in films.items()}
     if job.render is not None:
         path = next(iter(films.values())).cameras
