@@ -655,6 +655,8 @@ def test_the_truth_stands_beside_and_the_scene_takes_colours_and_clicks(explore,
     assert explorer.truth.src == data_uri(box.render(box.look(20.0), H, W).image[0])
     explorer.scene.pick(view=1)
     assert explorer.screen.caption == "selected: view 1, given"
+    explorer.context.picked = 0
+    assert explorer.screen.caption == "selected: view 0, given"
     explorer.beginning = Beginning(explorer.beginning.given, Nowhere(), "")
     explorer.go(START)
     assert explorer.truth.caption == "no truth here: inside a wall"

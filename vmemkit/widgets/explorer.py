@@ -384,7 +384,8 @@ class Explorer(ipywidgets.VBox):
                 caption = f"no truth here: {error}"
         self.truth.show(image, caption)
 
-    def _scene_picked(self, change: dict) -> None:
+    def _view_picked(self, change: dict) -> None:
+        """Show the view that was clicked on, large."""
         view = change["new"]
         if view >= 0:
             kind = "given" if self.value.memory.views.given[view] else "generated"
@@ -418,11 +419,12 @@ class Explorer(ipywidgets.VBox):
     def _observe(self) -> None:
         self.screen.observe(self._key, "pressed")
         self.example.observe(self._example_chosen, "value")
-        self.scene.observe(self._scene_picked, "picked_view")
+        self.scene.observe(self._view_picked, "picked_view")
         for menu_of_scene in (self.settings.color, self.settings.invented):
             menu_of_scene.observe(lambda change: self._attempt(self._recolor), "value")
         self.settings.truth.observe(lambda change: self._attempt(self._redraw_truth), "value")
         self.strip.observe(self._strip_picked, "picked")
+        self.context.observe(self._view_picked, "picked")
 
     def _key(self, change: dict) -> None:
         """A key that is pressed during a step waits for its end; one that is held does not."""
@@ -460,7 +462,7 @@ class Explorer(ipywidgets.VBox):
         shown = ipywidgets.VBox(
             [
                 pictures,
-                heading("The context of the last step: retrieved views, and what each adds"),
+                heading("The context of the last step: click on a view to see it above"),
                 self.context,
                 heading("The way so far: click on an image to go back to its step and branch off"),
                 self.strip,
