@@ -34,7 +34,6 @@ from vmemkit.memory import (
     write,
 )
 
-
 BOX = Box()
 
 

@@ -110,7 +110,7 @@ def check_cameras(cameras: Cameras) -> Cameras:
     focal, (shortest, longest) = K[..., [0, 1], [0, 1]], FOCAL_LENGTHS
     if not (focal > 0).all():
         raise ValueError("focal lengths must be positive; K is for a 1 x 1 image")
-    if not ((shortest <= focal) & (np.abs(K[..., :2, :]) <= longest).all((-1, -2))[..., None]).all():
+    if (focal < shortest).any() or (np.abs(K[..., :2, :]) > longest).any():
         raise ValueError(
             f"focal lengths must be {shortest:g} to {longest:g} and principal points at most "
             f"{longest:g}, in image widths and heights, got K = {K[..., :2, :].tolist()!r:.80}"

@@ -120,8 +120,9 @@ def load_depth(
 
     `unit` is in metres per step of the file: by default 0.001 for a PNG and for an array of integers,
     1 for an array of floats. Values that are not positive and at most MAX_DISTANCE metres count as
-    unknown, and 65535 of 16 bits does. An .npz must hold one array, or one named `depth`. Errors: ValueError for an unreadable
-    file, another shape or type, and for depth without a known pixel.
+    unknown, and 65535 of 16 bits does. An .npz must hold one array, or one named `depth`.
+    Errors: ValueError for an unreadable file, another shape or type, and for depth without a known
+    pixel.
     """
     if unit is not None:
         _check_unit(unit)

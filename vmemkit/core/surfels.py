@@ -20,7 +20,6 @@ from vmemkit.core.camera import MAX_DISTANCE, Cameras, unproject
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
 
-
 LONGEST_NORMAL = 1.001  # length of a unit normal, with room for rounding
 LEAST_SLANT = 0.01  # a disc is at most 100 times as wide as the pixel that it comes from
 

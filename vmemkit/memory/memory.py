@@ -42,7 +42,6 @@ from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import PackedSightings, Sightings, pack_sightings, unpack_sightings
 from vmemkit.memory.spill import Spill
 
-
 EXCESS = 2.0  # times the widest disc of a write: room for rounding and for surfels made otherwise
 
 
@@ -282,11 +281,14 @@ def _check_radii(surfels: Surfels, views: Views, ends: Ends, config: SurfelConfi
         return
     ids = torch.arange(len(surfels), device=surfels.device)
     writer = torch.searchsorted(ends.surfels.to(ids.device), ids, right=True)
-    cameras, grid = views.cameras, grid_size(*views.image.shape[2:], config)
+    (height, width), cameras = views.image.shape[2:], views.cameras
+    grid = grid_size(height, width, config)
     eye = cameras.position[writer]
     depth = dot(surfels.position - eye, cameras.forward[writer]).abs()
     depth += ROUNDING * (surfels.position.abs() + eye.abs()).sum(-1)
-    widest = EXCESS * footprint(depth, grid_focal(cameras.K, *grid)[writer], 0 * depth, config.slant)
+    widest = EXCESS * footprint(
+        depth, grid_focal(cameras.K, *grid)[writer], 0 * depth, config.slant
+    )
     if (surfels.radius > widest).any():
         i = int((surfels.radius / widest).argmax())
         raise ValueError(
