@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 PORT ?= 8888
 LESSONS ?= out/lessons
-# Bytes of an upload at most: photos and depth maps are often larger than the servers' own 10 MB.
+# Bytes of an upload at most: photos and depth maps are often larger than the server's own 10 MB.
 UPLOAD ?= 200000000
-APP_UPLOAD ?= 51000000
 JOBS ?= 2
 BUDGET ?= 540
 
@@ -50,9 +49,9 @@ lab: $(VENV)/.dev
 	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=$(LESSONS) \
 		--ServerApp.tornado_settings='{"websocket_max_message_size": $(UPLOAD)}'
 
-# The Explorer as a web page without code.
+# The Explorer as a web page without code, on this machine alone; notebooks/app/voila.py has its limits.
 app: $(VENV)/.app
-	$(BIN)/voila --port $(PORT) --Voila.tornado_settings='{"websocket_max_message_size": $(APP_UPLOAD)}' notebooks/app/explorer.ipynb
+	$(BIN)/voila --port $(PORT) --Voila.config_file_paths=notebooks/app notebooks/app/explorer.ipynb
 
 # All notebooks as static pages in out/html; 3-D views turn without a kernel or a network.
 html: $(VENV)/.dev

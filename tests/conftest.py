@@ -8,7 +8,13 @@ import torch
 from core_helpers import Box
 
 # Minutes long: they start first, so that no worker waits for them in the end.
-LONG_FILES = ("test_browser.py", "test_demonstration.py", "test_scores.py", "test_wheel.py")
+LONG_FILES = (
+    "test_browser.py",
+    "test_voila.py",
+    "test_demonstration.py",
+    "test_scores.py",
+    "test_wheel.py",
+)
 
 torch.set_num_threads(1)  # the tests' tensors are tiny: more threads only wait for each other
 

@@ -56,6 +56,22 @@ def run(command: Callable, arguments: list[str], **parts: object) -> None:
     command(parser().parse_args(arguments), Console(), **parts)
 
 
+@pytest.mark.parametrize("name", ["colour photo, depth of a box", "photo with stereo depth"])
+def test_a_walk_starts_from_an_example(name, tmp_path, capsys):
+    run(run_walk, ["walk", name, "--size", "24", "--moves", "right 30", "--out", str(tmp_path)])
+    memory = load(tmp_path / "memory")
+    assert memory.views.image.shape[2:] == (24, 32)
+    assert int(memory.views.given.sum()) == 1
+    assert "photograph" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [["--fov", "70"], ["--depth", "auto"], ["--eye-height", "1"]])
+def test_an_example_has_a_lens_and_depth_of_its_own(option, tmp_path):
+    with pytest.raises(ValueError, match=option[0]):
+        run(run_walk, ["walk", "photo with stereo depth", *option, "--out", str(tmp_path / "new")])
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_writer_walks_on_from_a_picture_of_a_house(tmp_path):
     house = rooms(0)
     view = house.render(single_tour(house).given, 51, 68)  # in steps of no number

@@ -15,6 +15,7 @@ import torch
 from core_helpers import Box, same, tables
 
 from vmemkit.core import (
+    MAX_DISTANCE,
     Cameras,
     PointMaps,
     SplatConfig,
@@ -22,6 +23,7 @@ from vmemkit.core import (
     Surfels,
     boxes_of,
     cameras,
+    check_surfels,
     dot,
     intrinsics,
     look_at,
@@ -104,6 +106,53 @@ def test_surfels_that_are_none_are_drawn_by_nobody(bad):
         expected = splat(discs, turns(3), 20, 30)
     assert torch.equal(seen.surfel, expected.surfel)
     assert torch.equal(seen.depth, expected.depth)
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("where", ["around the cameras", "far away"])
+def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where):
+    discs, query = cloud(1500, 3, 1.0), turns(5)
+    if where == "far away":
+        discs = discs.replace(position=discs.position + torch.tensor([5.0, 6.0, 7.0]))
+    unit = 0.999 * MAX_DISTANCE / float(discs.position.norm(dim=-1).amax())
+    discs = discs.replace(position=discs.position * unit, radius=discs.radius * MAX_DISTANCE)
+    check_surfels(discs)
+    query.world_from_cam[:, :3, 3] *= unit
+    seen = splat(discs, query, 37, 50, boxes=boxes_of(discs.position, discs.radius))
+    with use("torch"):
+        assert equal(seen, splat(discs, query, 37, 50))
+    assert (seen.surfel >= 0).any()
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("rules", [AssociationConfig(), AssociationConfig.released()])
+def test_a_walk_at_the_greatest_distances_makes_the_same_memory(rules):
+    unit = 2.8e8  # world units, a side of the box
+
+    def walk() -> Memory:
+        memory = Memory.empty(MemoryConfig(SurfelConfig(shrink=1.0), rules))
+        for i in range(5):
+            view = BOX.render(BOX.look(40.0 * i, at=(0.1 * i, 0.0, -0.2 * i)), 24, 32)
+            view.cameras.world_from_cam[:, :3, 3] *= unit
+            memory = write(memory, view.replace(depth=view.depth * unit))
+        return memory
+
+    memory = walk()
+    assert memory.surfels.position.norm(dim=-1).amax() > 0.9 * MAX_DISTANCE
+    with use("torch"):
+        assert same(tables(walk()), tables(memory))
+    check_surfels(memory.surfels)
+
+
+@pytest.mark.usefixtures("with_threads")
+def test_points_beyond_the_greatest_distance_make_no_surfel_and_spoil_none_beside_them():
+    view = BOX.render(BOX.look(0.0, 90.0, fov=120.0), 24, 32)
+    view.depth[:, :, 20:] *= 0.999 * MAX_DISTANCE / view.depth.amax()
+    memory = begin(view, MemoryConfig(SurfelConfig(shrink=1.0)))
+    with use("torch"):
+        assert same(tables(begin(view, memory.config)), tables(memory))
+    check_surfels(memory.surfels)
+    assert 0 < len(memory.surfels) < view.depth.numel()
 
 
 @pytest.mark.usefixtures("with_threads")

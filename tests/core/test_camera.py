@@ -253,6 +253,8 @@ def test_one_pose_that_is_not_rigid_is_refused(poses, message):
     ("row", "column", "value", "message"),
     [
         (0, 0, math.nan, "finite"),
+        (0, 0, 1e-7, "focal lengths must be 1e-06 to"),
+        (0, 2, 1e7, "principal points at most"),
         (0, 0, -0.7, "focal"),
         (1, 1, 0.0, "focal"),
         (0, 1, 0.2, "skew"),

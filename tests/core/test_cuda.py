@@ -19,6 +19,7 @@ from core_helpers import Box, same, tables
 from splat_helpers import eyes, make_surfels, soup
 
 from vmemkit.core import (
+    MAX_DISTANCE,
     Boxes,
     Cameras,
     Splat,
@@ -96,6 +97,15 @@ def assert_equal(
 def test_several_cameras_off_centre_see_what_the_reference_sees(place, seed, scale, near):
     seen = assert_equal(place, soup(100, seed), eyes(2, seed), scale=scale, near=near)
     assert (seen.surfel >= 0).float().mean() > 0.1
+
+
+def test_discs_at_the_greatest_distances_are_what_the_reference_sees(place):
+    discs, query = soup(100, 5), eyes(2, 5)
+    unit = 0.999 * MAX_DISTANCE / float(discs.position.norm(dim=-1).amax())
+    discs = discs.replace(position=discs.position * unit, radius=discs.radius * unit)
+    query.world_from_cam[:, :3, 3] *= unit
+    seen = assert_equal(place, discs, query, boxes_of(discs.position, discs.radius))
+    assert (seen.surfel >= 0).any()
 
 
 def test_the_far_end_hides_what_is_beyond(place):

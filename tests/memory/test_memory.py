@@ -12,7 +12,15 @@ from core_helpers import Box, same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.core import Cameras, SurfelConfig, Views, boxes_of, kernels, splat
+from vmemkit.core import (
+    MAX_DISTANCE,
+    Cameras,
+    SurfelConfig,
+    Views,
+    boxes_of,
+    kernels,
+    splat,
+)
 from vmemkit.core.kernels import use
 from vmemkit.memory import (
     AssociationConfig,
@@ -278,6 +286,49 @@ def test_a_memory_of_its_own_tables_is_the_same_memory():
     assert same(*[tables(m) for m in longer])
 
 
+def spoiled(name: str, value: float, rows: slice = slice(7, 8)):
+    """A memory's surfels with this value in some rows of a column."""
+
+    def change(memory: Memory) -> dict:
+        column = getattr(memory.surfels, name).clone()
+        column[rows] = value
+        return {"surfels": memory.surfels.replace(**{name: column})}
+
+    return change
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e18])
+@pytest.mark.parametrize("name", ["position", "normal", "radius"])
+@pytest.mark.parametrize("backend", ["torch", "numba"])
+def test_surfels_that_are_none_are_no_memory(name, value, backend):
+    memory = pair()
+    parts = {name: getattr(memory, name) for name in ("views", "surfels", "sightings", "ends")}
+    with use(backend), pytest.raises(ValueError, match=f"the {name} of surfel 7 is"):
+        Memory.from_tables(**parts | spoiled(name, value)(memory))
+
+
+@pytest.mark.parametrize("radius", [2.0, 1e6])
+def test_discs_that_no_view_writes_are_no_memory(radius):
+    memory = pair()
+    parts = {name: getattr(memory, name) for name in ("views", "surfels", "sightings", "ends")}
+    with pytest.raises(ValueError, match=r"surfel 7 has a radius of .* the limit"):
+        Memory.from_tables(**parts | spoiled("radius", radius)(memory))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("shift", [0.0, 1e3, 1e7])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_whatever_its_unit_and_origin_a_written_memory_is_one_of_its_tables(name, scale, shift):
+    memory = Memory.empty(CONFIGS[name])
+    for i in range(3):
+        poses = view(i).cameras.world_from_cam.clone()
+        poses[:, :3, 3] = poses[:, :3, 3] * scale + shift
+        moved = view(i).cameras.replace(world_from_cam=poses)
+        memory = write(memory, view(i).replace(cameras=moved, depth=view(i).depth * scale))
+    parts = {name: getattr(memory, name) for name in ("views", "surfels", "sightings", "ends")}
+    assert same(tables(Memory.from_tables(**parts, config=memory.config)), tables(memory))
+
+
 def ends_that(change):
     def broken(memory: Memory) -> dict:
         return {"ends": change(memory.ends)}
@@ -372,6 +423,8 @@ BAD = {
     "negative depth": with_depth(-1.0),
     "zero depth": with_depth(0.0),
     "infinite depth": with_depth(math.inf),
+    "depth beyond the limit": with_depth(1.01 * MAX_DISTANCE),
+    "pose beyond the limit": with_pose(1, 3, 1.01 * MAX_DISTANCE),
     "NaN confidence": with_fields(confidence=lambda x: x * math.nan),
     "depth of another size": with_fields(depth=lambda x: x[:, :10]),
     "depth of fewer views": with_fields(depth=lambda x: x[:1]),
@@ -430,6 +483,7 @@ def test_what_is_to_be_forgotten_is_flagged_surfel_by_surfel(flags):
         (SurfelConfig, {"shrink": 0.0}),
         (SurfelConfig, {"shrink": 1.5}),
         (SurfelConfig, {"slant": 0.0}),
+        (SurfelConfig, {"slant": 1e-9}),
         (SurfelConfig, {"depth_quantile": 1.5}),
         (SurfelConfig, {"edge": math.nan}),
         (SurfelConfig, {"min_confidence": math.nan}),

@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
-from core_helpers import same, tables
+from core_helpers import Box, same, tables
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from vmemkit.core import PointMaps, SurfelConfig, names_in
+from vmemkit.core import LEAST_SLANT, PointMaps, SurfelConfig, names_in
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -30,6 +33,8 @@ from vmemkit.memory import (
     storage,
     write,
 )
+
+BOX = Box()
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,30 @@ def test_saving_again_replaces_the_memory_and_leaves_no_other_tables(memory, tmp
 def test_the_folder_holds_json_and_safetensors_alone(memory, tmp_path):
     save(memory, tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize("rule", ["projective", "radius"])
+@pytest.mark.parametrize("scheme", ["central", "forward"])
+@settings(deadline=None, max_examples=15)
+@given(
+    size=st.tuples(st.integers(2, 4), st.integers(2, 4)),
+    shrink=st.sampled_from([0.01, 0.3, 0.5, 1.0]),
+    slant=st.sampled_from([LEAST_SLANT, 0.2, 1.0]),
+    yaws=st.lists(st.floats(0, 360, width=32), min_size=1, max_size=3),
+    fov=st.sampled_from([5.0, 70.0, 170.0]),
+)
+def test_memories_of_the_smallest_images_are_saved_and_loaded(
+    rule, scheme, size, shrink, slant, yaws, fov
+):
+    surfels = SurfelConfig(shrink=shrink, slant=slant, scheme=scheme, edge=10.0)
+    config = MemoryConfig(surfels, AssociationConfig(method=rule))
+    memory = begin(BOX.render(BOX.look(*yaws, pitch=20.0, fov=fov), *size), config)
+    with TemporaryDirectory() as folder:
+        save(memory, folder)
+        back = load(folder)
+    assert same(tables(back), tables(memory))
+    again = BOX.render(BOX.look(yaws[0] + 5.0, fov=fov), *size)
+    assert same(tables(write(back, again)), tables(write(memory, again)))
 
 
 # ---- saving loses nothing ------------------------------------------------------------------------
@@ -447,6 +476,14 @@ BAD_TABLES = {
     "NaN normal": put("surfels.normal", NAN),
     "infinite radius": put("surfels.radius", float("inf")),
     "negative radius": put("surfels.radius", -1.0),
+    "huge position": put("surfels.position", 1e18),
+    "long normal": put("surfels.normal", 1e18),
+    "radius of a scene": put("surfels.radius", 30.0),
+    "radius of a kilometre": put("surfels.radius", 1e6, (slice(None),)),
+    "huge radius": put("surfels.radius", 1e30, (slice(None),)),
+    "huge depth": put("views.depth", 1e18),
+    "huge pose": put("views.cameras.world_from_cam", 1e18, (0, 0, 3)),
+    "huge focal length": put("views.cameras.K", 1e18, (0, 0, 0)),
     "NaN colour": put("surfels.color", NAN),
     "NaN image": put("views.image", NAN),
     "bright image": put("views.image", 2.0),

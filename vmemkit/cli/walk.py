@@ -1,4 +1,4 @@
-"""`vmemkit walk`: a walk from an image of your own, with depth or without."""
+"""`vmemkit walk`: a walk from an image of your own, with depth or without, or from an example."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from vmemkit.core import (
     invert,
     load_image,
     photo_fov,
+    resize,
 )
 from vmemkit.figures import contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
@@ -44,6 +46,8 @@ from vmemkit.reconstruction import (
 )
 from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import (
+    ASPECT,
+    EXAMPLES,
     EYE_HEIGHT,
     PHOTO_FOV,
     Beginning,
@@ -77,7 +81,7 @@ OTHER_DEPTH = (
 def add_walk(walk: argparse.ArgumentParser) -> None:
     """Add the arguments of `vmemkit walk`."""
     add = walk.add_argument
-    add("image", help="where the walk starts")
+    add("image", help=f"where the walk starts: an image file, or one of {', '.join(EXAMPLES)}")
     add(
         "--depth",
         default="room",
@@ -169,19 +173,11 @@ def run_walk(
     `load_estimator(folder, consent)` load weights.
     """
     out = check_capture_place(options.out)
-    image = load_image(options.image)
-    lens, note = _lens(options, image.shape[2] / image.shape[1])
-    trajectory = None
-    if options.trajectory is not None:
-        trajectory, note = read_path(options.trajectory, options.image, lens)
-        if options.fov is not None and not torch.allclose(trajectory.K, lens):
-            trajectory = cameras(trajectory.world_from_cam, lens)
-            note = "--fov takes the place of the trajectory's lens"
-        lens = trajectory.K[0]
-    beginning = _beginning(
-        options, image, lens, partial(load_estimator, options.weights, asks(options, console))
-    )
-    start, path = beginning.given, _path(options, trajectory, beginning.given.cameras[0])
+    if options.image in EXAMPLES:
+        beginning, path, note = _from_example(options)
+    else:
+        load = partial(load_estimator, options.weights, asks(options, console))
+        beginning, path, note = _from_file(options, load)
     words = [text for text in (note, beginning.about) if text]
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
@@ -193,7 +189,9 @@ def run_walk(
         generator = load_generator(options.generator, options.weights, **settings)
         # Published generators make images only; without a reconstructor, depth comes from Warp.
         stages["generator"] = generator if stages else with_depth(generator, Warp())
-    walked = walk(begin(start), path, policy=options.policy, k=options.k, m=options.m, **stages)
+    walked = walk(
+        begin(beginning.given), path, policy=options.policy, k=options.k, m=options.m, **stages
+    )
     _prepare(out)
     steps: list[Step] = []
     try:
@@ -269,6 +267,46 @@ def _until_refused(walked: Iterator[Step], console: Console) -> Iterator[Step]:
             raise
         reason = f"the walk ends after {taken} steps, because the next is refused: {error}"
         console.print(Text(reason, style="yellow"), soft_wrap=True)
+
+
+def _from_example(options: argparse.Namespace) -> tuple[Beginning, Cameras, str]:
+    """Where one of EXAMPLES starts, and the cameras (n,) to generate.
+
+    Errors: ValueError for options that say what an example has already.
+    """
+    for name, value, usual in (
+        ("--fov", options.fov, None),
+        ("--trajectory", options.trajectory, None),
+        ("--depth-unit", options.depth_unit, None),
+        ("--depth", options.depth, "room"),
+        ("--eye-height", options.eye_height, EYE_HEIGHT),
+    ):
+        if value != usual:
+            raise ValueError(
+                f"{options.image!r} is an example with a lens and depth of its own, got {name} {value}: "
+                f"leave it out, or give an image file"
+            )
+    size = _size(options, ASPECT)
+    beginning = EXAMPLES[options.image](size[0], 0)
+    beginning = replace(beginning, given=resize(beginning.given, *size))
+    return beginning, _path(options, None, beginning.given.cameras[0]), ""
+
+
+def _from_file(
+    options: argparse.Namespace, load_estimator: Callable[[], DepthEstimator]
+) -> tuple[Beginning, Cameras, str]:
+    """The image file with its depth, the cameras (n,) to generate, and what to say of the lens."""
+    image = load_image(options.image)
+    lens, note = _lens(options, image.shape[2] / image.shape[1])
+    trajectory = None
+    if options.trajectory is not None:
+        trajectory, note = read_path(options.trajectory, options.image, lens)
+        if options.fov is not None and not torch.allclose(trajectory.K, lens):
+            trajectory = cameras(trajectory.world_from_cam, lens)
+            note = "--fov takes the place of the trajectory's lens"
+        lens = trajectory.K[0]
+    beginning = _beginning(options, image, lens, load_estimator)
+    return beginning, _path(options, trajectory, beginning.given.cameras[0]), note
 
 
 def _beginning(

@@ -5,6 +5,7 @@ from .boxes import runs_in_region as runs_in_region
 from .boxes import runs_in_sight as runs_in_sight
 from .boxes import runs_to_test as runs_to_test
 from .boxes import surfels_in_runs as surfels_in_runs
+from .camera import MAX_DISTANCE as MAX_DISTANCE
 from .camera import TRANSLATION_WEIGHT as TRANSLATION_WEIGHT
 from .camera import UP as UP
 from .camera import Cameras as Cameras
@@ -60,14 +61,18 @@ from .structs import check_equal_lengths as check_equal_lengths
 from .structs import sent as sent
 from .structs import to_float32 as to_float32
 from .structs import unflatten as unflatten
+from .surfels import LEAST_SLANT as LEAST_SLANT
 from .surfels import PointMaps as PointMaps
 from .surfels import SurfelConfig as SurfelConfig
 from .surfels import Surfels as Surfels
 from .surfels import central_normals as central_normals
+from .surfels import check_surfels as check_surfels
 from .surfels import dot as dot
 from .surfels import footprint as footprint
 from .surfels import forward_normals as forward_normals
-from .surfels import is_finite as is_finite
+from .surfels import grid_focal as grid_focal
+from .surfels import grid_size as grid_size
+from .surfels import in_reach as in_reach
 from .surfels import root as root
 from .surfels import surfels_from_points as surfels_from_points
 from .surfels import thin as thin

@@ -7,6 +7,8 @@
   the width, v likewise down the height. One K serves every resolution of the same image.
 - Pixel (row i, column j) of an h x w image has its centre at u = (j + 0.5)/w, v = (i + 0.5)/h.
 - Depth is planar: the z coordinate in the camera, not the length of the ray.
+- Positions, depths and radii are at most MAX_DISTANCE: the squares and products of larger ones may
+  overflow float32.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from vmemkit.core.conversions import as_tensor
 from vmemkit.core.structs import TensorStruct, convert_fields
 
 UP = (0.0, -1.0, 0.0)
+MAX_DISTANCE = 1e9  # world units
+FOCAL_LENGTHS = (1e-6, 1e6)  # least and greatest entry of K, in image widths or heights
 TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
 
 
@@ -74,7 +78,8 @@ def cameras(
 
 
 def check_cameras(cameras: Cameras) -> Cameras:
-    """The same cameras, if they are finite, rigid and pinhole. Errors: ValueError otherwise."""
+    """The same cameras, if they are finite, rigid and pinhole, at most MAX_DISTANCE from the origin
+    and with focal lengths in FOCAL_LENGTHS. Errors: ValueError otherwise."""
     poses, K = cameras.world_from_cam, cameras.K
     if poses.shape[-2:] != (4, 4) or K.shape[-2:] != (3, 3) or poses.shape[:-2] != K.shape[:-2]:
         raise ValueError(
@@ -96,8 +101,20 @@ def check_cameras(cameras: Cameras) -> Cameras:
             "camera poses must be rigid (rotation and translation, last row 0 0 0 1), got "
             f"|R^T R - 1| = {error:.3g}: remove scale, shear and mirroring first"
         )
-    if not (K[..., [0, 1], [0, 1]] > 0).all():
+    distance = np.linalg.norm(poses[..., :3, 3], axis=-1).max(initial=0)
+    if distance > MAX_DISTANCE:
+        raise ValueError(
+            f"cameras must be at most {MAX_DISTANCE:g} units from the origin, got {distance:.3g}: move "
+            "the origin or take a larger unit"
+        )
+    focal, (shortest, longest) = K[..., [0, 1], [0, 1]], FOCAL_LENGTHS
+    if not (focal > 0).all():
         raise ValueError("focal lengths must be positive; K is for a 1 x 1 image")
+    if (focal < shortest).any() or (np.abs(K[..., :2, :]) > longest).any():
+        raise ValueError(
+            f"focal lengths must be {shortest:g} to {longest:g} and principal points at most "
+            f"{longest:g}, in image widths and heights, got K = {K[..., :2, :].tolist()!r:.80}"
+        )
     others = K[..., [0, 1, 2, 2, 2], [1, 0, 0, 1, 2]]
     if np.abs(others - [0, 0, 0, 0, 1]).max(initial=0) > 1e-5:
         raise ValueError("K must be [[fx 0 cx] [0 fy cy] [0 0 1]]: a pinhole without skew")

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import horizontal_fov
+from vmemkit.core.camera import MAX_DISTANCE, horizontal_fov
 from vmemkit.core.conversions import as_images, as_tensor
 from vmemkit.core.image_metadata import (
     JPEG_SCAN,
@@ -119,9 +119,10 @@ def load_depth(
     """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
 
     `unit` is in metres per step of the file: by default 0.001 for a PNG and for an array of integers,
-    1 for an array of floats. Values that are not positive and finite count as unknown, and 65535 of 16
-    bits does. An .npz must hold one array, or one named `depth`. Errors: ValueError for an unreadable
-    file, another shape or type, and for depth without a known pixel.
+    1 for an array of floats. Values that are not positive and at most MAX_DISTANCE metres count as
+    unknown, and 65535 of 16 bits does. An .npz must hold one array, or one named `depth`.
+    Errors: ValueError for an unreadable file, another shape or type, and for depth without a known
+    pixel.
     """
     if unit is not None:
         _check_unit(unit)
@@ -131,7 +132,7 @@ def load_depth(
     metres = np.empty(steps.shape, np.float32)
     with np.errstate(all="ignore"):  # a value that float32 cannot hold is unknown
         np.multiply(steps, unit, out=metres, dtype=np.float64, casting="unsafe")
-    known = np.isfinite(metres) & (metres > 0)
+    known = (metres > 0) & (metres <= MAX_DISTANCE)
     if steps.dtype.kind == "u" and steps.dtype.itemsize == 2:
         known &= steps <= MAX_STEP
     if not known.any():

@@ -78,7 +78,8 @@ def splat(
 
     Back faces, and whatever is nearer than `near`, are not drawn. `accept(surfel ids, pixel ids)`
     may refuse hits; pixel ids are (camera * height + row) * width + column. `boxes` of the surfels
-    let the kernels skip what is out of sight; they change no result.
+    let the kernels skip what is out of sight; they change no result. Surfels must be as
+    `check_surfels` demands, which a `Memory` has seen to: others are drawn by chance or not at all.
     Errors: ValueError for an empty canvas, and unless `cameras` has exactly one axis, not empty.
     """
     cameras = camera_list(cameras, "the cameras to render")

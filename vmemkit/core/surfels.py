@@ -16,9 +16,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core.camera import Cameras, unproject
+from vmemkit.core.camera import MAX_DISTANCE, Cameras, unproject
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
+
+LONGEST_NORMAL = 1.001  # length of a unit normal, with room for rounding
+LEAST_SLANT = 0.01  # a disc is at most 100 times as wide as the pixel that it comes from
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,6 +30,24 @@ class Surfels(TensorStruct):
     normal: Float[Tensor, "n 3"]  # unit, world, away from the camera that wrote it
     radius: Float[Tensor, " n"]  # world units
     color: Float[Tensor, "n 3"]  # in [0, 1]
+
+
+def check_surfels(surfels: Surfels) -> None:
+    """Errors: ValueError, which names the first one, for surfels that cannot be drawn everywhere
+    alike: positions and radii that are not finite or beyond MAX_DISTANCE, negative radii, normals
+    longer than 1, and colours that are not finite."""
+    normal, radius = surfels.normal, surfels.radius
+    reach = f"at most {MAX_DISTANCE:g} units"
+    for name, sound, needed in (
+        ("position", in_reach(surfels.position), f"{reach} from the origin"),
+        ("normal", dot(normal, normal) <= LONGEST_NORMAL**2, "a vector of length 1"),
+        ("radius", (radius >= 0) & (radius <= MAX_DISTANCE), f"{reach}, and not negative"),
+        ("color", surfels.color.isfinite().all(-1), "finite"),
+    ):
+        if not sound.all():
+            i = int((~sound).nonzero()[0, 0])
+            got = getattr(surfels, name)[i].tolist()
+            raise ValueError(f"the {name} of surfel {i} is {got}, it must be {needed}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,11 +87,13 @@ class SurfelConfig:
     def __post_init__(self) -> None:
         if self.scheme not in ("central", "forward"):
             raise ValueError(f"unknown scheme {self.scheme!r}: choose from central, forward")
-        if not (0 < self.shrink <= 1 and 0 < self.slant <= 1 and 0 <= self.depth_quantile <= 1):
+        if not (0 < self.shrink <= 1 and 0 <= self.depth_quantile <= 1):
             raise ValueError(
-                "need shrink and slant in (0, 1] and depth_quantile in [0, 1], got "
-                f"{self.shrink}, {self.slant} and {self.depth_quantile}"
+                "need shrink in (0, 1] and depth_quantile in [0, 1], got "
+                f"{self.shrink} and {self.depth_quantile}"
             )
+        if not LEAST_SLANT <= self.slant <= 1:
+            raise ValueError(f"need a slant in [{LEAST_SLANT}, 1], got {self.slant}")
         if not self.edge > 0 or math.isnan(self.min_confidence):
             raise ValueError(
                 f"need edge > 0 and a min_confidence, got {self.edge} and {self.min_confidence}"
@@ -90,7 +113,7 @@ def surfels_from_points(
     `maps` and `camera` belong to that one view (no batch), on a grid already thinned by `thin`.
     """
     h, w = maps.depth.shape
-    focal = 0.5 * (camera.K[0, 0] * w + camera.K[1, 1] * h)
+    focal = grid_focal(camera.K, h, w)
     if config.scheme == "central":
         normal, radius, smooth = _normals_and_radii(
             maps.points, maps.depth, camera.position, focal, config.slant, config.edge
@@ -100,7 +123,8 @@ def surfels_from_points(
         normal, radius, smooth = _oriented_with_radii(
             raw, maps.points, maps.depth, camera.position, focal, config.slant
         )
-    pixel = (_trusted(maps, config) & smooth).flatten().nonzero()[:, 0]
+    pixel = _trusted(maps, config) & smooth & (radius <= MAX_DISTANCE)
+    pixel = pixel.flatten().nonzero()[:, 0]
     # Selecting rows by index is several times faster than by mask.
     position = maps.points.reshape(-1, 3).index_select(0, pixel)
     normal = normal.reshape(-1, 3).index_select(0, pixel)
@@ -147,7 +171,7 @@ def thin(
     which makes points in mid-air across depth edges.
     """
     h, w = maps.depth.shape[1:]
-    rows, columns = max(2, round(h * config.shrink)), max(2, round(w * config.shrink))
+    rows, columns = grid_size(h, w, config)
     if config.scheme == "forward":
 
         def sample(x: Tensor) -> Tensor:
@@ -166,6 +190,16 @@ def thin(
     points = sample(maps.points.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     depth, confidence = sample(maps.depth[:, None])[:, 0], sample(maps.confidence[:, None])[:, 0]
     return PointMaps(points, depth, confidence), sample(image)
+
+
+def grid_size(height: int, width: int, config: SurfelConfig) -> tuple[int, int]:
+    """Rows and columns of the surfel grid of an image: at least two of each."""
+    return max(2, round(height * config.shrink)), max(2, round(width * config.shrink))
+
+
+def grid_focal(K: Float[Tensor, "*b 3 3"], rows: int, columns: int) -> Float[Tensor, "*b"]:
+    """Focal length in pixels of a grid: the mean of both axes."""
+    return 0.5 * (K[..., 0, 0] * columns + K[..., 1, 1] * rows)
 
 
 def forward_normals(points: Float[Tensor, "h w 3"]) -> Float[Tensor, "h w 3"]:
@@ -188,7 +222,8 @@ def central_normals(
     down, ok_down = _difference(points, depth, edge)
     upright = cross(across.transpose(0, 1), down)
     length = root(dot(upright, upright))
-    return upright / length[..., None], ok_across.T & ok_down & (length > 0)
+    known = (length > 0) & (length < torch.inf)
+    return upright / length[..., None], ok_across.T & ok_down & known
 
 
 def turned_away(
@@ -228,13 +263,13 @@ def root(x: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return x.double().sqrt().float()
 
 
-def is_finite(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
-    """Which vectors are finite; several times faster than `isfinite` and `all`."""
-    return dot(vectors, vectors.new_zeros(3)) == 0  # zero times NaN or infinity is NaN
+def in_reach(vectors: Float[Tensor, "*b 3"]) -> Bool[Tensor, "*b"]:
+    """Which vectors are finite and at most MAX_DISTANCE long."""
+    return dot(vectors, vectors) <= MAX_DISTANCE**2
 
 
 def _trusted(maps: PointMaps, config: SurfelConfig) -> Bool[Tensor, "h w"]:
-    known = is_finite(maps.points) & (maps.depth > 0) & (maps.depth < torch.inf)
+    known = in_reach(maps.points) & (maps.depth > 0) & (maps.depth < torch.inf)
     far = _quantile(maps.depth.flatten(), known.flatten(), config.depth_quantile)
     return known & (maps.confidence >= config.min_confidence) & (maps.depth <= far)
 

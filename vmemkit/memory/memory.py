@@ -29,13 +29,20 @@ from vmemkit.core import (
     boxes_of,
     check_cameras,
     check_equal_lengths,
+    check_surfels,
+    dot,
+    footprint,
+    grid_focal,
+    grid_size,
     splat,
 )
-from vmemkit.core.kernels import RUN
+from vmemkit.core.kernels import ROUNDING, RUN
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import PackedSightings, Sightings, pack_sightings, unpack_sightings
 from vmemkit.memory.spill import Spill
+
+EXCESS = 2.0  # times the widest disc of a write: room for rounding and for surfels made otherwise
 
 
 @dataclass(frozen=True, repr=False)
@@ -112,7 +119,12 @@ class Memory:
         config: MemoryConfig | None = None,
         spill: Spill | None = None,
     ) -> Memory:
-        """A memory of existing tables. Errors: ValueError where they contradict each other."""
+        """A memory of existing tables.
+
+        Errors: ValueError where they contradict each other, for cameras and surfels that
+        `check_cameras` and `check_surfels` refuse, and for discs that are larger than a write makes
+        them: a few of those would hide the scene, and many would take minutes to draw.
+        """
         for table in (views, surfels, sightings, ends):
             check_equal_lengths(table)
         ends = ends.to("cpu")
@@ -136,8 +148,12 @@ class Memory:
             raise ValueError(
                 "a sighting names a surfel that did not exist when its view was written"
             )
+        config = config or MemoryConfig()
+        check_cameras(views.cameras)
+        check_surfels(surfels)
+        _check_radii(surfels, views, ends, config.surfels)
         return cls(
-            config or MemoryConfig(),
+            config,
             Rows.of(views, spill),
             Rows.of(surfels),
             Rows.of(pack_sightings(sightings)),
@@ -254,6 +270,32 @@ def read(
     if cameras.device.type == "cpu":  # checking numbers on a GPU would mean waiting for them
         check_cameras(cameras)
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
+
+
+def _check_radii(surfels: Surfels, views: Views, ends: Ends, config: SurfelConfig) -> None:
+    """Errors: ValueError for a disc more than EXCESS times as wide as the widest that its view writes.
+
+    That is the footprint of a pixel of the view's surfel grid, at grazing incidence.
+    """
+    if len(surfels) == 0:
+        return
+    ids = torch.arange(len(surfels), device=surfels.device)
+    writer = torch.searchsorted(ends.surfels.to(ids.device), ids, right=True)
+    (height, width), cameras = views.image.shape[2:], views.cameras
+    grid = grid_size(height, width, config)
+    eye = cameras.position[writer]
+    depth = dot(surfels.position - eye, cameras.forward[writer]).abs()
+    depth += ROUNDING * (surfels.position.abs() + eye.abs()).sum(-1)
+    widest = EXCESS * footprint(
+        depth, grid_focal(cameras.K, *grid)[writer], 0 * depth, config.slant
+    )
+    if (surfels.radius > widest).any():
+        i = int((surfels.radius / widest).argmax())
+        raise ValueError(
+            f"surfel {i} has a radius of {surfels.radius[i]:.3g}: at its depth of {depth[i]:.3g}, view "
+            f"{writer[i]} writes radii up to {widest[i] / EXCESS:.3g}, and {EXCESS:g} times that is "
+            "the limit (surfels.shrink, surfels.slant and the size of the images decide)"
+        )
 
 
 def check_codes(views: Views) -> None:

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, Generic
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from vmemkit.core import S, unflatten
@@ -95,9 +96,20 @@ class Rows(Generic[S]):
     def __len__(self) -> int:
         return self._length
 
-    def __reduce__(self) -> tuple[Callable[..., Rows[S]], tuple[S, Spill | None]]:
-        """Copies and pickles hold these rows only, on storage of their own."""
-        return Rows.of, (self.value.map(torch.clone), self.spill)
+    def __reduce__(self) -> tuple[Callable[..., Rows[S]], tuple[Any, ...]]:
+        """Copies and pickles hold these rows only, on storage of their own.
+
+        They go as bytes, not as tensors: memory that is shared for the pickle alone would be gone
+        before a spawned process could open it.
+        """
+        like = self.value[:0].map(torch.clone)
+        columns = {name: leaf.clone() for name, leaf in self.value.leaves().items()}
+        return Rows._restored, (like, save(columns), self.spill)
+
+    @classmethod
+    def _restored(cls, like: S, columns: bytes, spill: Spill | None) -> Rows[S]:
+        """Rows with these columns, on the device of `like`, an empty struct of the same kind."""
+        return cls.of(unflatten(like, load(columns)).to(like.device), spill)
 
     def prefix(self, length: int) -> Rows[S]:
         """The first `length` rows, in O(1)."""

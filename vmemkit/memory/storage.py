@@ -28,10 +28,10 @@ from torch import Tensor
 
 from vmemkit.core import (
     CODES,
+    MAX_DISTANCE,
     SurfelConfig,
     Surfels,
     Views,
-    check_cameras,
     names_in,
     replacing,
     unflatten,
@@ -221,8 +221,7 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
     codes = {name: tensors.get(f"views.{name}") for name in CODES}
     tables["views"] = tables["views"].replace(**codes)
     check_codes(tables["views"])
-    _check_values(tables["views"], tables["surfels"])
-    check_cameras(tables["views"].cameras)
+    _check_values(tables["views"])
     return Memory.from_tables(config=config, spill=spill, **tables)
 
 
@@ -245,7 +244,7 @@ def _check_column(name: str, got: Tensor, like: Tensor) -> None:
         raise ValueError(f"{name} holds NaN or infinity")
 
 
-def _check_values(views: Views, surfels: Surfels) -> None:
+def _check_values(views: Views) -> None:
     """Errors: ValueError for sizes that do not agree and for values out of range."""
     size = views.image.shape[2:]
     if views.depth.shape[1:] != size or views.confidence.shape[1:] != size:
@@ -254,7 +253,7 @@ def _check_values(views: Views, surfels: Surfels) -> None:
         raise ValueError(f"images must have at least 2 x 2 pixels, got {list(size)}")
     if ((views.image < 0) | (views.image > 1)).any():
         raise ValueError("images must be in [0, 1]")
-    if ((views.depth <= 0) | views.depth.isinf()).any() or views.confidence.isnan().any():
-        raise ValueError("depth must be positive or NaN, and confidence not NaN")
-    if (surfels.radius < 0).any():
-        raise ValueError("radii must not be negative")
+    if ((views.depth <= 0) | (views.depth > MAX_DISTANCE)).any():
+        raise ValueError(f"depth must be positive and at most {MAX_DISTANCE:g}, or NaN")
+    if views.confidence.isnan().any():
+        raise ValueError("confidence must not be NaN")

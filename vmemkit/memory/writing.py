@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vmemkit.core import (
     CODES,
+    MAX_DISTANCE,
     Boxes,
     Cameras,
     PointMaps,
@@ -235,7 +236,7 @@ def _check(memory: Memory, views: Views) -> None:
         [
             (image.amin() >= 0) & (image.amax() <= 1),
             ~unknown.flatten(1).all(1).any(),
-            (known.amin() > 0) & (known.amax() < torch.inf),
+            (known.amin() > 0) & (known.amax() <= MAX_DISTANCE),
             (confidence == confidence).all(),
         ]
     ).tolist()
@@ -244,6 +245,8 @@ def _check(memory: Memory, views: Views) -> None:
     if not has_depth:
         raise ValueError("a view without any known depth cannot be remembered: estimate it first")
     if not is_depth:
-        raise ValueError("depth must be positive, or NaN where it is unknown")
+        raise ValueError(
+            f"depth must be positive and at most {MAX_DISTANCE:g}, or NaN where it is unknown"
+        )
     if not is_trust:
         raise ValueError("confidence must not be NaN: use 0 for no trust")

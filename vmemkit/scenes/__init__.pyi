@@ -16,6 +16,7 @@ from .examples import depth_words as depth_words
 from .examples import example_size as example_size
 from .examples import from_image as from_image
 from .examples import photo_view as photo_view
+from .examples import room_photo as room_photo
 from .examples import stereo_view as stereo_view
 from .house.building import build as build
 from .house.designer import design as design

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from vmemkit.scenes.house.designer import rooms
 from vmemkit.scenes.house.ray_casting import Rooms
 from vmemkit.scenes.panoramas import Panorama, panorama
 from vmemkit.scenes.recording import resized_depth
-from vmemkit.scenes.room_box import EYE_HEIGHT, PHOTO_FOV
+from vmemkit.scenes.room_box import EYE_HEIGHT, PHOTO_FOV, PhotoRoom
 from vmemkit.scenes.room_fit import fit_room
 from vmemkit.scenes.scene import Scene
 from vmemkit.scenes.tours import capture_tour, single_tour
@@ -54,6 +54,11 @@ SOUND_PART = (
     345,
     460,
 )  # pixels of the stereo image with good depth: top, left, height, width
+# The photo of a room is a part of this panorama: the direction of its middle and its horizontal field
+# of view, degrees. With these rows it is as sharp as the panorama (163 pixels a radian).
+ROOM_PANORAMA, ROOM_HEADING, ROOM_DROP, ROOM_FOV, ROOM_ROWS = "lebombo_1k.jpg", -5.0, 5.0, 95.0, 240
+ROOM_EYE_HEIGHT = 1.33  # metres: the door, 1.52 eye heights high, is taken to be 2.03 m high
+ROOM_CEILING = 1.85  # metres above the eye, measured: the fit takes the curtain rail for its edge
 ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama
 WALL = 3.0  # metres: distance of the wall on which a photo without depth hangs
 # Metres. Where all but a tenth is nearer or farther, the unit of the depth may be wrong.
@@ -85,6 +90,22 @@ def stereo_view(name: str = STEREO) -> Views:
     image = load_image(data_file(f"{name}_left.png"))
     depth = load_depth(data_file(f"{name}_depth.png"))
     return crop(views(image[None], camera, depth[None]), *SOUND_PART)
+
+
+def room_photo(rows: int = ROOM_ROWS) -> tuple[Views, PhotoRoom]:
+    """A colour photo of a room as a view (1,), and the box that gives it its depth.
+
+    The photo is cut from a panorama. `fit_room` finds how the camera is turned and how far the walls
+    are, so the depth is that of a box around the camera: nobody measured it. More than ROOM_ROWS rows
+    show no more detail.
+    """
+    scene, fov = panorama(data_file(ROOM_PANORAMA)), intrinsics(ROOM_FOV, ASPECT)
+    direction = torch.tensor([ROOM_HEADING]), fov, torch.tensor([ROOM_DROP])
+    camera = upright_cameras(torch.zeros(1, 3), *direction)
+    photo = scene.render(camera, *example_size(ROOM_ROWS)).image[0]
+    box = replace(fit_room(photo, fov, ROOM_EYE_HEIGHT), ceiling=ROOM_CEILING)
+    image = scene.render(camera, *example_size(rows)).image[0]
+    return box.view(image, example_size(rows)), box
 
 
 def circle_cameras(headings: Float[Tensor, " n"]) -> Cameras:
@@ -140,11 +161,18 @@ def stereo(height: int, seed: int = 0) -> Beginning:
     return Beginning(given, None, "a photograph with depth from a stereo camera")
 
 
+def boxed_room(height: int, seed: int = 0) -> Beginning:
+    """A colour photograph of a room, with the depth of a box."""
+    given, box = room_photo(height)
+    return Beginning(given, None, f"a photograph of a room, cut from a panorama; {box.about}")
+
+
 EXAMPLES: dict[str, Callable[[int, int], Beginning]] = {
     "house, one view": room,
     "house, six views a room": captured_rooms,
     "panorama": photographed_hall,
     "photo with stereo depth": stereo,
+    "colour photo, depth of a box": boxed_room,
 }
 
 

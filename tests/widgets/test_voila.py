@@ -1,0 +1,155 @@
+"""The Explorer as a page (`make app`): two visitors walk, and none of them can ask for too much."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser_helpers import HOW, MINUTE, find_browser, free_port, opened, responds, wait_until
+
+pytest.importorskip("voila", reason="voila is not installed: pip install -e '.[notebook,app]'")
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "notebooks" / "app"
+MOST, IDLE = 2, 15  # visitors; seconds after which a kernel that nobody asks is ended
+LIMITS = {
+    "VisitorKernels.most": MOST,
+    "VisitorConnection.burst": 300,
+    "VisitorConnection.data_burst": 20_000_000,
+}
+MESSAGE = {
+    "header": {"msg_id": "1", "msg_type": "comm_info_request", "session": "x", "username": ""}
+    | {"version": "5.3", "date": "2026-01-01T00:00:00Z"},
+    "parent_header": {},
+    "metadata": {},
+    "content": {},
+    "channel": "shell",
+}
+
+
+@contextlib.contextmanager
+def voila(home: Path, **settings: float) -> Iterator[str]:
+    """The address of the page, served with the settings of `make app` and these."""
+    port = free_port()
+    options = {"Voila.config_file_paths": APP, "port": port, **LIMITS, **settings}
+    command = [sys.executable, "-m", "voila", "--no-browser", str(APP / "explorer.ipynb")]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(home), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=home)
+        try:
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/voila/static/voila.js"), 60)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.fixture
+def page(tmp_path) -> Iterator[str]:
+    with voila(tmp_path) as address:
+        yield address
+
+
+def visit(address: str) -> str:
+    """Opens the page as a browser would, up to its last cell. The id of the visitor's kernel."""
+    with urllib.request.urlopen(address, timeout=120) as answer:
+        return re.search(r'"kernelId": "([0-9a-f-]+)"', answer.read().decode())[1]
+
+
+async def flood(address: str, kernel: str, size: int, count: int) -> bool:
+    """Sends so many messages of a size to a kernel. Whether the server closes the websocket."""
+    from tornado.websocket import WebSocketClosedError, websocket_connect
+
+    url = f"{address.replace('http', 'ws')}/api/kernels/{kernel}/channels?session_id=x"
+    socket = await websocket_connect(url)
+    text = json.dumps(MESSAGE | {"metadata": {"padding": "x" * size}})
+    try:
+        for _ in range(count):
+            await socket.write_message(text)
+            await asyncio.sleep(0)
+        while await asyncio.wait_for(socket.read_message(), 10) is not None:
+            pass
+    except asyncio.TimeoutError:
+        return False
+    except WebSocketClosedError:
+        pass
+    finally:
+        socket.close()
+        await asyncio.sleep(0.2)  # until it has said goodbye
+    return True
+
+
+def test_the_next_visitor_is_told_to_come_back(page):
+    kernels = [visit(page) for _ in range(MOST)]
+    assert len(set(kernels)) == MOST
+    with pytest.raises(urllib.error.HTTPError, match="503: Too many visitors") as refused:
+        visit(page)
+    refused.value.close()
+
+
+@pytest.mark.parametrize(("size", "count"), [(10, 3_000), (1_000_000, 200)])
+def test_a_visitor_who_sends_too_much_is_cut_off_and_the_others_are_not(
+    page, tmp_path, size, count
+):
+    from psutil import Process
+
+    loud, quiet = visit(page), visit(page)
+    [server] = [p for p in Process().children() if "voila" in " ".join(p.cmdline())]
+    before = server.memory_info().rss
+    assert asyncio.run(flood(page, loud, size, count))
+    assert f"closed the websocket of kernel {loud}" in (tmp_path / "log").read_text()
+    # Nor does it help to come again.
+    assert asyncio.run(flood(page, loud, size, count))
+    assert not asyncio.run(flood(page, quiet, 10, 10))
+    assert server.memory_info().rss < before + 150_000_000
+
+
+def test_a_visitor_who_does_not_fetch_what_is_sent_is_cut_off(tmp_path):
+    with voila(tmp_path, **{"VisitorConnection.unfetched": 500}) as address:  # less than an answer
+        assert asyncio.run(flood(address, visit(address), 10, 1))
+    assert "messages are not fetched" in (tmp_path / "log").read_text()
+
+
+def test_a_kernel_that_nobody_asks_is_ended(tmp_path):
+    culling = {"VisitorKernels.cull_idle_timeout": IDLE, "VisitorKernels.cull_interval": 1}
+    with voila(tmp_path, **culling) as address:
+        for _ in range(MOST):
+            visit(address)
+        log = tmp_path / "log"
+        wait_until(lambda: log.read_text().count("of inactivity") >= MOST, 60)
+        visit(address)  # there is room again
+
+
+def test_two_visitors_walk_and_see_their_own_pictures(page):
+    browser = find_browser()
+    if browser is None:
+        pytest.skip(f"no browser: {HOW}")
+    with opened(browser) as chromium:
+        first, second = (chromium.new_context().new_page() for _ in range(MOST))
+        for tab in (first, second):
+            tab.goto(page, timeout=2 * MINUTE)
+            tab.locator(".vmemkit-screen img").first.wait_for(timeout=2 * MINUTE)
+        assert picture(first) == picture(second)
+        start = picture(second)
+        first.get_by_role("button", name="turn right").click()
+        wait_until(lambda: picture(first) != start, 60)
+        assert picture(second) == start
+        second.get_by_role("button", name="look up").click()
+        wait_until(lambda: picture(second) not in (start, picture(first)), 60)
+
+
+def picture(tab) -> str:
+    """What a visitor's screen shows."""
+    return tab.locator(".vmemkit-screen img").first.get_attribute("src")
