@@ -127,7 +127,7 @@ def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where):
 @pytest.mark.usefixtures("with_threads")
 @pytest.mark.parametrize("rules", [AssociationConfig(), AssociationConfig.released()])
 def test_a_walk_at_the_greatest_distances_makes_the_same_memory(rules):
-    unit = 2.8e8  # world units, a side of the box
+    unit = 0.28 * MAX_DISTANCE  # a side of the box
 
     def walk() -> Memory:
         memory = Memory.empty(MemoryConfig(SurfelConfig(shrink=1.0), rules))
