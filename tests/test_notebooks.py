@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import itertools
 import json
 import re
 from pathlib import Path
@@ -102,8 +103,18 @@ def test_there_are_notebooks():
 
 
 def test_every_cell_was_executed_in_order(notebook):
-    counts = [cell["execution_count"] for cell in code(notebook)]
+    counts = [cell["execution_count"] for cell in code(notebook) if source(cell)]
     assert counts == list(range(1, len(counts) + 1)), "run `make render`"
+
+
+def test_a_cell_is_empty_only_below_an_exercise_where_the_reader_writes(notebook):
+    for above, cell in itertools.pairwise(notebook["cells"]):
+        if not source(cell):
+            assert cell["cell_type"] == "code"
+            assert above["cell_type"] == "markdown"
+            assert "## Exercise" in source(above) or "<details>" in source(above)
+            assert cell["execution_count"] is None
+            assert cell["outputs"] == []
 
 
 def test_no_cell_failed(notebook):
@@ -136,8 +147,9 @@ def test_cells_use_the_package_and_define_next_to_nothing(notebook, path):
 def test_a_3d_view_is_followed_by_a_still_for_readers_without_a_kernel(notebook):
     cells = [source(cell) for cell in code(notebook)]
     for place, cell in enumerate(cells):
-        if re.search(r"(Scene3D|MemoryViewer|RetrievalInspector|Explorer)\(", cell):
-            assert any(".still(" in later for later in cells[place + 1 :]), cell
+        if view := re.search(r"(Scene3D|MemoryViewer|RetrievalInspector|Explorer)\(", cell):
+            below = [cell[view.end() :], *cells[place + 1 :]]
+            assert any(".still(" in text for text in below), cell
 
 
 def test_the_readme_shows_every_notebook_with_a_picture(path):
@@ -172,7 +184,8 @@ def test_the_first_cell_imports_exactly_what_the_notebook_uses(notebook):
     later = [ast.parse(source(cell)) for cell in code(notebook)[1:]]
     nodes = [node for tree in later for node in ast.walk(tree)]
     assert not any(map(is_import, nodes))
-    allowed = {"torch": "torch", "vm": "vmemkit"} | {room: f"vmemkit.{room}" for room in ROOMS}
+    allowed = {"torch": "torch", "vm": "vmemkit", "display": "IPython.display.display"}
+    allowed |= {room: f"vmemkit.{room}" for room in ROOMS}
     assert imports(notebook).items() <= allowed.items()
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     assert set(imports(notebook)) - used == set()
