@@ -1,8 +1,8 @@
 """Build a gallery of the notebooks as static pages: 3-D views turn without a kernel or a network.
 
 In: the notebooks beside this file, all or those named. Out: a folder with one page each, an
-index, and the browser code that they share: the installed widgets, plotly, and the widget manager
-from npm. Serve the folder, or open its `index.html`.
+index, and the browser code that they share: the installed widgets, plotly, and from npm the widget
+manager and MathJax, which sets formulas. Serve the folder, or open its `index.html`.
 Run: python notebooks/gallery.py OUT [NAME ...]
 """
 
@@ -24,6 +24,7 @@ from render import FOLDER, execute
 
 MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
 LOADER = "requirejs@2.3.8"  # loads the modules of the widgets
+FORMULAS = "mathjax@3.2.2"  # sets the formulas
 EXTENSIONS = {  # file on the page: file in share/jupyter/nbextensions, installed with the widgets
     "jupyter-threejs.js": "jupyter-threejs/index.js",
     "three.js": "jupyter-threejs/three.js",
@@ -33,6 +34,7 @@ EXTENSIONS = {  # file on the page: file in share/jupyter/nbextensions, installe
 FONTS = ("@jupyter-widgets", "@jupyter-widgets/html-manager/dist")  # where pages look for icons
 PAGE_STYLE = ".jupyter-widgets, .widget-html-content { font-family: system-ui, sans-serif; }"
 NO_ICON = '<link rel="icon" href="data:,">'  # otherwise browsers request one from the server
+DOLLARS = "<script>MathJax = {tex: {inlineMath: [['$', '$']], processEscapes: true}}</script>"
 PLOTLY = "application/vnd.plotly.v1+json"
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; color: #22262b; }
@@ -72,6 +74,7 @@ def fetch(out: Path) -> None:
         for package, files in (
             (MANAGER, {"embed-amd.js": "dist/embed-amd.js"}),
             (LOADER, {"require.js": "require.js"}),
+            (FORMULAS, {"mathjax.js": "es5/tex-svg.js"}),
         ):
             packed = subprocess.run(
                 [npm, "pack", package, "--pack-destination", folder, "--silent"],
@@ -103,12 +106,14 @@ def to_page(notebook: NotebookNode, name: str) -> str:
         require_js_url="require.js",
         widget_renderer_url="embed-amd.js",
         jquery_url="",
-        mathjax_url="",
+        mathjax_url="mathjax.js",
         mermaid_js_url="",
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
     # plotly comes before require.js, so that it defines `Plotly` on the page instead of as a module.
-    head = f'<head>{NO_ICON}<script src="plotly.min.js"></script><style>{PAGE_STYLE}</style>'
+    head = (
+        f'<head>{NO_ICON}<script src="plotly.min.js"></script>{DOLLARS}<style>{PAGE_STYLE}</style>'
+    )
     return body.replace("<head>", head, 1)
 
 
