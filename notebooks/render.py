@@ -65,8 +65,9 @@ def save_cover(notebook: NotebookNode, path: Path) -> None:
     """Write the picture of the cell tagged "cover", if any, as a small JPEG."""
     for cell in notebook.cells:
         if "cover" in cell.metadata.get("tags", []):
-            data = next(o.data for o in cell.outputs if "data" in o)
-            image = data.get("image/jpeg") or data["image/png"]
+            bundles = [output.data for output in cell.outputs if "data" in output]
+            kinds = ("image/jpeg", "image/png")
+            image = next(data[kind] for data in bundles for kind in kinds if kind in data)
             picture = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
             picture.thumbnail(COVER)
             path.parent.mkdir(exist_ok=True)

@@ -33,7 +33,7 @@ from browser_helpers import (
     surfels_in_sight,
     wait_until,
 )
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -329,6 +329,7 @@ def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_pat
     if shutil.which("npm") is None:
         pytest.skip("no npm, which brings the widgets' browser code: install Node.js")
     cells = [new_code_cell(source) for source in SMALL.split("# ---")]
+    cells.append(new_markdown_cell("A pixel is $z / f$ wide."))
     nbformat.write(new_notebook(cells=cells), tmp_path / "small.ipynb")
     build = [sys.executable, str(NOTEBOOKS / "gallery.py"), str(tmp_path), tmp_path / "small.ipynb"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -351,6 +352,7 @@ def test_the_offline_pages_draw_and_turn_without_kernel_or_network(page, tmp_pat
     page.mouse.up()
     wait_until(lambda: np.abs(pixels(canvas) - before).mean() > 2)
     assert page.locator(".js-plotly-plot").count() >= 1
+    page.locator("mjx-container").wait_for(timeout=MINUTE)  # the formula is set
     elsewhere = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
     server.shutdown()
     server.server_close()

@@ -37,6 +37,7 @@ from .sheets import depth_fits as depth_fits
 from .sheets import filmstrip as filmstrip
 from .sheets import grid as grid
 from .sheets import panels as panels
+from .surfel_drawing import pixel_to_splat as pixel_to_splat
 from .video import FPS as FPS
 from .video import Film as Film
 from .video import fly_round as fly_round

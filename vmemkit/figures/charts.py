@@ -295,7 +295,8 @@ def ablation(
     hint = ", diamonds: reference" if known else ""
     x, down = _axis("", _range(values), grid=True), _axis("", (len(names) - 0.4, -0.6))
     down |= {"tickvals": list(range(len(names))), "ticktext": names}
-    title = f"{y}: mean ± one standard deviation{hint}"
+    several = any(len(seeds) > 1 for seeds in results.values())
+    title = f"{y}: mean ± one standard deviation{hint}" if several else f"{y}{hint}"
     chart = _chart(traces, x, down, title, height=TOP + BOTTOM + 34 * len(names))
     for row, note in enumerate(notes):
         end = x["range"][1]
