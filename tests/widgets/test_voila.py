@@ -1,4 +1,5 @@
-"""The Explorer as a page (`make app`): two visitors walk, and none of them can ask for too much."""
+"""The Explorer as a page (`make app`): two visitors walk, one of them on a phone, and none of them can
+ask for too much."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ LIMITS = {
     "VisitorConnection.burst": 300,
     "VisitorConnection.data_burst": 20_000_000,
 }
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 MESSAGE = {
     "header": {"msg_id": "1", "msg_type": "comm_info_request", "session": "x", "username": ""}
     | {"version": "5.3", "date": "2026-01-01T00:00:00Z"},
@@ -137,7 +139,7 @@ def test_two_visitors_walk_and_see_their_own_pictures(page):
     if browser is None:
         pytest.skip(f"no browser: {HOW}")
     with opened(browser) as chromium:
-        first, second = (chromium.new_context().new_page() for _ in range(MOST))
+        first, second = (chromium.new_context(**device).new_page() for device in ({}, PHONE))
         for tab in (first, second):
             tab.goto(page, timeout=2 * MINUTE)
             tab.locator(".vmemkit-screen img").first.wait_for(timeout=2 * MINUTE)
@@ -148,6 +150,14 @@ def test_two_visitors_walk_and_see_their_own_pictures(page):
         assert picture(second) == start
         second.get_by_role("button", name="look up").click()
         wait_until(lambda: picture(second) not in (start, picture(first)), 60)
+        # On the phone nothing is cut off, and a tap meets a surfel although the canvas is scaled.
+        assert second.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+        canvas, scene = second.locator("canvas").first, second.locator(".vmemkit-scene")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box["width"] < PHONE["viewport"]["width"]
+        second.touchscreen.tap(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"])
+        wait_until(lambda: "Surfel" in scene.inner_text())
 
 
 def picture(tab) -> str:
