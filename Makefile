@@ -41,9 +41,7 @@ gpu: $(if $(VENV),$(VENV)/.dev)
 # JupyterLab on copies of the lessons, which are kept, and trusted, so that their widgets show. The
 # glossary and the references come along.
 lab: $(VENV)/.dev
-	mkdir -p $(LESSONS)
-	for lesson in notebooks/*.ipynb notebooks/*.md; do \
-		test -e $(LESSONS)/$${lesson##*/} || cp $$lesson $(LESSONS) || exit 1; done
+	$(BIN)/python notebooks/lessons.py $(LESSONS)
 	$(BIN)/jupyter trust $(LESSONS)/*.ipynb
 	@echo "The lessons are copies in $(LESSONS): your changes stay there. Delete one to start it anew."
 	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=$(LESSONS) \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -67,3 +69,24 @@ def test_whoever_is_cited_is_in_the_references():
     cited = {name for path in sources for name in CITED.findall(" ".join(text(path).split()))}
     assert {"Li", "Karras", "Efros", "Nemhauser"} <= cited
     assert [name for name in sorted(cited) if plain(name) not in plain(REFERENCES)] == []
+
+
+def test_copies_of_the_lessons_have_hints_for_widgets_and_keep_what_a_reader_wrote(tmp_path):
+    def copy() -> None:
+        script = str(FOLDER / "lessons.py")
+        subprocess.run([sys.executable, script, str(tmp_path / "new")], check=True)
+
+    copy()
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {path.name for path in (*LESSONS, *FOLDER.glob("*.md"))}
+    explorer = tmp_path / "new" / "06_explorer.ipynb"
+    assert "widget-view" in (FOLDER / explorer.name).read_text(encoding="utf-8")
+    assert "widget-view" not in explorer.read_text(encoding="utf-8")
+    outputs = [output for cell in cells(explorer) for output in cell.get("outputs", [])]
+    data = [output.get("data", {}) for output in outputs]
+    hints = ["".join(bundle.get("text/markdown", "")) for bundle in data]
+    assert sum("run the cells" in hint for hint in hints) == 2  # the Explorer and the room's box
+    assert sum("image/jpeg" in bundle for bundle in data) >= 3
+    explorer.write_text("mine")
+    copy()
+    assert explorer.read_text() == "mine"

@@ -132,6 +132,9 @@ def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT
                 rows.append(state.row)
     console.print(metrics_table(rows))
     console.print(EXPLANATION, style="dim")
+    console.print(
+        "next: `make lab` opens the lessons; `vmemkit walk photo.jpg` takes your own photo"
+    )
     console.print(f"open {Path(options.out) / PAGE}", soft_wrap=True)
 
 

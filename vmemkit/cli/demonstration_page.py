@@ -18,15 +18,20 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 video, img { width: 100%; border-radius: 6px; display: block }
 figure { margin: 1rem 0 } figcaption { margin-top: .3rem; opacity: .8 }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 1rem }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .15rem .9rem; text-align: right }
 td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid }
-section { margin: 3rem 0 }
+.wide { overflow-x: auto } section { margin: 3rem 0 }
 """
 INTRODUCTION = (
     "Each walk goes away and comes back. Every new view is made from at most four earlier ones. Surfel "
     "memory chooses those that saw the same surfaces; without it, the latest ones are taken. Watch "
-    "the way back: with surfel memory, what was seen or invented before is there again."
+    "the way back: with surfel memory, what was seen or invented before is there again. Compare it with "
+    "the first visit, not with the truth, which the generator cannot know."
+)
+OVERVIEW = (
+    "Three moments of a walk: on the way out, far away, and back where it began. With surfel memory "
+    "the last picture shows the room of the first."
 )
 
 
@@ -45,8 +50,7 @@ class Section:
 def page(sections: Sequence[Section], explanation: str, overview: str | None = None) -> str:
     """The page as HTML. `explanation` says what the metrics mean, `overview` names a picture."""
     parts = "\n".join(_section(section) for section in sections)
-    if overview is not None:
-        parts += "\n" + _picture(overview, "Three moments of a walk, and the views chosen for them")
+    first = "" if overview is None else _picture(overview, OVERVIEW)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -58,8 +62,11 @@ def page(sections: Sequence[Section], explanation: str, overview: str | None = N
 <body>
 <h1>Walks with and without surfel memory</h1>
 <p>{escape(INTRODUCTION)}</p>
+{first}
+<p>In the tables: {escape(explanation)}</p>
 {parts}
-<p>{escape(explanation)}</p>
+<p>Next: <code>make lab</code> opens the lessons. <code>.venv/bin/vmemkit walk photo.jpg</code> walks
+through a photo of a room of yours.</p>
 </body>
 </html>
 """
@@ -78,6 +85,7 @@ def _section(section: Section) -> str:
     return f"""<section>
 <h2>{escape(section.title)}</h2>
 {_video(section.film, "The same path, view by view")}
+{_summary(section.rows)}
 {_table(section.rows)}
 <div class="pair">
 {_video(section.flight, "The surfels that are remembered at the end")}
@@ -103,6 +111,12 @@ def _picture(name: str, caption: str) -> str:
     )
 
 
+def _summary(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """How much the second visits are like the first ones, in one sentence."""
+    likeness = [f"{row['return_psnr']:.0f} dB with {escape(name)}" for name, row in rows.items()]
+    return f"<p>Likeness of second visits to first ones (PSNR): {', '.join(likeness)}.</p>"
+
+
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     headings = "".join(f"<th>{escape(heading)}</th>" for heading, _ in METRICS.values())
     lines = []
@@ -110,4 +124,4 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         values = [(row[key], digits) for key, (_, digits) in METRICS.items()]
         cells = "".join(f"<td>{'-' if v is None else f'{v:.{n}f}'}</td>" for v, n in values)
         lines.append(f"<tr><td>{escape(policy)}</td>{cells}</tr>")
-    return f"<table><tr><th>context</th>{headings}</tr>{''.join(lines)}</table>"
+    return f'<div class="wide"><table><tr><th>context</th>{headings}</tr>{"".join(lines)}</table></div>'

@@ -61,7 +61,7 @@ def diagnosis() -> dict[str, str]:
         report["data"] = f"missing: {error}"
     try:
         names = ", ".join(name for name in WEIGHTS if available(name)) or "none"
-        report["weights"] = f"{names} found, none needed: the warp generator has no weights"
+        report["weights"] = f"{names} found, none needed: Warp and the Writer have no weights"
     except ValueError as error:
         report["weights"] = f"not looked for: {error}"
     return report
