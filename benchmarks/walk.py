@@ -3,6 +3,7 @@
 The walk goes through a two-room house, four views per step: with `Warp` at several image sizes and at
 one or half a surfel per pixel and axis, and with `Writer` at the smallest. The first step compiles
 and is left out; results are medians of the others. The torch code of the memory runs for comparison.
+Then houses, which `Writer` renders in each step, are rendered by both implementations in turn.
 Run: python benchmarks/walk.py [--steps N] [--device cuda] [--json FILE]
 """
 
@@ -12,6 +13,7 @@ import os
 import platform
 from contextlib import nullcontext
 from statistics import median
+from time import perf_counter
 
 import torch
 
@@ -23,6 +25,7 @@ from vmemkit.pipeline import STAGES, walk
 from vmemkit.scenes import capture_tour, rooms
 
 GIVEN, M = 8, 4  # views in the memory at the start; views per step
+DRAWN, ROUNDS = (180, 240), 6  # size of rendered views; how often each implementation renders them
 
 
 def spent(
@@ -41,6 +44,20 @@ def spent(
         seconds.append(step.seconds)
     stages = {name: 1e3 * median(s[name] for s in seconds[1:]) for name in STAGES}
     return stages | {"surfels": len(memory.surfels), "views": len(memory)}
+
+
+def drawn(n_rooms: int, device: str) -> dict:
+    """Least milliseconds of a view of a house, by implementation; these run in turn."""
+    house = rooms(0, n_rooms=n_rooms).to(device)
+    cameras = capture_tour(rooms(0, n_rooms=n_rooms)).cameras[:: 2 * n_rooms].to(device)
+    times: dict[str, list[float]] = {name: [] for name in dict.fromkeys((backend(device), "torch"))}
+    for _ in range(ROUNDS):
+        for name, spent in times.items():
+            with use(name):
+                start = perf_counter()
+                house.render(cameras, *DRAWN, samples=2).image.sum().item()
+            spent.append(1e3 * (perf_counter() - start) / len(cameras))
+    return {name: min(spent[1:]) for name, spent in times.items()}  # the first round compiles
 
 
 def main() -> None:
@@ -72,9 +89,21 @@ def main() -> None:
             print(f" {row['surfels']:8,d}", flush=True)
             rows.append({"generator": label, "image": size, "shrink": shrink, "memory by": engine})
             rows[-1] |= row
+    houses = []
+    print(f"milliseconds of a view of a house, {DRAWN[0]} x {DRAWN[1]} with 2 x 2 samples at edges")
+    for n_rooms in (2, 3, 5):
+        view = drawn(n_rooms, device)
+        times = ", ".join(f"{name} {ms:.1f}" for name, ms in view.items())
+        ratio = view["torch"] / view[backend(device)]
+        print(f"{n_rooms} rooms: {times}, ratio {ratio:.2f}", flush=True)
+        houses.append({"rooms": n_rooms, "ratio": ratio} | view)
     if options.json:
         with open(options.json, "w") as file:
-            json.dump({"device": name, "threads": options.threads, "rows": rows}, file, indent=1)
+            json.dump(
+                {"device": name, "threads": options.threads, "rows": rows, "houses": houses},
+                file,
+                indent=1,
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmemkit.core import cameras, intrinsics, look_at, project, unproject
+from vmemkit.core import cameras, intrinsics, kernels, look_at, project, unproject
+from vmemkit.core.kernels import use
 from vmemkit.scenes import Rooms, rooms, upright_cameras
 from vmemkit.scenes.house import finishes
 from vmemkit.scenes.house.finishes import Finish, Surface
@@ -150,6 +151,56 @@ def test_the_next_room_is_visible_through_the_doorway_alone(seed):
 def test_visible_needs_no_points():
     camera = cameras_at(HOUSE.centres[0], [0.0, 90.0])
     assert HOUSE.visible(torch.zeros(0, 3), camera).shape == (2, 0)
+
+
+# ---- the compiled code ---------------------------------------------------------------------------
+
+needs_numba = pytest.mark.skipif(kernels.backend("cpu") != "numba", reason="numba is not installed")
+
+
+@needs_numba
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_compiled_code_draws_the_same_bits(seed, threads):
+    house = rooms(seed, n_rooms=2 + seed)
+    eyes = torch.cat([house.centres, house.doorways])
+    camera = upright_cameras(
+        eyes, 77.0 * torch.arange(len(eyes)), K, torch.full_like(eyes[:, 0], 9)
+    )
+    with use("numba", threads=threads):
+        views = house.render(camera, 31, 47, samples=2)
+    with use("torch"):
+        expected = house.render(camera, 31, 47, samples=2)
+    assert torch.equal(views.image, expected.image)
+    assert torch.equal(views.depth, expected.depth)
+
+
+@needs_numba
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 30_000])
+def test_compiled_code_meets_the_same_surfaces(count):
+    random = torch.Generator().manual_seed(count)
+    house = rooms(seed=5, n_rooms=5)
+    origin = house.centres[torch.randint(5, (count,), generator=random)]
+    direction = torch.randn(count, 3, generator=random)
+    direction[::5, count % 3] = 0.0  # along walls
+    with use("numba", threads=2):
+        hits = house.cast(origin, direction)
+    with use("torch"):
+        expected = house.cast(origin, direction)
+    leaves = expected.leaves()
+    assert all(torch.equal(got, leaves[name]) for name, got in hits.leaves().items())
+    if count > 1000:  # cells, boxes and balls
+        assert hits.block.min() < len(house.cells)
+        assert hits.block.max() >= len(house.cells) + len(house.boxes)
+
+
+@needs_numba
+@pytest.mark.parametrize("pattern", finishes.PATTERNS)
+def test_compiled_code_paints_the_same_bits(pattern):
+    uv = 4 * torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) - 1
+    with use("torch"):
+        expected = finishes.paint(surface(pattern, uv, 0.02))
+    assert torch.equal(finishes.paint(surface(pattern, uv, 0.02)), expected)
 
 
 # ---- where one can stand -------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """From tensors to numba's kernels and back, with the work shared among threads.
 
 Each public function here is the twin of a plain torch function that is marked `@accelerated`: the
-same name, arguments and results. The kernels are in `pixels.py` and `tables.py`; they are imported
-on first use, because importing numba takes a while.
+same name, arguments and results. The kernels are in `pixels.py`, `tables.py`, `solids.py` and
+`hashes.py`; they are imported on first use, because importing numba takes a while.
 """
 
 from __future__ import annotations
@@ -58,6 +58,22 @@ class BitRows(Protocol):
     word: Tensor  # [r]
     view: Tensor  # [r]
     bits: Tensor  # [r]
+
+
+@runtime_checkable
+class Solids(Protocol):
+    """b axis-aligned boxes, such as the `Blocks` of a house."""
+
+    low: Tensor  # [b 3]
+    high: Tensor  # [b 3]
+
+
+@runtime_checkable
+class Meetings(Protocol):
+    """Where n rays meet blocks, such as the `Hits` in a house."""
+
+    block: Tensor  # [n]
+    normal: Tensor  # [n 3]
 
 
 def discs(
@@ -292,6 +308,96 @@ def footprints(
     numbers = np.float32([slant, 1 - slant])
     tables.footprints(*scene, *_arrays(surfel, camera), numbers, size.numpy())
     return size
+
+
+def meet_boxes(
+    cells: Solids,
+    boxes: Solids,
+    cubes: Solids,
+    origin: Float[Tensor, "n 3"],
+    step: Float[Tensor, "n 3"],
+    slack: float,
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n 3"], Bool[Tensor, " n"]]:
+    """Twin of `ray_casting._meet_boxes`."""
+    from vmemkit.core.kernels import solids
+
+    n = len(origin)
+    out = torch.empty(n), torch.empty(n, dtype=torch.int64), torch.empty(n, 3)
+    out = *out, torch.empty(n, dtype=torch.bool)
+    tables = (tuple(_arrays(blocks.low, blocks.high)) for blocks in (cells, boxes, cubes))
+    arrays = *tables, *_arrays(origin, step), np.float32(slack), tuple(_arrays(*out))
+    task = partial(solids.meet_boxes, *arrays)
+    in_bands(task, n, LEAST_ROWS)
+    return out
+
+
+def clearances(
+    cells: Solids, boxes: Solids, cubes: Solids, point: Float[Tensor, "n 3"], reach: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Twin of `ray_casting._clearances`."""
+    from vmemkit.core.kernels import solids
+
+    n = len(point)
+    out = torch.empty(n), torch.empty(n), torch.empty(n, dtype=torch.bool)
+    tables = (tuple(_arrays(blocks.low, blocks.high)) for blocks in (cells, boxes, cubes))
+    arrays = *tables, *_arrays(point), np.float32(reach), tuple(_arrays(*out))
+    task = partial(solids.clearances, *arrays)
+    in_bands(task, n, LEAST_ROWS)
+    return out
+
+
+def to_lights(
+    cells: Solids,
+    lights: Float[Tensor, "l r 3"],
+    point: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+) -> tuple[Float[Tensor, "l n"], Float[Tensor, "l n"]]:
+    """Twin of `ray_casting._to_lights`."""
+    from vmemkit.core.kernels import solids
+
+    along, squared = torch.empty(2, len(lights), len(point))
+    inside = tuple(_arrays(cells.low, cells.high))
+    arrays = inside, *_arrays(lights, point, normal, along, squared)
+    task = partial(solids.to_lights, *arrays)
+    in_bands(task, len(point), LEAST_ROWS)
+    return along, squared
+
+
+def on_faces(
+    blocks: Solids,
+    hits: Meetings,
+    point: Float[Tensor, "n 3"],
+    direction: Float[Tensor, "n 3"],
+    per_pixel: Float[Tensor, "t 3 2"],
+    view: Int[Tensor, " n"],
+    cells: int,
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"], Float[Tensor, "n 2 2"], Int[Tensor, " n"]]:
+    """Twin of `ray_casting._on_faces`."""
+    from vmemkit.core.kernels import solids
+
+    n = len(point)
+    out = torch.empty(n, 2), torch.empty(n, 2), torch.empty(n, 2, 2), torch.empty_like(view)
+    scene = tuple(_arrays(blocks.low, blocks.high))
+    arrays = scene, *_arrays(hits.block, hits.normal, point, direction, per_pixel, view)
+    task = partial(solids.on_faces, *arrays, cells, tuple(_arrays(*out)))
+    in_bands(task, n, LEAST_ROWS)
+    return out
+
+
+def corner_tones(
+    uv: Float[Tensor, "n 2"],
+    pixel: Float[Tensor, "n 2"],
+    seed: Int[Tensor, " n"],
+    length: tuple[float, float],
+) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "4 n"], Float[Tensor, " n"]]:
+    """Twin of `finishes._corner_tones`."""
+    from vmemkit.core.kernels import hashes
+
+    place, tones, fade = torch.empty(2, len(uv)), torch.empty(4, len(uv)), torch.empty(len(uv))
+    arrays = *_arrays(uv, pixel, seed), np.float32(length), *_arrays(place, tones, fade)
+    task = partial(hashes.corner_tones, *arrays)
+    in_bands(task, len(uv), LEAST_ROWS)
+    return place, tones, fade
 
 
 def _zeros(count: int, kind: type[np.number]) -> Tensor:

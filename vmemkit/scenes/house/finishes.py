@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vmemkit.core import TensorStruct
+from vmemkit.core.kernels import accelerated
 
 Column = Float[Tensor, " n"]
 Pairs = Float[Tensor, "n 2"]
@@ -87,7 +88,7 @@ def paint(surface: Surface) -> Rgb:
     for index, pattern in enumerate(PATTERNS.values()):
         rows = (surface.finish.pattern == index).nonzero()[:, 0]
         if len(rows):
-            color[rows] = pattern(surface[rows])
+            color.index_copy_(0, rows, pattern(surface.at(rows)))
     return color.clamp(0, 1)
 
 
@@ -159,15 +160,28 @@ def noise(surface: Surface, length_u: float, length_v: float) -> Column:
     """Smooth noise in [-1, 1] with features of these lengths, faded where pixels are larger."""
     if bool((surface.seed == EVEN).all()):
         return torch.zeros_like(surface.uv[:, 0])
-    length = surface.uv.new_tensor([length_u, length_v])
-    place = surface.uv / length
+    place, tones, fade = _corner_tones(
+        surface.uv, surface.pixel, surface.seed, (length_u, length_v)
+    )
+    low = torch.lerp(tones[0], tones[1], place[0])
+    high = torch.lerp(tones[2], tones[3], place[0])
+    return (2 * torch.lerp(low, high, place[1]) - 1) * fade
+
+
+@accelerated
+def _corner_tones(
+    uv: Pairs, pixel: Pairs, seed: Int[Tensor, " n"], length: tuple[float, float]
+) -> tuple[Float[Tensor, "2 n"], Float[Tensor, "4 n"], Column]:
+    """Of points on a grid with cells of these lengths: the smoothed place in their cell, the random
+    tones of its corners, and the fade for large pixels."""
+    size = uv.new_tensor(length)
+    place = uv / size
     corner = place.floor()
     t = place - corner
     t = t * t * (3 - 2 * t)
-    i, j, seed = corner[:, 0].long(), corner[:, 1].long(), surface.seed
-    low = torch.lerp(chance(i, j, seed), chance(i + 1, j, seed), t[:, 0])
-    high = torch.lerp(chance(i, j + 1, seed), chance(i + 1, j + 1, seed), t[:, 0])
-    return (2 * torch.lerp(low, high, t[:, 1]) - 1) * _fade(surface.pixel / length)
+    i, j = corner.long().unbind(1)
+    tones = [chance(i + di, j + dj, seed) for dj in (0, 1) for di in (0, 1)]
+    return t.T, torch.stack(tones), _fade(pixel / size)
 
 
 def cells(x: Pairs, width: Pairs, seed: Int[Tensor, " n"]) -> Column:

@@ -4,14 +4,17 @@ In: cameras, or points and cameras. Out: views with planar depth for every pixel
 which point. The house is a union of open axis-aligned cells (rooms, and the doorways between them)
 cut out of solid rock and furnished with boxes and balls. A ray passes from cell to cell until it
 leaves the last one, so walls have thickness and occlude; the first box or ball on its way may stop
-it earlier. All of it is closed form, batched over rays, in plain torch.
+it earlier. All of it is closed form, batched over rays, in plain torch. Compiled twins of the slow
+parts run on a CPU. They leave roots to torch, whose last bits differ from theirs.
 Shading: a lamp and a window per room, and less light near other surfaces (after Evans, "Fast
 approximations for global illumination on dynamic scenes", 2006).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,12 +26,14 @@ from vmemkit.core import (
     Views,
     camera_list,
     cat,
+    dot,
     in_image,
     pixel_centres,
     project,
     rays,
     whole,
 )
+from vmemkit.core.kernels import accelerated
 from vmemkit.scenes.house.finishes import WHITE, Finish, Surface, mix, paint, skirting
 
 # Lengths are in metres.
@@ -39,7 +44,7 @@ FLAT, OVERHEAD = 0.05, 1.9  # lower things (rugs) and higher things (lamps) are 
 SURFACE_TOLERANCE = 2e-3  # distance by which rounding may put a point behind its own surface
 TINY = 1e-6  # replaces zeros in a ray's direction
 MAX_RAYS = 2**28  # in one render: 5000 views of 256 x 192
-RAYS_PAINTED = 2**17  # rays painted at once, which bounds memory
+RAYS_AT_ONCE = 2**17  # which bounds memory
 RAYS_TIMES_BLOCKS = 2**20  # intersections at once: enough to keep two cores busy
 AMBIENT, BOUNCE = 0.62, 0.10  # light from all sides, and light that the floor reflects upwards
 LAMP_LIGHT, WINDOW_LIGHT = (0.42, 0.38, 0.30), (0.30, 0.33, 0.37)  # rgb: warm, cool
@@ -190,7 +195,9 @@ class Rooms:
         self, origins_world: Float[Tensor, "n 3"], directions_world: Float[Tensor, "n 3"]
     ) -> Hits:
         """The first surface that each ray meets. Directions may have any length."""
-        parts = zip(_split(self, origins_world), _split(self, directions_world), strict=True)
+        parts = zip(
+            origins_world.split(RAYS_AT_ONCE), directions_world.split(RAYS_AT_ONCE), strict=True
+        )
         return cat([_cast(self, origin, direction) for origin, direction in parts])
 
 
@@ -216,9 +223,11 @@ def _check_in_the_open(rooms: Rooms, cameras: Cameras) -> None:
         )
 
 
-def _split(rooms: Rooms, rows: Tensor) -> tuple[Tensor, ...]:
-    blocks = len(rooms.cells) + len(rooms.boxes) + len(rooms.balls)
-    return rows.split(max(1, RAYS_TIMES_BLOCKS // blocks))
+def _in_pieces(function: Callable[..., tuple], blocks: int, *rows: Tensor) -> tuple:
+    """The columns that a function makes of rows, computed for few rows at a time."""
+    size = max(1, RAYS_TIMES_BLOCKS // blocks)
+    parts = [function(*part) for part in zip(*(r.split(size) for r in rows), strict=True)]
+    return tuple(torch.cat(columns) for columns in zip(*parts, strict=True))
 
 
 # ---- intersections -------------------------------------------------------------------------------
@@ -226,21 +235,76 @@ def _split(rooms: Rooms, rows: Tensor) -> tuple[Tensor, ...]:
 
 def _cast(rooms: Rooms, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]) -> Hits:
     step = torch.where(direction.abs() < TINY, torch.full_like(direction, TINY), direction)
-    distance, block = _leave_cells(rooms.cells, origin, step)
+    cubes = _larger(rooms.balls, SURFACE_TOLERANCE)
+    *met, near_ball = _meet_boxes(rooms.cells, rooms.boxes, cubes, origin, step, SURFACE_TOLERANCE)
+    hits, rows = Hits(*met), near_ball.nonzero()[:, 0]
+    return _meet_balls(rooms, hits, rows, origin[rows], step[rows]) if len(rows) else hits
+
+
+@accelerated
+def _meet_boxes(
+    cells: Blocks,
+    boxes: Blocks,
+    cubes: Blocks,
+    origin: Float[Tensor, "n 3"],
+    step: Float[Tensor, "n 3"],
+    slack: float,
+) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"], Float[Tensor, "n 3"], Bool[Tensor, " n"]]:
+    """Where each ray leaves the cells or enters a box: distance, block and normal; and whether it
+    meets a cube before. Boxes and cubes farther than `slack` from the rays' ways can be skipped."""
+    meet = partial(_meet_few_boxes, cells, boxes, cubes, slack)
+    return _in_pieces(meet, len(cells) + len(boxes) + len(cubes), origin, step)
+
+
+def _meet_few_boxes(
+    cells: Blocks,
+    boxes: Blocks,
+    cubes: Blocks,
+    slack: float,
+    origin: Float[Tensor, "n 3"],
+    step: Float[Tensor, "n 3"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    distance, block = _leave_cells(cells, origin, step)
     path = torch.cat([origin, origin + distance[:, None] * step])
-    first = len(rooms.cells)
-    for blocks, enter in ((rooms.boxes, _enter_boxes), (rooms.balls, _enter_balls)):
-        rows = _near(blocks, path)
-        if len(rows):
-            nearest, row = enter(blocks[rows], origin, step).min(0)
-            block = torch.where(nearest < distance, first + rows[row], block)
-            distance = torch.minimum(distance, nearest)
-        first += len(blocks)
+    rows = _near(boxes, path, slack)
+    if len(rows):
+        enter, leave = _slab(boxes[rows], origin, step)
+        enter = torch.where((enter < leave) & (enter > 0), enter, torch.inf)
+        nearest, row = enter.min(0)
+        block = torch.where(nearest < distance, len(cells) + rows[row], block)
+        distance = torch.minimum(distance, nearest)
+    enter, leave = _slab(cubes[_near(cubes, path, slack)], origin, step)
+    meets_cube = ((enter < leave) & (leave > 0) & (enter < distance)).any(0)
     point = origin + distance[:, None] * step
-    return Hits(distance, block, _normal(rooms, point, step, block))
+    return distance, block, _normal(cells, boxes, point, step, block), meets_cube
 
 
-def _near(blocks: Blocks, points: Float[Tensor, "n 3"], reach: float = 0.0) -> Int[Tensor, " k"]:
+def _meet_balls(
+    rooms: Rooms,
+    hits: Hits,
+    rows: Int[Tensor, " k"],
+    origin: Float[Tensor, "k 3"],
+    step: Float[Tensor, "k 3"],
+) -> Hits:
+    """The hits, replaced in these rows where the rays meet a ball before."""
+    nearest, ball = _enter_balls(rooms.balls, origin, step).min(0)
+    first = (nearest < hits.distance[rows]).nonzero()[:, 0]
+    rows, nearest, ball = rows[first], nearest[first], ball[first]
+    point = origin[first] + nearest[:, None] * step[first]
+    normal = torch.nn.functional.normalize(point - rooms.balls.middle[ball], dim=1)
+    block = len(rooms.cells) + len(rooms.boxes) + ball
+    return Hits(
+        hits.distance.index_copy(0, rows, nearest),
+        hits.block.index_copy(0, rows, block),
+        hits.normal.index_copy(0, rows, normal),
+    )
+
+
+def _larger(blocks: Blocks, margin: float) -> Blocks:
+    return blocks.replace(low=blocks.low - margin, high=blocks.high + margin)
+
+
+def _near(blocks: Blocks, points: Float[Tensor, "n 3"], reach: float) -> Int[Tensor, " k"]:
     """Rows of the blocks within `reach` of the points' bounding box; the others can be skipped."""
     if len(points) == 0:
         return torch.zeros(0, dtype=torch.int64, device=points.device)
@@ -281,14 +345,6 @@ def _leave_cells(
     return distance, cell
 
 
-def _enter_boxes(
-    boxes: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
-) -> Float[Tensor, "b n"]:
-    """Where each ray enters each box, infinity where it misses it."""
-    enter, leave = _slab(boxes, origin, direction)
-    return torch.where((enter < leave) & (enter > 0), enter, torch.inf)
-
-
 def _enter_balls(
     balls: Blocks, origin: Float[Tensor, "n 3"], direction: Float[Tensor, "n 3"]
 ) -> Float[Tensor, "b n"]:
@@ -304,22 +360,18 @@ def _enter_balls(
 
 
 def _normal(
-    rooms: Rooms,
+    cells: Blocks,
+    boxes: Blocks,
     point: Float[Tensor, "n 3"],
     direction: Float[Tensor, "n 3"],
     block: Int[Tensor, " n"],
 ) -> Float[Tensor, "n 3"]:
     """The normal towards the viewer, of the nearest of the three faces that the ray can have met."""
-    blocks = rooms.blocks
-    low, high = blocks.low[block], blocks.high[block]
-    is_cell = (block < len(rooms.cells))[:, None]
+    low, high = torch.cat([cells.low, boxes.low])[block], torch.cat([cells.high, boxes.high])[block]
+    is_cell = (block < len(cells))[:, None]
     face = torch.where((direction > 0) == is_cell, high, low)
     axis = (face - point).abs().argmin(1, keepdim=True)
-    flat = torch.zeros_like(point).scatter(1, axis, -direction.gather(1, axis).sign())
-    is_ball = (block >= len(rooms.cells) + len(rooms.boxes))[:, None]
-    return torch.where(
-        is_ball, torch.nn.functional.normalize(point - (low + high) / 2, dim=1), flat
-    )
+    return torch.zeros_like(point).scatter(1, axis, -direction.gather(1, axis).sign())
 
 
 # ---- shading -------------------------------------------------------------------------------------
@@ -342,24 +394,28 @@ def _trace(
     per_pixel = per_image / per_image.new_tensor([width, height])
     uv = pixel_centres(height, width, device=cameras.device)
     direction = rays(cameras, uv.expand(len(cameras), *uv.shape)).flatten(0, 2)
-    colors, hits = [], []
-    for rows in pixels.split(RAYS_PAINTED):
+    position, colors, hits = cameras.position, [], []
+    for rows in pixels.split(RAYS_AT_ONCE):
         view = rows // (height * width)
-        origin, towards = cameras.position[view], direction[rows]
+        origin, towards = position.index_select(0, view), direction.index_select(0, rows)
         hit = rooms.cast(origin, towards)
-        pixel = _pixel_on_surface(hit, towards, per_pixel[view])
-        colors.append(_color(rooms, hit, origin + hit.distance[:, None] * towards, pixel))
+        point = origin + hit.distance[:, None] * towards
+        colors.append(_color(rooms, hit, point, towards, per_pixel, view))
         hits.append(hit)
     return torch.cat(colors), cat(hits)
 
 
 def _at_edges(hits: Hits, height: int, width: int) -> Bool[Tensor, " n"]:
     """Whether a pixel or one of its eight neighbours shows another block, or another face of it."""
-    face = 3 * hits.block + hits.normal.abs().argmax(1)
-    face = face.view(-1, 1, height, width).float()  # exact: there are fewer than 2**24
-    most = torch.nn.functional.max_pool2d(face, 3, 1, 1)
-    least = -torch.nn.functional.max_pool2d(-face, 3, 1, 1)
-    return (most != least).flatten()
+    face = (3 * hits.block + hits.normal.abs().argmax(1)).view(-1, height, width)
+    edge = torch.zeros_like(face, dtype=torch.bool)
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        here = ..., slice(height - down), slice(max(-right, 0), width - max(right, 0))
+        there = ..., slice(down, None), slice(max(right, 0), width - max(-right, 0))
+        differs = face[here] != face[there]
+        edge[here] |= differs
+        edge[there] |= differs
+    return edge.flatten()
 
 
 def _traced_finely(
@@ -381,48 +437,61 @@ def _traced_finely(
     return color.view(-1, samples**2, 3).mean(1)
 
 
-def _pixel_on_surface(
-    hits: Hits, direction: Float[Tensor, "n 3"], per_pixel: Float[Tensor, "n 3 2"]
-) -> Float[Tensor, "n 3"]:
-    """Metres along each world axis on the surface from one pixel to the next.
-
-    `per_pixel` is the change of the ray's direction from one pixel to the next, across and down.
-    """
-    towards = (hits.normal * direction).sum(1).clamp(max=-1e-3)  # never quite edge-on
-    slide = (hits.normal[:, :, None] * per_pixel).sum(1) / towards[:, None]
-    moved = per_pixel - direction[:, :, None] * slide[:, None]
-    return hits.distance[:, None] * moved.norm(dim=2)
-
-
 def _color(
-    rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
+    rooms: Rooms,
+    hits: Hits,
+    point: Float[Tensor, "n 3"],
+    direction: Float[Tensor, "n 3"],
+    per_pixel: Float[Tensor, "t 3 2"],
+    view: Int[Tensor, " n"],
 ) -> Float[Tensor, "n 3"]:
-    """Colour of the points with paint and light, rgb in [0, 1]."""
-    surface = _surface(rooms, hits, point, pixel)
-    wall = (hits.block < len(rooms.cells)) & (hits.normal[:, 1] == 0)
+    """Colour of the points with paint and light, rgb in [0, 1].
+
+    `per_pixel` is the change of a view's rays from one pixel to the next, across and down.
+    """
+    blocks, cells = rooms.blocks, len(rooms.cells)
+    uv, extent, moved, row = _on_faces(blocks, hits, point, direction, per_pixel, view, cells)
+    finish = cat([blocks.finish, rooms.floors, rooms.ceilings]).at(row)
+    surface = Surface(uv, extent, hits.distance[:, None] * moved.norm(dim=2), finish)
+    wall = (hits.block < cells) & (hits.normal[:, 1] == 0)
     color = mix(paint(surface), WHITE, wall * skirting(surface))
     light = _light(rooms, point, hits.normal)
-    glow = surface.finish.glow[:, None]
+    glow = finish.glow[:, None]
     return (color * (light + glow * (1 - light))).clamp(0, 1)
 
 
-def _surface(
-    rooms: Rooms, hits: Hits, point: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 3"]
-) -> Surface:
-    """The points in coordinates of their faces: u along x or z, v up (along z on level faces)."""
-    blocks, n_cells = rooms.blocks, len(rooms.cells)
-    low, high = blocks.low[hits.block], blocks.high[hits.block]
-    axis = hits.normal.abs().argmax(1)
+@accelerated
+def _on_faces(
+    blocks: Blocks,
+    hits: Hits,
+    point: Float[Tensor, "n 3"],
+    direction: Float[Tensor, "n 3"],
+    per_pixel: Float[Tensor, "t 3 2"],
+    view: Int[Tensor, " n"],
+    cells: int,
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"], Float[Tensor, "n 2 2"], Int[Tensor, " n"]]:
+    """The points in coordinates of their faces: u along x or z, v up (along z on level faces).
+
+    Place from the lower corner and size of the face; the change along u and v, over the distance, from
+    one pixel to the next, across and down; and the row of the finish: the blocks' own, of which the
+    first are `cells`, then the cells' floors, then their ceilings.
+    """
+    block, normal = hits.block, hits.normal
+    low, high = blocks.low[block], blocks.high[block]
+    axis = normal.abs().argmax(1)
     level = axis == 1
+    axes = torch.stack([torch.where(axis == 0, 2, 0), torch.where(level, 2, 1)], 1)
     from_corner = point - low
     from_corner[:, 1] = high[:, 1] - point[:, 1]  # y points down, v up
-    axes = torch.stack([torch.where(axis == 0, 2, 0), torch.where(level, 2, 1)], 1)
-    finish = cat([blocks.finish, rooms.floors, rooms.ceilings])
-    of_cell = level & (hits.block < n_cells)
-    is_floor, is_ceiling = of_cell & (hits.normal[:, 1] < 0), of_cell & (hits.normal[:, 1] > 0)
-    row = hits.block + len(blocks) * is_floor + (len(blocks) + n_cells) * is_ceiling
-    extent, pixel = (high - low).gather(1, axes), pixel.gather(1, axes)
-    return Surface(from_corner.gather(1, axes), extent, pixel, finish[row])
+    towards = dot(normal, direction).clamp(max=-1e-3)  # never quite edge-on
+    change = per_pixel[view]
+    slide = (normal[:, :, None] * change).sum(1) / towards[:, None]
+    moved = change - direction[:, :, None] * slide[:, None]
+    of_cell = level & (block < cells)
+    is_floor, is_ceiling = of_cell & (normal[:, 1] < 0), of_cell & (normal[:, 1] > 0)
+    row = block + len(blocks) * is_floor + (len(blocks) + cells) * is_ceiling
+    moved = moved.gather(1, axes[:, :, None].expand(-1, -1, 2))
+    return from_corner.gather(1, axes), (high - low).gather(1, axes), moved, row
 
 
 def _light(
@@ -430,18 +499,28 @@ def _light(
 ) -> Float[Tensor, "n 3"]:
     """Light on the points: ambient, and from the lamp and the window of the nearest room."""
     cells = rooms.cells[: len(rooms)]
-    room = torch.maximum(cells.low - point[:, None], point[:, None] - cells.high).amax(2).argmin(1)
     lamps = torch.stack([cells.middle[:, 0], cells.low[:, 1] + LAMP_DROP, cells.middle[:, 2]], 1)
+    along, squared = _to_lights(cells, torch.stack([lamps, rooms.windows]), point, normal)
+    facing = along / (squared + 0.1).sqrt()  # + 0.1: no peak at the light
+    strength = (facing + WRAP).clamp(min=0) / (1 + WRAP) / (1 + FALLOFF * squared)
     light = (AMBIENT + BOUNCE * normal[:, 1:2]).expand(-1, 3)
-    for places, color in ((lamps, LAMP_LIGHT), (rooms.windows, WINDOW_LIGHT)):
-        to_light = places[room] - point
-        squared = to_light.square().sum(1)
-        facing = (normal * to_light).sum(1) / (squared + 0.1).sqrt()  # + 0.1: no peak at the light
-        strength = (facing + WRAP).clamp(min=0) / (1 + WRAP) / (1 + FALLOFF * squared)
-        light = light + strength[:, None] * light.new_tensor(color)
-    parts = _split(rooms, point + CORNER * normal)
-    openness = torch.cat([_openness(rooms, part) for part in parts])
+    light = light + strength[0, :, None] * light.new_tensor(LAMP_LIGHT)
+    light = light + strength[1, :, None] * light.new_tensor(WINDOW_LIGHT)
+    openness = _openness(rooms, point + CORNER * normal)
     return light * (1 - CORNER_SHADE * (1 - openness))[:, None]
+
+
+@accelerated
+def _to_lights(
+    cells: Blocks,
+    lights: Float[Tensor, "l r 3"],
+    point: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+) -> tuple[Float[Tensor, "l n"], Float[Tensor, "l n"]]:
+    """How far the lights of the nearest cell are from each point: along its normal, and squared."""
+    gap = torch.maximum(cells.low - point[:, None], point[:, None] - cells.high)
+    to_light = lights[:, gap.amax(2).argmin(1)] - point
+    return dot(normal, to_light), dot(to_light, to_light)
 
 
 def _openness(rooms: Rooms, point: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -452,23 +531,46 @@ def _openness(rooms: Rooms, point: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
     ends = torch.where(along_x, point.new_tensor([1.0, 0, 0]), point.new_tensor([0, 0, 1.0]))
     # A doorway's ends are open.
     reach = torch.cat([point.new_zeros(len(rooms), 3), CORNER * ends])
-    low, high = rooms.cells.low - reach, rooms.cells.high + reach
-    clear = torch.minimum(point[:, None] - low, high - point[:, None]).amin(2).amax(1)
-    for blocks, gap in ((rooms.boxes, _box_gap), (rooms.balls, _ball_gap)):
-        matt = blocks[blocks.finish.glow == 0]  # glowing blocks cast no shade
-        rows = _near(matt, point, CORNER)
-        if len(rows):
-            clear = torch.minimum(clear, gap(matt[rows], point).amin(0))
+    cells = rooms.cells.replace(low=rooms.cells.low - reach, high=rooms.cells.high + reach)
+    # Glowing blocks cast no shade.
+    boxes, balls = (blocks[blocks.finish.glow == 0] for blocks in (rooms.boxes, rooms.balls))
+    cubes = _larger(balls, CORNER + SURFACE_TOLERANCE)
+    clear, squared, near_ball = _clearances(cells, boxes, cubes, point, CORNER)
+    clear = torch.minimum(clear, squared.sqrt())
+    rows = near_ball.nonzero()[:, 0]
+    if len(rows):
+        clear[rows] = torch.minimum(clear[rows], _ball_gap(balls, point[rows]).amin(0))
     return 1 - (1 - clear / CORNER).clamp(0, 1).square()
 
 
-def _box_gap(boxes: Blocks, point: Float[Tensor, "n 3"]) -> Float[Tensor, "b n"]:
-    """Distance of each point from each box, 0 inside."""
+@accelerated
+def _clearances(
+    cells: Blocks, boxes: Blocks, cubes: Blocks, point: Float[Tensor, "n 3"], reach: float
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Of each point: how deep it is in the cells, its squared distance from the boxes, and whether it
+    is in a cube. Distances beyond `reach` may be too large."""
+    measure = partial(_clearances_of_few, cells, boxes, cubes, reach)
+    return _in_pieces(measure, len(cells) + len(boxes) + len(cubes), point)
+
+
+def _clearances_of_few(
+    cells: Blocks, boxes: Blocks, cubes: Blocks, reach: float, point: Float[Tensor, "n 3"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    sides = torch.minimum(point[:, None] - cells.low, cells.high - point[:, None])
+    depth = sides.amin(2).amax(1)
+    squared, rows = torch.full_like(depth, torch.inf), _near(boxes, point, reach)
+    if len(rows):
+        squared = _squared_gap(boxes[rows], point).amin(0)
+    return depth, squared, _inside(point, cubes.low, cubes.high).any(1)
+
+
+def _squared_gap(boxes: Blocks, point: Float[Tensor, "n 3"]) -> Float[Tensor, "b n"]:
+    """Squared distance of each point from each box, 0 inside."""
     squared = point.new_zeros(())
     for axis in range(3):
         x, low, high = point[:, axis], boxes.low[:, axis, None], boxes.high[:, axis, None]
         squared = squared + torch.maximum(low - x, x - high).clamp(min=0).square()
-    return squared.sqrt()
+    return squared
 
 
 def _ball_gap(balls: Blocks, point: Float[Tensor, "n 3"]) -> Float[Tensor, "b n"]:
