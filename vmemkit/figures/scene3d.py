@@ -113,15 +113,7 @@ class Scene3D(ipywidgets.VBox):
         self._last_direction: tuple[float, ...] = ()
         self._discs, self._frames = SurfelPoints(size[1]), LineSegments()
         self._images, self._line = ImageQuads(), _grey_line()
-        self._mark = three.Mesh(
-            three.SphereBufferGeometry(radius=1.0, widthSegments=12, heightSegments=8),
-            three.MeshBasicMaterial(color="#e8112d"),
-            visible=False,
-        )
-        self._sky = three.Mesh(
-            three.SphereBufferGeometry(radius=1.0, widthSegments=16, heightSegments=12),
-            three.MeshBasicMaterial(side="BackSide", visible=False),
-        )
+        self._mark, self._sky = _red_ball(), _sky()
         self._camera = three.PerspectiveCamera(up=list(UP), aspect=size[0] / size[1])
         self._orbit = three.OrbitControls(controlling=self._camera)
         self._picker = three.Picker(controlling=self._sky, event="click")
@@ -399,6 +391,18 @@ def _dashed(
     points = ends[:, :1] * (1 - share) + ends[:, 1:] * share
     inks = torch.tensor([to_rgb(INK), to_rgb(WHITE)]).repeat_interleave(2, 0)
     return points.reshape(-1, 3), inks.repeat(len(ends) * DASHES, 1)
+
+
+def _red_ball() -> three.Mesh:
+    """The mark of the surfel that was picked."""
+    shape = three.SphereBufferGeometry(radius=1.0, widthSegments=12, heightSegments=8)
+    return three.Mesh(shape, three.MeshBasicMaterial(color="#e8112d"), visible=False)
+
+
+def _sky() -> three.Mesh:
+    """The invisible sphere around everything that catches clicks."""
+    shape = three.SphereBufferGeometry(radius=1.0, widthSegments=16, heightSegments=12)
+    return three.Mesh(shape, three.MeshBasicMaterial(side="BackSide", visible=False))
 
 
 def _grey_line() -> three.Line:
