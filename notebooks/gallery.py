@@ -115,7 +115,7 @@ def to_page(notebook: NotebookNode, name: str) -> str:
         require_js_url="require.js",
         widget_renderer_url="embed-amd.js",
         jquery_url="",
-        mathjax_url="mathjax.js",
+        mathjax_url="",  # the page brings it (FORMULAS)
         mermaid_js_url="",
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": name}})
