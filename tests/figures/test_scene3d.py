@@ -199,7 +199,7 @@ def test_cameras_are_drawn_in_their_colours_chosen_ones_large_and_queries_in_ink
         assert np.allclose(now, color) == chosen
         assert (np.ptp(now) < np.ptp(color)) == (not chosen)  # the others turn grey
     inks = [np.frombuffer(bytes.fromhex(name[1:]), np.uint8) / 255 for name in (INK, WHITE)]
-    dashes = lines["color"].array[3 * 16 :].reshape(-1, 2, 2, 3)  # of each pair, both ends
+    dashes = lines["color"].array[3 * 16 :].reshape(-1, 2, 2, 3)  # [pair, ink or white, end, rgb]
     assert np.allclose(dashes, np.stack(inks)[:, None])
     places = lines["position"].array[3 * 16 :].reshape(3, 8, 4 * DASHES, 3)  # by camera and edge
     corners = asked._drawn_cameras().corners[3:].numpy()

@@ -3,8 +3,8 @@
 In: memories, retrievals, steps, and scores by policy. Out: a `Chart`, a plotly figure: hovering
 shows the numbers, and the legend hides curves. Notebooks store a still beside each chart, the same
 traces drawn by matplotlib, for readers without JavaScript. Charts and their stored stills are
-transparent, in colours that can be read on light and on dark pages. A view has the colour that it has in all
-figures (`view_colors`); a policy has a colour, a dash and a marker of its own.
+transparent, in colours that can be read on light and on dark pages. A view has the colour that it
+has in all figures (`view_colors`); a policy has a colour, a dash and a marker of its own.
 """
 
 from __future__ import annotations

@@ -68,7 +68,9 @@ FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, roun
 FILL_STILL = 0.2  # opacity of images in a still, so that they do not hide the scene
 FAINT = 0.6  # how far cameras outside the selection fade towards grey, 1 = grey
 GREY = 0.6  # level of this grey, which shows on light and on dark pages
-DASHES = 6  # of an edge in ink, each half in ink and half in white, to show on both kinds of pages
+# A query camera's edge is drawn as so many dashes in ink with as many in white between them: one of
+# the two colours shows on any page.
+DASHES = 6
 SKY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
 STILL = 1e-5  # changes of the eye below this are rounding, not a drag
 BEHIND = 0.3  # distance behind a camera to look its way from, in extents of the memory

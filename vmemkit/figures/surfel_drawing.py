@@ -26,9 +26,11 @@ from vmemkit.core import (
     Views,
     cameras,
     canvas_width,
+    grid_focal,
     intrinsics,
     look_at,
     project,
+    rays,
     splat,
     surfels_from_points,
     thin,
@@ -42,7 +44,7 @@ RAY, FOOTPRINT, DISC = "#d55e00", "#0072b2", "#009e73"  # Okabe and Ito, 2008
 TEXT, TITLE = 9.5, 10.5  # points: large enough for a projector
 PALE = 0.45  # share of their colour that surfels in the background keep
 IMAGE_PLANE = 0.38  # distance of the drawn image plane, as a share of the pixel's depth
-OBSERVER_ROWS = 300  # of the background that an observer sees
+OBSERVER_ROWS = 300  # height of the surfels' picture behind a drawing, pixels
 FINER = 4  # rows of the other camera's canvas per row of the grid
 AROUND = 1.7  # what the last panel shows, in half extents of the disc's image
 CIRCLE = torch.linspace(0, 2 * torch.pi, 73)
@@ -57,8 +59,8 @@ class _Pixel:
     place: tuple[int, int]  # row and column
     depth: float  # z-depth, world units
     surfels: Surfels  # all of this grid
-    index: int  # of the pixel's surfel
-    scenery: Surfels  # of the view's own, finer grid, for the background
+    index: int  # which of the surfels this pixel made
+    scenery: Surfels  # the background: the surfels that the view makes on its usual, finer grid
 
     @property
     def point(self) -> Float[Tensor, " 3"]:
@@ -79,7 +81,7 @@ class _Pixel:
     @property
     def focal(self) -> float:
         """In pixels of the grid."""
-        return float(self.camera.K[0, 0] * self.grid[1] + self.camera.K[1, 1] * self.grid[0]) / 2
+        return float(grid_focal(self.camera.K, *self.grid))
 
     @property
     def tangents(self) -> Float[Tensor, "2 3"]:
@@ -100,23 +102,18 @@ class _Pixel:
     @property
     def footprint(self) -> Float[Tensor, "4 3"]:
         """Where the rays through the pixel's corners meet the plane of its surfel, world."""
-        rays = self._rays(self.square)
-        reach = (self.point - self.camera.position) @ self.normal / (rays @ self.normal)
-        return self.camera.position + reach[:, None] * rays
+        ahead = rays(self.camera, self.square[None])[0]
+        reach = (self.point - self.camera.position) @ self.normal / (ahead @ self.normal)
+        return self.camera.position + reach[:, None] * ahead
 
     def on_image(self, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 3"]:
         """World points on the drawn image plane."""
-        return self.camera.position + IMAGE_PLANE * self.depth * self._rays(uv)
+        return self.camera.position + IMAGE_PLANE * self.depth * rays(self.camera, uv[None])[0]
 
     def disc(self, scale: float = 1.0) -> Float[Tensor, "n 3"]:
         """World points on the disc's edge."""
         circle = torch.stack([CIRCLE.cos(), CIRCLE.sin()], -1) @ self.tangents
         return self.point + scale * self.surfels.radius[self.index] * circle
-
-    def _rays(self, uv: Float[Tensor, "n 2"]) -> Float[Tensor, "n 3"]:
-        """World directions that reach 1 unit of z-depth."""
-        homogeneous = torch.cat([uv, torch.ones(len(uv), 1)], 1)
-        return homogeneous @ (self.camera.rotation @ torch.linalg.inv(self.camera.K)).mT
 
 
 def pixel_to_splat(view: Views, pixel: tuple[int, int], other: Cameras, rows: int = 12) -> Picture:

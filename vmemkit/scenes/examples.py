@@ -54,9 +54,12 @@ SOUND_PART = (
     345,
     460,
 )  # pixels of the stereo image with good depth: top, left, height, width
-# The photo of a room is a part of this panorama: the direction of its middle and its horizontal field
-# of view, degrees. With these rows it is as sharp as the panorama (163 pixels a radian).
-ROOM_PANORAMA, ROOM_HEADING, ROOM_DROP, ROOM_FOV, ROOM_ROWS = "lebombo_1k.jpg", -5.0, 5.0, 95.0, 240
+# The photo of a room is cut from a panorama.
+ROOM_PANORAMA = "lebombo_1k.jpg"  # file of data/
+ROOM_HEADING = -5.0  # degrees to the right of the panorama's middle at which the photo looks
+ROOM_DROP = 5.0  # degrees below the horizon at which it looks
+ROOM_FOV = 95.0  # degrees: horizontal field of view
+ROOM_ROWS = 240  # pixels: with these rows the photo is about as sharp as the panorama
 ROOM_EYE_HEIGHT = 1.33  # metres: the door, 1.52 eye heights high, is taken to be 2.03 m high
 ROOM_CEILING = 1.85  # metres above the eye, measured: the fit takes the curtain rail for its edge
 ASPECT_TOLERANCE = 0.02  # relative: an image this close to 2 : 1 is a panorama

@@ -67,7 +67,7 @@ from vmemkit.widgets.parts import (
 )
 from vmemkit.widgets.room_box import RoomBox
 
-HEIGHT = 240  # of the images, pixels
+HEIGHT = 240  # height of the images that are generated, pixels
 SCREEN, TRUTH = 440, 240  # widths of the screen and of the truth below it, pixels
 SCENE = (430, 330)  # width and height of the 3-D scene, pixels
 CONTEXT, STRIP, BRANCH_STRIP = 78, 60, 54  # heights of images in strips and branches, pixels
