@@ -1,15 +1,15 @@
-"""Association: which old surfels does a new view see again, and which of its surfels are new?
+"""Association: which surfels of a new view does the memory hold already, and which are new?
 
-In: the surfels of one new view and those already in memory. Out: the old surfels that the view saw
-(each gets a sighting) and the new surfels that nothing in memory explains (each is added).
+In: the surfels of one new view and those already in memory. Out: the new surfels that nothing in
+memory explains (each is added).
 
 `projective` (default) renders the memory into the new camera, as surfel SLAM does (Keller et al.,
-3DV 2013). An old surfel is seen if its centre lands on the new surface, or if a pixel hits its disc
-there. A new surfel is explained if its pixel hits an old disc on the same surface. Tolerances are
-multiples of the local radii, so that no scale needs to be known.
-# differs from VMem: the paper's rule is `radius`, centre distance < d and normal cosine > theta.
-It credits one old surfel per new one. So a distant view is credited with few of the many fine
-surfels that it sees, and loses votes. d is the released code's, mean + 0.5 std of all radii.
+3DV 2013). A new surfel is explained if its pixel hits an old disc on the same surface. Tolerances are
+multiples of the local radii, so that no scale needs to be known. Who sees which surfel is decided by
+the views' depth (visibility.py).
+# differs from VMem: the paper's rule is `radius`, centre distance < d and normal cosine > theta, and
+decides both. It credits one old surfel per new one. So a distant view is credited with few of the many
+fine surfels that it sees, and loses votes. d is the released code's, mean + 0.5 std of all radii.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from vmemkit.core import (
     SplatConfig,
     Surfels,
     dot,
-    in_camera_axes,
-    pose_and_lens,
     runs_in_region,
     runs_in_sight,
     runs_to_test,
@@ -47,6 +45,10 @@ class AssociationConfig:
     method: Literal["projective", "radius"] = "projective"
     distance: float = 2.0  # projective only: largest distance from the surface, in radii
     normal_cosine: float = 0.6  # theta (released code)
+    # projective only: a view sees a surfel that is at most these shares of the view's depth behind it
+    # or before it.
+    behind: float = 0.03
+    before: float = 0.3
     # Depth of a generated pixel is dropped if a given view sees a surface behind it, by more than this
     # share of that surface's depth; 1 keeps all.  # differs from VMem: no such test
     empty: float = 0.06
@@ -58,6 +60,10 @@ class AssociationConfig:
             raise ValueError(
                 "need distance > 0, normal_cosine in [-1, 1] and empty >= 0, got "
                 f"{self.distance}, {self.normal_cosine} and {self.empty}"
+            )
+        if not (0 <= self.behind < 1 and 0 <= self.before <= 1):
+            raise ValueError(
+                f"behind and before are shares from 0 to 1, got {self.behind} and {self.before}"
             )
 
     @classmethod
@@ -73,24 +79,23 @@ def by_projection(
     old: Surfels,
     config: AssociationConfig,
     boxes: Boxes | None = None,
-) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
-    """(old surfels that the view sees, ascending; mask of new surfels that nothing explains).
+) -> Bool[Tensor, " n"]:
+    """Which of the new surfels nothing in memory explains.
 
     `pixel` is where each new surfel lies on the view's surfel grid of (rows, columns) `grid`;
     `camera` (1,) is the view's. `boxes` of the old surfels save looking at those out of reach.
     """
     if len(new) == 0:
-        return pixel, pixel.bool()
+        return pixel.bool()
     runs = _in_reach(new, camera, old, config, boxes)
     discs = SplatConfig()
     limits = (discs.scale, discs.near, discs.far)
     tolerances = (config.distance, config.normal_cosine)
-    seen_ids, hit = _seen_again(new, pixel, grid, camera, old, runs, limits, tolerances)
-    return seen_ids, hit < 0
+    return _explained_by(new, pixel, grid, camera, old, runs, limits, tolerances) < 0
 
 
 @accelerated
-def _seen_again(
+def _explained_by(
     new: Surfels,
     pixel: Int[Tensor, " n"],
     grid: tuple[int, int],
@@ -99,28 +104,14 @@ def _seen_again(
     runs: Int[Tensor, " r"],
     limits: tuple[float, float, float],
     tolerances: tuple[float, float],
-) -> tuple[Int[Tensor, " s"], Int[Tensor, " n"]]:
-    """(old surfels of `runs` that the view sees, ascending; per new surfel an old one that explains
-    it, -1 = none). `limits` are scale, near and far; `tolerances` distance and normal cosine."""
-    height, width = grid
-    rows = surfels_in_runs(runs, len(old))
-    old = old[rows]
-    at_pixel = pixel.new_full((height * width,), -1)  # the new surfel at each grid pixel
+) -> Int[Tensor, " n"]:
+    """Per new surfel the place in `runs` of an old one that its pixel hits on the same surface,
+    whatever hides that disc; -1 = none. `limits` are scale, near and far; `tolerances` distance and
+    normal cosine."""
+    old = old[surfels_in_runs(runs, len(old))]
+    at_pixel = pixel.new_full((grid[0] * grid[1],), -1)  # the new surfel at each grid pixel
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
-    # 1. Old surfels whose centre lands on the new surface.
-    rotation, eye, focal, centre = pose_and_lens(camera, height, width)
-    q, n = in_camera_axes(old.position - eye, rotation), in_camera_axes(old.normal, rotation)
-    column = (q[0] / q[2] * focal[0] + centre[0] + 0.5).floor()
-    row = (q[1] / q[2] * focal[1] + centre[1] + 0.5).floor()
-    inside = (q[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    inside &= n[0] * q[0] + n[1] * q[1] + n[2] * q[2] > 0
-    match = torch.where(inside, at_pixel[torch.where(inside, row * width + column, 0).long()], -1)
-    seen = (match >= 0) & _same_surface(new[match.clamp(min=0)], old, tolerances)
-    # 2. New surfels whose pixel hits an old disc on the same surface, whatever hides that disc.
-    hit = _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances).flatten()[pixel]
-    seen = torch.cat([seen, seen.new_zeros(1)])  # the last is of new surfels that hit none
-    seen[torch.where(hit < 0, len(rows), hit)] = True
-    return rows[seen[:-1].nonzero()[:, 0]], hit
+    return _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances).flatten()[pixel]
 
 
 @accelerated

@@ -39,7 +39,13 @@ from vmemkit.core import (
 from vmemkit.core.kernels import ROUNDING, RUN
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import PackedSightings, Sightings, pack_sightings, unpack_sightings
+from vmemkit.memory.sightings import (
+    PackedSightings,
+    Sightings,
+    pack_sightings,
+    sighting_counts,
+    unpack_sightings,
+)
 from vmemkit.memory.spill import Spill
 
 EXCESS = 2.0  # times the widest disc of a write: room for rounding and for surfels made otherwise
@@ -47,13 +53,13 @@ EXCESS = 2.0  # times the widest disc of a write: room for rounding and for surf
 
 @dataclass(frozen=True, repr=False)
 class Ends(TensorStruct):
-    """How many surfels and sightings there were after each view. Truncation cuts there.
+    """How many surfels and rows of packed sightings there were after each view. Truncation cuts there.
 
     They are on the CPU, whatever the memory's device: they say how long the other tables are.
     """
 
     surfels: Int[Tensor, " t"]
-    sightings: Int[Tensor, " t"]
+    rows: Int[Tensor, " t"]
 
 
 @dataclass(frozen=True)
@@ -115,49 +121,42 @@ class Memory:
         views: Views,
         surfels: Surfels,
         sightings: Sightings,
-        ends: Ends,
+        ends: Int[Tensor, " t"],
         config: MemoryConfig | None = None,
         spill: Spill | None = None,
     ) -> Memory:
-        """A memory of existing tables.
+        """A memory of existing tables. `ends` are the numbers of surfels after each view.
 
         Errors: ValueError where they contradict each other, for cameras and surfels that
         `check_cameras` and `check_surfels` refuse, and for discs that are larger than a write makes
         them: a few of those would hide the scene, and many would take minutes to draw.
         """
-        for table in (views, surfels, sightings, ends):
+        for table in (views, surfels, sightings):
             check_equal_lengths(table)
-        ends = ends.to("cpu")
-        for name, counts, total in (
-            ("surfels", ends.surfels, len(surfels)),
-            ("sightings", ends.sightings, len(sightings)),
+        if ends.shape != (len(views),):
+            raise ValueError(f"got ends of shape {list(ends.shape)} for {len(views)} views")
+        ends, total = ends.cpu(), len(surfels)
+        # Bounds first: steps between huge counts could overflow and look like rises.
+        fits = not ((ends < 0) | (ends > total)).any() and not (torch.diff(ends) < 0).any()
+        if not fits or (int(ends[-1]) if len(ends) else 0) != total:
+            raise ValueError(f"the ends must rise to the {total} surfels")
+        for name, ids, most in (
+            ("surfel", sightings.surfel, total),
+            ("view", sightings.view, len(views)),
         ):
-            steps = torch.diff(counts, prepend=counts.new_zeros(1))
-            # Bounds first: steps between huge counts could overflow and look like rises.
-            fits = not ((counts < 0) | (counts > total) | (steps < 0)).any()
-            if not fits or (int(counts[-1]) if len(counts) else 0) != total:
-                raise ValueError(f"ends.{name} must rise to the {total} rows of its table")
-        if len(ends) != len(views):
-            raise ValueError(f"got ends of {len(ends)} views for {len(views)} views")
-        counts = torch.diff(ends.sightings, prepend=ends.sightings.new_zeros(1))
-        view = torch.repeat_interleave(torch.arange(len(views)), counts).to(views.device)
-        if not torch.equal(sightings.view.long(), view):
-            raise ValueError("sightings must be ordered by view, as ends.sightings counts them")
-        known = ends.surfels.to(views.device)[view]
-        if ((sightings.surfel < 0) | (sightings.surfel >= known)).any():
-            raise ValueError(
-                "a sighting names a surfel that did not exist when its view was written"
-            )
+            if ((ids < 0) | (ids >= most)).any():
+                raise ValueError(f"a sighting names a {name} that does not exist: there are {most}")
         config = config or MemoryConfig()
         check_cameras(views.cameras)
         check_surfels(surfels)
         _check_radii(surfels, views, ends, config.surfels)
+        packed, rows = pack_sightings(sightings, ends.to(surfels.device))
         return cls(
             config,
             Rows.of(views, spill),
             Rows.of(surfels),
-            Rows.of(pack_sightings(sightings)),
-            Rows.of(ends),
+            Rows.of(packed),
+            Rows.of(Ends(ends, rows.cpu())),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
         )
 
@@ -168,7 +167,7 @@ class Memory:
             self.views.to(device),
             self.surfels.to(device),
             self.sightings.to(device),
-            self.ends,
+            self.ends.surfels,
             self.config,
             self._views.spill if torch.device(device).type == "cpu" else None,
         )
@@ -217,7 +216,8 @@ class Memory:
         return len(self._views)
 
     def __repr__(self) -> str:
-        surfels, sightings = self._counts(len(self))
+        surfels = len(self._surfels)
+        sightings = int(sighting_counts(self.packed_sightings, surfels).sum())
         return f"Memory(views={len(self)}, surfels={surfels}, sightings={sightings})"
 
     def truncate(self, views: int) -> Memory:
@@ -227,8 +227,8 @@ class Memory:
         """
         if not 0 <= views <= len(self):
             raise ValueError(f"cannot truncate to {views} views: the memory holds {len(self)}")
-        surfels, _ = self._counts(views)
-        rows = int(torch.searchsorted(self.packed_sightings.view, views))
+        last = self.ends[views - 1 : views]
+        surfels, rows = (int(n.sum()) for n in (last.surfels, last.rows))  # 0 without a view
         return dataclasses.replace(
             self,
             _views=self._views.prefix(views),
@@ -238,12 +238,6 @@ class Memory:
             _boxes=self._boxes.prefix(surfels // RUN),
             _states=self._states[:views],
         )
-
-    def _counts(self, views: int) -> tuple[int, int]:
-        """How many surfels and sightings there were after the first `views` views."""
-        if views == 0:
-            return 0, 0
-        return int(self.ends.surfels[views - 1]), int(self.ends.sightings[views - 1])
 
     def with_codes(self, views: Views) -> Memory:
         """The memory with the latents and embeddings of `views`: its own views, as a generator's
@@ -272,7 +266,9 @@ def read(
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 
-def _check_radii(surfels: Surfels, views: Views, ends: Ends, config: SurfelConfig) -> None:
+def _check_radii(
+    surfels: Surfels, views: Views, ends: Int[Tensor, " t"], config: SurfelConfig
+) -> None:
     """Errors: ValueError for a disc more than EXCESS times as wide as the widest that its view writes.
 
     That is the footprint of a pixel of the view's surfel grid, at grazing incidence.
@@ -280,7 +276,7 @@ def _check_radii(surfels: Surfels, views: Views, ends: Ends, config: SurfelConfi
     if len(surfels) == 0:
         return
     ids = torch.arange(len(surfels), device=surfels.device)
-    writer = torch.searchsorted(ends.surfels.to(ids.device), ids, right=True)
+    writer = torch.searchsorted(ends.to(ids.device), ids, right=True)
     (height, width), cameras = views.image.shape[2:], views.cameras
     grid = grid_size(height, width, config)
     eye = cameras.position[writer]

@@ -1,9 +1,12 @@
 """Sightings: which view saw which surfel, stored as one bit each.
 
-In: pairs (surfel, view), ordered by view. Out: `PackedSightings`. A row says which of 64 neighbouring
-surfels one view saw; where it saw none of them there is no row. Neighbours in an image are neighbours
-in the table. So a row holds about thirty sightings, and each takes half a byte instead of eight.
-Rows are only appended. Retrieval asks packed rows for votes, counts, and the sightings of some surfels.
+In: pairs (surfel, view). Out: `PackedSightings`. A row says which of 64 neighbouring surfels one view
+saw; where it saw none of them there is no row. Neighbours in an image are neighbours in the table. So
+a row holds about thirty sightings, and each takes half a byte instead of eight.
+Rows are only appended, one block for each write. The block of view t holds what t saw, and which of
+its new surfels older views had seen already. So a pair belongs to the block of its view or of the
+view that wrote its surfel, whichever came later.
+Retrieval asks packed rows for votes, counts, and the sightings of some surfels.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ BATCH = 1 << 16  # rows that are unpacked at once, which bounds the memory of a 
 
 @dataclass(frozen=True, repr=False)
 class Sightings(TensorStruct):
-    """Row s: `surfel[s]` was seen in `view[s]`. Ordered by view."""
+    """Row s: `surfel[s]` was seen in `view[s]`. Ordered by block, then by view and surfel."""
 
     surfel: Int[Tensor, " s"]
     view: Int[Tensor, " s"]
@@ -34,7 +37,7 @@ class Sightings(TensorStruct):
 class PackedSightings(TensorStruct):
     """Row r: `view[r]` saw surfel 64 * word[r] + i if bit i of bits[r] is set.
 
-    Ordered by view, then by word.
+    Ordered by block, then by view and word. A view may have a word in two blocks.
     """
 
     word: Int[Tensor, " r"]
@@ -42,26 +45,46 @@ class PackedSightings(TensorStruct):
     bits: Int[Tensor, " r"]
 
 
-def pack_sightings(sightings: Sightings) -> PackedSightings:
-    """The sightings as packed rows. Errors: ValueError where a view sees a surfel twice."""
-    surfel, view = sightings.surfel.long(), sightings.view.long()
-    key = (view << 32) | surfel
-    if not (torch.diff(key) > 0).all():
-        key = key.sort().values
-        if (torch.diff(key) == 0).any():
-            raise ValueError("a view may see a surfel once: the sightings hold a pair twice")
-    return pack_ordered(key & 0xFFFFFFFF, key >> 32)
+def pack_sightings(
+    sightings: Sightings, ends: Int[Tensor, " t"]
+) -> tuple[PackedSightings, Int[Tensor, " t"]]:
+    """The sightings as packed rows, and the number of rows after each view. `ends` are the numbers of
+    surfels after each view.
+
+    Errors: ValueError where a view sees a surfel twice.
+    """
+    key = _keys(sightings.surfel.long(), sightings.view.long()).sort().values
+    if (torch.diff(key) == 0).any():
+        raise ValueError("a view may see a surfel once: the sightings hold a pair twice")
+    writer = torch.searchsorted(ends, key & 0xFFFFFFFF, right=True)
+    block, order = torch.maximum(key >> 32, writer).sort(stable=True)
+    packed, block = _packed(key[order], block)
+    views = torch.arange(len(ends), device=ends.device)
+    return packed, torch.searchsorted(block, views, right=True)
 
 
 def pack_ordered(surfel: Int[Tensor, " s"], view: Int[Tensor, " s"]) -> PackedSightings:
-    """As `pack_sightings`, of different pairs (int64) that are ordered by view, then by surfel."""
-    key = (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
-    row, place = torch.unique_consecutive(key >> 6, return_inverse=True)
+    """A block of packed rows, of different pairs (int64) that are ordered by view, then by surfel."""
+    return _packed(_keys(surfel, view), torch.zeros_like(view))[0]
+
+
+def _keys(surfel: Int[Tensor, " s"], view: Int[Tensor, " s"]) -> Int[Tensor, " s"]:
+    return (view << 32) | surfel  # the surfel: 26 bits of its word, 6 of its place in the word
+
+
+def _packed(
+    key: Int[Tensor, " s"], block: Int[Tensor, " s"]
+) -> tuple[PackedSightings, Int[Tensor, " r"]]:
+    """Packed rows of keys that ascend within each block, and the block of each row."""
+    row_key = key >> 6
+    starts = (torch.diff(row_key) != 0) | (torch.diff(block) != 0)
+    row = torch.nn.functional.pad(starts.cumsum(0), (1, 0))[: len(key)]
+    first = torch.nn.functional.pad(starts, (1, 0), value=True)[: len(key)].nonzero()[:, 0]
     bit = torch.ones_like(key) << (key & (WORD - 1))
     # The bits of a row differ, so that their sum is their union.
-    bits = torch.zeros_like(row).index_add_(0, place, bit)
-    word = row & ((1 << 26) - 1)
-    return PackedSightings(word.int(), (row >> 26).int(), bits)
+    bits = key.new_zeros(len(first)).index_add_(0, row, bit)
+    word = row_key[first] & ((1 << 26) - 1)
+    return PackedSightings(word.int(), (row_key[first] >> 26).int(), bits), block[first]
 
 
 def unpack_sightings(packed_sightings: PackedSightings) -> Sightings:
@@ -73,22 +96,20 @@ def unpack_sightings(packed_sightings: PackedSightings) -> Sightings:
 def sightings_of(
     sightings: PackedSightings, surfels: Bool[Tensor, " n"]
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"]]:
-    """(surfel, view) of all sightings of the surfels in a mask, ordered by view."""
+    """(surfel, view) of all sightings of the surfels in a mask, in their order."""
     return _pairs(sightings, sightings.bits & pack_flags(surfels)[sightings.word.long()])
 
 
 def surfels_of(sightings: PackedSightings, view: int) -> Int[Tensor, " s"]:
     """The surfels that a view saw, ascending."""
-    ends = sightings.view.new_tensor([view, view + 1])
-    start, stop = torch.searchsorted(sightings.view.contiguous(), ends).tolist()
-    rows = sightings[start:stop]
+    rows = sightings[sightings.view == view]
     return _pairs(rows, rows.bits)[0]
 
 
 def views_of(sightings: PackedSightings, surfel: int) -> Int[Tensor, " v"]:
     """The views that saw a surfel, ascending."""
     is_set = ((sightings.bits >> (surfel % WORD)) & 1).bool()
-    return sightings.view[(sightings.word == surfel // WORD) & is_set].long()
+    return sightings.view[(sightings.word == surfel // WORD) & is_set].long().sort().values
 
 
 @accelerated

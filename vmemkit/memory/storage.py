@@ -40,9 +40,11 @@ from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
 
-FORMAT, VERSION = "vmemkit-memory", 1
+FORMAT, VERSION = "vmemkit-memory", 2
+READABLE = (1, 2)  # in version 1, no view had seen a surfel that a later one wrote
 INDEX = "memory.json"
-TABLES = ("views", "surfels", "sightings", "ends")
+TABLES = ("views", "surfels", "sightings")
+ENDS = "ends.surfels"
 
 # Names that other programs read as position, normal and colour; only `radius` is our own.
 PLY_FLOATS, PLY_BYTES = ("x", "y", "z", "nx", "ny", "nz", "radius"), ("red", "green", "blue")
@@ -69,6 +71,7 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
         for table in TABLES
         for name, leaf in getattr(memory, table).leaves().items()
     }
+    tensors[ENDS] = memory.ends.surfels
     index = {
         "format": FORMAT,
         "version": VERSION,
@@ -180,8 +183,8 @@ def _read_index(path: Path) -> dict[str, Any]:
         raise ValueError(f"cannot read {path}, the index of a saved memory: {error}") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} is not the index of a {FORMAT}")
-    if index.get("version") != VERSION:
-        raise ValueError(f"{path} has version {index.get('version')!r}; this code reads {VERSION}")
+    if index.get("version") not in READABLE:
+        raise ValueError(f"{path} has version {index.get('version')!r}; this code reads {READABLE}")
     # The name becomes part of a path, so only names that `save` makes are accepted.
     name = index.get("tables")
     if not (isinstance(name, str) and TABLES_NAME.fullmatch(name)):
@@ -218,11 +221,14 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
         for name, leaf in like.leaves().items():
             _check_column(f"{table}.{name}", leaves[name], leaf)
         tables[table] = unflatten(like, leaves)
+    if ENDS not in tensors:
+        raise ValueError(f"the column {ENDS} is missing")
+    _check_column(ENDS, tensors[ENDS], empty.ends.surfels)
     codes = {name: tensors.get(f"views.{name}") for name in CODES}
     tables["views"] = tables["views"].replace(**codes)
     check_codes(tables["views"])
     _check_values(tables["views"])
-    return Memory.from_tables(config=config, spill=spill, **tables)
+    return Memory.from_tables(ends=tensors[ENDS], config=config, spill=spill, **tables)
 
 
 def _check_column(name: str, got: Tensor, like: Tensor) -> None:

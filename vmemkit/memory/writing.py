@@ -1,7 +1,7 @@
 """Writing: from views with depth to surfels and sightings in a memory.
 
-In: a memory and views. Out: a longer memory. Each view becomes surfels; those that the memory
-explains already become sightings of old surfels, the others are added. A budget of surfels is kept
+In: a memory and views. Out: a longer memory. Each view becomes surfels; those that nothing in memory
+explains are added. Sightings say which surfels the new view sees, and which views see the new surfels. A budget of surfels is kept
 by forgetting the ones that have gone unseen for longest. Source: VMem, section 3.2.
 """
 
@@ -18,13 +18,14 @@ from vmemkit.core import (
     CODES,
     MAX_DISTANCE,
     Boxes,
-    Cameras,
     PointMaps,
     Surfels,
     Views,
     boxes_of,
+    cat,
     check_cameras,
     runs_in_sight,
+    runs_to_test,
     seen_through,
     surfels_from_points,
     thin,
@@ -35,8 +36,16 @@ from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
 from vmemkit.memory.memory import Ends, Memory, MemoryConfig, check_codes
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import Sightings, last_seen, pack_ordered, pack_sightings
+from vmemkit.memory.sightings import (
+    PackedSightings,
+    Sightings,
+    last_seen,
+    pack_ordered,
+    pack_sightings,
+    surfels_of,
+)
 from vmemkit.memory.spill import Spill
+from vmemkit.memory.visibility import sightings_by_depth
 
 SPARE = 8  # a full memory forgets an eighth of its budget more than it must
 
@@ -93,14 +102,13 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     sightings, remaining = memory.sightings, memory.surfels[stays]
     valid = stays[sightings.surfel.long()]
     renumbered = Sightings(new_ids[sightings.surfel[valid].long()].int(), sightings.view[valid])
-    valid_before = torch.nn.functional.pad(valid.cumsum(0), (1, 0))
-    before = memory.ends.to(memory.device)
-    ends = Ends(new_ids[before.surfels], valid_before[before.sightings]).to("cpu")
+    ends = new_ids[memory.ends.surfels.to(memory.device)]
+    packed, rows = pack_sightings(renumbered, ends)
     return dataclasses.replace(
         memory,
         _surfels=Rows.of(remaining),
-        _sightings=Rows.of(pack_sightings(renumbered)),
-        _ends=Rows.of(ends),
+        _sightings=Rows.of(packed),
+        _ends=Rows.of(Ends(ends, rows).to("cpu")),
         _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
     )
 
@@ -150,20 +158,26 @@ def _write_one(
 ) -> Memory:
     """The memory with one more view (1,), whose point maps and image are on the surfel grid."""
     new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
-    seen_ids, unexplained = _associate(memory, new, pixel, maps, view.cameras)
-    added, count = new[unexplained], len(memory._surfels)
-    added_ids = torch.arange(count, count + len(added), device=memory.device)
-    surfel = torch.cat([seen_ids, added_ids])  # ascending
+    count, projective = len(memory._surfels), memory.config.association.method == "projective"
+    if projective:
+        old_ids, added = _seen(memory, view), new[_unexplained(memory, new, pixel, maps, view)]
+    else:
+        old_ids, unexplained = _by_radius(memory, new)
+        added = new[unexplained]
     surfels = memory._surfels.append(added)
+    seen_ids = torch.cat([old_ids, torch.arange(count, len(surfels), device=memory.device)])
+    block = pack_ordered(seen_ids, torch.full_like(seen_ids, len(memory)))
+    if projective and len(memory):
+        block = cat([_seen_before(memory, surfels.value), block])
+    sightings = memory._sightings.append(block)
+    ends = Ends(torch.tensor([len(surfels)]), torch.tensor([len(sightings)]))
     unboxed = surfels.value[len(memory._boxes) * RUN :]
-    sightings = pack_ordered(surfel, torch.full_like(surfel, len(memory)))
-    counts = len(surfels), memory._counts(len(memory))[1] + len(surfel)
     return dataclasses.replace(
         memory,
         _views=_with_view(memory._views, view),
         _surfels=surfels,
-        _sightings=memory._sightings.append(sightings),
-        _ends=memory._ends.append(Ends(*(torch.tensor([count]) for count in counts))),
+        _sightings=sightings,
+        _ends=memory._ends.append(ends),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
     )
 
@@ -187,16 +201,41 @@ def _with_view(rows: Rows[Views], view: Views) -> Rows[Views]:
     return rows.append(view.replace(**new_codes) if new_codes else view)
 
 
-def _associate(
-    memory: Memory, new: Surfels, pixel: Int[Tensor, " n"], maps: PointMaps, camera: Cameras
-) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
-    """(old surfels that the view sees, mask of new surfels that nothing explains)."""
-    config, old = memory.config.association, memory.surfels
-    if config.method == "projective":
-        grid = (maps.depth.shape[0], maps.depth.shape[1])
-        return by_projection(new, pixel, grid, camera, old, config, memory.boxes)
-    distance = released_distance(new.radius, old.radius)
-    return by_radius(new, old, distance, config.normal_cosine)
+def _unexplained(
+    memory: Memory, new: Surfels, pixel: Int[Tensor, " n"], maps: PointMaps, view: Views
+) -> Bool[Tensor, " n"]:
+    """Which surfels of a view (1,) nothing in the memory explains, by projection."""
+    config, grid = memory.config.association, (maps.depth.shape[0], maps.depth.shape[1])
+    return by_projection(new, pixel, grid, view.cameras, memory.surfels, config, memory.boxes)
+
+
+def _by_radius(memory: Memory, new: Surfels) -> tuple[Int[Tensor, " s"], Bool[Tensor, " n"]]:
+    """(old surfels that a view sees, mask of its surfels that are new), by the paper's rule."""
+    distance = released_distance(new.radius, memory.surfels.radius)
+    return by_radius(new, memory.surfels, distance, memory.config.association.normal_cosine)
+
+
+def _seen(memory: Memory, view: Views) -> Int[Tensor, " s"]:
+    """The surfels of the memory that a new view (1,) sees, ascending."""
+    inside = runs_in_sight(memory.boxes, view.cameras, 0.0, 0.0, math.inf)[0]
+    runs = runs_to_test(inside, len(memory.surfels))
+    return surfels_of(_sightings(memory, memory.surfels, runs, 0, view), 0)
+
+
+def _seen_before(memory: Memory, surfels: Surfels) -> PackedSightings:
+    """Which views of the memory see `surfels` that are not in it yet: those after its own."""
+    count = len(memory._surfels)
+    runs = torch.arange(count // RUN, -(-len(surfels) // RUN), device=memory.device)
+    return _sightings(memory, surfels, runs, count, memory.views)
+
+
+def _sightings(
+    memory: Memory, surfels: Surfels, runs: Int[Tensor, " r"], first: int, views: Views
+) -> PackedSightings:
+    config = memory.config.association
+    return sightings_by_depth(
+        surfels, runs, first, views.cameras, views.depth, config.behind, config.before
+    )
 
 
 def _check_kind(views: object) -> None:

@@ -23,6 +23,8 @@ LEAST_ROWS = 1 << 13  # points or pixels that a thread should have: starting one
 # Drawing costs a thread as much as so many pixels for each surfel in sight.
 PIXELS_PER_SURFEL = 6
 LEAST_PIXELS = 1 << 18  # pixels' worth of drawing that a thread should have
+WORDS = RUN // 64  # words of packed sightings in a run
+MOST_WORDS = 1 << 22  # words of sightings that are tested at once: 32 MB
 
 
 @runtime_checkable
@@ -142,7 +144,7 @@ def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " 
     return count
 
 
-def seen_again(
+def explained_by(
     new: Discs,
     pixel: Int[Tensor, " p"],
     grid: tuple[int, int],
@@ -151,17 +153,16 @@ def seen_again(
     runs: Int[Tensor, " r"],
     limits: tuple[float, float, float],
     tolerances: tuple[float, float],
-) -> tuple[Int[Tensor, " s"], Int[Tensor, " p"]]:
-    """Twin of `association._seen_again`."""
+) -> Int[Tensor, " p"]:
+    """Twin of `association._explained_by`."""
     from vmemkit.core.kernels import pixels
 
     # The new surfels as planes of the grid: NaN, which resembles nothing, where there are none.
-    (height, width), n = grid, len(old.position)
+    height, width = grid
     planes = np.full((7, height, width + pixels.LANES), np.nan, np.float32)
     pixels.lay_out(*_arrays(new.position, new.normal, new.radius, pixel), width, planes)
     parts = threads_for(len(runs) * RUN, LEAST_ROWS)
     keys = np.empty((parts, *planes.shape[1:]), np.int64)
-    sighted = np.zeros((len(runs), RUN), bool)
     columns = tuple(_arrays(old.position, old.normal, old.radius))
     lens = tuple(_arrays(camera.world_from_cam[0], camera.K[0]))
     numbers, run_ids = np.float32([*limits, *tolerances]), runs.numpy()
@@ -169,24 +170,60 @@ def seen_again(
         [
             # Every part takes runs from all over, so that none has all the near ones.
             partial(
-                pixels.see_again,
+                pixels.hit_surfaces,
                 columns,
                 run_ids[part::parts],
                 lens,
                 numbers,
                 planes,
                 keys[part],
-                sighted[part::parts],
             )
             for part in range(parts)
         ]
     )
-    hit, place = np.empty(grid, np.int64), np.zeros(-(-n // RUN), np.int64)
-    place[run_ids] = np.arange(len(runs))
-    pixels.explained(keys, place, sighted, hit)
-    rows = np.flatnonzero(sighted)
-    rows += (run_ids - np.arange(len(runs)))[rows // RUN] * RUN
-    return torch.from_numpy(rows), torch.from_numpy(hit).flatten()[pixel]
+    hit = np.empty(grid, np.int64)
+    pixels.merge_keys(keys, hit)
+    return torch.from_numpy(hit).flatten()[pixel]
+
+
+def sighted(
+    surfels: Discs,
+    runs: Int[Tensor, " r"],
+    first: int,
+    cameras: Lenses,
+    depth: Float[Tensor, "t h w"],
+    limits: tuple[float, float, float],
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
+    """Twin of `visibility._sighted`, which skips runs that are out of a view's sight."""
+    from vmemkit.core.kernels import pixels
+
+    table = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
+    lenses, depths = tuple(_arrays(cameras.world_from_cam, cameras.K)), depth.numpy()
+    numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2] * limits[2]])
+    run_ids, words = runs.numpy(), WORDS * len(runs)
+    low, high = np.empty((2, len(runs), 3), np.float32)
+    pixels.bounds(table[0], run_ids, first, low, high)
+    size, whole = np.zeros(len(runs), np.float32), np.float32([0, 0, 1, 1])
+    found = []
+    step = max(1, MOST_WORDS // max(1, words))
+    for start in range(0, len(depths), step):
+        part = slice(start, start + step)
+        pose, K = lenses[0][part], lenses[1][part]
+        inside = np.ones((len(pose), len(runs)), bool)
+        pixels.showing(low, high, size, pose, K, whole, np.float32([0, 0, np.inf]), inside)
+        bits = np.zeros((len(pose), words), np.int64)
+        task = partial(
+            pixels.sighted, table, run_ids, first, (pose, K), depths[part], inside, numbers, bits
+        )
+        in_bands(task, inside.size, LEAST_ROWS // RUN)
+        view, word = bits.nonzero()
+        found.append(
+            (run_ids[word // WORDS] * WORDS + word % WORDS, view + start, bits[view, word])
+        )
+    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    kinds = np.int32, np.int32, np.int64
+    word, view, bits = (c.astype(k, copy=False) for c, k in zip(columns, kinds, strict=True))
+    return torch.from_numpy(word), torch.from_numpy(view), torch.from_numpy(bits)
 
 
 def normals_and_radii(
@@ -239,7 +276,7 @@ def weight_by_view(
 
     total = _zeros(views, np.float64)
     _check_surfels(sightings, len(weight))
-    if len(sightings.view) and (last := int(sightings.view[-1])) >= views:  # ordered by view
+    if len(sightings.view) and (last := int(sightings.view.max())) >= views:
         raise ValueError(f"the sightings name views up to {last}, of {views}")
     columns = _arrays(sightings.word, sightings.view)
     tables.votes(*columns, _bits(sightings.bits), *_arrays(weight.float(), total))

@@ -147,12 +147,11 @@ def read_keys(keys, cosines, out) -> None:
 
 
 @compiled
-def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
+def hit_surfaces(surfels, runs, camera, limits, planes, keys) -> None:
     """Draws as draw_discs, but only discs on the same surface as the new surfel at a pixel.
 
     `planes` [7 h w + LANES] hold the position, normal and radius of the new surfel per pixel. Keys
-    of the nearest such disc go to `keys`. A surfel whose centre lands on a new surfel of the same
-    surface is flagged in `seen`. The formulas are those of association.by_projection.
+    of the nearest such disc go to `keys`. The formulas are those of association.by_projection.
     """
     (position, normal, radius), (h, padded), flat = surfels, keys.shape, keys.reshape(-1)
     w, near, distance, like = padded - LANES, limits[1], limits[3], limits[4]
@@ -172,10 +171,6 @@ def see_again(surfels, runs, camera, limits, planes, keys, seen) -> None:
                 continue
             x, y, z, nx, ny, nz, size = p[i, 0], p[i, 1], p[i, 2], n[i, 0], n[i, 1], n[i, 2], r[i]
             old, middle0, middle1 = (x, y, z, nx, ny, nz, size), disc[8, i], disc[9, i]
-            u, v = math.floor(middle0 + HALF), math.floor(middle1 + HALF)
-            if u >= ZERO and u < F32(w) and v >= ZERO and v < F32(h):
-                new = planes[:, int(v), int(u)]
-                seen[k, i] = on_surface(new, x, y, z, nx, ny, nz, size, distance, like)
             first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             if last < first:
                 continue
@@ -245,18 +240,15 @@ def lay_out(position, normal, radius, pixel, w, planes) -> None:
 
 
 @compiled
-def explained(keys, place, seen, hit) -> None:
+def merge_keys(keys, hit) -> None:
     """Merges the keys [b h w + LANES] of several threads: the nearest surfel per pixel goes to
-    `hit` (-1 = none) and is flagged in `seen`, whose row place[i] belongs to run i."""
+    `hit` (-1 = none)."""
     for row in range(hit.shape[0]):
         for column in range(hit.shape[1]):
             key = keys[0, row, column]
             for b in range(1, keys.shape[0]):
                 key = min(key, keys[b, row, column])
-            surfel = key & LOWER
-            hit[row, column] = surfel if key < NOTHING else -1
-            if key < NOTHING:
-                seen[place[surfel // RUN], surfel % RUN] = True
+            hit[row, column] = key & LOWER if key < NOTHING else -1
 
 
 @inlined
@@ -340,6 +332,58 @@ def showing(low, high, radius, pose, K, part, limits, inside) -> None:
                 if not side >= ZERO:
                     inside[m, i] = False
                     break
+
+
+@compiled
+def bounds(position, runs, first, low, high) -> None:
+    """Writes the bounds of the positions of each run, from number `first` on."""
+    for k in range(runs.shape[0]):
+        low[k], high[k] = INFINITY, -INFINITY
+        for i in range(max(runs[k] * RUN, first), min(runs[k] * RUN + RUN, position.shape[0])):
+            for axis in range(3):
+                low[k, axis] = min(low[k, axis], position[i, axis])
+                high[k, axis] = max(high[k, axis], position[i, axis])
+
+
+@compiled
+def sighted(surfels, runs, first, cameras, depth, inside, numbers, bits, items) -> None:
+    """Sets the bits of the surfels that views see. Item i is run i % r of `runs` for view i // r; it
+    is tested where `inside` says so. The formulas are those of visibility._seen."""
+    (position, normal, radius), (poses, intrinsics) = surfels, cameras
+    (_, h, w), count = depth.shape, runs.shape[0]
+    most_behind, most_before, least = numbers
+    for item in range(items[0], items[1]):
+        view, k = item // count, item % count
+        if not inside[view, k]:
+            continue
+        pose, K, map_ = poses[view], intrinsics[view], depth[view]
+        r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
+        r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
+        r02, r12, r22, e2 = pose[0, 2], pose[1, 2], pose[2, 2], pose[2, 3]
+        f0, f1, c0, c1 = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+        for i in range(max(runs[k] * RUN, first), min(runs[k] * RUN + RUN, position.shape[0])):
+            x, y, z = position[i, 0] - e0, position[i, 1] - e1, position[i, 2] - e2
+            q0, q1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
+            q2 = x * r02 + y * r12 + z * r22
+            u, v = q0 / q2 * f0 + c0, q1 / q2 * f1 + c1
+            if not (q2 > ZERO and u >= ZERO and u < ONE and v >= ZERO and v < ONE):
+                continue
+            x, y, z = normal[i, 0], normal[i, 1], normal[i, 2]
+            n0, n1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
+            n2 = x * r02 + y * r12 + z * r22
+            facing, distance = n0 * q0 + n1 * q1 + n2 * q2, q0 * q0 + q1 * q1 + q2 * q2
+            if not (facing >= ZERO or facing * facing < least * distance):
+                continue
+            row, column = int(v * F32(h)), int(u * F32(w))
+            found = map_[row, column]
+            seen = q2 <= most_behind * found and q2 >= most_before * found
+            if not seen:
+                a = ((F32(column) + HALF) / F32(w) - c0) / f0 * found - q0
+                b = ((F32(row) + HALF) / F32(h) - c1) / f1 * found - q1
+                seen = abs(a * n0 + b * n1 + (found - q2) * n2) <= radius[i]
+            if seen:
+                place = i - runs[k] * RUN
+                bits[view, k * (RUN // 64) + place // 64] |= I64(1) << I64(place % 64)
 
 
 @compiled

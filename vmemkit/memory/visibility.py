@@ -1,0 +1,92 @@
+"""Visibility: which views see which surfels, by the views' own depth.
+
+In: surfels, and views with depth. Out: packed sightings. A view sees a surfel if the surfel's centre
+lies in its image, faces it, and is not hidden: the centre is not behind the depth at its pixel, or
+the pixel's point lies on the surfel's plane. The first test allows for noise. The second is for
+surfaces at a slant, where depth changes much from pixel to pixel.
+A write tests old surfels against the new view, and new surfels against all views before.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vmemkit.core import Cameras, Surfels, dot, in_camera_axes, surfels_in_runs
+from vmemkit.core.kernels import accelerated
+from vmemkit.memory.sightings import PackedSightings, pack_ordered
+
+AWAY = 0.1  # cosine by which a seen surfel may face away: its normal may be a little wrong
+TESTS = 1 << 22  # pairs of a view and a surfel that are tested at once, which bounds the memory
+
+
+def sightings_by_depth(
+    surfels: Surfels,
+    runs: Int[Tensor, " r"],
+    first: int,
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"],
+    behind: float,
+    before: float,
+) -> PackedSightings:
+    """A block of sightings: which of the surfels from number `first` on, in `runs` of 256, the views
+    of cameras (t,) with this z-depth see.
+
+    A seen surfel is at most the share `behind` of the depth behind it, and `before` before it.
+    """
+    limits = (behind, before, AWAY)
+    return PackedSightings(*_sighted(surfels, runs, first, cameras, depth, limits))
+
+
+@accelerated
+def _sighted(
+    surfels: Surfels,
+    runs: Int[Tensor, " r"],
+    first: int,
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"],
+    limits: tuple[float, float, float],
+) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
+    """Word, view and bits of the packed rows."""
+    ids = surfels_in_runs(runs, len(surfels))
+    ids = ids[ids >= first]
+    tested, step = surfels.at(ids), max(1, TESTS // max(1, len(ids)))
+    none = torch.zeros(0, dtype=torch.int64, device=ids.device)
+    surfel, view = [none], [none]
+    for start in range(0, len(cameras), step):
+        part = slice(start, start + step)
+        seen = _seen(tested, cameras[part], depth[part], limits)
+        row, column = seen.nonzero(as_tuple=True)
+        surfel.append(ids[column])
+        view.append(row + start)
+    packed = pack_ordered(torch.cat(surfel), torch.cat(view))
+    return packed.word, packed.view, packed.bits
+
+
+def _seen(
+    surfels: Surfels,
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"],
+    limits: tuple[float, float, float],
+) -> Bool[Tensor, "t n"]:
+    """Whether each view sees each surfel."""
+    behind, before, away = limits
+    (t, h, w), K = depth.shape, cameras.K[:, :, :, None]
+    rotation = cameras.rotation.permute(1, 2, 0)[..., None]
+    sight = surfels.position - cameras.position[:, None]
+    q = torch.stack(in_camera_axes(sight, rotation), -1)
+    normal = torch.stack(in_camera_axes(surfels.normal, rotation), -1)
+    facing, distance = dot(normal, q), dot(q, q)
+    facing = (facing >= 0) | (facing * facing < away * away * distance)
+    x, y, z = q.unbind(-1)
+    u, v = x / z * K[:, 0, 0] + K[:, 0, 2], y / z * K[:, 1, 1] + K[:, 1, 2]
+    inside = facing & (z > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    row, column = (torch.where(inside, a, 0).mul(n).long() for a, n in ((v, h), (u, w)))
+    found = depth[torch.arange(t, device=depth.device)[:, None], row, column]
+    shown = (z <= (1 + behind) * found) & (z >= (1 - before) * found)
+    # From the surfel's centre to the pixel's point.
+    a = ((column + 0.5) / w - K[:, 0, 2]) / K[:, 0, 0] * found - x
+    b = ((row + 0.5) / h - K[:, 1, 2]) / K[:, 1, 1] * found - y
+    off = dot(torch.stack([a, b, found - z], -1), normal)
+    return inside & (shown | (off.abs() <= surfels.radius))
