@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from statistics import mean
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from worlds import KINDS, box_world, walk
 
 from vmemkit.core import Cameras, Views, project
 from vmemkit.evaluation import coverage, share_of_best
 from vmemkit.memory import Memory, MemoryConfig, begin, write
-from vmemkit.retrieval import POLICIES, Policy, SurfelVotes, retrieve
+from vmemkit.retrieval import Coverage, Policy, SurfelVotes, retrieve
 from vmemkit.scenes import Scene, capture_tour, rooms
 
 SIZE, K, M = (96, 128), 4, 4
@@ -135,7 +135,6 @@ def one_walk(
         choices = [
             retrieve(memory, targets, min(K, len(memory)), p).chosen for p in policies.values()
         ]
-        judged = memory
         true_views = truth[: len(memory)].replace(
             confidence=torch.ones_like(truth.depth[: len(memory)])
         )
@@ -180,7 +179,8 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="a line per walk")
     parser.add_argument("--json")
     options = parser.parse_args()
-    policies = {name: name for name in options.policies}
+    named = {"verified": Coverage(verify=True), "surfel_votes (paper)": SurfelVotes.paper()}
+    policies = {name: named.get(name, name) for name in options.policies}
     print(
         f"{'':28s}"
         + "".join(f"{p + ': mean':>22s}  worst" for p in policies)

@@ -6,6 +6,7 @@ thin pillars, views without a ceiling. Every world is exact, and is a `Scene` of
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from torch import Tensor
 from vmemkit.core import (
     Cameras,
     Views,
-    canvas_width,
     in_image,
     intrinsics,
     pixel_centres,
@@ -121,13 +121,13 @@ def walk(world: BoxWorld, seed: int, fov: float = 75.0) -> tuple[Cameras, int]:
                 points.append(goal)
                 break
     places, headings = [], []
-    for a, b in zip(points, points[1:], strict=False):
+    for a, b in itertools.pairwise(points):
         count = math.ceil(float((b - a).norm()) / STRIDE)
         heading = math.degrees(math.atan2(float(b[0] - a[0]), float(b[1] - a[1])))
         if headings:
             turn = (heading - headings[-1] + 180) % 360 - 180
             turns = int(abs(turn) // TURN)
-            for i in range(turns):
+            for _ in range(turns):
                 places.append(a)
                 headings.append(headings[-1] + turn / (turns + 1))
         for i in range(count):

@@ -32,6 +32,8 @@ from .conversions import as_tensor as as_tensor
 from .conversions import whole as whole
 from .data_files import data_file as data_file
 from .data_files import names_in as names_in
+from .depth_noise import depth_noise as depth_noise
+from .depth_noise import smoothed as smoothed
 from .image_files import DEPTH_UNIT as DEPTH_UNIT
 from .image_files import MAX_PIXELS as MAX_PIXELS
 from .image_files import MAX_STEP as MAX_STEP

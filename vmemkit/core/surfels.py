@@ -80,6 +80,8 @@ class SurfelConfig:
     min_confidence: float = 1.0  # pixels below it make no surfel (released code)
     depth_quantile: float = 0.999  # deeper pixels make no surfel (released code)
     edge: float = 0.04  # an edge: relative jump of inverse depth, beyond its local slope
+    # Depth whose noise per pixel is a larger share of it is smoothed first; 1 = never.
+    noise: float = 0.002  # differs from VMem: no smoothing
     scheme: Literal["central", "forward"] = (
         "central"  # normals and thinning: as the paper | released code
     )
@@ -94,15 +96,16 @@ class SurfelConfig:
             )
         if not LEAST_SLANT <= self.slant <= 1:
             raise ValueError(f"need a slant in [{LEAST_SLANT}, 1], got {self.slant}")
-        if not self.edge > 0 or math.isnan(self.min_confidence):
+        if not (self.edge > 0 and self.noise > 0) or math.isnan(self.min_confidence):
             raise ValueError(
-                f"need edge > 0 and a min_confidence, got {self.edge} and {self.min_confidence}"
+                "need edge > 0, noise > 0 and a min_confidence, got "
+                f"{self.edge}, {self.noise} and {self.min_confidence}"
             )
 
     @classmethod
     def released(cls) -> SurfelConfig:
-        """As the released code: few surfels, forward differences, no test for depth edges."""
-        return cls(shrink=0.05, scheme="forward")
+        """As the released code: few surfels, forward differences, no test for depth edges or noise."""
+        return cls(shrink=0.05, scheme="forward", noise=1.0)
 
 
 def surfels_from_points(

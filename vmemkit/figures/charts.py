@@ -217,7 +217,7 @@ def memory_growth(memory: Memory) -> Chart:
         alone[view] = len(begin(memory.views[view : view + 1], memory.config).surfels)
     curves = {
         "without merging": (alone.cumsum(0), QUIET, "dash"),
-        "sightings": (memory.ends.sightings.cpu(), POLICY_COLORS["surfel_votes"], "dot"),
+        "sightings": (memory.sighting_counts.cpu(), POLICY_COLORS["surfel_votes"], "dot"),
         "surfels": (memory.ends.surfels.cpu(), POLICY_COLORS["coverage"], "solid"),
     }
     traces, last = [], {}

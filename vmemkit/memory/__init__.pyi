@@ -11,6 +11,7 @@ from .sightings import last_seen as last_seen
 from .sightings import sighting_counts as sighting_counts
 from .sightings import sightings_of as sightings_of
 from .sightings import surfels_of as surfels_of
+from .sightings import unpack_sightings as unpack_sightings
 from .sightings import views_of as views_of
 from .sightings import weight_by_view as weight_by_view
 from .spill import Spill as Spill
@@ -18,6 +19,7 @@ from .storage import check_folder as check_folder
 from .storage import load as load
 from .storage import save as save
 from .storage import save_ply as save_ply
+from .visibility import sightings_by_depth as sightings_by_depth
 from .writing import begin as begin
 from .writing import forget as forget
 from .writing import write as write

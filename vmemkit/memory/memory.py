@@ -42,8 +42,8 @@ from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import (
     PackedSightings,
     Sightings,
+    counts_per_row,
     pack_sightings,
-    sighting_counts,
     unpack_sightings,
 )
 from vmemkit.memory.spill import Spill
@@ -191,6 +191,14 @@ class Memory:
         return unpack_sightings(self.packed_sightings)
 
     @property
+    def sighting_counts(self) -> Int[Tensor, " t"]:
+        """How many sightings there were after each view."""
+        rows = self.ends.rows.to(self.device)
+        return torch.nn.functional.pad(counts_per_row(self.packed_sightings).cumsum(0), (1, 0))[
+            rows
+        ]
+
+    @property
     def boxes(self) -> Boxes:
         """Bounding boxes of the surfels, one per full run of 256."""
         return self._boxes.value
@@ -216,8 +224,7 @@ class Memory:
         return len(self._views)
 
     def __repr__(self) -> str:
-        surfels = len(self._surfels)
-        sightings = int(sighting_counts(self.packed_sightings, surfels).sum())
+        surfels, sightings = len(self._surfels), int(counts_per_row(self.packed_sightings).sum())
         return f"Memory(views={len(self)}, surfels={surfels}, sightings={sightings})"
 
     def truncate(self, views: int) -> Memory:

@@ -137,6 +137,12 @@ def sighting_counts(sightings: PackedSightings, surfels: int) -> Int[Tensor, " n
     return count.flatten()[:surfels]
 
 
+def counts_per_row(sightings: PackedSightings) -> Int[Tensor, " r"]:
+    """How many sightings each packed row holds."""
+    counts = [flags.sum(1) for _, _, flags in _flag_batches(sightings, sightings.bits)]
+    return torch.cat([sightings.bits[:0], *counts])
+
+
 def last_seen(sightings: PackedSightings, surfels: int) -> Int[Tensor, " n"]:
     """The last view that saw each surfel, of `surfels` in all."""
     surfel, view = _pairs(sightings, sightings.bits)

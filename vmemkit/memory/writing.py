@@ -1,8 +1,9 @@
 """Writing: from views with depth to surfels and sightings in a memory.
 
-In: a memory and views. Out: a longer memory. Each view becomes surfels; those that nothing in memory
-explains are added. Sightings say which surfels the new view sees, and which views see the new surfels. A budget of surfels is kept
-by forgetting the ones that have gone unseen for longest. Source: VMem, section 3.2.
+In: a memory and views. Out: a longer memory. Each view becomes surfels, and those that nothing in
+memory explains are added. Sightings say which surfels the new view sees, and which older views see
+the new surfels. A budget of surfels is kept by forgetting the ones that have gone unseen for longest.
+Source: VMem, section 3.2.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from vmemkit.core import (
     boxes_of,
     cat,
     check_cameras,
+    depth_noise,
     runs_in_sight,
     runs_to_test,
     seen_through,
+    smoothed,
     surfels_from_points,
     thin,
     to_float32,
@@ -62,7 +65,8 @@ def begin(views: Views, config: MemoryConfig | None = None, spill: Spill | None 
 def write(memory: Memory, views: Views, state: object = None) -> Memory:
     """The memory with views (t,) and the surfels of their depth appended, one view at a time.
 
-    Without a confidence, every known depth is trusted. `state` is what the reconstructor that made
+    Without a confidence, every known depth is trusted. Surfels are made of smoothed depth where it is
+    noisy (`SurfelConfig.noise`); the views keep theirs. `state` is what the reconstructor that made
     the depth wants to go on from (`Memory.state`). Where a generated view has depth that a given
     view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
@@ -70,14 +74,15 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
     _check_kind(views)
     views = with_confidence(to_float32(views))
     _check(memory, views)
-    maps = PointMaps.from_depth(views.cameras, views.depth, views.confidence)
+    depth = _without_noise(views.depth, memory.config.surfels.noise)
+    maps = PointMaps.from_depth(views.cameras, depth, views.confidence)
     return _with_points(memory, views, maps, state)
 
 
 def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = None) -> Memory:
     """As `write`, of checked views and the points of their pixels."""
     maps = _without_contradictions(memory, views, maps)
-    views = views.replace(depth=maps.depth)
+    views = views.replace(depth=torch.where(maps.depth.isnan(), torch.nan, views.depth))
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _within_budget(_write_one(memory, views[i : i + 1], coarse[i], images[i]))
@@ -85,6 +90,17 @@ def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = 
         return memory
     unknown = (None,) * (len(memory) - 1 - len(memory._states))
     return dataclasses.replace(memory, _states=(*memory._states, *unknown, state))
+
+
+def _without_noise(depth: Float[Tensor, "t h w"], least: float) -> Float[Tensor, "t h w"]:
+    """The depth of which surfels are made: smoothed where a view's noise is above `least`."""
+    if least >= 1:
+        return depth
+    noise = depth_noise(depth)
+    if not (noise > least).any():
+        return depth
+    pairs = zip(depth, noise.tolist(), strict=True)
+    return torch.stack([smoothed(map_, share) if share > least else map_ for map_, share in pairs])
 
 
 def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:

@@ -35,7 +35,7 @@ from vmemkit.core import (
     splat,
     unproject,
 )
-from vmemkit.memory import Memory, sighting_counts, sightings_of
+from vmemkit.memory import Memory, sighting_counts, sightings_of, unpack_sightings
 from vmemkit.retrieval.selection import (
     Hard,
     Soft,
@@ -45,7 +45,15 @@ from vmemkit.retrieval.selection import (
     suppress_softly,
 )
 from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
-from vmemkit.retrieval.votes import count_votes, pixels_per_surfel, released_votes, sharpness
+from vmemkit.retrieval.votes import (
+    count_votes,
+    finest_sizes,
+    pixels_per_surfel,
+    released_votes,
+    sharpness,
+    shown_points,
+    verified,
+)
 
 MAX_DEPTHS = 100_000  # depths that are enough for a quantile
 
@@ -106,6 +114,7 @@ class Coverage:
 
     sharpness: float = 0.1  # share of a pixel's worth that depends on how sharply it was seen
     generated: float = 0.9  # worth of a generated view, where a given one has 1
+    verify: bool = False  # test each pixel against the views' depth, instead of using sightings
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __post_init__(self) -> None:
@@ -119,13 +128,21 @@ class Coverage:
         query, distance, canvas = _rendered(memory, targets, self.config)
         if not (canvas.surfel >= 0).any():
             return _blind("coverage", memory, query, k, self.config)
-        pixels = pixels_per_surfel(memory, canvas)
-        surfel, view = sightings_of(memory.packed_sightings, pixels > 0)
-        sharp = sharpness(memory, query, canvas, surfel, view)
+        if self.verify:
+            seen, finest = shown_points(memory, query, canvas)
+            pixels = torch.ones_like(finest)
+            pairs = unpack_sightings(verified(memory, seen))
+            surfel, view = pairs.surfel.long(), pairs.view.long()
+            votes = torch.bincount(view, minlength=len(memory)).float()
+        else:
+            seen, finest = memory.surfels, finest_sizes(memory, query, canvas)
+            pixels = pixels_per_surfel(memory, canvas)
+            surfel, view = sightings_of(memory.packed_sightings, pixels > 0)
+            votes = count_votes(memory, pixels)
+        sharp = sharpness(seen, finest, memory.views.cameras, surfel, view)
         quality = 1 - self.sharpness + self.sharpness * sharp
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
         chosen = best_cover(surfel, view, quality, pixels, distance, k)
-        votes = count_votes(memory, pixels)
         return Retrieval("coverage", chosen, votes, distance, none_suppressed(votes), query, canvas)
 
 

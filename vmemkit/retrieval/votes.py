@@ -10,9 +10,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, Splat, SurfelConfig, Surfels, dot, footprint, root
-from vmemkit.core.kernels import accelerated
-from vmemkit.memory import Memory, sightings_of, weight_by_view
+from vmemkit.core import (
+    Cameras,
+    Splat,
+    SurfelConfig,
+    Surfels,
+    dot,
+    footprint,
+    root,
+    unproject,
+)
+from vmemkit.core.kernels import RUN, accelerated
+from vmemkit.memory import (
+    Memory,
+    PackedSightings,
+    sightings_by_depth,
+    sightings_of,
+    weight_by_view,
+)
 
 
 def pixels_per_surfel(memory: Memory, canvas: Splat) -> Float[Tensor, " n"]:
@@ -66,24 +81,53 @@ def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
     return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
 
 
+def shown_points(
+    memory: Memory, query: Cameras, canvas: Splat
+) -> tuple[Surfels, Float[Tensor, " p"]]:
+    """The points that the query cameras see, as discs like the surfels that show them, of every
+    second row and column; and the world size of a query pixel at each."""
+    part = canvas.map(lambda plane: plane[:, ::2, ::2])
+    camera, row, column = (part.surfel >= 0).nonzero(as_tuple=True)
+    points = unproject(query, torch.where(canvas.surfel >= 0, canvas.depth, torch.nan))
+    shown = memory.surfels.at(part.surfel[camera, row, column])
+    discs = shown.replace(position=points[:, ::2, ::2][camera, row, column])
+    ids = torch.arange(len(camera), device=memory.device)
+    return discs, _footprints(discs, query, ids, camera, SurfelConfig.slant)
+
+
+def verified(memory: Memory, points: Surfels) -> PackedSightings:
+    """Which views of the memory see which of the points, by the views' depth."""
+    runs = torch.arange(-(-len(points) // RUN), device=memory.device)
+    config, views = memory.config.association, memory.views
+    return sightings_by_depth(
+        points, runs, 0, views.cameras, views.depth, config.behind, config.before
+    )
+
+
+def finest_sizes(memory: Memory, query: Cameras, canvas: Splat) -> Float[Tensor, " n"]:
+    """Per surfel the world size of a pixel there, of the query camera that sees it most finely;
+    infinity for surfels that none of them sees."""
+    count = len(memory.surfels)
+    shown, cameras = canvas.surfel.flatten(1), torch.arange(len(query), device=memory.device)
+    camera, ids = cameras[:, None].expand(shown.shape).flatten(), shown.flatten()
+    sizes = _footprints(memory.surfels, query, ids.clamp(min=0), camera, SurfelConfig.slant)
+    finest = torch.full((count + 1,), torch.inf, device=memory.device)  # the last is of no surfel
+    return finest.scatter_reduce_(0, torch.where(ids < 0, count, ids), sizes, "amin")[:count]
+
+
 def sharpness(
-    memory: Memory,
-    query: Cameras,
-    canvas: Splat,
+    surfels: Surfels,
+    finest: Float[Tensor, " n"],
+    cameras: Cameras,
     surfel: Int[Tensor, " e"],
     view: Int[Tensor, " e"],
 ) -> Float[Tensor, " e"]:
     """How finely view[e] sampled surfel[e]: 1 if at least as finely as every query camera, else less.
 
-    The measure is the world size of a pixel (as in the surfels' radius).
+    The measure is the world size of a pixel (as in the surfels' radius): `finest` for the query
+    cameras. `cameras` are the views'.
     """
-    surfels, slant, count = memory.surfels, SurfelConfig.slant, len(memory.surfels)
-    shown, cameras = canvas.surfel.flatten(1), torch.arange(len(query), device=memory.device)
-    camera, ids = cameras[:, None].expand(shown.shape).flatten(), shown.flatten()
-    sizes = _footprints(surfels, query, ids.clamp(min=0), camera, slant)
-    finest = torch.full((count + 1,), torch.inf, device=memory.device)  # the last is of no surfel
-    finest.scatter_reduce_(0, torch.where(ids < 0, count, ids), sizes, "amin")
-    sizes = _footprints(surfels, memory.views.cameras, surfel, view, slant)
+    sizes = _footprints(surfels, cameras, surfel, view, SurfelConfig.slant)
     return (finest[surfel] / sizes).clamp(max=1)
 
 

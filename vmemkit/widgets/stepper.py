@@ -224,7 +224,8 @@ class StepThrough(ipywidgets.VBox):
         colors[: len(before.surfels)] *= OLD
         image = mosaic(paint(after, seen, DARK, colors))
         new = len(after.surfels) - len(before.surfels)
-        again = int(after.ends.sightings[-1] - before.ends.sightings[-1]) - new
+        by_new, pairs = after.sightings.view >= len(before), after.sightings.surfel
+        again = int((by_new & (pairs < len(before.surfels))).sum())
         summary = f"{new:,} new surfels, {again:,} sightings of old ones"
         caption = "in the colour of the last view that saw it; new surfels bright, old ones dark"
         self.panels["write"].show_output(image, caption, summary, stage.seconds)

@@ -1,0 +1,63 @@
+"""Noise of depth: how large it is, and depth without it.
+
+In: depth maps. Out: their noise per pixel, and smoothed maps. Inverse depth is affine over the image
+of a plane, so what deviates from that is noise, if most pixels do. Where a pixel's surface is larger
+than the noise, an affine fit over a window of pixels gives its depth, and with it a normal.
+Noise that neighbouring pixels share cannot be told from geometry, and stays.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import pad
+
+LARGEST_WINDOW = 4  # pixels to each side
+PER_PIXEL = 0.01  # noise for which the window grows by a pixel to each side
+SPREAD = 4.0  # times the noise: pixels further off belong to another surface
+MOST_SPREAD = 0.25  # share of inverse depth
+LEAST_PIXELS = 6  # of a window, for an affine fit
+STRIDE = 3  # every so many rows and columns are enough to measure noise
+DEVIATION = 0.6745 * math.sqrt(6)  # median of |a - 2 b + c| for normal noise of deviation 1
+
+
+def depth_noise(depth: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
+    """The noise per pixel of each map, as a share of depth: the standard deviation of what most pixels
+    deviate from the plane through their neighbours. 0 where too little is known to say."""
+    if min(depth.shape[1:]) < 3:
+        return depth.new_zeros(len(depth))
+    inverse = 1 / depth
+    bends = []
+    for plane in (inverse, inverse.transpose(1, 2)):
+        before, here, after = plane[:, :-2], plane[:, 1:-1], plane[:, 2:]
+        bend = (after - 2 * here + before)[:, ::STRIDE, ::STRIDE]
+        bends.append((bend / here[:, ::STRIDE, ::STRIDE]).abs().flatten(1))
+    return torch.cat(bends, 1).nanmedian(1).values.nan_to_num(0) / DEVIATION
+
+
+def smoothed(depth: Float[Tensor, "h w"], noise: float) -> Float[Tensor, "h w"]:
+    """Depth by an affine fit of inverse depth over a window that grows with the noise (of
+    `depth_noise`), without the pixels of other surfaces. Unknown depth stays unknown."""
+    reach = min(1 + math.ceil(noise / PER_PIXEL), LARGEST_WINDOW)
+    (h, w), here = depth.shape, 1 / depth
+    limit = min(SPREAD * noise, MOST_SPREAD) * here
+    around = pad(here, (reach,) * 4, value=torch.nan)
+    n, x, y, xx, xy, yy, i, xi, yi = (torch.zeros_like(here) for _ in range(9))
+    for down in range(-reach, reach + 1):
+        for right in range(-reach, reach + 1):
+            top, left = reach + down, reach + right
+            off = around[top : top + h, left : left + w] - here
+            same = off.abs() <= limit
+            off, same = torch.where(same, off, 0), same.float()
+            n, x, y, i = n + same, x + right * same, y + down * same, i + off
+            xx, xy, yy = xx + right**2 * same, xy + right * down * same, yy + down**2 * same
+            xi, yi = xi + right * off, yi + down * off
+    # The fit's value at the pixel itself, by Cramer's rule.
+    a, b, c = xx * yy - xy * xy, y * xy - x * yy, x * xy - y * xx
+    size = n * a + x * b + y * c
+    fit = (i * a + xi * b + yi * c) / size
+    firm = (n >= LEAST_PIXELS) & (size > 1e-3 * n * xx * yy)
+    return 1 / (here + torch.where(firm, fit, i / n))
