@@ -36,7 +36,6 @@ from vmemkit.core import (
 from vmemkit.core.kernels import backend, use
 from vmemkit.memory import (
     AssociationConfig,
-    Ends,
     Memory,
     MemoryConfig,
     Sightings,
@@ -118,9 +117,8 @@ def cloud(view: Views, count: int) -> Memory:
     where = local @ camera.rotation.T + camera.position
     surfels = Surfels(where, normal @ camera.rotation.T, radius, torch.rand(count, 3))
     seen = Sightings(torch.arange(count).int(), torch.zeros(count).int())
-    ends = Ends(torch.tensor([count]), torch.tensor([count]))
     view = view.replace(confidence=torch.ones_like(view.depth))
-    return Memory.from_tables(view, surfels, seen, ends, MemoryConfig(FULL))
+    return Memory.from_tables(view, surfels, seen, torch.tensor([count]), MemoryConfig(FULL))
 
 
 def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
@@ -212,7 +210,7 @@ def by_views(view: Views, device: str) -> list[dict]:
             surfel.append(start + torch.arange(33_000))
             seer.append(torch.full((33_000,), v))
         seen = Sightings(torch.cat(surfel).int(), torch.cat(seer).int())
-        ends = Ends(torch.full((views,), 100_000), 33_000 * torch.arange(1, views + 1))
+        ends = torch.full((views,), 100_000)
         small = one.views.replace(
             image=one.views.image[..., :2, :2],
             depth=one.views.depth[:, :2, :2],

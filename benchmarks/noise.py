@@ -84,7 +84,7 @@ def disturbed(
 def true_points(memory: Memory, truth: Views) -> Float[Tensor, "n 3"]:
     """The true surface point that each surfel was made of: the one behind the same pixel of its view."""
     ids = torch.arange(len(memory.surfels))
-    writer = torch.searchsorted(memory.ends.surfels, ids, right=True)
+    writer = torch.searchsorted(memory.ends, ids, right=True)
     points = torch.full((len(ids), 3), torch.nan)
     h, w = truth.depth.shape[1:]
     for view in writer.unique().tolist():

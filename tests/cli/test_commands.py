@@ -380,7 +380,7 @@ def test_cut3r_finds_the_depth_of_a_walk(picture, tmp_path, printed):
     assert "view 1: implausible scale" in printed()
     memory = load(tmp_path / "out" / "memory")
     assert len(memory.views) == 3
-    assert memory.ends.surfels[0] == len(memory.surfels)  # untrusted views leave no surfels
+    assert memory.ends[0] == len(memory.surfels)  # untrusted views leave no surfels
 
 
 def test_images_of_others_are_noticed_before_the_walk(picture, tmp_path, printed):

@@ -28,7 +28,7 @@ from vmemkit.core import (
     splat,
     surfels_from_points,
 )
-from vmemkit.memory import AssociationConfig, Ends, Memory, MemoryConfig, Sightings
+from vmemkit.memory import AssociationConfig, Memory, MemoryConfig, Sightings
 from vmemkit.memory.association import by_radius, released_distance
 from vmemkit.memory.writing import _with_points
 from vmemkit.retrieval import Released, Retrieval
@@ -169,7 +169,7 @@ def memory_at(step: int) -> Memory:
     surfel, view = surfel[order], view[order]
     # ids are given in order of birth, so a view's end is the greatest id seen until then
     born = [int(surfel[view <= i].max(initial=-1)) + 1 for i in range(t - 1)]
-    ends = Ends(torch.tensor([*born, n]), torch.from_numpy(np.bincount(view, minlength=t).cumsum()))
+    ends = torch.tensor([*born, n])
     nothing = torch.ones(t, 2, 2)
     views = Views(
         loop_cameras(intrinsics(FOCAL, 512, 288))[:t],

@@ -186,8 +186,8 @@ def test_the_first_step_is_on_top_and_nothing_is_cut(steps):
 def test_growth_counts_what_the_memory_holds(steps):
     memory = steps[-1].memory
     alone, sightings, surfels = memory_growth(memory).data
-    assert list(surfels.y) == memory.ends.surfels.tolist()
-    assert list(sightings.y) == memory.ends.sightings.tolist()
+    assert list(surfels.y) == memory.ends.tolist()
+    assert list(sightings.y) == memory.sighting_counts.tolist()
     assert alone.y[-1] > 2 * len(memory.surfels)
     assert f"{len(memory.surfels):,} (+" in surfels.hovertext[-1]
 

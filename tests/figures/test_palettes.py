@@ -203,7 +203,7 @@ def test_surfels_are_given_generated_or_invented_by_where_given_views_look(box):
     closer = closer.replace(given=torch.tensor([False]), depth=1.01 * closer.depth)
     far_off = MemoryConfig(association=AssociationConfig(method="radius"))  # merges less
     memory = write(begin(given, far_off), cat([beside, closer]))
-    origin, first = origins(memory), memory.ends.surfels[0]
+    origin, first = origins(memory), memory.ends[0]
     assert (origin[:first] == GIVEN).all()
     uv, depth = project(given.cameras[0], memory.surfels.position)
     inside = (depth > 0) & (uv >= 0).all(-1) & (uv < 1).all(-1)

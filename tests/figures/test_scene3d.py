@@ -120,7 +120,7 @@ def test_undo_hides_exactly_the_later_views_surfels_and_keeps_every_object(scene
     before, position = dict(attributes(scene)), arrays(scene)["position"]
     for views in (1, 2, 3, 1):
         scene.update(memory=memory.truncate(views))
-        count = int(memory.ends.surfels[views - 1])
+        count = int(memory.ends[views - 1])
         alpha = arrays(scene)["rgba"][:, 3]
         assert (alpha[:count] == 255).all()
         assert (alpha[count:] == 0).all()
@@ -131,7 +131,7 @@ def test_undo_hides_exactly_the_later_views_surfels_and_keeps_every_object(scene
 
 
 def test_undo_thins_a_sample_to_what_was_there(memory):
-    scene, count = Scene3D(memory, cap=100), int(memory.ends.surfels[0])
+    scene, count = Scene3D(memory, cap=100), int(memory.ends[0])
     sample = {tuple(at) for at in shown(scene)}
     old = {tuple(at) for at in memory.surfels.position[:count].numpy()}
     scene.update(memory=memory.truncate(1))

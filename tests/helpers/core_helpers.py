@@ -60,11 +60,12 @@ class Box:
 
 def tables(memory: Memory) -> dict[str, Tensor]:
     """Every column of a memory by name, copied."""
-    return {
+    columns = {
         f"{table}.{name}": leaf.clone()
-        for table in ("views", "surfels", "sightings", "ends")
+        for table in ("views", "surfels", "sightings")
         for name, leaf in getattr(memory, table).leaves().items()
     }
+    return columns | {"ends": memory.ends.clone(), "sighting_counts": memory.sighting_counts}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

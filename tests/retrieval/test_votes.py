@@ -23,10 +23,11 @@ from vmemkit.core import (
     splat,
 )
 from vmemkit.core.kernels import use
-from vmemkit.memory import Ends, Memory, Sightings
+from vmemkit.memory import Memory, Sightings
 from vmemkit.retrieval import (
     best_cover,
     count_votes,
+    finest_sizes,
     pixels_per_surfel,
     ranked,
     sharpness,
@@ -57,8 +58,7 @@ def wall_memory(seen: torch.Tensor, seed: int = 0) -> Memory:
         torch.ones(t, 3, 4),
     )
     view, surfel = seen.nonzero(as_tuple=True)
-    counts = seen.sum(1).cumsum(0)
-    ends = Ends(torch.full((t,), n), counts)
+    ends = torch.full((t,), n)
     return Memory.from_tables(views, surfels, Sightings(surfel.int(), view.int()), ends)
 
 
@@ -269,11 +269,16 @@ def memory_from(*eyes: tuple[float, float, float]) -> Memory:
     return Memory.from_tables(views, centred, base.sightings, base.ends)
 
 
+def sharpness_of(memory: Memory, query: Cameras, canvas: Splat, surfel, view) -> torch.Tensor:
+    finest = finest_sizes(memory, query, canvas)
+    return sharpness(memory.surfels, finest, memory.views.cameras, surfel, view)
+
+
 def test_sharpness_falls_with_the_distance_and_ends_at_what_the_target_needs():
     memory = memory_from((0, 0, 0), (0, 0, -2), (0, 0, -6), (0, 0, 1))
     seen = look(memory)
     surfel, view = torch.zeros(4, dtype=torch.int64), torch.arange(4)
-    got = sharpness(memory, ahead(), seen, surfel, view)
+    got = sharpness_of(memory, ahead(), seen, surfel, view)
     assert torch.allclose(got, torch.tensor([1.0, 0.5, 0.25, 1.0]), atol=1e-5)
 
 
@@ -281,7 +286,7 @@ def test_sharpness_falls_with_the_slant():
     memory = memory_from((0, 0, 0), (2.0, 0, 0))
     seen = look(memory)
     surfel, view = torch.zeros(2, dtype=torch.int64), torch.arange(2)
-    got = sharpness(memory, ahead(), seen, surfel, view)
+    got = sharpness_of(memory, ahead(), seen, surfel, view)
     # the same depth, at 45 degrees: (0.2 + 0.8 cos 45) / (0.2 + 0.8)
     assert torch.allclose(got, torch.tensor([1.0, 0.2 + 0.8 * 0.5**0.5]), atol=1e-5)
 
@@ -292,7 +297,7 @@ def test_the_finest_query_camera_says_what_is_sharp_enough():
     query, seen = memory.views.cameras, splat(memory.surfels, memory.views.cameras, 12, 16)
     assert (seen.surfel == 0).flatten(1).any(1).all()
     surfel, view = torch.zeros(2, dtype=torch.int64), torch.arange(2)
-    got = sharpness(memory, query, seen, surfel, view)
+    got = sharpness_of(memory, query, seen, surfel, view)
     assert torch.allclose(got, torch.tensor([0.5, 1.0]), atol=1e-5)
 
 

@@ -178,7 +178,7 @@ def test_a_view_selected_in_the_gallery_is_selected_in_the_scene_and_the_other_w
     viewer.scene.click((0.0, 0.0, -2.0), (0.0, 0.0, 1.0))
     assert viewer.gallery.picked == 2
     assert viewer.panel.caption == "view 2, selected"
-    own = int(memory.truncate(1).ends.surfels[0])  # the first that view 1 wrote
+    own = int(memory.truncate(1).ends[0])  # the first that view 1 wrote
     viewer.scene.pick(surfel=own)
     assert viewer.gallery.picked == -1
     assert viewer.panel.caption == "view 1, the first to see the surfel"
@@ -206,7 +206,7 @@ def test_the_viewer_colours_surfels(memory):
 def test_the_viewer_fades_and_hides_what_was_invented(box):
     views = box.render(box.look(0.0, 90.0), 12, 16).replace(given=torch.tensor([True, False]))
     viewer = MemoryViewer(begin(views))
-    invented = viewer.value.ends.surfels[0]  # the first of those that the generated view wrote
+    invented = viewer.value.ends[0]  # the first of those that the generated view wrote
     viewer.invented.value = "hidden"
     assert (viewer.scene.paint[:invented, 3] == 1).all()
     assert (viewer.scene.paint[invented:, 3] == 0).float().mean() > 0.8

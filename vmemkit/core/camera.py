@@ -241,8 +241,8 @@ def project(
 
 
 def in_camera_axes(
-    vectors: Float[Tensor, "n 3"], rotation: Float[Tensor, "3 3"]
-) -> list[Float[Tensor, " n"]]:
+    vectors: Float[Tensor, "*b 3"], rotation: Float[Tensor, "3 3 *c"]
+) -> list[Float[Tensor, ...]]:
     """World vectors in camera axes, one column each. Kernels repeat this order of operations."""
     x, y, z = vectors.unbind(-1)
     return [x * rotation[0, k] + y * rotation[1, k] + z * rotation[2, k] for k in range(3)]

@@ -218,7 +218,7 @@ def memory_growth(memory: Memory) -> Chart:
     curves = {
         "without merging": (alone.cumsum(0), QUIET, "dash"),
         "sightings": (memory.sighting_counts.cpu(), POLICY_COLORS["surfel_votes"], "dot"),
-        "surfels": (memory.ends.surfels.cpu(), POLICY_COLORS["coverage"], "solid"),
+        "surfels": (memory.ends.cpu(), POLICY_COLORS["coverage"], "solid"),
     }
     traces, last = [], {}
     for name, (counts, color, dash) in curves.items():

@@ -1,7 +1,6 @@
 from .association import AssociationConfig as AssociationConfig
 from .association import by_projection as by_projection
 from .association import by_radius as by_radius
-from .memory import Ends as Ends
 from .memory import Memory as Memory
 from .memory import MemoryConfig as MemoryConfig
 from .memory import read as read

@@ -91,11 +91,11 @@ def by_projection(
     discs = SplatConfig()
     limits = (discs.scale, discs.near, discs.far)
     tolerances = (config.distance, config.normal_cosine)
-    return _explained_by(new, pixel, grid, camera, old, runs, limits, tolerances) < 0
+    return ~_explained(new, pixel, grid, camera, old, runs, limits, tolerances)
 
 
 @accelerated
-def _explained_by(
+def _explained(
     new: Surfels,
     pixel: Int[Tensor, " n"],
     grid: tuple[int, int],
@@ -104,14 +104,14 @@ def _explained_by(
     runs: Int[Tensor, " r"],
     limits: tuple[float, float, float],
     tolerances: tuple[float, float],
-) -> Int[Tensor, " n"]:
-    """Per new surfel the place in `runs` of an old one that its pixel hits on the same surface,
-    whatever hides that disc; -1 = none. `limits` are scale, near and far; `tolerances` distance and
-    normal cosine."""
+) -> Bool[Tensor, " n"]:
+    """Which new surfels' pixels hit an old disc of `runs` on the same surface, whatever hides that
+    disc. `limits` are scale, near and far; `tolerances` distance and normal cosine."""
     old = old[surfels_in_runs(runs, len(old))]
     at_pixel = pixel.new_full((grid[0] * grid[1],), -1)  # the new surfel at each grid pixel
     at_pixel[pixel] = torch.arange(len(pixel), device=pixel.device)
-    return _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances).flatten()[pixel]
+    hit = _hits_on_surface(new, at_pixel, old, camera, grid, limits, tolerances)
+    return hit.flatten()[pixel] >= 0
 
 
 @accelerated

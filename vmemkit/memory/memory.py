@@ -167,7 +167,7 @@ class Memory:
             self.views.to(device),
             self.surfels.to(device),
             self.sightings.to(device),
-            self.ends.surfels,
+            self.ends,
             self.config,
             self._views.spill if torch.device(device).type == "cpu" else None,
         )
@@ -193,7 +193,7 @@ class Memory:
     @property
     def sighting_counts(self) -> Int[Tensor, " t"]:
         """How many sightings there were after each view."""
-        rows = self.ends.rows.to(self.device)
+        rows = self._ends.value.rows.to(self.device)
         return torch.nn.functional.pad(counts_per_row(self.packed_sightings).cumsum(0), (1, 0))[
             rows
         ]
@@ -204,8 +204,9 @@ class Memory:
         return self._boxes.value
 
     @property
-    def ends(self) -> Ends:
-        return self._ends.value
+    def ends(self) -> Int[Tensor, " t"]:
+        """How many surfels there were after each view; on the CPU."""
+        return self._ends.value.surfels
 
     @property
     def device(self) -> torch.device:
@@ -234,7 +235,7 @@ class Memory:
         """
         if not 0 <= views <= len(self):
             raise ValueError(f"cannot truncate to {views} views: the memory holds {len(self)}")
-        last = self.ends[views - 1 : views]
+        last = self._ends.value[views - 1 : views]
         surfels, rows = (int(n.sum()) for n in (last.surfels, last.rows))  # 0 without a view
         return dataclasses.replace(
             self,

@@ -71,7 +71,7 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
         for table in TABLES
         for name, leaf in getattr(memory, table).leaves().items()
     }
-    tensors[ENDS] = memory.ends.surfels
+    tensors[ENDS] = memory.ends
     index = {
         "format": FORMAT,
         "version": VERSION,
@@ -223,7 +223,7 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
         tables[table] = unflatten(like, leaves)
     if ENDS not in tensors:
         raise ValueError(f"the column {ENDS} is missing")
-    _check_column(ENDS, tensors[ENDS], empty.ends.surfels)
+    _check_column(ENDS, tensors[ENDS], empty.ends)
     codes = {name: tensors.get(f"views.{name}") for name in CODES}
     tables["views"] = tables["views"].replace(**codes)
     check_codes(tables["views"])

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, Surfels, dot, in_camera_axes, surfels_in_runs
+from vmemkit.core import Cameras, Surfels, Views, dot, in_camera_axes, surfels_in_runs
 from vmemkit.core.kernels import accelerated
+from vmemkit.memory.memory import MemoryConfig
 from vmemkit.memory.sightings import PackedSightings, pack_ordered
 
 AWAY = 0.1  # cosine by which a seen surfel may face away: its normal may be a little wrong
@@ -25,18 +26,16 @@ def sightings_by_depth(
     surfels: Surfels,
     runs: Int[Tensor, " r"],
     first: int,
-    cameras: Cameras,
-    depth: Float[Tensor, "t h w"],
-    behind: float,
-    before: float,
+    views: Views,
+    config: MemoryConfig,
 ) -> PackedSightings:
-    """A block of sightings: which of the surfels from number `first` on, in `runs` of 256, the views
-    of cameras (t,) with this z-depth see.
-
-    A seen surfel is at most the share `behind` of the depth behind it, and `before` before it.
+    """A block of sightings: which of the surfels from number `first` on, in `runs` of 256, views (t,)
+    with depth and confidence see. Depth that is not trusted counts as unknown.
     """
-    limits = (behind, before, AWAY)
-    return PackedSightings(*_sighted(surfels, runs, first, cameras, depth, limits))
+    rules = config.association
+    limits = (rules.behind, rules.before, AWAY, config.surfels.min_confidence)
+    maps = (views.depth, views.confidence)
+    return PackedSightings(*_sighted(surfels, runs, first, views.cameras, maps, limits))
 
 
 @accelerated
@@ -45,10 +44,12 @@ def _sighted(
     runs: Int[Tensor, " r"],
     first: int,
     cameras: Cameras,
-    depth: Float[Tensor, "t h w"],
-    limits: tuple[float, float, float],
+    maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
+    limits: tuple[float, float, float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
-    """Word, view and bits of the packed rows."""
+    """Word, view and bits of the packed rows. `maps` are depth and confidence. `limits` are how far
+    behind the depth and before it a seen surfel may be, how far it may face away, and the least
+    confidence."""
     ids = surfels_in_runs(runs, len(surfels))
     ids = ids[ids >= first]
     tested, step = surfels.at(ids), max(1, TESTS // max(1, len(ids)))
@@ -56,7 +57,7 @@ def _sighted(
     surfel, view = [none], [none]
     for start in range(0, len(cameras), step):
         part = slice(start, start + step)
-        seen = _seen(tested, cameras[part], depth[part], limits)
+        seen = _seen(tested, cameras[part], (maps[0][part], maps[1][part]), limits)
         row, column = seen.nonzero(as_tuple=True)
         surfel.append(ids[column])
         view.append(row + start)
@@ -67,11 +68,11 @@ def _sighted(
 def _seen(
     surfels: Surfels,
     cameras: Cameras,
-    depth: Float[Tensor, "t h w"],
-    limits: tuple[float, float, float],
+    maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
+    limits: tuple[float, float, float, float],
 ) -> Bool[Tensor, "t n"]:
     """Whether each view sees each surfel."""
-    behind, before, away = limits
+    (depth, confidence), (behind, before, away, least) = maps, limits
     (t, h, w), K = depth.shape, cameras.K[:, :, :, None]
     rotation = cameras.rotation.permute(1, 2, 0)[..., None]
     sight = surfels.position - cameras.position[:, None]
@@ -83,7 +84,9 @@ def _seen(
     u, v = x / z * K[:, 0, 0] + K[:, 0, 2], y / z * K[:, 1, 1] + K[:, 1, 2]
     inside = facing & (z > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
     row, column = (torch.where(inside, a, 0).mul(n).long() for a, n in ((v, h), (u, w)))
-    found = depth[torch.arange(t, device=depth.device)[:, None], row, column]
+    view = torch.arange(t, device=depth.device)[:, None]
+    found = depth[view, row, column]
+    inside &= confidence[view, row, column] >= least
     shown = (z <= (1 + behind) * found) & (z >= (1 - before) * found)
     # From the surfel's centre to the pixel's point.
     a = ((column + 0.5) / w - K[:, 0, 2]) / K[:, 0, 0] * found - x

@@ -118,7 +118,7 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
     sightings, remaining = memory.sightings, memory.surfels[stays]
     valid = stays[sightings.surfel.long()]
     renumbered = Sightings(new_ids[sightings.surfel[valid].long()].int(), sightings.view[valid])
-    ends = new_ids[memory.ends.surfels.to(memory.device)]
+    ends = new_ids[memory.ends.to(memory.device)]
     packed, rows = pack_sightings(renumbered, ends)
     return dataclasses.replace(
         memory,
@@ -235,23 +235,14 @@ def _seen(memory: Memory, view: Views) -> Int[Tensor, " s"]:
     """The surfels of the memory that a new view (1,) sees, ascending."""
     inside = runs_in_sight(memory.boxes, view.cameras, 0.0, 0.0, math.inf)[0]
     runs = runs_to_test(inside, len(memory.surfels))
-    return surfels_of(_sightings(memory, memory.surfels, runs, 0, view), 0)
+    return surfels_of(sightings_by_depth(memory.surfels, runs, 0, view, memory.config), 0)
 
 
 def _seen_before(memory: Memory, surfels: Surfels) -> PackedSightings:
-    """Which views of the memory see `surfels` that are not in it yet: those after its own."""
+    """Which views of the memory see the last of these surfels, which are not in it yet."""
     count = len(memory._surfels)
     runs = torch.arange(count // RUN, -(-len(surfels) // RUN), device=memory.device)
-    return _sightings(memory, surfels, runs, count, memory.views)
-
-
-def _sightings(
-    memory: Memory, surfels: Surfels, runs: Int[Tensor, " r"], first: int, views: Views
-) -> PackedSightings:
-    config = memory.config.association
-    return sightings_by_depth(
-        surfels, runs, first, views.cameras, views.depth, config.behind, config.before
-    )
+    return sightings_by_depth(surfels, runs, count, memory.views, memory.config)
 
 
 def _check_kind(views: object) -> None:

@@ -23,6 +23,7 @@ from .types import Retrieval as Retrieval
 from .types import RetrievalConfig as RetrievalConfig
 from .types import Visibility as Visibility
 from .votes import count_votes as count_votes
+from .votes import finest_sizes as finest_sizes
 from .votes import pixels_per_surfel as pixels_per_surfel
 from .votes import released_votes as released_votes
 from .votes import sharpness as sharpness

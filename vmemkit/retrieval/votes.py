@@ -98,10 +98,7 @@ def shown_points(
 def verified(memory: Memory, points: Surfels) -> PackedSightings:
     """Which views of the memory see which of the points, by the views' depth."""
     runs = torch.arange(-(-len(points) // RUN), device=memory.device)
-    config, views = memory.config.association, memory.views
-    return sightings_by_depth(
-        points, runs, 0, views.cameras, views.depth, config.behind, config.before
-    )
+    return sightings_by_depth(points, runs, 0, memory.views, memory.config)
 
 
 def finest_sizes(memory: Memory, query: Cameras, canvas: Splat) -> Float[Tensor, " n"]:

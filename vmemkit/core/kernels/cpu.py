@@ -144,7 +144,7 @@ def pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, " 
     return count
 
 
-def explained_by(
+def explained(
     new: Discs,
     pixel: Int[Tensor, " p"],
     grid: tuple[int, int],
@@ -153,8 +153,8 @@ def explained_by(
     runs: Int[Tensor, " r"],
     limits: tuple[float, float, float],
     tolerances: tuple[float, float],
-) -> Int[Tensor, " p"]:
-    """Twin of `association._explained_by`."""
+) -> Bool[Tensor, " p"]:
+    """Twin of `association._explained`."""
     from vmemkit.core.kernels import pixels
 
     # The new surfels as planes of the grid: NaN, which resembles nothing, where there are none.
@@ -181,8 +181,7 @@ def explained_by(
             for part in range(parts)
         ]
     )
-    hit = np.empty(grid, np.int64)
-    pixels.merge_keys(keys, hit)
+    hit = (keys[..., :width] < pixels.NOTHING).any(0)
     return torch.from_numpy(hit).flatten()[pixel]
 
 
@@ -191,30 +190,29 @@ def sighted(
     runs: Int[Tensor, " r"],
     first: int,
     cameras: Lenses,
-    depth: Float[Tensor, "t h w"],
-    limits: tuple[float, float, float],
+    maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
+    limits: tuple[float, float, float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
     """Twin of `visibility._sighted`, which skips runs that are out of a view's sight."""
     from vmemkit.core.kernels import pixels
 
     table = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
-    lenses, depths = tuple(_arrays(cameras.world_from_cam, cameras.K)), depth.numpy()
-    numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2] * limits[2]])
+    poses, intrinsics, depth, confidence = _arrays(cameras.world_from_cam, cameras.K, *maps)
+    numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2] * limits[2], limits[3]])
     run_ids, words = runs.numpy(), WORDS * len(runs)
     low, high = np.empty((2, len(runs), 3), np.float32)
     pixels.bounds(table[0], run_ids, first, low, high)
     size, whole = np.zeros(len(runs), np.float32), np.float32([0, 0, 1, 1])
+    unlimited = np.float32([0, 0, np.inf])  # scale, near, far
     found = []
     step = max(1, MOST_WORDS // max(1, words))
-    for start in range(0, len(depths), step):
+    for start in range(0, len(depth), step):
         part = slice(start, start + step)
-        pose, K = lenses[0][part], lenses[1][part]
-        inside = np.ones((len(pose), len(runs)), bool)
-        pixels.showing(low, high, size, pose, K, whole, np.float32([0, 0, np.inf]), inside)
-        bits = np.zeros((len(pose), words), np.int64)
-        task = partial(
-            pixels.sighted, table, run_ids, first, (pose, K), depths[part], inside, numbers, bits
-        )
+        views = poses[part], intrinsics[part], depth[part], confidence[part]
+        inside = np.ones((len(views[0]), len(runs)), bool)
+        pixels.showing(low, high, size, *views[:2], whole, unlimited, inside)
+        bits = np.zeros((len(inside), words), np.int64)
+        task = partial(pixels.sighted, table, run_ids, first, views, inside, numbers, bits)
         in_bands(task, inside.size, LEAST_ROWS // RUN)
         view, word = bits.nonzero()
         found.append(

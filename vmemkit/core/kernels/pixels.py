@@ -239,18 +239,6 @@ def lay_out(position, normal, radius, pixel, w, planes) -> None:
         planes[6, row, column] = radius[i]
 
 
-@compiled
-def merge_keys(keys, hit) -> None:
-    """Merges the keys [b h w + LANES] of several threads: the nearest surfel per pixel goes to
-    `hit` (-1 = none)."""
-    for row in range(hit.shape[0]):
-        for column in range(hit.shape[1]):
-            key = keys[0, row, column]
-            for b in range(1, keys.shape[0]):
-                key = min(key, keys[b, row, column])
-            hit[row, column] = key & LOWER if key < NOTHING else -1
-
-
 @inlined
 def lens_of(camera, h, w) -> tuple[float, float, float, float]:
     """Focal lengths and centre in pixels, as splatting.pose_and_lens; a camera is pose and intrinsics."""
@@ -346,17 +334,17 @@ def bounds(position, runs, first, low, high) -> None:
 
 
 @compiled
-def sighted(surfels, runs, first, cameras, depth, inside, numbers, bits, items) -> None:
+def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
     """Sets the bits of the surfels that views see. Item i is run i % r of `runs` for view i // r; it
     is tested where `inside` says so. The formulas are those of visibility._seen."""
-    (position, normal, radius), (poses, intrinsics) = surfels, cameras
+    (position, normal, radius), (poses, intrinsics, depth, confidence) = surfels, views
     (_, h, w), count = depth.shape, runs.shape[0]
-    most_behind, most_before, least = numbers
+    most_behind, most_before, away, least = numbers
     for item in range(items[0], items[1]):
         view, k = item // count, item % count
         if not inside[view, k]:
             continue
-        pose, K, map_ = poses[view], intrinsics[view], depth[view]
+        pose, K = poses[view], intrinsics[view]
         r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
         r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
         r02, r12, r22, e2 = pose[0, 2], pose[1, 2], pose[2, 2], pose[2, 3]
@@ -372,16 +360,16 @@ def sighted(surfels, runs, first, cameras, depth, inside, numbers, bits, items) 
             n0, n1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
             n2 = x * r02 + y * r12 + z * r22
             facing, distance = n0 * q0 + n1 * q1 + n2 * q2, q0 * q0 + q1 * q1 + q2 * q2
-            if not (facing >= ZERO or facing * facing < least * distance):
+            if not (facing >= ZERO or facing * facing < away * distance):
                 continue
             row, column = int(v * F32(h)), int(u * F32(w))
-            found = map_[row, column]
+            found = depth[view, row, column]
             seen = q2 <= most_behind * found and q2 >= most_before * found
             if not seen:
                 a = ((F32(column) + HALF) / F32(w) - c0) / f0 * found - q0
                 b = ((F32(row) + HALF) / F32(h) - c1) / f1 * found - q1
                 seen = abs(a * n0 + b * n1 + (found - q2) * n2) <= radius[i]
-            if seen:
+            if seen and confidence[view, row, column] >= least:
                 place = i - runs[k] * RUN
                 bits[view, k * (RUN // 64) + place // 64] |= I64(1) << I64(place % 64)
 
