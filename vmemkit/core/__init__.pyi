@@ -32,8 +32,6 @@ from .conversions import as_tensor as as_tensor
 from .conversions import whole as whole
 from .data_files import data_file as data_file
 from .data_files import names_in as names_in
-from .depth_noise import depth_noise as depth_noise
-from .depth_noise import smoothed as smoothed
 from .image_files import DEPTH_UNIT as DEPTH_UNIT
 from .image_files import MAX_PIXELS as MAX_PIXELS
 from .image_files import MAX_STEP as MAX_STEP
@@ -49,6 +47,8 @@ from .image_files import save_depth as save_depth
 from .image_files import save_image as save_image
 from .image_files import save_video as save_video
 from .image_files import video_encoder as video_encoder
+from .noise import depth_noise as depth_noise
+from .noise import smoothed as smoothed
 from .random import seed_from as seed_from
 from .random import stream as stream
 from .splatting import Accept as Accept
