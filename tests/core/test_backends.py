@@ -97,30 +97,55 @@ def test_reading_is_equal_to_the_bit(radius, flat, size):
 
 
 @pytest.mark.usefixtures("with_threads")
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_surfels_that_are_none_are_drawn_by_nobody(bad):
-    discs = cloud(600, 1, 0.3)
-    discs.position[5:90:7, 1], discs.normal[100:200:9], discs.radius[300:400:11] = bad, 0.0, bad
-    seen = splat(discs, turns(3), 20, 30)
+@pytest.mark.parametrize("radius", [0.02, 0.3, 5.0])
+@pytest.mark.parametrize("flat", [False, True], ids=["cloud", "wall"])
+@pytest.mark.parametrize("size", [(1, 1), (24, 33), (90, 3)])
+def test_reading_polygons_is_equal_to_the_bit(radius, flat, size):
+    discs = cloud(400, 3, radius, flat)
+    discs.normal[::50] = torch.tensor([0.0, 0.0, 1.0])
+    discs.normal[1::50] = 0.0
+    for config in (SplatConfig.released(), SplatConfig(1.5, near=0.5, far=3.0, polygon=True)):
+        seen = splat(discs, turns(3), *size, config)
+        with use("torch"):
+            assert equal(seen, splat(discs, turns(3), *size, config))
+
+
+@pytest.mark.usefixtures("with_threads")
+def test_reading_polygons_of_no_surfels_is_equal_to_the_bit():
+    seen = splat(cloud(0, 0, 1.0), turns(2), 4, 5, SplatConfig.released())
+    assert (seen.surfel == -1).all()
     with use("torch"):
-        expected = splat(discs, turns(3), 20, 30)
+        assert equal(seen, splat(cloud(0, 0, 1.0), turns(2), 4, 5, SplatConfig.released()))
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("polygon", [False, True])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_surfels_that_are_none_are_drawn_by_nobody(bad, polygon):
+    discs, config = cloud(600, 1, 0.3), SplatConfig(polygon=polygon)
+    discs.position[5:90:7, 1], discs.normal[100:200:9], discs.radius[300:400:11] = bad, 0.0, bad
+    seen = splat(discs, turns(3), 20, 30, config)
+    with use("torch"):
+        expected = splat(discs, turns(3), 20, 30, config)
     assert torch.equal(seen.surfel, expected.surfel)
     assert torch.equal(seen.depth, expected.depth)
 
 
 @pytest.mark.usefixtures("with_threads")
 @pytest.mark.parametrize("where", ["around the cameras", "far away"])
-def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where):
-    discs, query = cloud(1500, 3, 1.0), turns(5)
+@pytest.mark.parametrize("polygon", [False, True])
+def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where, polygon):
+    discs, query = cloud(400 if polygon else 1500, 3, 1.0), turns(5)
+    config = SplatConfig(polygon=polygon)
     if where == "far away":
         discs = discs.replace(position=discs.position + torch.tensor([5.0, 6.0, 7.0]))
     unit = 0.999 * MAX_DISTANCE / float(discs.position.norm(dim=-1).amax())
     discs = discs.replace(position=discs.position * unit, radius=discs.radius * MAX_DISTANCE)
     check_surfels(discs)
     query.world_from_cam[:, :3, 3] *= unit
-    seen = splat(discs, query, 37, 50, boxes=boxes_of(discs.position, discs.radius))
+    seen = splat(discs, query, 37, 50, config, boxes=boxes_of(discs.position, discs.radius))
     with use("torch"):
-        assert equal(seen, splat(discs, query, 37, 50))
+        assert equal(seen, splat(discs, query, 37, 50, config))
     assert (seen.surfel >= 0).any()
 
 
