@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -364,7 +365,7 @@ def twice(values: np.ndarray) -> None:
 
 def doubled() -> list[float]:
     """What a kernel of its own makes of [1, 2], compiled anew or read from the cache."""
-    from vmemkit.core.kernels.pixels import compiled
+    from vmemkit.core.kernels.compiling import compiled
 
     values = np.array([1.0, 2.0])
     kernel = compiled(twice)
@@ -390,3 +391,66 @@ def test_a_damaged_cache_of_kernels_is_made_anew(suffix, damage, tmp_path, monke
     assert doubled() == [2.0, 4.0, 0]
     if damage != "a folder":
         assert doubled() == [2.0, 4.0, 1]
+
+
+KERNEL = """
+from vmemkit.core.kernels.compiling import compiled
+
+
+def twice(values):
+    for i in range(len(values)):
+        values[i] *= 2
+
+
+if __name__ == "__main__":
+    import numpy as np
+
+    kernel = compiled(twice)
+    kernel(np.ones(1))
+    print(sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def test_where_neither_package_nor_home_is_writable_kernels_are_kept_among_temporary_files(
+    tmp_path,
+):
+    # A file in place of a folder cannot be written into by anybody, the administrator included.
+    for name in ("__pycache__", "home"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "temporary"}
+    ignored = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in ignored}
+    environment |= {name: str(path) for name, path in places.items()}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+
+    def cache_hits() -> str:
+        command = [sys.executable, tmp_path / "kernel.py"]
+        return subprocess.check_output(command, env=environment, text=True).strip()
+
+    assert [cache_hits(), cache_hits()] == ["0", "1"]
+    (folder,) = (tmp_path / "temporary").glob("vmemkit-kernels-*")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    assert cache_hits() == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no owner on this system")
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file", "of somebody else"])
+def test_a_folder_that_others_may_have_written_to_is_refused(kind, tmp_path):
+    from vmemkit.core.kernels.compiling import private_folder
+
+    folder = Path(private_folder(str(tmp_path)))
+    assert private_folder(str(tmp_path)) == str(folder)
+    if kind == "open to others":
+        folder.chmod(0o755)
+    elif kind == "of somebody else":
+        if os.getuid() != 0:
+            pytest.skip("only the administrator can give a folder away")
+        os.chown(folder, 65534, 65534)
+    else:
+        folder.rmdir()
+        folder.write_text("") if kind == "a file" else folder.symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="written to by others"):
+        private_folder(str(tmp_path))

@@ -155,7 +155,7 @@ def polygons(
         scene = columns, (poses[i], intrinsics[i]), np.float64(limits)
         draw = partial(polygons.draw_polygons, *scene, size, cosines)
         in_parallel([partial(draw, *part) for part in zip(parts, keys, strict=True)])
-        polygons.read_polygons(keys, cosines, tuple(canvas[i] for canvas in canvases))
+        pixels.read_canvases(keys, cosines, tuple(canvas[i] for canvas in canvases))
     return surfel, depth, cosine
 
 

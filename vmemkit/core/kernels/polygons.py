@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from vmemkit.core.kernels.pixels import F32, I32, I64, NOTHING, compiled, inlined, read_keys
+from vmemkit.core.kernels.compiling import compiled, inlined
+from vmemkit.core.kernels.pixels import F32, I32, I64, NOTHING
 from vmemkit.core.kernels.sizes import CORNERS, MARGIN, RING
 
 F64 = np.float64
@@ -50,16 +51,6 @@ def draw_polygons(surfels, camera, limits, size, cosine, rows, keys) -> None:
             continue
         cosine[i], number[0] = facing, depth
         fill(corners[:, :count], (I64(bits[0]) << 32) | I64(i), keys, w, crossings)
-
-
-@compiled
-def read_polygons(keys, cosine, out) -> None:
-    """Merges the keys [b h w + LANES] of several threads, and reads them as pixels.read_keys."""
-    for b in range(1, keys.shape[0]):
-        for row in range(keys.shape[1]):
-            for column in range(keys.shape[2]):
-                keys[0, row, column] = min(keys[0, row, column], keys[b, row, column])
-    read_keys(keys[0], cosine, out)
 
 
 @inlined

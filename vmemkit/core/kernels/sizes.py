@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-# Compiled into kernels: numba does not notice a change here: change pixels.py, too, or delete its cache.
+# Compiled into kernels. Numba does not notice a change here: change their files, too, or delete its
+# cache.
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
 ROUNDING = 1e-5  # relative: more than float32 can be off by
 CORNERS = 16  # of the polygons that VMem's released renderer draws
