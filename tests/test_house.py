@@ -155,9 +155,19 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_loads_the_stages_and_nothing_else():
+def rooms_of(modules: set[str]) -> set[str]:
+    return {m[1] for name in modules if (m := re.match(r"vmemkit\.(\w+)", name))}
+
+
+def test_importing_the_package_loads_no_room():
     modules = loaded_by("import vmemkit")
-    rooms = {m[1] for name in modules if (m := re.match(r"vmemkit\.(\w+)", name))}
+    assert rooms_of(modules) == set()
+    assert "torch" not in modules
+
+
+def test_walking_loads_the_stages_and_nothing_else():
+    modules = loaded_by("import vmemkit; vmemkit.walk")
+    rooms = rooms_of(modules)
     assert rooms == {"core", "memory", "retrieval", "reconstruction", "generation", "pipeline"}
     assert not {name for name in modules if "diffusion" in name}
     assert not rooms & NOT_LOADED

@@ -53,7 +53,21 @@ WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory"} | CAPTURE
 
 def run(command: Callable, arguments: list[str], **parts: object) -> None:
     """One command with parts of its own, such as a small network instead of published weights."""
-    command(parser().parse_args(arguments), Console(), **parts)
+    command(parser(arguments).parse_args(arguments), Console(), **parts)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["wlak"], [], ["--wlak"]])
+def test_help_and_unknown_commands_load_nothing_heavy(arguments):
+    code = f"""
+import sys
+from vmemkit.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    loaded = set(sys.modules)
+assert not loaded & {{"torch", "numpy", "rich", "vmemkit.core"}}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["colour photo, depth of a box", "photo with stereo depth"])

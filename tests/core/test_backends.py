@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -97,30 +98,55 @@ def test_reading_is_equal_to_the_bit(radius, flat, size):
 
 
 @pytest.mark.usefixtures("with_threads")
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_surfels_that_are_none_are_drawn_by_nobody(bad):
-    discs = cloud(600, 1, 0.3)
-    discs.position[5:90:7, 1], discs.normal[100:200:9], discs.radius[300:400:11] = bad, 0.0, bad
-    seen = splat(discs, turns(3), 20, 30)
+@pytest.mark.parametrize("radius", [0.02, 0.3, 5.0])
+@pytest.mark.parametrize("flat", [False, True], ids=["cloud", "wall"])
+@pytest.mark.parametrize("size", [(1, 1), (24, 33), (90, 3)])
+def test_reading_polygons_is_equal_to_the_bit(radius, flat, size):
+    discs = cloud(400, 3, radius, flat)
+    discs.normal[::50] = torch.tensor([0.0, 0.0, 1.0])
+    discs.normal[1::50] = 0.0
+    for config in (SplatConfig.released(), SplatConfig(1.5, near=0.5, far=3.0, polygon=True)):
+        seen = splat(discs, turns(3), *size, config)
+        with use("torch"):
+            assert equal(seen, splat(discs, turns(3), *size, config))
+
+
+@pytest.mark.usefixtures("with_threads")
+def test_reading_polygons_of_no_surfels_is_equal_to_the_bit():
+    seen = splat(cloud(0, 0, 1.0), turns(2), 4, 5, SplatConfig.released())
+    assert (seen.surfel == -1).all()
     with use("torch"):
-        expected = splat(discs, turns(3), 20, 30)
+        assert equal(seen, splat(cloud(0, 0, 1.0), turns(2), 4, 5, SplatConfig.released()))
+
+
+@pytest.mark.usefixtures("with_threads")
+@pytest.mark.parametrize("polygon", [False, True])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_surfels_that_are_none_are_drawn_by_nobody(bad, polygon):
+    discs, config = cloud(600, 1, 0.3), SplatConfig(polygon=polygon)
+    discs.position[5:90:7, 1], discs.normal[100:200:9], discs.radius[300:400:11] = bad, 0.0, bad
+    seen = splat(discs, turns(3), 20, 30, config)
+    with use("torch"):
+        expected = splat(discs, turns(3), 20, 30, config)
     assert torch.equal(seen.surfel, expected.surfel)
     assert torch.equal(seen.depth, expected.depth)
 
 
 @pytest.mark.usefixtures("with_threads")
 @pytest.mark.parametrize("where", ["around the cameras", "far away"])
-def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where):
-    discs, query = cloud(1500, 3, 1.0), turns(5)
+@pytest.mark.parametrize("polygon", [False, True])
+def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where, polygon):
+    discs, query = cloud(400 if polygon else 1500, 3, 1.0), turns(5)
+    config = SplatConfig(polygon=polygon)
     if where == "far away":
         discs = discs.replace(position=discs.position + torch.tensor([5.0, 6.0, 7.0]))
     unit = 0.999 * MAX_DISTANCE / float(discs.position.norm(dim=-1).amax())
     discs = discs.replace(position=discs.position * unit, radius=discs.radius * MAX_DISTANCE)
     check_surfels(discs)
     query.world_from_cam[:, :3, 3] *= unit
-    seen = splat(discs, query, 37, 50, boxes=boxes_of(discs.position, discs.radius))
+    seen = splat(discs, query, 37, 50, config, boxes=boxes_of(discs.position, discs.radius))
     with use("torch"):
-        assert equal(seen, splat(discs, query, 37, 50))
+        assert equal(seen, splat(discs, query, 37, 50, config))
     assert (seen.surfel >= 0).any()
 
 
@@ -337,7 +363,7 @@ def twice(values: np.ndarray) -> None:
 
 def doubled() -> list[float]:
     """What a kernel of its own makes of [1, 2], compiled anew or read from the cache."""
-    from vmemkit.core.kernels.pixels import compiled
+    from vmemkit.core.kernels.compiling import compiled
 
     values = np.array([1.0, 2.0])
     kernel = compiled(twice)
@@ -363,3 +389,66 @@ def test_a_damaged_cache_of_kernels_is_made_anew(suffix, damage, tmp_path, monke
     assert doubled() == [2.0, 4.0, 0]
     if damage != "a folder":
         assert doubled() == [2.0, 4.0, 1]
+
+
+KERNEL = """
+from vmemkit.core.kernels.compiling import compiled
+
+
+def twice(values):
+    for i in range(len(values)):
+        values[i] *= 2
+
+
+if __name__ == "__main__":
+    import numpy as np
+
+    kernel = compiled(twice)
+    kernel(np.ones(1))
+    print(sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def test_where_neither_package_nor_home_is_writable_kernels_are_kept_among_temporary_files(
+    tmp_path,
+):
+    # A file in place of a folder cannot be written into by anybody, the administrator included.
+    for name in ("__pycache__", "home"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "temporary"}
+    ignored = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in ignored}
+    environment |= {name: str(path) for name, path in places.items()}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+
+    def cache_hits() -> str:
+        command = [sys.executable, tmp_path / "kernel.py"]
+        return subprocess.check_output(command, env=environment, text=True).strip()
+
+    assert [cache_hits(), cache_hits()] == ["0", "1"]
+    (folder,) = (tmp_path / "temporary").glob("vmemkit-kernels-*")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o777)
+    assert cache_hits() == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="folders have no owner on this system")
+@pytest.mark.parametrize("kind", ["open to others", "a link", "a file", "of somebody else"])
+def test_a_folder_that_others_may_have_written_to_is_refused(kind, tmp_path):
+    from vmemkit.core.kernels.compiling import private_folder
+
+    folder = Path(private_folder(str(tmp_path)))
+    assert private_folder(str(tmp_path)) == str(folder)
+    if kind == "open to others":
+        folder.chmod(0o755)
+    elif kind == "of somebody else":
+        if os.getuid() != 0:
+            pytest.skip("only the administrator can give a folder away")
+        os.chown(folder, 65534, 65534)
+    else:
+        folder.rmdir()
+        folder.write_text("") if kind == "a file" else folder.symlink_to(tmp_path)
+    with pytest.raises(PermissionError, match="written to by others"):
+        private_folder(str(tmp_path))

@@ -36,6 +36,7 @@ from vmemkit.retrieval import (
     retrieve,
     true_visibility,
 )
+from vmemkit.retrieval.policies import SAMPLED_PIXELS, SAMPLED_VIEWS, known_depths
 
 BOX = Box()
 LOOKING = ("surfel_votes", "coverage", "released")  # the policies that look at the surfels
@@ -253,6 +254,39 @@ def test_frusta_end_where_the_remembered_surfaces_end():
     of = cameras(poses, intrinsics(70.0, 4 / 3))
     walls = Views(of, torch.zeros(2, 3, 12, 16), torch.ones(2).bool(), torch.full((2, 12, 16), 2.0))
     assert retrieve(begin(walls), of[:1], 1, "fov_overlap").votes.tolist() == [1.0, 0.0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 700), st.floats(0, 0.9), st.integers(0, 100))
+def test_a_sample_of_the_known_depths_has_their_quantile(views, unknown, seed):
+    rng = torch.Generator().manual_seed(seed)
+    depth = 1 + torch.rand(views, 2 + 20_000 // views, 16, generator=rng)
+    depth[torch.rand(depth.shape, generator=rng) < unknown] = torch.nan
+    sample = known_depths(depth)
+    far = sample.quantile(0.99)
+    assert len(sample) <= SAMPLED_PIXELS
+    assert 0.98 < float((depth[depth.isfinite()] <= far).float().mean()) < 0.997
+    assert torch.equal(known_depths(depth), sample)
+
+
+def test_the_known_depths_of_few_pixels_are_all_of_them():
+    depth = torch.arange(24.0).view(2, 3, 4)
+    depth[0, 1, 1] = torch.nan
+    assert known_depths(depth).tolist() == [*range(5), *range(6, 24)]
+
+
+def test_a_sample_of_depths_reads_few_views_from_all_over():
+    depth = torch.arange(1000.0)[:, None, None].expand(1000, 12, 16)
+    read = known_depths(depth).unique()
+    assert len(read) == SAMPLED_VIEWS
+    assert read.diff().amax() <= math.ceil(1000 / SAMPLED_VIEWS)
+    assert read[-1] >= 1000 - math.ceil(1000 / SAMPLED_VIEWS)
+
+
+def test_sparse_depth_is_read_from_all_pixels_of_the_sampled_views():
+    depth = torch.full((300, 40, 50), torch.nan)
+    depth[:, 7, 9] = torch.arange(300.0)
+    assert len(known_depths(depth)) == SAMPLED_VIEWS
 
 
 def test_random_depends_on_the_seed_and_on_nothing_else(memory):

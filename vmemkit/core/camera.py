@@ -89,10 +89,10 @@ def check_cameras(cameras: Cameras) -> Cameras:
     # one copy, because a GPU waits for each.
     numbers = torch.cat([poses.flatten(-2), K.flatten(-2)], -1)
     numbers = numbers.detach().cpu().numpy().astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
     poses = numbers[..., :16].reshape(*numbers.shape[:-1], 4, 4)
     K = numbers[..., 16:].reshape(*numbers.shape[:-1], 3, 3)
-    if not (np.isfinite(poses).all() and np.isfinite(K).all()):
-        raise ValueError("camera poses and intrinsics must be finite, got NaN or infinity")
     R = poses[..., :3, :3]
     error = np.abs(R.swapaxes(-1, -2) @ R - np.eye(3)).max(initial=0)
     rigid = error < 1e-3 and (np.linalg.det(R) > 0).all()

@@ -22,9 +22,9 @@ from torch import Tensor
 from vmemkit.core.boxes import Boxes
 from vmemkit.core.camera import Cameras, camera_list, in_camera_axes
 from vmemkit.core.conversions import whole
-from vmemkit.core.kernels import accelerated
+from vmemkit.core.kernels import CORNERS, MARGIN, RING, accelerated
 from vmemkit.core.structs import TensorStruct, cat
-from vmemkit.core.surfels import Surfels, root
+from vmemkit.core.surfels import Surfels, cross, dot, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
 MAX_CANVAS = 1 << 28  # pixels of all cameras of a call: 8 GB
@@ -90,10 +90,11 @@ def splat(
             f"got {len(cameras)} of {height} x {width}"
         )
     limits = (config.scale, config.near, config.far)
-    if config.polygon:
-        return _nearest_hits(_polygon_hits, surfels, cameras, size, limits, accept)
     if accept is not None:
-        return _nearest_hits(_disc_hits, surfels, cameras, size, limits, accept)
+        hits = _polygon_hits if config.polygon else _disc_hits
+        return _nearest_hits(hits, surfels, cameras, size, limits, accept)
+    if config.polygon:
+        return Splat(*polygons(surfels, cameras, size, limits))
     return Splat(*discs(surfels, cameras, size, limits, boxes))
 
 
@@ -110,6 +111,18 @@ def discs(
     This reference tests every surfel; its twins use `boxes` to skip those out of sight.
     """
     nearest = _nearest_hits(_disc_hits, surfels, cameras, size, limits)
+    return nearest.surfel, nearest.depth, nearest.cosine
+
+
+@accelerated
+def polygons(
+    surfels: Surfels,
+    cameras: Cameras,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
+    """As `discs`, of 16-gons of one depth each."""
+    nearest = _nearest_hits(_polygon_hits, surfels, cameras, size, limits)
     return nearest.surfel, nearest.depth, nearest.cosine
 
 
@@ -205,48 +218,57 @@ def _polygon_hits(
     height, width = size
     rotation, eye = camera.rotation[0].double(), camera.position[0].double()
     K = camera.K[0].double() * torch.tensor([[width], [height], [1.0]], device=camera.K.device)
-    position, normal = surfels.position.double(), surfels.normal.double()
-    length = normal.norm(dim=-1)
+    normal = surfels.normal.double()
+    length = dot(normal, normal).sqrt()
     normal = normal / length[:, None]
-    sight = position - eye
-    cosine = (sight * normal).sum(-1) / sight.norm(dim=-1)
-    corners = _polygon_corners(normal, surfels.radius.double() * scale)
-    q, corners = sight @ rotation, (sight[:, None] + corners) @ rotation  # [n 3], [n 16 3]
-    margin = 50  # pixels around the canvas in which a centre may lie (released code)
-    u, v = (q[:, k] / q[:, 2] * K[k, k] + K[k, 2] - 0.5 for k in (0, 1))
-    drawn = (q[:, 2] > nearest) & (q[:, 2] < farthest) & (length >= 1e-12) & (cosine >= 0)
-    drawn &= (u >= -margin) & (u < width + margin) & (v >= -margin) & (v < height + margin)
+    sight = surfels.position.double() - eye
+    cosine = dot(sight, normal) / dot(sight, sight).sqrt()
+    q = in_camera_axes(sight, rotation)
+    u, v = (q[k] / q[2] * K[k, k] + K[k, 2] - 0.5 for k in (0, 1))
+    drawn = (q[2] > nearest) & (q[2] < farthest) & (length >= 1e-12) & (cosine >= 0)
+    drawn &= (u >= -MARGIN) & (u < width + MARGIN) & (v >= -MARGIN) & (v < height + MARGIN)
+    x, y, z = _polygon_corners(q, normal, surfels.radius.double() * scale, rotation)
     # Corners behind the camera are dropped: each repeats the one before it, an edge of length zero.
-    front = corners[..., 2] > 0
+    front = z > 0
     drawn &= front.sum(-1) >= 3
-    index = torch.where(front, torch.arange(16, device=q.device), -1).cummax(-1).values
-    last = torch.where(front, torch.arange(16, device=q.device), -1).amax(-1, keepdim=True)
-    index = torch.where(index < 0, last, index).clamp(min=0)
-    corners = corners.gather(1, index[..., None].expand(-1, -1, 3))
-    depth = torch.where(front, corners[..., 2], 0).sum(-1) / front.sum(-1).clamp(min=1)
-    xy = corners[..., :2] / corners[..., 2:] * K.diagonal()[:2] + K[:2, 2] - 0.5
+    index = torch.where(front, torch.arange(CORNERS, device=z.device), -1).cummax(-1).values
+    index = torch.where(index < 0, index[:, -1:], index).clamp(min=0)
+    depth = torch.zeros_like(cosine)
+    for k in range(CORNERS):  # one by one, because kernels repeat the order of a sum
+        depth = depth + torch.where(front[:, k], z[:, k], 0)
+    depth = (depth / front.sum(-1)).float()
+    column, row = (p / z * K[k, k] + K[k, 2] - 0.5 for k, p in enumerate((x, y)))
+    xy = torch.stack([column.gather(1, index), row.gather(1, index)], -1)
     boxes = _PixelBoxes.of(xy.amin(1), xy.amax(1), drawn, height, width)
 
     def batches() -> Hits:
         for s, row, column in boxes.fragments():
             inside = _in_polygon(xy[s], column.double(), row.double())
-            yield s[inside], (row * width + column)[inside], depth[s[inside]].float()
+            yield s[inside], (row * width + column)[inside], depth[s[inside]]
 
     return cosine.float(), batches()
 
 
 def _polygon_corners(
-    normal: Float[Tensor, "n 3"], radius: Float[Tensor, " n"]
-) -> Float[Tensor, "n 16 3"]:
-    """Corners relative to the centre, counted from the axis normal x z (normal x y if steep)."""
-    steep = normal[:, 2].abs() > 0.9
-    z, y = normal.new_tensor([0.0, 0.0, 1.0]), normal.new_tensor([0.0, 1.0, 0.0])
-    a = torch.linalg.cross(normal, torch.where(steep[:, None], y, z))
-    a = a / a.norm(dim=-1, keepdim=True)
-    b = torch.linalg.cross(normal, a)
-    angle = torch.arange(16, dtype=normal.dtype, device=normal.device) * (2 * math.pi / 16)
-    ring = angle.cos()[:, None] * a[:, None] + angle.sin()[:, None] * b[:, None]
-    return ring * radius[:, None, None]
+    centre: list[Float[Tensor, " n"]],
+    normal: Float[Tensor, "n 3"],
+    radius: Float[Tensor, " n"],
+    rotation: Float[Tensor, "3 3"],
+) -> list[Float[Tensor, "n 16"]]:
+    """Corners in camera axes, counted from the axis normal x z (normal x y if steep)."""
+    nx, ny, nz = normal.unbind(-1)
+    zero, steep = torch.zeros_like(nx), nz.abs() > 0.9
+    a = torch.where(
+        steep[:, None], torch.stack([-nz, zero, nx], -1), torch.stack([ny, -nx, zero], -1)
+    )
+    a = a / dot(a, a).sqrt()[:, None]
+    along = [axis * radius for axis in in_camera_axes(a, rotation)]
+    across = [axis * radius for axis in in_camera_axes(cross(normal, a), rotation)]
+    ring = radius.new_tensor(RING)
+    return [
+        q[:, None] + (ring[0] * e[:, None] + ring[1] * f[:, None])
+        for q, e, f in zip(centre, along, across, strict=True)
+    ]
 
 
 def _in_polygon(
@@ -254,7 +276,7 @@ def _in_polygon(
 ) -> Tensor:
     """Even-odd rule over the 16 edges."""
     inside = torch.zeros_like(x, dtype=torch.bool)
-    for i in range(16):
+    for i in range(CORNERS):
         (xi, yi), (xj, yj) = xy[:, i].unbind(-1), xy[:, i - 1].unbind(-1)
         # The 1e-15 is the released code's guard against horizontal edges; it decides rare ties.
         crossing = (xj - xi) * (y - yi) / (yj - yi + 1e-15) + xi

@@ -256,6 +256,7 @@ def _check(memory: Memory, views: Views) -> None:
     if views.image.ndim != 4 or len(views.image) == 0 or min(views.image.shape[2:]) < 2:
         raise ValueError(f"write needs views of at least 2 x 2 pixels, got {views}")
     (t, _, h, w), size = views.image.shape, tuple(memory.views.image.shape[2:])
+    device = memory.device
     for name, tensor, shape, kind in (
         ("images", views.image, (t, 3, h, w), torch.float32),
         ("camera poses", views.cameras.world_from_cam, (t, 4, 4), torch.float32),
@@ -268,31 +269,30 @@ def _check(memory: Memory, views: Views) -> None:
                 f"{name} must be {list(shape)} of {kind} for {t} views of {h} x {w} pixels, got "
                 f"{list(tensor.shape)} of {tensor.dtype}"
             )
-        if tensor.device != memory.device:
-            raise ValueError(f"{name} must be on the memory's device {memory.device}")
+        if tensor.device != device:
+            raise ValueError(f"{name} must be on the memory's device {device}")
     check_codes(views)
     if len(memory) and (h, w) != size:
         raise ValueError(f"the memory holds views of {size} pixels, got {(h, w)}: resize them")
     # Masks and `isfinite` would take as long as a write. NaN fails every comparison. The answers
     # come in one copy, because a GPU waits for each.
-    image, depth, confidence = views.image, views.depth, views.confidence
-    unknown = depth != depth
-    known = torch.where(unknown, 1.0, depth)
-    in_range, has_depth, is_depth, is_trust = torch.stack(
+    unknown = views.depth != views.depth
+    known = torch.where(unknown, 1.0, views.depth)
+    darkest, brightest, nearest, farthest, blind, trust = torch.stack(
         [
-            (image.amin() >= 0) & (image.amax() <= 1),
-            ~unknown.flatten(1).all(1).any(),
-            (known.amin() > 0) & (known.amax() <= MAX_DISTANCE),
-            (confidence == confidence).all(),
+            *views.image.aminmax(),
+            *known.aminmax(),
+            unknown.flatten(1).all(1).any(),
+            views.confidence.amin(),
         ]
     ).tolist()
-    if not in_range:
+    if not (darkest >= 0 and brightest <= 1):
         raise ValueError("images must be finite and in [0, 1]")
-    if not has_depth:
+    if blind:
         raise ValueError("a view without any known depth cannot be remembered: estimate it first")
-    if not is_depth:
+    if not (nearest > 0 and farthest <= MAX_DISTANCE):
         raise ValueError(
             f"depth must be positive and at most {MAX_DISTANCE:g}, or NaN where it is unknown"
         )
-    if not is_trust:
+    if trust != trust:
         raise ValueError("confidence must not be NaN: use 0 for no trust")

@@ -55,7 +55,11 @@ from vmemkit.retrieval.votes import (
     verified,
 )
 
-MAX_DEPTHS = 100_000  # depths that are enough for a quantile
+# Enough for a quantile of the depths: this many pixels, of at most this many views.
+SAMPLED_PIXELS, SAMPLED_VIEWS = 1 << 15, 256
+SPARSE = 1 << 10  # known pixels of such a sample below which all pixels of its views are taken
+GOLDEN = (5**0.5 - 1) / 2
+VIEWS_AT_ONCE = 256  # whose frusta are compared, which bounds the memory that this takes
 
 
 @dataclass(frozen=True)
@@ -205,22 +209,23 @@ class CameraDistance:
 class FovOverlap:
     """The views whose frusta hold most of the targets' frusta. Walls are ignored.
 
-    All frusta end at the depth that 99 % of the remembered pixels do not exceed.
+    All frusta end at the depth that 99 % of the remembered pixels do not exceed, as a sample of at
+    most SAMPLED_PIXELS of them tells, so that time does not grow with the pixels of the memory.
     """
 
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
         query = _query(targets, self.config)
-        depth = memory.views.depth[memory.views.depth.isfinite()]
-        far = depth[:: 1 + len(depth) // MAX_DEPTHS].quantile(0.99)
+        far = known_depths(memory.views.depth).quantile(0.99)
         shares = (torch.arange(8, device=memory.device) + 0.5) / 8
         grid = pixel_centres(6, 8, device=memory.device).expand(len(query), 6, 8, 2)
         along = rays(query, grid)[:, None] * (far * shares[:, None, None, None])
         points = query.position[:, None, None, None] + along
-        uv, z = project(memory.views.cameras, points.reshape(1, -1, 3))
-        inside = in_image(uv, z) & (z <= far)
-        return _by_score("fov_overlap", memory, query, inside.float().mean(-1), k)
+        views = memory.views.cameras
+        parts = (views[i : i + VIEWS_AT_ONCE] for i in range(0, len(views), VIEWS_AT_ONCE))
+        score = torch.cat([_share_in_sight(points.reshape(1, -1, 3), part, far) for part in parts])
+        return _by_score("fov_overlap", memory, query, score, k)
 
 
 @dataclass(frozen=True)
@@ -282,6 +287,36 @@ def true_visibility(
     depth = scene.render(targets, rows, canvas_width(targets, rows)).depth
     points = unproject(targets, depth).reshape(-1, 3)
     return scene.visible(points[points.isfinite().all(-1)], cameras)
+
+
+def known_depths(depth: Float[Tensor, "t h w"]) -> Float[Tensor, " n"]:
+    """Known depths of a sample of pixels: all, or SAMPLED_PIXELS that are spread over the views.
+
+    Only SAMPLED_VIEWS views are read, because they may be on disk.
+    """
+    t, pixels = len(depth), depth[0].numel()
+    if t * pixels <= SAMPLED_PIXELS:
+        return depth[depth.isfinite()]
+    count = min(t, SAMPLED_VIEWS)
+    views = torch.arange(count, device=depth.device) * t // count
+    place = torch.arange(SAMPLED_PIXELS, device=depth.device)
+    # Multiples of the golden ratio, modulo 1, are spread evenly and never repeat.
+    pixel = (place.double() * GOLDEN % 1 * pixels).long()
+    sample = depth.flatten(1)[views[place * count // SAMPLED_PIXELS], pixel]
+    known = sample[sample.isfinite()]
+    if len(known) >= SPARSE:
+        return known
+    sample = depth[views]
+    known = sample[sample.isfinite()]
+    return known[:: 1 + len(known) // SAMPLED_PIXELS]
+
+
+def _share_in_sight(
+    points: Float[Tensor, "1 n 3"], cameras: Cameras, far: Float[Tensor, ""]
+) -> Float[Tensor, " t"]:
+    """The share of the points that each camera (t,) has in its image and not beyond `far`."""
+    uv, z = project(cameras, points)
+    return (in_image(uv, z) & (z <= far)).float().mean(-1)
 
 
 def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:

@@ -57,42 +57,44 @@ def suppress(
 
     Until k views are chosen, the threshold is divided by `relax` (> 1) and the skipped ones are tried
     again. Returns the chosen views and, for each view that was finally skipped, the chosen one that
-    it resembles. Time and memory grow with k times the number of views.
+    it resembles. Time grows with k times the number of views, memory with their number.
     """
     # On the CPU, because each choice decides which view is looked at next.
     poses, ids, n = memory.views.cameras.world_from_cam[order].cpu(), order.cpu(), len(order)
     chosen: list[int] = []  # positions in `order`, as all indices here
-    apart = poses.new_zeros(0, n)  # pose distance of each chosen view to all
-    suppressor = torch.full((n,), -1)
+    rounds: list[tuple[float, int]] = []  # threshold, and how many were chosen after it
+    nearest = poses.new_full((n,), torch.inf)  # least pose distance of each view to a chosen one
     while len(chosen) < min(k, n):
-        similar = _first_similar(apart, threshold, chosen)
-        while len(chosen) < min(k, n):
-            free = similar < 0
-            free[chosen] = False
-            if not free.any():
-                break
+        while len(chosen) < min(k, n) and (free := nearest >= threshold).any():
             chosen.append(int(free.int().argmax()))
-            apart = torch.cat([apart, pose_distance(poses, poses[chosen[-1]])[None]])
-            similar = _first_similar(apart, threshold, chosen)
-        looked_at = chosen[-1] if len(chosen) == k else n
-        suppressor[:looked_at] = similar[:looked_at]
+            nearest = torch.minimum(nearest, pose_distance(poses, poses[chosen[-1]]))
+            nearest[chosen[-1]] = -torch.inf
+        rounds.append((threshold, len(chosen)))
         threshold = threshold / relax if threshold > 1e-5 else 0.0
+    # The last round may end before the last view: the views behind it were skipped in the one before.
+    end = chosen[-1] if 0 < k == len(chosen) else n
+    (before, count), (last, _) = [(0.0, 0), (0.0, 0), *rounds][-2:]
+    suppressor = torch.cat(
+        [
+            _first_similar(poses[:end], poses[chosen], last),
+            _first_similar(poses[end:], poses[chosen[:count]], before),
+        ]
+    )
     suppressor[chosen] = -1
     skipped = suppressor >= 0
     suppressed_by = torch.full((len(memory),), -1)
-    suppressed_by[ids[skipped]] = ids[suppressor[skipped]]
+    suppressed_by[ids[skipped]] = ids[chosen][suppressor[skipped]]
     return ids[chosen].to(memory.device), suppressed_by.to(memory.device)
 
 
 def _first_similar(
-    apart: Float[Tensor, "c n"], threshold: float, chosen: list[int]
+    poses: Float[Tensor, "n 4 4"], chosen: Float[Tensor, "c 4 4"], threshold: float
 ) -> Int[Tensor, " n"]:
-    """Per view the first of the c chosen ones whose pose is nearer than `threshold`; -1 = none."""
-    similar = apart < threshold
-    if not chosen:
-        return torch.full((apart.shape[1],), -1)
-    first = torch.tensor(chosen)[similar.int().argmax(0)]
-    return torch.where(similar.any(0), first, -1)
+    """Per pose the first of the chosen ones that is nearer than `threshold`; -1 = none."""
+    first = torch.full((len(poses),), -1)
+    for i in reversed(range(len(chosen))):  # one by one, so that no distances are kept
+        first[pose_distance(poses, chosen[i]) < threshold] = i
+    return first
 
 
 def suppress_softly(

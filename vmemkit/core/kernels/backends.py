@@ -3,7 +3,7 @@
 The torch code is the reference: it is readable and runs everywhere. A function that is marked
 `@accelerated` has a twin of the same name and arguments in `cpu.py` or `cuda.py`, whose results are
 equal to the bit. The twin runs where its library is installed, unless `use("torch")` asks otherwise.
-Nothing is compiled before it is first needed; numba keeps what it compiled on disk.
+Nothing is compiled before it is first needed; numba keeps what it compiled on disk (compiling.py).
 Other processes: spawn them, or use torch's DataLoader. A child of a bare `os.fork` may wait for ever
 for torch's threads, which it does not have (README, "Processes and threads").
 """

@@ -1,8 +1,8 @@
 """From tensors to numba's kernels and back, with the work shared among threads.
 
 Each public function here is the twin of a plain torch function that is marked `@accelerated`: the
-same name, arguments and results. The kernels are in `pixels.py`, `tables.py`, `solids.py` and
-`hashes.py`; they are imported on first use, because importing numba takes a while.
+same name, arguments and results. The kernels are in `pixels.py`, `polygons.py`, `tables.py`,
+`solids.py` and `hashes.py`; they are imported on first use, because importing numba takes a while.
 """
 
 from __future__ import annotations
@@ -132,6 +132,32 @@ def discs(
                 )
                 tasks.append(task)
         in_parallel(tasks)
+    return surfel, depth, cosine
+
+
+def polygons(
+    surfels: Discs,
+    cameras: Lenses,
+    size: tuple[int, int],
+    limits: tuple[float, float, float],
+) -> tuple[Int[Tensor, "m h w"], Float[Tensor, "m h w"], Float[Tensor, "m h w"]]:
+    """Twin of `splatting.polygons`. Each thread draws a part of the surfels on a canvas of its own."""
+    from vmemkit.core.kernels import pixels, polygons
+
+    m, n, (height, width) = len(cameras.K), len(surfels.position), size
+    parts = bands(n, threads_for(n, LEAST_ROWS))
+    keys = np.empty((len(parts), height, width + pixels.LANES), np.int64)
+    cosines = np.empty(max(n, 1), np.float32)
+    surfel = torch.empty((m, height, width), dtype=torch.int64)
+    depth, cosine = torch.empty(m, height, width), torch.empty(m, height, width)
+    columns = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
+    poses, intrinsics = _arrays(cameras.world_from_cam, cameras.K)
+    canvases = _arrays(surfel, depth.view(torch.int32), cosine)
+    for i in range(m):
+        scene = columns, (poses[i], intrinsics[i]), np.float64(limits)
+        draw = partial(polygons.draw_polygons, *scene, size, cosines)
+        in_parallel([partial(draw, *part) for part in zip(parts, keys, strict=True)])
+        pixels.read_canvases(keys, cosines, tuple(canvas[i] for canvas in canvases))
     return surfel, depth, cosine
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmemkit.core.kernels.pixels import F32, I32, ONE, TWO, compiled, inlined
+from vmemkit.core.kernels.compiling import compiled, inlined
+from vmemkit.core.kernels.pixels import F32, I32, ONE, TWO
 
 U32 = np.uint32
 THREE = F32(3)

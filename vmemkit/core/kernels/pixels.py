@@ -9,15 +9,11 @@ knows that no other pointer reaches them, and vectorises the loops.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import math
-from collections.abc import Callable
 
 import numpy as np
-from numba import njit
-from numba.core.caching import FunctionCache
 
+from vmemkit.core.kernels.compiling import compiled, inlined
 from vmemkit.core.kernels.lanes import lower
 from vmemkit.core.kernels.sizes import ROUNDING, RUN
 
@@ -37,39 +33,6 @@ lower_four, lower_eight = lower(SIDE // 2), lower(SIDE)
 # surfel, and of equally near ones the oldest.
 LOWER = np.int64(0xFFFFFFFF)
 NOTHING = np.int64(np.float32(np.inf).view(np.int32)) << np.int64(32)
-
-
-def compiled(function: Callable) -> Callable:
-    """Compile a function on its first call; numba keeps the result on disk for other processes."""
-    # A type checker may have wrapped the function, as in the tests; numba needs the original.
-    plain = inspect.unwrap(function)
-    kernel = njit(nogil=True, error_model="numpy")(plain)
-    # Without a folder that is writable, every process compiles anew.
-    with contextlib.suppress(RuntimeError):
-        kernel._cache = KernelCache(plain)  # numba has no public way to set it
-    return kernel
-
-
-class KernelCache(FunctionCache):
-    """Numba's cache on disk, which is never needed: if a file is damaged, cannot be read or cannot be
-    written, the kernel is compiled in memory."""
-
-    def load_overload(self, sig: object, target_context: object) -> object:
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # unpickling damaged bytes may raise anything
-            with contextlib.suppress(OSError):
-                self.flush()  # so that what is compiled now can be kept
-            return None
-
-    def save_overload(self, sig: object, data: object) -> None:
-        with contextlib.suppress(OSError):  # a full disk
-            super().save_overload(sig, data)
-
-
-def inlined(function: Callable) -> Callable:
-    """Compile a function into the kernels that call it."""
-    return njit(inline="always", error_model="numpy")(inspect.unwrap(function))
 
 
 @compiled
@@ -144,6 +107,16 @@ def read_keys(keys, cosines, out) -> None:
             depth_row[column] = I32(key_row[column] >> 32) if drawn else I32(0)
             # Where nothing was drawn, index is 0: reading that cosine is cheaper than a branch.
             cosine_row[column] = cosines[index] if drawn else ZERO
+
+
+@compiled
+def read_canvases(keys, cosines, out) -> None:
+    """Merges the keys [b h w + LANES] of several threads, and reads them as `read_keys`."""
+    for b in range(1, keys.shape[0]):
+        for row in range(keys.shape[1]):
+            for column in range(keys.shape[2]):
+                keys[0, row, column] = min(keys[0, row, column], keys[b, row, column])
+    read_keys(keys[0], cosines, out)
 
 
 @compiled

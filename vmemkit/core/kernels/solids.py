@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmemkit.core.kernels.pixels import F32, I32, INFINITY, ONE, ZERO, compiled, inlined
+from vmemkit.core.kernels.compiling import compiled, inlined
+from vmemkit.core.kernels.pixels import F32, I32, INFINITY, ONE, ZERO
 
 WIDE = 64  # rays or points: enough for vectors, few enough to be close together
 

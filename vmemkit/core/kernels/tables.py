@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from vmemkit.core.kernels.pixels import F32, HALF, ONE, UNSIGNED, ZERO, compiled, inlined
+from vmemkit.core.kernels.compiling import compiled, inlined
+from vmemkit.core.kernels.pixels import F32, HALF, ONE, UNSIGNED, ZERO
 
 BIT = np.uint64(1)
 SEQUENCE = np.uint64(0x03F79D71B4CB0A89)  # De Bruijn's: any six neighbouring bits are unique
