@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import Cameras, pixel_centres, pose, rays
+from vmemkit.core.kernels import accelerated
 from vmemkit.generation.warp.smoothing import blend_seam, push_pull, require_known
 
 JUMP_COST = 0.2  # for a cut between two runs, in means of the column distance
@@ -259,6 +260,7 @@ def _step_cost(
     return torch.where(goes_on, 0.0, jump)
 
 
+@accelerated
 def _viterbi(
     enter: Float[Tensor, " s"],
     step: Float[Tensor, "s s"],
@@ -297,13 +299,29 @@ def _lay_columns(
     direction: Int[Tensor, " w"],
 ) -> Float[Tensor, "3 h w"]:
     """The planned columns in their places, neighbouring runs cross-faded over FADE columns."""
-    total = torch.zeros_like(image)
-    weight = image.new_zeros(image.shape[1:])
-    # Each column is a mean of what the runs of its neighbours would show here if they went on.
-    for offset in range(-FADE, FADE + 1):
-        continued = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
-        share = (FADE + 1 - abs(offset)) * source[:, continued].to(image.dtype)
-        total = total + share * image[:, :, continued]
-        weight = weight + share
+    total, weight = _cross_fade(image, known, source, column, direction, FADE)
     laid = torch.where(known, image, total / weight.clamp(min=1))
     return push_pull(laid, known | (weight > 0))
+
+
+@accelerated
+def _cross_fade(
+    image: Float[Tensor, "3 h w"],
+    known: Bool[Tensor, "h w"],
+    source: Bool[Tensor, "h w"],
+    column: Int[Tensor, " w"],
+    direction: Int[Tensor, " w"],
+    reach: int,
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"]]:
+    """Weighted sum of what the planned runs show at each unknown pixel, and the sum of the weights.
+
+    Each column shows what the runs of its neighbours, up to `reach` away, would show if they went on.
+    """
+    total = torch.zeros_like(image)
+    weight = image.new_zeros(image.shape[1:])
+    for offset in range(-reach, reach + 1):
+        continued = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
+        share = (reach + 1 - abs(offset)) * (source[:, continued] & ~known).to(image.dtype)
+        total = total + share * image[:, :, continued]
+        weight = weight + share
+    return total, weight
