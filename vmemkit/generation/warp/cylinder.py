@@ -97,18 +97,25 @@ def to_cylinder(
     All views are treated as if they stood at one position. This is exact for pure rotations, and
     otherwise better the farther away the content is.
     """
-    in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
-    uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
-    uv = uv[..., :2] / uv[..., 2:].clamp(min=1e-6)
+    uv, central = _in_images(targets, rays_world)
     clean = torch.where(known[:, None], image, image.new_zeros(()))
     layers = torch.cat([clean, known[:, None].to(image.dtype)], 1)
     sampled = functional.grid_sample(layers, 2 * uv - 1, padding_mode="border", align_corners=False)
-    whole = sampled[:, 3] > KNOWN_SHARE
-    central = 0.5 - (uv - 0.5).abs().amax(-1)
-    central = torch.where((in_cam[..., 2] > 1e-6) & whole, central, -1.0)
+    central = torch.where(sampled[:, 3] > KNOWN_SHARE, central, -1.0)
     best, view = central.max(0)
     color = sampled[:, :3].gather(0, view[None, None].expand(1, 3, -1, -1))[0]
     return color, best > 0
+
+
+def _in_images(
+    targets: Cameras, rays_world: Float[Tensor, "H W 3"]
+) -> tuple[Float[Tensor, "m H W 2"], Float[Tensor, "m H W"]]:
+    """Where targets see rays, and how far from their images' edges: not above 0 is out of sight."""
+    in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
+    uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
+    uv = uv[..., :2] / uv[..., 2:].clamp(min=1e-6)
+    central = 0.5 - (uv - 0.5).abs().amax(-1)
+    return uv, torch.where(in_cam[..., 2] > 1e-6, central, -1.0)
 
 
 def from_cylinder(
@@ -155,7 +162,7 @@ def fill_views(
     both = torch.where(panorama.source, panorama.image, own)
     both_known = panorama.source | own_known
     source = panorama.source if panorama.source.any() else both_known
-    in_sight = to_cylinder(targets, image, torch.ones_like(known), panorama.rays_world)[1].any(0)
+    in_sight = (_in_images(targets, panorama.rays_world)[1] > 0).any(0).any(0)
     filled = copy_columns(both, both_known, source, in_sight)
     filling = from_cylinder(filled, panorama.rays_world, targets, *image.shape[-2:])
     return torch.stack([blend_seam(f, i, k) for f, i, k in zip(filling, image, known, strict=True)])
@@ -196,15 +203,19 @@ def _column_distance(
     image: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"], source: Bool[Tensor, "h w"]
 ) -> Float[Tensor, "w w"]:
     """Mean squared difference of each column (known pixels) to each column (source pixels)."""
-    a, b = known.T.to(image.dtype), source.T.to(image.dtype)
+    row, column = known.any(0).nonzero()[:, 0], source.any(0).nonzero()[:, 0]
+    a, b = known.T.to(image.dtype)[row], source.T.to(image.dtype)[column]
     x = image.transpose(-1, -2)
-    square = (x * x * a).sum(0) @ b.T + a @ (x * x * b).sum(0).T
-    cross = ((x * a) @ (x * b).mT).sum(0)
+    x, y = x[:, row], x[:, column]
+    square = (x * x * a).sum(0) @ b.T + a @ (y * y * b).sum(0).T
+    cross = ((x * a) @ (y * b).mT).sum(0)
     common = a @ b.T
     distance = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
     # Columns without a common row cannot be compared: they get the mean distance.
     usual = distance[common > 0].mean() if bool((common > 0).any()) else distance.new_zeros(())
-    return torch.where(common > 0, distance, usual)
+    every = usual.expand(known.shape[1], known.shape[1]).clone()
+    every[row[:, None], column] = torch.where(common > 0, distance, usual)
+    return every
 
 
 def _plan_columns(
@@ -248,7 +259,8 @@ def _step_cost(
     """
     (column, way), (next_column, next_way) = before, after
     beyond, prior = (column + way) % len(usable), (next_column - next_way) % len(usable)
-    forward, backward = distance[beyond][:, next_column], distance[column][:, prior]
+    forward = distance.index_select(0, beyond).index_select(1, next_column)
+    backward = distance.index_select(0, column).index_select(1, prior)
     has_beyond, has_prior = usable[beyond][:, None], usable[prior]
     forward = torch.where(
         has_beyond, forward, torch.where(has_prior, backward, distance[column][:, next_column])

@@ -224,7 +224,8 @@ def _choose_surfaces(
         total = cost + STEP_COST * _box_means(steps.view_as(step), hole, reach)
         if reach == 1:
             return surfaces.gather(0, total.argmin(0)[None])[0]
-        steps[:, hole] = _expected_steps(surfaces, torch.softmax(-total / TEMPERATURE, 0))
+        expected = _expected_steps(surfaces, torch.softmax(-total / TEMPERATURE, 0))
+        steps.scatter_(1, hole.expand(len(steps), -1), expected)
         reach = max(1, int(reach / REACH_FACTOR))
 
 
