@@ -111,11 +111,11 @@ def _in_images(
     targets: Cameras, rays_world: Float[Tensor, "H W 3"]
 ) -> tuple[Float[Tensor, "m H W 2"], Float[Tensor, "m H W"]]:
     """Where targets see rays, and how far from their images' edges: not above 0 is out of sight."""
-    in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
-    uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
-    uv = uv[..., :2] / uv[..., 2:].clamp(min=1e-6)
-    central = 0.5 - (uv - 0.5).abs().amax(-1)
-    return uv, torch.where(in_cam[..., 2] > 1e-6, central, -1.0)
+    in_cam = targets.rotation.mT.contiguous() @ rays_world.flatten(0, 1).T.contiguous()
+    image = (targets.K @ in_cam).unflatten(-1, rays_world.shape[:2])
+    u, v = (image[:, :2] / image[:, 2:].clamp(min=1e-6)).unbind(1)
+    central = 0.5 - torch.maximum((u - 0.5).abs(), (v - 0.5).abs())
+    return torch.stack([u, v], -1), torch.where(image[:, 2] > 1e-6, central, -1.0)
 
 
 def from_cylinder(

@@ -104,9 +104,10 @@ def _dominant_planes(
     planes: list[Tensor] = []
     support: list[float] = []
     while len(planes) < PLANES and int(free.sum()) > max(3, PLANE_SUPPORT * len(inverse)):
-        candidates = _candidates(uv1[free], inverse[free], generator)
-        error = (candidates @ uv1[free].T - inverse[free]).abs()
-        best = candidates[(error < tolerance * inverse[free]).sum(1).argmax()]
+        left, left_inverse = uv1[free], inverse[free]
+        candidates = _candidates(left, left_inverse, generator)
+        error = (candidates @ left.T).sub_(left_inverse).abs_()
+        best = candidates[(error < tolerance * left_inverse).sum(1).argmax()]
         inlier = free
         for _ in range(2):  # refitted to its inliers, a plane explains more of them
             inlier = free & ((uv1 @ best - inverse).abs() < tolerance * inverse)
