@@ -168,8 +168,9 @@ def _walls(
     hide much is a piece of furniture and bounds nothing.
     """
     valid = (surfaces > low) & (surfaces < high)
-    hides = (valid & (surfaces > (1 + HIDING) * inverse))[:, known].to(inverse.dtype).mean(-1)
-    return (1 - hides / MOST_HIDDEN).clamp(min=0)
+    hides = valid & (surfaces > (1 + HIDING) * inverse) & known
+    share = hides.flatten(1).sum(1) / known.sum()
+    return (1 - share / MOST_HIDDEN).clamp(min=0)
 
 
 def _plane_costs(
