@@ -2,7 +2,8 @@
 
 In and out: tensors and arrays. `@accelerated` marks a plain function whose twin may run in its place;
 `backends.py` decides which one runs on a device. `cpu.py` leads from tensors to the numba kernels
-(`pixels.py`, `tables.py`, and of houses `solids.py`, `hashes.py`), and `cuda.py` holds Triton's.
+(`pixels.py`, `tables.py`, `filling.py`, and of houses `solids.py`, `hashes.py`), and `cuda.py` holds
+Triton's.
 The plain torch code is the reference, and runs where neither library is installed.
 """
 

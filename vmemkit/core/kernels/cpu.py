@@ -1,8 +1,8 @@
 """From tensors to numba's kernels and back, with the work shared among threads.
 
 Each public function here is the twin of a plain torch function that is marked `@accelerated`: the
-same name, arguments and results. The kernels are in `pixels.py`, `tables.py`, `solids.py` and
-`hashes.py`; they are imported on first use, because importing numba takes a while.
+same name, arguments and results. The kernels are in `pixels.py`, `tables.py`, `solids.py`,
+`hashes.py` and `filling.py`; they are imported on first use, because importing numba takes a while.
 """
 
 from __future__ import annotations
@@ -453,7 +453,8 @@ def cross_fade(
     from vmemkit.core.kernels import filling
 
     height, width = known.shape
-    total, weight = torch.zeros(image.shape), torch.zeros(height, width)
+    total = _zeros(image.numel(), np.float32).view_as(image)
+    weight = _zeros(height * width, np.float32).view(height, width)
     arrays = *_arrays(image, known, source, column, direction), reach, *_arrays(total, weight)
     in_bands(partial(filling.cross_fade, *arrays), height, -(-LEAST_ROWS // width))
     return total, weight
