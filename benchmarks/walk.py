@@ -3,7 +3,8 @@
 The walk goes through a two-room house, four views per step: with `Warp` at several image sizes and at
 one or half a surfel per pixel and axis, and with `Writer` at the smallest. The first step compiles
 and is left out; results are medians of the others. The torch code of the memory runs for comparison.
-Then houses, which `Writer` renders in each step, are rendered by both implementations in turn.
+Then houses, which `Writer` renders in each step, are rendered by both implementations in turn, and
+so are steps of `Warp` with every kernel and with none.
 Run: python benchmarks/walk.py [--steps N] [--device cuda] [--json FILE]
 """
 
@@ -26,6 +27,7 @@ from vmemkit.scenes import capture_tour, rooms
 
 GIVEN, M = 8, 4  # views in the memory at the start; views per step
 DRAWN, ROUNDS = (180, 240), 6  # size of rendered views; how often each implementation renders them
+WARPED = ((96, 128), (288, 512), (576, 576))  # sizes at which steps of `Warp` are timed alone
 
 
 def spent(
@@ -58,6 +60,28 @@ def drawn(n_rooms: int, device: str) -> dict:
                 house.render(cameras, *DRAWN, samples=2).image.sum().item()
             spent.append(1e3 * (perf_counter() - start) / len(cameras))
     return {name: min(spent[1:]) for name, spent in times.items()}  # the first round compiles
+
+
+def warped(size: tuple[int, int], device: str) -> dict:
+    """Mean milliseconds of a step of `Warp`, by implementation; these run each step in turn.
+
+    Three steps along a tour, each from four of the eight views before it.
+    """
+    house = rooms(0)
+    path = capture_tour(house, aspect=size[1] / size[0]).cameras
+    views = house.render(path[: GIVEN + 2 * M], *size).to(device)
+    times: dict[str, list[float]] = {name: [] for name in dict.fromkeys((backend(device), "torch"))}
+    for first in (GIVEN, GIVEN, GIVEN + M, GIVEN + 2 * M):
+        context, targets = views[first - GIVEN : first : 2], path[first : first + M].to(device)
+        for name, spent in times.items():
+            with use(name):
+                start = perf_counter()
+                *_, made = Warp()(context, targets, torch.Generator())
+                made.image.sum().item()
+            spent.append(1e3 * (perf_counter() - start))
+    return {
+        name: sum(spent[1:]) / len(spent[1:]) for name, spent in times.items()
+    }  # first: compiles
 
 
 def main() -> None:
@@ -97,10 +121,24 @@ def main() -> None:
         ratio = view["torch"] / view[backend(device)]
         print(f"{n_rooms} rooms: {times}, ratio {ratio:.2f}", flush=True)
         houses.append({"rooms": n_rooms, "ratio": ratio} | view)
+    steps = []
+    print(f"milliseconds of a step of {M} views by Warp alone")
+    for size in WARPED:
+        step = warped(size, device)
+        times = ", ".join(f"{name} {ms:.0f}" for name, ms in step.items())
+        ratio = step["torch"] / step[backend(device)]
+        print(f"{size[0]} x {size[1]}: {times}, ratio {ratio:.2f}", flush=True)
+        steps.append({"image": size, "ratio": ratio} | step)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(
-                {"device": name, "threads": options.threads, "rows": rows, "houses": houses},
+                {
+                    "device": name,
+                    "threads": options.threads,
+                    "rows": rows,
+                    "houses": houses,
+                    "warp alone": steps,
+                },
                 file,
                 indent=1,
             )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from vmemkit.core import cameras, intrinsics, pixel_centres, rays
 from vmemkit.generation import push_pull
+from vmemkit.generation.warp.holes import _maximum_along
 from vmemkit.generation.warp.planes import DEPTH_RANGE, fill_depth
 from vmemkit.generation.warp.smoothing import blend_seam
 
@@ -109,6 +110,16 @@ def test_filling_depth_twice_gives_the_same():
     depth = room_depth((-2.0, -1.2, -9.0), (2.5, 1.5, 4.0))
     known = random_mask(*depth.shape, seed=3)
     assert torch.equal(fill_depth(depth, known), fill_depth(depth, known))
+
+
+@settings(deadline=None, max_examples=30)
+@given(SIZES, SIZES, st.integers(1, 50), st.integers(0, 999))
+def test_the_maximum_along_an_axis_is_that_of_all_neighbours(height, width, reach, seed):
+    image = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
+    row = [image[:, :, max(0, j - reach) : j + reach + 1].amax(-1) for j in range(width)]
+    column = [image[:, max(0, i - reach) : i + reach + 1].amax(-2) for i in range(height)]
+    assert torch.equal(_maximum_along(image, -1, reach), torch.stack(row, -1))
+    assert torch.equal(_maximum_along(image, -2, reach), torch.stack(column, -2))
 
 
 def test_a_blended_seam_takes_the_step_out_of_a_filling_that_is_too_bright():

@@ -215,10 +215,12 @@ def canvas_width(cameras: Cameras, rows: int) -> int:
 
 def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b h w 3"]:
     """World directions through image points, scaled so that position + depth * ray is the point."""
-    in_cam = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)
+    u, v = uv.flatten(-3, -2).unbind(-1)
     # `inv` would wait for a GPU to say that K is not singular; `check_cameras` has seen to that.
     world_from_image = cameras.rotation @ torch.linalg.inv_ex(cameras.K).inverse
-    return torch.einsum("...ij,...hwj->...hwi", world_from_image, in_cam)
+    # Pixels are columns: products with few rows are several times as fast as with few columns.
+    world = world_from_image @ torch.stack([u, v, torch.ones_like(u)], -2)
+    return world.mT.contiguous().unflatten(-2, uv.shape[-3:-1])
 
 
 def unproject(cameras: Cameras, depth: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w 3"]:
@@ -233,11 +235,13 @@ def project(
     cameras: Cameras, points: Float[Tensor, "*#b n 3"]
 ) -> tuple[Float[Tensor, "*b n 2"], Float[Tensor, "*b n"]]:
     """Image coordinates (u, v) and depth of world points. Behind the camera, uv is meaningless."""
-    in_cam = (points - cameras.position[..., None, :]) @ cameras.rotation
-    image = in_cam @ cameras.K.mT
-    depth = in_cam[..., 2]
+    # Points are columns, as in `rays`.
+    offset = points.mT.contiguous() - cameras.position[..., None]
+    in_cam = cameras.rotation.mT @ offset
+    image = cameras.K @ in_cam
+    depth = in_cam[..., 2, :]
     safe = torch.where(depth.abs() < 1e-9, torch.full_like(depth, 1e-9), depth)
-    return image[..., :2] / safe[..., None], depth
+    return (image[..., :2, :] / safe[..., None, :]).mT, depth
 
 
 def in_camera_axes(

@@ -2,7 +2,8 @@
 
 Each public function here is the twin of a plain torch function that is marked `@accelerated`: the
 same name, arguments and results. The kernels are in `pixels.py`, `polygons.py`, `tables.py`,
-`solids.py` and `hashes.py`; they are imported on first use, because importing numba takes a while.
+`solids.py`, `hashes.py` and `filling.py`; they are imported on first use, because importing numba
+takes a while.
 """
 
 from __future__ import annotations
@@ -459,6 +460,66 @@ def corner_tones(
     task = partial(hashes.corner_tones, *arrays)
     in_bands(task, len(uv), LEAST_ROWS)
     return place, tones, fade
+
+
+def box_means(
+    layers: Float[Tensor, "c h w"], pixel: Int[Tensor, " n"], reach: int
+) -> Float[Tensor, "c n"]:
+    """Twin of `planes._box_means`. Each thread takes some of the layers."""
+    from vmemkit.core.kernels import filling
+
+    (count, height, width), n = layers.shape, len(pixel)
+    if n and not (int(pixel.min()) >= 0 and int(pixel.max()) < height * width):
+        raise ValueError(f"got pixels outside of an image of {height} x {width}")
+    mean = torch.empty(count, n)
+    task = partial(filling.box_means, *_arrays(layers, pixel), reach, mean.numpy())
+    in_bands(task, count, -(-LEAST_ROWS // (height * width)))
+    return mean
+
+
+def expected_steps(
+    surfaces: Float[Tensor, "p n"], share: Float[Tensor, "p n"]
+) -> Float[Tensor, "p n"]:
+    """Twin of `planes._expected_steps`."""
+    from vmemkit.core.kernels import filling
+
+    expected = torch.empty(share.shape)
+    task = partial(filling.expected_steps, *_arrays(surfaces, share, expected))
+    in_bands(task, share.shape[1], LEAST_ROWS)
+    return expected
+
+
+def viterbi(
+    enter: Float[Tensor, " s"],
+    step: Float[Tensor, "s s"],
+    stay: Float[Tensor, "g s"],
+    leave: Float[Tensor, " s"],
+) -> Int[Tensor, " g"]:
+    """Twin of `cylinder._viterbi`."""
+    from vmemkit.core.kernels import filling
+
+    path = torch.empty(len(stay), dtype=torch.int64)
+    filling.viterbi(*_arrays(enter, step, stay, leave, path))
+    return path
+
+
+def cross_fade(
+    image: Float[Tensor, "3 h w"],
+    known: Bool[Tensor, "h w"],
+    source: Bool[Tensor, "h w"],
+    column: Int[Tensor, " w"],
+    direction: Int[Tensor, " w"],
+    reach: int,
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"]]:
+    """Twin of `cylinder._cross_fade`."""
+    from vmemkit.core.kernels import filling
+
+    height, width = known.shape
+    total = _zeros(image.numel(), np.float32).view_as(image)
+    weight = _zeros(height * width, np.float32).view(height, width)
+    arrays = *_arrays(image, known, source, column, direction), reach, *_arrays(total, weight)
+    in_bands(partial(filling.cross_fade, *arrays), height, -(-LEAST_ROWS // width))
+    return total, weight
 
 
 def _zeros(count: int, kind: type[np.number]) -> Tensor:

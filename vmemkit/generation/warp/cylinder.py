@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import Cameras, pixel_centres, pose, rays
+from vmemkit.core.kernels import accelerated
 from vmemkit.generation.warp.smoothing import blend_seam, push_pull, require_known
 
 JUMP_COST = 0.2  # for a cut between two runs, in means of the column distance
@@ -96,18 +97,25 @@ def to_cylinder(
     All views are treated as if they stood at one position. This is exact for pure rotations, and
     otherwise better the farther away the content is.
     """
-    in_cam = torch.einsum("hwi,mij->mhwj", rays_world, targets.rotation)
-    uv = torch.einsum("mhwj,mij->mhwi", in_cam, targets.K)
-    uv = uv[..., :2] / uv[..., 2:].clamp(min=1e-6)
+    uv, central = _in_images(targets, rays_world)
     clean = torch.where(known[:, None], image, image.new_zeros(()))
     layers = torch.cat([clean, known[:, None].to(image.dtype)], 1)
     sampled = functional.grid_sample(layers, 2 * uv - 1, padding_mode="border", align_corners=False)
-    whole = sampled[:, 3] > KNOWN_SHARE
-    central = 0.5 - (uv - 0.5).abs().amax(-1)
-    central = torch.where((in_cam[..., 2] > 1e-6) & whole, central, -1.0)
+    central = torch.where(sampled[:, 3] > KNOWN_SHARE, central, -1.0)
     best, view = central.max(0)
     color = sampled[:, :3].gather(0, view[None, None].expand(1, 3, -1, -1))[0]
     return color, best > 0
+
+
+def _in_images(
+    targets: Cameras, rays_world: Float[Tensor, "H W 3"]
+) -> tuple[Float[Tensor, "m H W 2"], Float[Tensor, "m H W"]]:
+    """Where targets see rays, and how far from their images' edges: not above 0 is out of sight."""
+    in_cam = targets.rotation.mT.contiguous() @ rays_world.flatten(0, 1).T.contiguous()
+    image = (targets.K @ in_cam).unflatten(-1, rays_world.shape[:2])
+    u, v = (image[:, :2] / image[:, 2:].clamp(min=1e-6)).unbind(1)
+    central = 0.5 - torch.maximum((u - 0.5).abs(), (v - 0.5).abs())
+    return torch.stack([u, v], -1), torch.where(image[:, 2] > 1e-6, central, -1.0)
 
 
 def from_cylinder(
@@ -154,7 +162,7 @@ def fill_views(
     both = torch.where(panorama.source, panorama.image, own)
     both_known = panorama.source | own_known
     source = panorama.source if panorama.source.any() else both_known
-    in_sight = to_cylinder(targets, image, torch.ones_like(known), panorama.rays_world)[1].any(0)
+    in_sight = (_in_images(targets, panorama.rays_world)[1] > 0).any(0).any(0)
     filled = copy_columns(both, both_known, source, in_sight)
     filling = from_cylinder(filled, panorama.rays_world, targets, *image.shape[-2:])
     return torch.stack([blend_seam(f, i, k) for f, i, k in zip(filling, image, known, strict=True)])
@@ -195,15 +203,19 @@ def _column_distance(
     image: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"], source: Bool[Tensor, "h w"]
 ) -> Float[Tensor, "w w"]:
     """Mean squared difference of each column (known pixels) to each column (source pixels)."""
-    a, b = known.T.to(image.dtype), source.T.to(image.dtype)
+    row, column = known.any(0).nonzero()[:, 0], source.any(0).nonzero()[:, 0]
+    a, b = known.T.to(image.dtype)[row], source.T.to(image.dtype)[column]
     x = image.transpose(-1, -2)
-    square = (x * x * a).sum(0) @ b.T + a @ (x * x * b).sum(0).T
-    cross = ((x * a) @ (x * b).mT).sum(0)
+    x, y = x[:, row], x[:, column]
+    square = (x * x * a).sum(0) @ b.T + a @ (y * y * b).sum(0).T
+    cross = ((x * a) @ (y * b).mT).sum(0)
     common = a @ b.T
     distance = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
     # Columns without a common row cannot be compared: they get the mean distance.
     usual = distance[common > 0].mean() if bool((common > 0).any()) else distance.new_zeros(())
-    return torch.where(common > 0, distance, usual)
+    every = usual.expand(known.shape[1], known.shape[1]).clone()
+    every[row[:, None], column] = torch.where(common > 0, distance, usual)
+    return every
 
 
 def _plan_columns(
@@ -247,7 +259,8 @@ def _step_cost(
     """
     (column, way), (next_column, next_way) = before, after
     beyond, prior = (column + way) % len(usable), (next_column - next_way) % len(usable)
-    forward, backward = distance[beyond][:, next_column], distance[column][:, prior]
+    forward = distance.index_select(0, beyond).index_select(1, next_column)
+    backward = distance.index_select(0, column).index_select(1, prior)
     has_beyond, has_prior = usable[beyond][:, None], usable[prior]
     forward = torch.where(
         has_beyond, forward, torch.where(has_prior, backward, distance[column][:, next_column])
@@ -259,6 +272,7 @@ def _step_cost(
     return torch.where(goes_on, 0.0, jump)
 
 
+@accelerated
 def _viterbi(
     enter: Float[Tensor, " s"],
     step: Float[Tensor, "s s"],
@@ -297,13 +311,29 @@ def _lay_columns(
     direction: Int[Tensor, " w"],
 ) -> Float[Tensor, "3 h w"]:
     """The planned columns in their places, neighbouring runs cross-faded over FADE columns."""
-    total = torch.zeros_like(image)
-    weight = image.new_zeros(image.shape[1:])
-    # Each column is a mean of what the runs of its neighbours would show here if they went on.
-    for offset in range(-FADE, FADE + 1):
-        continued = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
-        share = (FADE + 1 - abs(offset)) * source[:, continued].to(image.dtype)
-        total = total + share * image[:, :, continued]
-        weight = weight + share
+    total, weight = _cross_fade(image, known, source, column, direction, FADE)
     laid = torch.where(known, image, total / weight.clamp(min=1))
     return push_pull(laid, known | (weight > 0))
+
+
+@accelerated
+def _cross_fade(
+    image: Float[Tensor, "3 h w"],
+    known: Bool[Tensor, "h w"],
+    source: Bool[Tensor, "h w"],
+    column: Int[Tensor, " w"],
+    direction: Int[Tensor, " w"],
+    reach: int,
+) -> tuple[Float[Tensor, "3 h w"], Float[Tensor, "h w"]]:
+    """Weighted sum of what the planned runs show at each unknown pixel, and the sum of the weights.
+
+    Each column shows what the runs of its neighbours, up to `reach` away, would show if they went on.
+    """
+    total = torch.zeros_like(image)
+    weight = image.new_zeros(image.shape[1:])
+    for offset in range(-reach, reach + 1):
+        continued = (column.roll(-offset) - offset * direction.roll(-offset)) % len(column)
+        share = (reach + 1 - abs(offset)) * (source[:, continued] & ~known).to(image.dtype)
+        total = total + share * image[:, :, continued]
+        weight = weight + share
+    return total, weight

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
@@ -97,8 +97,9 @@ class Warp:
             filled = fill_holes(state, target, context, panorama, self.config)
             with_holes.append(state)
             complete.append(filled)
-            context = cat([context, filled.views(target)])
-            discs.append(context_discs(context[-1:], evidence, self.config))
+            if i + 1 < len(targets):
+                context = cat([context, filled.views(target)])
+                discs.append(context_discs(context[-1:], evidence, self.config))
         yield cat(with_holes)
         yield cat(complete)
 
@@ -119,8 +120,10 @@ def context_discs(view: Views, evidence: Views, config: WarpConfig) -> PixelDisc
     thinning = SurfelConfig(shrink=1.0, edge=config.edge, depth_quantile=1.0)
     surfels, pixel = surfels_from_points(maps[0], view.cameras[0], view.image[0], thinning)
     discs = PixelDiscs(surfels, view.confidence.flatten()[pixel])
-    empty = seen_through(evidence, surfels.position, config.empty)
-    return discs[~(empty & (discs.confidence < SEEN))]
+    keep, imagined = discs.confidence >= SEEN, (discs.confidence < SEEN).nonzero()[:, 0]
+    if len(imagined):
+        keep[imagined] = ~seen_through(evidence, surfels.position[imagined], config.empty)
+    return discs[keep]
 
 
 def splat_context(
@@ -138,19 +141,20 @@ def splat_context(
     rendered = splat(discs.surfels, targets, height, width, SplatConfig(scale=config.scale))
     hit = rendered.surfel >= 0
     depth = torch.where(hit, rendered.depth, torch.nan)
-    ids = rendered.surfel.clamp(min=0)
-    # The disc's own colour remains where no view passes the tests of `_look_up`.
-    image = discs.surfels.color[ids].permute(0, 3, 1, 2)
-    points = unproject(targets, depth)
-    for m in range(len(targets)):
-        row, column = hit[m].nonzero(as_tuple=True)
-        normal = discs.surfels.normal[ids[m, row, column]]
-        color, weight = _look_up(context, points[m, row, column], normal, config)
-        total = weight.sum(0)
-        blended = (color * weight[:, None]).sum(0) / total.clamp(min=1e-12)
-        image[m, :, row, column] = torch.where(total > 0, blended, image[m, :, row, column])
-    confidence = torch.where(hit, discs.confidence[ids], 0.0)
-    return Generation(torch.where(hit[:, None], image, 0.0), depth, confidence)
+    image = depth.new_zeros(len(targets), 3, height * width)
+    confidence = torch.zeros_like(depth).flatten(1)
+    for m, points in enumerate(unproject(targets, depth)):
+        pixel = hit[m].flatten().nonzero()[:, 0]
+        disc = rendered.surfel[m].flatten().index_select(0, pixel)
+        normal = discs.surfels.normal.index_select(0, disc)
+        points = points.flatten(0, 1).index_select(0, pixel)
+        color, weight = _look_up(context, points, normal, config)
+        # The disc's own colour remains where no view passes the tests of `_look_up`.
+        own = discs.surfels.color.index_select(0, disc).T
+        color = torch.where(weight > 0, color / weight.clamp(min=1e-12), own)
+        image[m].scatter_(1, pixel.expand(3, -1), color)
+        confidence[m, pixel] = discs.confidence.index_select(0, disc)
+    return Generation(image.view(-1, 3, height, width), depth, confidence.view_as(depth))
 
 
 def _panorama(views: Views, discs: PixelDiscs, targets: Cameras, config: WarpConfig) -> Panorama:
@@ -179,24 +183,43 @@ def _upright(targets: Cameras) -> Callable[[Cameras], Cameras]:
 
 def _look_up(
     context: Views, points: Float[Tensor, "n 3"], normal: Float[Tensor, "n 3"], config: WarpConfig
-) -> tuple[Float[Tensor, "t 3 n"], Float[Tensor, "t n"]]:
-    """Colour of world points in each context view, and its weight (0 where the view does not see
-    the point)."""
-    uv, depth = project(context.cameras, points)
-    grid = (2 * uv - 1)[:, :, None]
-    color = _sample(context.image, grid, "bicubic").clamp(0, 1)
-    # Interpolated inverse depth is exact on planes, where it is affine, and wrong across edges, whose
-    # points the test below then rejects.
-    inverse = _sample(1 / context.depth[:, None], grid, "bilinear")[:, 0]
-    seen = in_image(uv, depth)
-    seen &= (inverse * depth - 1).abs() <= config.occlusion
-    sight = normalize(points - context.cameras.position[:, None], dim=-1)
-    cosine = (sight * normal).sum(-1).clamp(min=0)
-    size = footprint(depth, context.cameras.K[:, 1, 1][:, None], cosine)
-    size = torch.where(seen, size, torch.inf)
+) -> tuple[Float[Tensor, "3 n"], Float[Tensor, " n"]]:
+    """Weighted sum of the colours of world points in the context views, and the sum of the weights
+    (0 where no view sees the point)."""
+    views = [context[i : i + 1] for i in range(len(context))]
+    size = points.new_full((len(views), len(points)), torch.inf)  # of a pixel in world units
+    given = torch.zeros_like(size, dtype=torch.bool)
+    seen = []
+    for view, its_size, its_given in zip(views, size, given, strict=True):
+        point, grid, depth = _sight(view, points, config)
+        sight = normalize(points.index_select(0, point) - view.cameras.position, dim=-1)
+        cosine = (sight * normal.index_select(0, point)).sum(-1).clamp(min=0)
+        its_size[point] = footprint(depth, view.cameras.K[0, 1, 1], cosine)
+        its_given[point] = _sample(view.confidence[:, None], grid, "nearest")[0, 0] >= SEEN
+        seen.append((point, grid))
     sharpest = size.amin(0).clamp(max=torch.finfo(size.dtype).max)  # finite where no view sees it
-    given = _sample(context.confidence[:, None], grid, "nearest")[:, 0] >= SEEN
-    return color, (sharpest / size) ** config.focus * torch.where(given, 1.0, config.imagined)
+    weight = (sharpest / size) ** config.focus * torch.where(given, 1.0, config.imagined)
+    color = points.new_zeros(3, len(points))
+    for view, its_weight, (point, grid) in zip(views, weight, seen, strict=True):
+        shown = _sample(view.image, grid, "bicubic")[0].clamp(0, 1)
+        color.index_add_(1, point, shown * its_weight.index_select(0, point))
+    return color, weight.sum(0)
+
+
+def _sight(
+    view: Views, points: Float[Tensor, "n 3"], config: WarpConfig
+) -> tuple[Int[Tensor, " s"], Float[Tensor, "1 s 1 2"], Float[Tensor, " s"]]:
+    """Which points one view (t = 1) sees, where, as `grid_sample` takes it, and at what depth."""
+    uv, depth = project(view.cameras, points)
+    point = in_image(uv, depth)[0].nonzero()[:, 0]
+    grid = torch.stack([2 * x.index_select(0, point) - 1 for x in uv[0].unbind(-1)], -1)
+    depth = depth[0].index_select(0, point)
+    # Interpolated inverse depth is exact on planes, where it is affine, and wrong across edges, whose
+    # points this test then rejects.
+    inverse = _sample(1 / view.depth[:, None], grid[None, :, None], "bilinear")[0, 0]
+    seen = ((inverse * depth - 1).abs() <= config.occlusion).nonzero()[:, 0]
+    grid = grid.index_select(0, seen)[None, :, None]
+    return point.index_select(0, seen), grid, depth.index_select(0, seen)
 
 
 def _sample(image: Tensor, grid: Tensor, mode: Literal["nearest", "bilinear", "bicubic"]) -> Tensor:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import pad
 
 from vmemkit.core import Cameras, Views, seen_through, unproject
 from vmemkit.generation.generator import IMAGINED, Generation
@@ -66,8 +66,9 @@ def fill_holes(
         image = context.image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
     # 4. Empty space: a new pixel there keeps its colour but not its depth, so it is not remembered.
     #    If that were so for all pixels, all keep their depth: a view without any is refused.
-    points = unproject(target, depth).flatten(0, 2)
-    empty = seen_through(context[context.given], points, config.empty).view(depth.shape) & ~known
+    empty = torch.zeros_like(known)
+    points = unproject(target, depth)[~known]
+    empty[~known] = seen_through(context[context.given], points, config.empty)
     return Generation(
         torch.where(known[:, None], state.image, image).clamp(0, 1),
         depth if empty.all() else torch.where(empty, torch.nan, depth),
@@ -80,8 +81,22 @@ def _in_front_of_holes(
 ) -> Bool[Tensor, "1 h w"]:
     """Pixels near a hole that are closer than it: the foreground that uncovered the hole."""
     reach = max(1, round(config.rim * depth.shape[-1]))
+    # The maximum over a square in two passes, across and down.
     behind = torch.where(known, 0.0, depth)
-    # The maximum over a square in two passes, down and across: far fewer pixels to compare.
-    behind = max_pool2d(behind, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
-    behind = max_pool2d(behind, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+    behind = _maximum_along(_maximum_along(behind, -1, reach), -2, reach)
     return depth < config.nearer * behind
+
+
+def _maximum_along(image: Float[Tensor, "1 h w"], axis: int, reach: int) -> Float[Tensor, "1 h w"]:
+    """The maximum of the 2 reach + 1 neighbours along an axis, at least 0.
+
+    Two stretches that overlap or meet are joined, so every pass nearly doubles their length.
+    """
+    border = (reach, reach) if axis == -1 else (0, 0, reach, reach)
+    maximum, length = pad(image, border), 1
+    while length < 2 * reach + 1:
+        shift = min(length, 2 * reach + 1 - length)
+        rest = maximum.shape[axis] - shift
+        maximum = torch.maximum(maximum.narrow(axis, 0, rest), maximum.narrow(axis, shift, rest))
+        length += shift
+    return maximum

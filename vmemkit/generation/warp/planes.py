@@ -8,11 +8,12 @@ intrinsics. So a plane is three numbers, and continuing it means to evaluate the
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from vmemkit.core import pixel_centres
+from vmemkit.core.kernels import accelerated
 from vmemkit.generation.warp.smoothing import push_pull, require_known
 
 # ---- finding planes ------------------------------------------------------------------------------
@@ -67,13 +68,15 @@ def fill_depth(depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float
     uv1 = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)  # [h w 3]
     planes, support = _dominant_planes(inverse[known], uv1[known], _tolerance(inverse, known))
     surfaces = torch.einsum("hwi,pi->phw", uv1, planes)
-    valid = (surfaces > low) & (surfaces < high)
-    cost = RARE_COST * (1 - support[:, None, None]) + WILD_COST * ~valid
-    cost = cost + ROOM_COST * _behind_room(surfaces, valid, inverse, known)
+    walls = _walls(surfaces, inverse, known, low, high)
     surfaces = torch.cat([surfaces, push_pull(inverse[None], known)])
-    cost = torch.cat([cost, cost.new_full((1, *known.shape), SMOOTH_COST)])
-    filled = _choose_surfaces(inverse, known, surfaces.clamp(low, high), cost)
-    return torch.where(known, depth, 1 / filled)
+    step = _steps_to_known(surfaces.clamp(low, high), inverse, known)
+    hole = (~known).flatten().nonzero()[:, 0]  # from here on only these pixels matter
+    surfaces = surfaces.flatten(1).index_select(1, hole)
+    cost = _plane_costs(surfaces[:-1], support, walls, low, high)
+    cost = torch.cat([cost, cost.new_full((1, len(hole)), SMOOTH_COST)])
+    chosen = _choose_surfaces(surfaces.clamp(low, high), cost, step, hole)
+    return depth.flatten().index_copy(0, hole, 1 / chosen).view_as(depth)
 
 
 def _tolerance(inverse: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> float:
@@ -101,9 +104,10 @@ def _dominant_planes(
     planes: list[Tensor] = []
     support: list[float] = []
     while len(planes) < PLANES and int(free.sum()) > max(3, PLANE_SUPPORT * len(inverse)):
-        candidates = _candidates(uv1[free], inverse[free], generator)
-        error = (candidates @ uv1[free].T - inverse[free]).abs()
-        best = candidates[(error < tolerance * inverse[free]).sum(1).argmax()]
+        left, left_inverse = uv1[free], inverse[free]
+        candidates = _candidates(left, left_inverse, generator)
+        error = (candidates @ left.T).sub_(left_inverse).abs_()
+        best = candidates[(error < tolerance * left_inverse).sum(1).argmax()]
         inlier = free
         for _ in range(2):  # refitted to its inliers, a plane explains more of them
             inlier = free & ((uv1 @ best - inverse).abs() < tolerance * inverse)
@@ -129,7 +133,8 @@ def _candidates(
     it has constant depth.
     """
     first = torch.randint(len(uv1), (RANSAC_TRIALS,), generator=generator)
-    distance = (uv1[first][:, None] - uv1).square().sum(-1)
+    u, v, _ = uv1.unbind(1)
+    distance = (u[first, None] - u).square() + (v[first, None] - v).square()
     count = max(3, int(LOCAL_SHARE * len(uv1)))
     near = distance.topk(min(count, len(uv1)), largest=False).indices
     others = torch.randint(near.shape[1], (RANSAC_TRIALS, 2), generator=generator)
@@ -150,65 +155,105 @@ def _least_squares(uv1: Float[Tensor, "n 3"], inverse: Float[Tensor, " n"]) -> F
     return torch.linalg.solve(A.T @ A + slopes, A.T @ inverse.double()).to(uv1.dtype)
 
 
-def _behind_room(
+def _walls(
     surfaces: Float[Tensor, "p h w"],
-    valid: Bool[Tensor, "p h w"],
     inverse: Float[Tensor, "h w"],
     known: Bool[Tensor, "h w"],
-) -> Float[Tensor, "p h w"]:
-    """How far each surface lies behind the room's walls, relative to their depth and at most 1.
+    low: Float[Tensor, ""],
+    high: Float[Tensor, ""],
+) -> Float[Tensor, " p"]:
+    """How far each plane bounds the room, in [0, 1].
 
-    A wall, floor or ceiling hides nothing that is known when it is continued, and nothing is
-    expected behind it. A plane that would hide much is a piece of furniture and bounds nothing.
+    A wall, floor or ceiling hides nothing that is known when it is continued. A plane that would
+    hide much is a piece of furniture and bounds nothing.
     """
-    hides = (valid & (surfaces > (1 + HIDING) * inverse))[:, known].to(inverse.dtype).mean(-1)
-    is_wall = (1 - hides / MOST_HIDDEN).clamp(min=0)[:, None, None]
+    valid = (surfaces > low) & (surfaces < high)
+    hides = valid & (surfaces > (1 + HIDING) * inverse) & known
+    share = hides.flatten(1).sum(1) / known.sum()
+    return (1 - share / MOST_HIDDEN).clamp(min=0)
+
+
+def _plane_costs(
+    surfaces: Float[Tensor, "p n"],
+    support: Float[Tensor, " p"],
+    walls: Float[Tensor, " p"],
+    low: Float[Tensor, ""],
+    high: Float[Tensor, ""],
+) -> Float[Tensor, "p n"]:
+    """What each plane costs at n pixels: it explains little, is wild, or lies behind a wall.
+
+    Nothing is expected behind a wall: the cost grows with the distance from it, relative to the
+    wall's depth and at most 1.
+    """
+    valid = (surfaces > low) & (surfaces < high)
     behind = torch.zeros_like(surfaces)
-    for wall, weight in zip(torch.where(valid, surfaces, 0.0), is_wall, strict=True):
+    for wall, weight in zip(torch.where(valid, surfaces, 0.0), walls, strict=True):
         gap = (wall / surfaces.clamp(min=1e-9) - 1).clamp(0, 1)
         behind = torch.maximum(behind, weight * gap)
-    return behind
+    return RARE_COST * (1 - support[:, None]) + WILD_COST * ~valid + ROOM_COST * behind
+
+
+def _steps_to_known(
+    surfaces: Float[Tensor, "p h w"], inverse: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]
+) -> Float[Tensor, "p h w"]:
+    """Relative depth step between each surface and the known pixel, in holes the nearest ones."""
+    step = (surfaces - inverse).abs() / inverse.clamp(min=1e-9)
+    return push_pull(step.clamp(max=1), known)
 
 
 def _choose_surfaces(
-    inverse: Float[Tensor, "h w"],
-    known: Bool[Tensor, "h w"],
-    surfaces: Float[Tensor, "p h w"],
-    cost: Float[Tensor, "p h w"],
-) -> Float[Tensor, "h w"]:
+    surfaces: Float[Tensor, "p n"],
+    cost: Float[Tensor, "p n"],
+    step: Float[Tensor, "p h w"],
+    hole: Int[Tensor, " n"],
+) -> Float[Tensor, " n"]:
     """One of the `surfaces` (inverse depths) per hole pixel: low cost, small steps in depth.
 
-    An annealed mean field, in which neighbouring pixels come to agree:
+    hole: row * width + column of the n hole pixels. An annealed mean field, in which neighbouring
+    pixels come to agree:
 
-    1. Start from the depth step between each surface and the nearest known pixels.
+    1. Start from the depth `step` between each surface and the (nearest) known pixels.
     2. Average the steps over a square neighbourhood, at first half the image, and add the cost.
     3. Turn costs into probabilities, and these into the expected step from each surface to what
        the pixel itself takes. Shrink the neighbourhood and go on with 2.
     4. When the neighbourhood is one pixel, take the cheapest surface. So surfaces change where
        they intersect, because there the step is smallest.
     """
-    reach = max(known.shape) // 2
-    to_known = ((surfaces - inverse).abs() / inverse.clamp(min=1e-9)).clamp(max=1)
-    step = push_pull(to_known, known)
-    cost = cost + NEAR_COST * step
+    reach = max(step.shape[1:]) // 2
+    steps = step.flatten(1).clone()
+    cost = cost + NEAR_COST * steps.index_select(1, hole)
     while True:
-        total = cost + STEP_COST * _box_mean(step, reach)
+        total = cost + STEP_COST * _box_means(steps.view_as(step), hole, reach)
         if reach == 1:
             return surfaces.gather(0, total.argmin(0)[None])[0]
-        expected = torch.zeros_like(step)
-        for surface, share in zip(surfaces, torch.softmax(-total / TEMPERATURE, 0), strict=True):
-            expected += share * ((surfaces - surface) / surfaces[-1]).abs().clamp(max=1)
-        step = torch.where(known, to_known, expected)
+        expected = _expected_steps(surfaces, torch.softmax(-total / TEMPERATURE, 0))
+        steps.scatter_(1, hole.expand(len(steps), -1), expected)
         reach = max(1, int(reach / REACH_FACTOR))
 
 
-def _box_mean(layers: Float[Tensor, "c h w"], reach: int) -> Float[Tensor, "c h w"]:
-    """Mean over squares of 2 reach + 1 pixels, cut off at the image's edge, by summed areas."""
-    h, w = layers.shape[-2:]
-    sums = functional.pad(layers.double(), (1, 0, 1, 0)).cumsum(-1).cumsum(-2)
-    rows, columns = torch.arange(h, device=layers.device), torch.arange(w, device=layers.device)
-    top, bottom = (rows - reach).clamp(min=0), (rows + reach + 1).clamp(max=h)
-    left, right = (columns - reach).clamp(min=0), (columns + reach + 1).clamp(max=w)
-    bands = sums[:, bottom] - sums[:, top]
-    area = (bottom - top)[:, None] * (right - left)
-    return ((bands[..., right] - bands[..., left]) / area).to(layers.dtype)
+@accelerated
+def _expected_steps(
+    surfaces: Float[Tensor, "p n"], share: Float[Tensor, "p n"]
+) -> Float[Tensor, "p n"]:
+    """Mean relative depth step, at most 1, from each surface to all of them, weighted by `share`."""
+    expected = torch.zeros_like(share)
+    for surface, weight in zip(surfaces, share, strict=True):
+        expected += weight * ((surfaces - surface) / surfaces[-1]).abs().clamp(max=1)
+    return expected
+
+
+@accelerated
+def _box_means(
+    layers: Float[Tensor, "c h w"], pixel: Int[Tensor, " n"], reach: int
+) -> Float[Tensor, "c n"]:
+    """Means over squares of 2 reach + 1 pixels around n pixels (row * width + column), cut off at
+    the image's edge, by summed areas."""
+    h, w = layers.shape[1:]
+    sums = functional.pad(layers, (1, 0, 1, 0)).cumsum(-1, dtype=torch.float64).cumsum(-2)
+    row, column = pixel // w, pixel % w
+    top, bottom = (row - reach).clamp(min=0), (row + reach + 1).clamp(max=h)
+    left, right = (column - reach).clamp(min=0), (column + reach + 1).clamp(max=w)
+    beside_right = sums[:, bottom, right] - sums[:, top, right]
+    beside_left = sums[:, bottom, left] - sums[:, top, left]
+    area = (bottom - top) * (right - left)
+    return ((beside_right - beside_left) / area).to(layers.dtype)

@@ -31,27 +31,28 @@ def push_pull(
     image = image.reshape(-1, *shape[-3:])
     known = known.reshape(-1, 1, *shape[-2:])
     clean = torch.where(known, image, image.new_zeros(()))  # unknown pixels may hold NaN
-    filled = _push_pull(clean, known.to(image.dtype))
+    filled = _from_coarser(clean, known.to(image.dtype))
     low = torch.where(known, image, torch.inf).amin((-2, -1), keepdim=True)
     high = torch.where(known, image, -torch.inf).amax((-2, -1), keepdim=True)
     return torch.where(known, image, filled.clamp(low, high)).reshape(shape)
 
 
-def _push_pull(
-    image: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]
+def _from_coarser(
+    weighted: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """`image` blended over its own coarser levels by `weight` in [0, 1]."""
-    h, w = image.shape[-2:]
-    if h == w == 1:
-        return image
-    even = (0, w % 2, 0, h % 2)  # pad so that 2 x 2 cells stay aligned at every size
-    total = functional.avg_pool2d(functional.pad(weight, even), 2)
-    mean = functional.avg_pool2d(functional.pad(image * weight, even), 2) / total.clamp(min=1e-9)
-    coarse = _push_pull(mean, (4 * total).clamp(max=1))  # one known pixel makes the cell known
-    fine = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[
-        ..., :h, :w
-    ]
-    return weight * image + (1 - weight) * fine
+    """What the coarser levels of an image show, given the image times its `weight` in [0, 1]."""
+    h, w = weighted.shape[-2:]
+    if h % 2 or w % 2:  # pad so that 2 x 2 cells stay aligned at every size
+        even = (0, w % 2, 0, h % 2)
+        weighted, weight = functional.pad(weighted, even), functional.pad(weight, even)
+    total = functional.avg_pool2d(weight, 2)
+    coarse = functional.avg_pool2d(weighted, 2) / total.clamp(min=1e-9)
+    if coarse.shape[-2:] != (1, 1):
+        weight = (4 * total).clamp(max=1)  # one known pixel makes the cell known
+        even_coarser = _from_coarser(coarse * weight, weight)
+        coarse = weight * coarse + (1 - weight) * even_coarser
+    fine = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+    return fine[..., :h, :w]
 
 
 def blend_seam(
@@ -67,7 +68,7 @@ def blend_seam(
         return torch.where(known, image, filling)
     hole = (~known).cpu().numpy().astype(np.uint8)
     distance = torch.from_numpy(cv2.distanceTransform(hole, cv2.DIST_L2, 5)).to(image)
-    rim = known & (functional.max_pool2d((~known)[None].to(image.dtype), 5, 1, 2)[0] > 0)
+    rim = known & torch.from_numpy(cv2.dilate(hole, np.ones((5, 5), np.uint8)) > 0).to(known.device)
     step = push_pull(torch.where(known, image - filling, image.new_zeros(())), rim)
     fade = torch.exp(-distance / (SEAM_REACH * image.shape[-1]))
     return torch.where(known, image, (filling + fade * step).clamp(0, 1))
