@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmemkit.core.kernels.pixels import F32, I32, INFINITY, ONE, ZERO, compiled
+from vmemkit.core.kernels.compiling import compiled
+from vmemkit.core.kernels.pixels import F32, I32, INFINITY, ONE, ZERO
 
 PART = 256  # pixels at once: their numbers stay in the fastest cache
 
