@@ -2,8 +2,9 @@
 
 In: a tour, steps of a walk, a scene. Out: numbers.
 Coverage needs no generator: the share of target pixels whose true surface point some chosen view
-really saw (inside its image, not occluded), also relative to the best choice of k views. Images are
-compared by PSNR and SSIM, with the scene and with the first visit to the same pose.
+really saw (inside its image, not occluded), also relative to the choice of an `Oracle` that knows the
+scene. Images are compared by SSIM and PSNR, with the scene and with the first visit to the same
+pose. The latter also rewards a world that has faded to one colour: read the former first.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ A policy is a frozen value that is called with `(memory, targets, k)` and return
                 weighted by how sharply it saw it. Needs no suppression; at least 1 - 1/e of the best.
 - Released      the released code's rule, quirks included.
 - Temporal, CameraDistance, FovOverlap, Random: the baselines of the paper's ablation.
-- Oracle        the most true target points, by a scene's exact visibility.
+- Oracle        the most true target points, by a scene's exact visibility: greedily, then by exchanges.
 """
 
 from __future__ import annotations
@@ -221,7 +221,11 @@ class Random:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Greedy maximum coverage of the true surface points behind the target pixels."""
+    """Maximum coverage of the true surface points behind the target pixels.
+
+    The choice is greedy, then single views are exchanged until none adds a point (`best_cover`). It
+    need not be the best of all sets.
+    """
 
     scene: Visibility
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -231,20 +235,13 @@ class Oracle:
         rows = max(1, self.config.rows // 2)  # half, because visibility takes longer than splatting
         visible = true_visibility(self.scene, cameras, targets, rows)
         query = _query(targets, self.config)
-        distance = mean_distance(memory, query)
-        covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
-        chosen: list[Tensor] = []
-        for _ in range(k):
-            gains = (visible & ~covered).sum(1).float()
-            winner = ranked(gains, distance)[0]
-            if gains[winner] == 0:
-                break
-            chosen.append(winner)
-            covered |= visible[winner]
-        if not chosen:
+        distance, votes = mean_distance(memory, query), visible.sum(1).float()
+        view, point = visible.nonzero(as_tuple=True)
+        quality, pixels = votes.new_ones(len(view)), votes.new_ones(visible.shape[1])
+        chosen = best_cover(point, view, quality, pixels, distance, k)
+        if len(chosen) == 0:
             return _blind("oracle", memory, query, k, self.config)
-        ids, votes = torch.stack(chosen), visible.sum(1).float()
-        return Retrieval("oracle", ids, votes, distance, none_suppressed(votes), query, None)
+        return Retrieval("oracle", chosen, votes, distance, none_suppressed(votes), query, None)
 
 
 POLICIES: dict[str, Policy] = {
