@@ -457,15 +457,17 @@ def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, printed):
     words, rows = printed(), json.loads((tmp_path / "metrics.json").read_text())
     assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
     assert "Higher is better" in words
+    assert len(max(words.splitlines(), key=len)) <= 80
+    assert list(terminal.METRICS)[-1] == "return_psnr"  # what means least comes last
     assert str(tmp_path) in words.replace(" ", "")
 
 
 def test_the_better_of_each_walk_is_bold():
     rows = [
-        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "return_psnr": psnr}
+        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "truth_psnr": psnr}
         for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
     ]
-    column = terminal.metrics_table(rows).columns[4]
+    column = terminal.metrics_table(rows).columns[5]
     assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
 
 

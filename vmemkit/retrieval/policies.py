@@ -2,8 +2,9 @@
 
 A policy is a frozen value that is called with `(memory, targets, k)` and returns a `Retrieval`:
 
-- SurfelVotes   the paper: every target pixel's surfel votes for the views that saw it; most votes
-                first, without views whose pose resembles a chosen one's (VMem, section 3.3).
+- SurfelVotes   every target pixel's surfel votes for the views that saw it; most votes first, without
+                views whose pose resembles a chosen one's. `SurfelVotes.paper()`, by name "paper",
+                is VMem's rule in full (section 3.3); "surfel_votes" differs from it in three ways.
 - Coverage      ours: greedily the view that explains most of what no chosen view explains yet,
                 weighted by how sharply it saw it. Needs no suppression; at least 1 - 1/e of the best.
 - Released      the released code's rule, quirks included.
@@ -44,7 +45,7 @@ from vmemkit.retrieval.selection import (
     suppress,
     suppress_softly,
 )
-from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
+from vmemkit.retrieval.types import Policy, Recorded, Retrieval, RetrievalConfig, Visibility
 from vmemkit.retrieval.votes import count_votes, pixels_per_surfel, released_votes, sharpness
 
 MAX_DEPTHS = 100_000  # depths that are enough for a quantile
@@ -55,8 +56,8 @@ class SurfelVotes:
     """Views by the target pixels whose surfel they saw, without views of similar poses.
 
     # differs from VMem: the views that saw a surfel share its vote, so that surfels seen by few views
-    # are not outvoted. Suppression is soft, because no threshold was published.
-    # `SurfelVotes.paper()` has the paper's settings.
+    # are not outvoted. Suppression is soft, because no threshold was published. All targets are
+    # rendered, not one camera at their mean pose. `SurfelVotes.paper()` has the paper's settings.
     """
 
     vote: Literal["shared", "frequency"] = (
@@ -64,6 +65,7 @@ class SurfelVotes:
     )
     suppression: Soft | Hard = field(default_factory=Soft)
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
+    name: str = "surfel_votes"  # of its retrievals
 
     def __post_init__(self) -> None:
         if self.vote not in ("shared", "frequency"):
@@ -72,12 +74,12 @@ class SurfelVotes:
     @classmethod
     def paper(cls) -> SurfelVotes:
         """VMem, section 3.3: one query camera at the mean target pose, a vote per view, hard."""
-        return cls("frequency", Hard(), RetrievalConfig(query="mean"))
+        return cls("frequency", Hard(), RetrievalConfig(query="mean"), "paper")
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
         query, distance, canvas = _rendered(memory, targets, self.config)
         if not (canvas.surfel >= 0).any():
-            return _blind("surfel_votes", memory, query, k, self.config)
+            return _blind(self.name, memory, query, k, self.config)
         pixels = pixels_per_surfel(memory, canvas)
         if self.vote == "shared":
             seers = sighting_counts(memory.packed_sightings, len(pixels))
@@ -92,7 +94,7 @@ class SurfelVotes:
             order = order[votes[order] > 0]
             threshold = self.suppression.threshold * field_of_view
             chosen, suppressed_by = suppress(memory, order, k, threshold, self.suppression.relax)
-        return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, canvas)
+        return Retrieval(self.name, chosen, votes, distance, suppressed_by, query, canvas)
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ class Oracle:
 POLICIES: dict[str, Policy] = {
     "surfel_votes": SurfelVotes(),
     "coverage": Coverage(),
+    "paper": SurfelVotes.paper(),
     "released": Released(),
     "temporal": Temporal(),
     "camera_distance": CameraDistance(),
@@ -258,10 +261,27 @@ POLICIES: dict[str, Policy] = {
 def true_visibility(
     scene: Visibility, cameras: Cameras, targets: Cameras, rows: int = 36
 ) -> Bool[Tensor, "t n"]:
-    """Which of the surface points behind a grid of target pixels each camera (t,) really sees."""
-    depth = scene.render(targets, rows, canvas_width(targets, rows)).depth
-    points = unproject(targets, depth).reshape(-1, 3)
+    """Which of the surface points behind a grid of target pixels each camera (t,) really sees.
+
+    The grid has `rows` rows, or fewer where a recording has fewer. Pixels
+    of unknown depth are left out. Errors: as the scene's, for cameras that it cannot show.
+    """
+    grid = (rows, canvas_width(targets, rows))
+    height, width = render_size(scene, grid)
+    points = unproject(targets, scene.render(targets, height, width).depth)
+    points = points[:, _spread(height, grid[0])][:, :, _spread(width, grid[1])].reshape(-1, 3)
     return scene.visible(points[points.isfinite().all(-1)], cameras)
+
+
+def render_size(scene: Visibility, size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width at which to render a scene: `size`, or a recording's own."""
+    return scene.recorded_size if isinstance(scene, Recorded) else size
+
+
+def _spread(pixels: int, count: int) -> list[int]:
+    """`count` of so many pixels, evenly spread; all of them where there are no more."""
+    count = min(pixels, count)
+    return [(2 * i + 1) * pixels // (2 * count) for i in range(count)]
 
 
 def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:
