@@ -1,7 +1,7 @@
 """How good is a reconstructor's depth, and what does it cost?
 
 1. Ways of alignment, for depth that a simulated network spoiled by known amounts: relative depth
-   error, and true coverage by two retrieved views, relative to the oracle's choice. The walks start from
+   error, and true coverage by two retrieved views, relative to the best choice. The walks start from
    one view with true depth and go through two-room houses and back; all images are true.
 2. Seconds per step along a walk: with CUT3R's state kept, and with all frames run again.
 3. FLOPs of a frame at the published size, counted.

@@ -142,7 +142,7 @@ def test_policies_are_compared_and_walks_scored_in_a_recording(recording):
     assert len(ratios["paper"]) == 1
     assert 0 <= ratios["temporal"][0] < ratios["paper"][0] <= 1
     memory = vm.begin(scene.render(tour.given, *scene.recorded_size))
-    scores = score(tour, list(vm.walk(memory, tour.cameras, k=2)), scene)
+    scores = score(tour, list(vm.walk(memory, tour.cameras, k=2, m=2)), scene)
     assert 0.5 < scores.coverage <= scores.coverage_of_oracle <= 1
 
 

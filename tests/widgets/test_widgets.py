@@ -387,7 +387,7 @@ def test_the_true_coverage_is_that_of_an_evaluation(memory, box):
     chosen = step.retrieval.chosen
     [(share, best)] = coverage(box, memory, target, [chosen], len(chosen), rows=24)
     assert share < 0.05 < best
-    said = f"truly covers {share:.0%} of the pixels, the oracle's choice {best:.0%}"
+    said = f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
     assert said in inspector.columns[0].title.value
     unknown = RetrievalInspector(memory, box.look(10.0), Nowhere())
     assert "(true coverage unknown: inside a wall)" in unknown.columns[0].title.value

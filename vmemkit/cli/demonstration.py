@@ -81,7 +81,7 @@ SMALLER = 2 / 3  # all walks but `rooms`, which the overview shows, are smaller 
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
     "coverage: share of the target pixels on the way back that the retrieved views had really seen "
-    "(of oracle: relative to the choice of one who knows the scene); truth SSIM, dB: likeness of all views to the real "
+    "(of best: relative to the best choice of views); truth SSIM, dB: likeness of all views to the real "
     "scene; return SSIM, dB: of second visits to first ones. Higher is better. Do not read return dB "
     "alone: a world that has faded to one colour repeats itself perfectly."
 )

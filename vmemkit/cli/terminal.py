@@ -13,7 +13,7 @@ from rich.text import Text
 
 METRICS = {  # key of a row of metrics.json -> heading, decimals
     "coverage": ("coverage", 3),
-    "coverage_of_oracle": ("of\noracle", 3),
+    "coverage_of_oracle": ("of best", 3),
     "truth_ssim": ("truth\nSSIM", 3),
     "truth_psnr": ("truth\ndB", 1),
     "return_ssim": ("return\nSSIM", 3),

@@ -12,6 +12,7 @@ from .policies import true_visibility as true_visibility
 from .selection import Hard as Hard
 from .selection import Soft as Soft
 from .selection import best_cover as best_cover
+from .selection import largest_cover as largest_cover
 from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly

@@ -9,7 +9,7 @@ A policy is a frozen value that is called with `(memory, targets, k)` and return
                 weighted by how sharply it saw it. Needs no suppression; at least 1 - 1/e of the best.
 - Released      the released code's rule, quirks included.
 - Temporal, CameraDistance, FovOverlap, Random: the baselines of the paper's ablation.
-- Oracle        the most true target points, by a scene's exact visibility: greedily, then by exchanges.
+- Oracle        the most true target points, by a scene's exact visibility; no other set has more.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from vmemkit.retrieval.selection import (
     Hard,
     Soft,
     best_cover,
+    largest_cover,
     ranked,
     suppress,
     suppress_softly,
@@ -223,10 +224,10 @@ class Random:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Maximum coverage of the true surface points behind the target pixels.
+    """The k views that see most of the true surface points behind the target pixels.
 
-    The choice is greedy, then single views are exchanged until none adds a point (`best_cover`). It
-    need not be the best of all sets.
+    No other set sees more (`largest_cover`). The memory's views are looked at with the scene's truth,
+    not with the memory's surfels.
     """
 
     scene: Visibility
@@ -238,9 +239,7 @@ class Oracle:
         visible = true_visibility(self.scene, cameras, targets, rows)
         query = _query(targets, self.config)
         distance, votes = mean_distance(memory, query), visible.sum(1).float()
-        view, point = visible.nonzero(as_tuple=True)
-        quality, pixels = votes.new_ones(len(view)), votes.new_ones(visible.shape[1])
-        chosen = best_cover(point, view, quality, pixels, distance, k)
+        chosen = largest_cover(visible, distance, k)
         if len(chosen) == 0:
             return _blind("oracle", memory, query, k, self.config)
         return Retrieval("oracle", chosen, votes, distance, none_suppressed(votes), query, None)

@@ -178,7 +178,7 @@ class RetrievalInspector(ipywidgets.VBox):
             )
         except ValueError as error:  # such as a camera inside a wall, which sees no truth
             return f"(true coverage unknown: {str(error).split(':')[0]})"
-        return f"truly covers {share:.0%} of the pixels, the oracle's choice {best:.0%}"
+        return f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
 
     def _show_splat(self, targets: Cameras) -> None:
         seen, scale = look(self.memory, targets), ""

@@ -26,7 +26,7 @@ CHART = 520  # width of a chart, pixels
 
 class PolicyRace(ipywidgets.VBox):
     """Policies that walk the same tour, step by step in turns, scored at once: the coverage of each
-    step's context relative to the oracle's, and how much the new views resemble the true ones.
+    step's context relative to the best choice, and how much the new views resemble the true ones.
 
     `start` and `cancel` are buttons, `racers` chooses the policies. By policy, `value` has the
     steps, `coverage` the coverage of each step, and `truth` the SSIM of each view to the true one.
@@ -137,7 +137,7 @@ class PolicyRace(ipywidgets.VBox):
         colors = [POLICY_COLORS.get(name, INK) for name in names]
         self.latest.show(images, range(len(names)), names, names, colors)
         coverage_chart, truth_chart = self.charts
-        _draw(coverage_chart, self.coverage, "coverage, of the oracle's", "step")
+        _draw(coverage_chart, self.coverage, "coverage, of the best choice's", "step")
         _draw(truth_chart, self.truth, "SSIM to the truth", "view")
 
     def _ended(self, error: BaseException | None) -> None:
