@@ -1,4 +1,4 @@
-"""True coverage of the targets by the chosen views, relative to the oracle's, for each policy.
+"""True coverage of the targets by the chosen views, relative to the best choice, for each policy.
 
 Tours through two-room houses (out, a look around, back by other poses); the memory holds true views;
 K = 4, M = 4. --shrink compares memories of few and of many surfels (surfels per pixel and axis).
@@ -58,7 +58,7 @@ def by_policy(seeds: Sequence[int], room_count: int) -> list:
         {"policy": label, "mean": mean(values), "worst": min(values), "steps": len(values)}
         for label, values in ratios.items()
     ]
-    print(f"coverage relative to the oracle's, {len(seeds)} houses of {room_count} rooms")
+    print(f"coverage relative to the best choice, {len(seeds)} houses of {room_count} rooms")
     print(f"{'policy':26s} {'mean':>6s} {'worst':>6s}   steps")
     for row in sorted(rows, key=lambda row: -row["mean"]):
         print(f"{row['policy']:26s} {row['mean']:6.3f} {row['worst']:6.3f}   {row['steps']}")

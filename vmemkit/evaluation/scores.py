@@ -2,9 +2,9 @@
 
 In: a tour, steps of a walk, a scene. Out: numbers.
 Coverage needs no generator: the share of target pixels whose true surface point some chosen view
-really saw (inside its image, not occluded), also relative to the choice of an `Oracle` that knows the
-scene. Images are compared by SSIM and PSNR, with the scene and with the first visit to the same
-pose. The latter also rewards a world that has faded to one colour: read the former first.
+really saw (inside its image, not occluded), also relative to the best choice of k views, which the
+`Oracle` finds. Images are compared by SSIM and PSNR, with the scene and with the first visit to the
+same pose. The latter also rewards a world that has faded to one colour: read the former first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Scores:
     """
 
     coverage: float | None  # mean over the way back: target pixels really seen by the context
-    coverage_of_oracle: float | None  # the same, relative to the oracle's choice of k views
+    coverage_of_oracle: float | None  # the same, relative to the best choice of k views
     truth_ssim: float | None  # all generated views against the scene
     truth_psnr: float | None  # dB
     return_ssim: float | None  # revisits against the first visit
