@@ -36,7 +36,7 @@ from vmemkit.retrieval import Retrieval
 STYLES = {
     "coverage": ("#0072b2", "solid", "circle"),
     "surfel_votes": ("#d55e00", "solid", "square"),
-    "paper": ("#e69f00", "dash", "diamond-tall"),
+    "paper": ("#e69f00", "dash", "triangle-right"),
     "released": ("#009e73", "dash", "diamond"),
     "oracle": ("#7b4fb5", "dot", "star"),
     "temporal": ("#8b8f95", "solid", "triangle-up"),
@@ -56,7 +56,7 @@ MARKERS = {
     "star": "*",
     "cross": "P",
     "x": "X",
-    "diamond-tall": "d",
+    "triangle-right": ">",
     "triangle-up": "^",
     "triangle-down": "v",
     "hexagon": "h",
