@@ -75,7 +75,9 @@ def test_memory_beats_every_baseline_on_the_way_back():
     average = {name: mean(values) for name, values in ratios.items()}
     assert average["coverage"] >= 0.98
     assert min(ratios["coverage"]) >= 0.85
-    assert average["surfel_votes"] >= 0.96
+    assert max(max(values) for values in ratios.values()) <= 1  # nothing beats the best choice
+    assert average["surfel_votes"] >= 0.95
+    assert average["surfel_votes"] > average["paper"] > average["released"]
     baselines = ("camera_distance", "fov_overlap", "temporal", "random")
     assert average["surfel_votes"] > max(average[name] for name in baselines) + 0.05
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 METRICS = {  # key of a row of metrics.json -> heading, decimals
     "coverage": ("coverage", 3),
-    "coverage_of_oracle": ("of best", 3),
+    "coverage_of_oracle": ("of\nbest", 3),
     "truth_ssim": ("truth\nSSIM", 3),
     "truth_psnr": ("truth\ndB", 1),
     "return_ssim": ("return\nSSIM", 3),
@@ -23,7 +23,7 @@ METRICS = {  # key of a row of metrics.json -> heading, decimals
 
 def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Rows of metrics.json as a table, the best of each walk in bold."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("walk", "policy"):
         table.add_column(heading, no_wrap=True)
     for heading, _ in METRICS.values():
