@@ -26,8 +26,6 @@ from vmemkit.pipeline import step
 from vmemkit.reconstruction import Cut3r
 from vmemkit.retrieval import (
     POLICIES,
-    Coverage,
-    SurfelVotes,
     count_votes,
     finest_sizes,
     pixels_per_surfel,
@@ -152,13 +150,12 @@ def test_reading_and_voting_wait_for_nothing(many):
 TARGETS = Box().look(5.0, 12.0, at=(0.2, 0.0, 0.1))
 
 
-@pytest.mark.parametrize("name", [*POLICIES, "paper"])
+@pytest.mark.parametrize("name", POLICIES)
 def test_a_choice_waits_no_more_often_for_more_views(few, many, name):
-    policy = SurfelVotes.paper() if name == "paper" else name
     with StandIn():
         targets = TARGETS.to(GPU)
     found = [
-        waits(lambda memory=memory, k=k: retrieve(memory, targets, k, policy))
+        waits(lambda memory=memory, k=k: retrieve(memory, targets, k, name))
         for memory, k in ((few, 2), (few, 4), (many, 4), (many, 8))
     ]
     if name == "coverage":  # which waits once a round of exchanges
@@ -168,7 +165,7 @@ def test_a_choice_waits_no_more_often_for_more_views(few, many, name):
     assert sum(found[0].values()) <= (30 if name == "released" else 12)
 
 
-@pytest.mark.parametrize("policy", [Coverage(), SurfelVotes(), SurfelVotes.paper(), "released"])
+@pytest.mark.parametrize("policy", ["coverage", "surfel_votes", "paper", "released"])
 def test_what_is_chosen_is_what_the_cpu_chooses(many, policy):
     with use("torch"), StandIn():
         there = retrieve(many, TARGETS.to(GPU), 4, policy)

@@ -474,12 +474,18 @@ def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, printed):
     assert str(tmp_path) in words.replace(" ", "")
 
 
+def test_the_table_of_metrics_fits_80_columns_and_ends_with_what_means_least():
+    row = {"walk": "rooms_capture", "policy": "coverage", **dict.fromkeys(terminal.METRICS, 0.5)}
+    assert Console(width=400).measure(terminal.metrics_table([row])).maximum <= 80
+    assert list(terminal.METRICS)[-1] == "return_psnr"
+
+
 def test_the_better_of_each_walk_is_bold():
     rows = [
-        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "return_psnr": psnr}
+        {"walk": "a", "policy": policy, **dict.fromkeys(terminal.METRICS), "truth_psnr": psnr}
         for policy, psnr in (("coverage", 30.0), ("temporal", 12.0))
     ]
-    column = terminal.metrics_table(rows).columns[4]
+    column = terminal.metrics_table(rows).columns[5]
     assert [(str(cell), cell.style) for cell in column.cells] == [("30.0", "bold"), ("12.0", "")]
 
 

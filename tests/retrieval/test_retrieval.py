@@ -33,6 +33,8 @@ from vmemkit.retrieval import (
     RetrievalConfig,
     Soft,
     SurfelVotes,
+    best_cover,
+    largest_cover,
     retrieve,
     true_visibility,
 )
@@ -316,28 +318,41 @@ class Points:
         return self.seen
 
 
-@settings(deadline=None, max_examples=10)
-@given(st.integers(0, 10_000), st.integers(1, 7))
-def test_the_oracle_is_greedy_on_the_true_points(memory, seed, k):
-    rng = torch.Generator().manual_seed(seed)
+def sees(*points: int) -> list[bool]:
+    """A row of `Points.seen`: a view that sees these of 16 points."""
+    return [point in points for point in range(16)]
+
+
+def test_the_oracle_exchanges_a_view_that_others_make_useless(memory):
+    """The view with most points comes first, but the best two views are the others."""
     target, config = cameras(torch.eye(4)[None]), RetrievalConfig(rows=8)
-    share = torch.rand(len(YAWS), 1, generator=rng) * 0.7
-    seen = torch.rand(len(YAWS), 4 * 4, generator=rng) < share
-    outcome = retrieve(memory, target, k, Oracle(Points(seen)), config)
-    covered, expected = set(), []
-    near = outcome.distance.tolist()
-    for _ in range(k):
-        gains = [
-            (len(set(row.nonzero()[:, 0].tolist()) - covered), -near[v])
-            for v, row in enumerate(seen)
-        ]
-        best = gains.index(max(gains))
-        if gains[best][0] == 0:
-            break
-        expected.append(best)
-        covered |= set(seen[best].nonzero()[:, 0].tolist())
-    assert outcome.chosen.tolist() == expected
+    nothing = [sees()] * (len(YAWS) - 3)
+    seen = torch.tensor([sees(2, 3, 4, 5), sees(1, 2, 3), sees(4, 5, 6), *nothing])
+    outcome = retrieve(memory, target, 2, Oracle(Points(seen)), config)
+    assert set(outcome.chosen.tolist()) == {1, 2}
     assert torch.equal(outcome.votes, seen.sum(1).float())
+    assert retrieve(memory, target, 1, Oracle(Points(seen)), config).chosen.tolist() == [0]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 7))
+def test_no_other_views_see_more_than_the_oracles(memory, seed, k):
+    rng = torch.Generator().manual_seed(seed)
+    target, config = cameras(torch.eye(4)[None]), RetrievalConfig(rows=8, blind="nearest")
+    share = torch.rand(len(YAWS), 1, generator=rng) * 0.5
+    seen = torch.rand(len(YAWS), 4 * 4, generator=rng) < share
+    chosen = retrieve(memory, target, k, Oracle(Points(seen)), config).chosen
+    sets = torch.combinations(torch.arange(len(YAWS)), k)
+    assert int(seen[chosen].any(0).sum()) == int(seen[sets].any(1).sum(1).max())
+
+
+def test_the_largest_cover_is_found_where_exchanges_of_single_views_stop_short():
+    seen = torch.tensor([sees(3, 5), sees(0, 1), sees(0, 4, 5), sees(2, 4, 5)])
+    view, point = seen.nonzero(as_tuple=True)
+    distance, ones = torch.zeros(4), torch.ones(16)
+    assert best_cover(point, view, ones[: len(view)], ones, distance, 2).tolist() == [2, 0]
+    assert largest_cover(seen, distance, 2).tolist() == [3, 1]  # the one that sees more comes first
+    assert len(largest_cover(seen[:, 6:], distance, 2)) == 0
 
 
 def test_true_visibility_is_of_the_points_behind_the_targets_pixels(memory):

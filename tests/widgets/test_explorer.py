@@ -17,13 +17,13 @@ from PIL import ExifTags, Image
 from widget_helpers import H, Nowhere, Paints, W, agrees, ids
 
 import vmemkit as vm
-from vmemkit.core import data_file
-from vmemkit.evaluation import coverage, psnr, share_of_best
+from vmemkit.core import cat, data_file
+from vmemkit.evaluation import coverage, share_of_best, ssim
 from vmemkit.figures import POLICY_COLORS
 from vmemkit.pipeline import step_rng
 from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import SurfelVotes, Temporal
-from vmemkit.scenes import EXAMPLES, Beginning, Tour, moves
+from vmemkit.scenes import EXAMPLES, Beginning, Tour, capture, moves
 from vmemkit.scenes.examples import WALL
 from vmemkit.scenes.recording import resized_depth
 from vmemkit.widgets import Explorer, PolicyRace, StepThrough
@@ -686,7 +686,8 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
             [both] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
             assert ratio == share_of_best(*both)
         images = torch.cat([step.views.image for step in steps])
-        assert race.returns[name] == [psnr(images[i + 2], images[i]) for i in (0, 1)]
+        truth = box.render(tour.cameras, *size).image
+        assert race.truth[name] == [ssim(a, b) for a, b in zip(images, truth, strict=True)]
         means[name] = sum(race.coverage[name])
     assert means["coverage"] > means["temporal"]
     assert race.message.text == "finished: coverage is ahead"
@@ -707,6 +708,16 @@ def test_policies_of_ones_own_race(box, tour):
     assert len({float(race.coverage[name][0]) for name in list(race.value)[:3]}) == 1
     named = PolicyRace(box, tour, {"mine": latest, "theirs": "temporal"}, Paints(box), size=(H, W))
     assert named.racers.value == ("mine", "theirs")
+
+
+def test_a_race_through_a_recording_has_its_size(box, tour):
+    recorded = box.render(cat([tour.given, tour.cameras[:2]]), 20, 28)
+    race = PolicyRace(capture(recorded), tour, ["paper", "temporal"], k=1, m=2)
+    race.run()
+    race.wait(60)
+    assert race.message.text == "finished: paper is ahead"
+    assert race.value["paper"][0].views.image.shape[2:] == (20, 28)
+    assert all(0 <= ratio <= 1 for ratio in race.coverage["paper"])
 
 
 def test_a_race_can_be_cancelled_and_run_again(box, tour):

@@ -15,7 +15,7 @@ from vmemkit.retrieval import Hard, SurfelVotes
 from vmemkit.scenes import moves
 from vmemkit.widgets import MemoryViewer, RetrievalInspector
 from vmemkit.widgets.gallery import Gallery, Screen, data_uri
-from vmemkit.widgets.inspector import MOVES, VARIANTS
+from vmemkit.widgets.inspector import MOVES, OWN
 from vmemkit.widgets.parts import Message, Worker, mosaic, vote_table
 
 pytest.importorskip("anywidget", reason="widgets need the extra `notebook`")
@@ -236,6 +236,7 @@ def test_the_inspector_retrieves_as_by_hand_whatever_is_asked(inspector, memory,
         assert agrees(
             inspector.value["coverage"], vm.retrieve(memory, targets[1:], 2, "coverage", config)
         )
+    inspector.query.value = OWN
     for policy in vm.POLICIES:
         inspector.policy.value = policy
         assert agrees(inspector.value[policy], vm.retrieve(memory, targets[1:], 2, policy))
@@ -255,27 +256,27 @@ def test_policies_of_ones_own_are_inspected_under_their_names(memory, box):
     assert ids(inspector.columns[0].chosen) == [2, 0]
     inspector.k.value = 2
     inspector.policy.value = inspector.rival.value = "SurfelVotes"
-    by_hand = vm.retrieve(memory, path, 2, SurfelVotes.paper(), vm.RetrievalConfig())
+    by_hand = vm.retrieve(memory, path, 2, SurfelVotes.paper())
     assert agrees(inspector.value["SurfelVotes"], by_hand)
-    paper = RetrievalInspector(memory, box.look(10.0, 20.0), policy=SurfelVotes.paper())
-    assert paper.query.value == "mean"
     unnamed = RetrievalInspector(memory, path, policy=lambda memory, targets, k: 1 / 0)
     assert unnamed.message.text == "ZeroDivisionError: division by zero"
     unnamed = RetrievalInspector(memory, path, policy=lambda memory, targets, k: [0])
     assert "<b>&lt;lambda&gt;</b>" in unnamed.columns[0].title.value
 
 
-def test_votes_can_be_counted_as_in_the_paper_and_in_the_released_code(inspector, memory, box):
-    inspector.policy.value, target = "surfel_votes", box.look(10.0)
-    by_hand = {
-        VARIANTS[1]: vm.retrieve(memory, target, 2, vm.retrieval.SurfelVotes.paper()),
-        VARIANTS[2]: vm.retrieve(memory, target, 2, "released"),
-        VARIANTS[0]: vm.retrieve(memory, target, 2, "surfel_votes"),
-    }
-    for variant, expected in by_hand.items():
-        inspector.variant.value = variant
-        assert agrees(inspector.value["surfel_votes"], expected)
-    assert len({tuple(found.votes.tolist()) for found in by_hand.values()}) == 3
+def test_each_policy_looks_from_its_own_cameras_until_somebody_says_otherwise(memory, box):
+    path = box.look(10.0, 60.0)
+    inspector = RetrievalInspector(memory, path, policy="paper", rival="surfel_votes")
+    inspector.count.value = inspector.k.value = 2
+    for name, cameras in (("paper", 1), ("surfel_votes", 2)):
+        assert agrees(inspector.value[name], vm.retrieve(memory, path, 2, name))
+        assert len(inspector.value[name].query) == cameras
+    inspector.query.value = "all"
+    assert len(inspector.value["paper"].query) == 2
+    coarse = RetrievalInspector(memory, path, policy="paper", config=vm.RetrievalConfig(rows=12))
+    coarse.count.value = coarse.k.value = 2
+    by_hand = vm.retrieve(memory, path, 2, "paper", vm.RetrievalConfig(rows=12))
+    assert agrees(coarse.value["paper"], by_hand)
 
 
 def test_a_rival_stands_beside(inspector, memory):

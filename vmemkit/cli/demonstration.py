@@ -81,8 +81,9 @@ SMALLER = 2 / 3  # all walks but `rooms`, which the overview shows, are smaller 
 MIN_HEIGHT = 16  # pixels
 EXPLANATION = (
     "coverage: share of the target pixels on the way back that the retrieved views had really seen "
-    "(of best: relative to the best choice); return dB, SSIM: likeness to the first visit; truth dB: "
-    "to the real scene. Higher is better."
+    "(of best: relative to the best choice of views); truth SSIM, dB: likeness of all views to the real "
+    "scene; return SSIM, dB: of second visits to first ones. Higher is better. Do not read return dB "
+    "alone: a world that has faded to one colour repeats itself perfectly."
 )
 
 

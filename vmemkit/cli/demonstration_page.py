@@ -112,9 +112,16 @@ def _picture(name: str, caption: str) -> str:
 
 
 def _summary(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """How much the second visits are like the first ones, in one sentence."""
-    likeness = [f"{row['return_psnr']:.0f} dB with {escape(name)}" for name, row in rows.items()]
-    return f"<p>Likeness of second visits to first ones (PSNR): {', '.join(likeness)}.</p>"
+    """How much the views are like the truth, and second visits like first ones, in one sentence."""
+    parts = []
+    for key, words in (
+        ("truth_ssim", "of all views to the real scene"),
+        ("return_ssim", "of second visits to first ones"),
+    ):
+        values = {name: row[key] for name, row in rows.items() if row[key] is not None}
+        likeness = [f"{value:.2f} with {escape(name)}" for name, value in values.items()]
+        parts += [f"{words} {', '.join(likeness)}"] if likeness else []
+    return f"<p>Likeness (SSIM, 1 for equal pictures) {'; '.join(parts)}.</p>"
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -43,27 +43,28 @@ COLUMNS = {  # metric -> heading, decimals
     "frechet": ("frechet", 3),
     "psnr_unseen": ("unseen dB", 1),
     "psnr_seen": ("seen dB", 1),
-    "return_psnr": ("return dB", 1),
-    "return_gain": ("gain dB", 1),
     "edges_least": ("edges from", 2),
     "edges_most": ("to", 2),
     "contrast_least": ("contrast from", 2),
     "contrast_most": ("to", 2),
-    "seconds": ("s / step", 2),
     "things_kept": ("things kept", 2),
     "things_kept_temporal": ("by temporal", 2),
     "things_in_empty_space": ("in empty space", 0),
     "bare_walls": ("bare walls", 3),
     "bare_walls_true": ("in truth", 3),
+    "seconds": ("s / step", 2),
+    "return_psnr": ("return dB", 1),
+    "return_gain": ("gain dB", 1),
 }
 EXPLANATION = (
     "On pixels that the context does not show: relative depth error; edge energy and contrast (1: as "
     "much structure as the truth); Frechet distance of random-convolution features (not FID); unseen "
-    "dB. On pixels that it shows: seen dB. On a full circle and back: PSNR of the way back against the "
-    "way out under surfel retrieval, and its gain over temporal; structure of the steps with least "
-    "and most of it; seconds per step of 4 views. Where views say what they show: the share of things "
-    "that come back within 10 cm and of the same kind, and things where the first view saw nothing. "
-    "Of plans: the share of walls of 3 m or longer with no thing, window or doorway."
+    "dB. On pixels that it shows: seen dB. On a full circle and back: structure of the steps with "
+    "least and most of it. Where views say what they show: the share of things that come back within "
+    "10 cm and of the same kind, and things where the first view saw nothing. Of plans: the share of "
+    "walls of 3 m or longer with no thing, window or doorway. Seconds per step of 4 views. Last, PSNR "
+    "of the way back against the way out under surfel retrieval, and its gain over temporal: an empty "
+    "wall repeats itself best, so do not read these alone."
 )
 
 

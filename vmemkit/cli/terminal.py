@@ -13,16 +13,17 @@ from rich.text import Text
 
 METRICS = {  # key of a row of metrics.json -> heading, decimals
     "coverage": ("coverage", 3),
-    "coverage_of_oracle": ("of best", 3),
-    "return_psnr": ("return dB", 1),
-    "return_ssim": ("SSIM", 3),
-    "truth_psnr": ("truth dB", 1),
+    "coverage_of_oracle": ("of\nbest", 3),
+    "truth_ssim": ("truth\nSSIM", 3),
+    "truth_psnr": ("truth\ndB", 1),
+    "return_ssim": ("return\nSSIM", 3),
+    "return_psnr": ("return\ndB", 1),  # last: a world that has faded to one colour has it, too
 }
 
 
 def metrics_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Rows of metrics.json as a table, the best of each walk in bold."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("walk", "policy"):
         table.add_column(heading, no_wrap=True)
     for heading, _ in METRICS.values():

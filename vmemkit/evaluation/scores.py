@@ -2,8 +2,9 @@
 
 In: a tour, steps of a walk, a scene. Out: numbers.
 Coverage needs no generator: the share of target pixels whose true surface point some chosen view
-really saw (inside its image, not occluded), also relative to the best choice of k views. Images are
-compared by PSNR and SSIM, with the scene and with the first visit to the same pose.
+really saw (inside its image, not occluded), also relative to the best choice of k views, which the
+`Oracle` finds. Images are compared by SSIM and PSNR, with the scene and with the first visit to the
+same pose. The latter also rewards a world that has faded to one colour: read the former first.
 """
 
 from __future__ import annotations
@@ -20,22 +21,34 @@ from torch import Tensor
 from vmemkit.core import Cameras, Views
 from vmemkit.memory import Memory, MemoryConfig, begin, write
 from vmemkit.pipeline import Step
-from vmemkit.retrieval import Oracle, Policy, RetrievalConfig, retrieve, true_visibility
+from vmemkit.retrieval import (
+    Oracle,
+    Policy,
+    RetrievalConfig,
+    render_size,
+    retrieve,
+    true_visibility,
+)
 from vmemkit.scenes import Scene, Tour
 
+SIZE = (96, 128)  # height and width of the images of `compare_policies`
 MAX_PSNR = 99.0  # dB: the score of equal images
 SSIM_BORDER = 5  # pixels: half a Gaussian window, by which images are mirrored at their edges
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a walk; None where one is undefined."""
+    """Scores of a walk, the most telling first; None where one is undefined.
+
+    A high return PSNR alone says nothing: a world that has faded to one colour has it, too.
+    """
 
     coverage: float | None  # mean over the way back: target pixels really seen by the context
     coverage_of_oracle: float | None  # the same, relative to the best choice of k views
-    return_psnr: float | None  # dB, revisits against the first visit
-    return_ssim: float | None
-    truth_psnr: float | None  # dB, all generated views against the scene
+    truth_ssim: float | None  # all generated views against the scene
+    truth_psnr: float | None  # dB
+    return_ssim: float | None  # revisits against the first visit
+    return_psnr: float | None  # dB
 
 
 def score(
@@ -49,7 +62,7 @@ def score(
 
     Coverage needs the scene and a memory; it is measured on a grid of `rows` rows of points. `truth`
     are the scene's views of the tour, rendered if they are not given.
-    Errors: ValueError for another number of views than the tour's cameras.
+    Errors: ValueError for another number of views than the tour's cameras, and as `ssim`.
     """
     if isinstance(steps, Views):
         image = steps.image
@@ -61,10 +74,12 @@ def score(
             f"need a view for each of the tour's {len(tour.cameras)}, got {len(image)}"
         )
     revisits = [(i, int(j)) for i, j in enumerate(tour.twin) if j >= 0]
-    coverages, truth_psnr, at = [], None, 0
+    coverages, at = [], 0
+    truth_ssim = truth_psnr = None
     if scene is not None:
         if truth is None:
             truth = scene.render(tour.cameras, *image.shape[2:]).image
+        truth_ssim = mean(ssim(a, b) for a, b in zip(image, truth, strict=True))
         truth_psnr = mean(psnr(a, b) for a, b in zip(image, truth, strict=True))
         for step in steps:
             if tour.back.start <= at < tour.back.stop:
@@ -74,9 +89,10 @@ def score(
     return Scores(
         coverage=mean(share for share, _ in coverages) if coverages else None,
         coverage_of_oracle=mean(share_of_best(*both) for both in coverages) if coverages else None,
-        return_psnr=mean(psnr(image[i], image[j]) for i, j in revisits) if revisits else None,
-        return_ssim=mean(ssim(image[i], image[j]) for i, j in revisits) if revisits else None,
+        truth_ssim=truth_ssim,
         truth_psnr=truth_psnr,
+        return_ssim=mean(ssim(image[i], image[j]) for i, j in revisits) if revisits else None,
+        return_psnr=mean(psnr(image[i], image[j]) for i, j in revisits) if revisits else None,
     )
 
 
@@ -91,9 +107,16 @@ def coverage(
     """How much each choice of views (their numbers in the memory) truly shows of the targets.
 
     Per choice: the share of target pixels whose surface point some chosen view sees, on a grid of
-    `rows` rows; and the share that the oracle's k views see.
+    `rows` rows; and the share that the oracle's k views see. A scene may be a recording (`Capture`),
+    if the targets and the memory's views are recorded ones.
+    Errors: ValueError for targets at which the scene has no known depth.
     """
     visible = true_visibility(scene, memory.views.cameras, targets, rows)
+    if visible.shape[1] == 0:
+        raise ValueError(
+            f"the scene has no depth at any pixel of these {len(targets)} targets, so nothing can be "
+            "covered: choose targets with depth"
+        )
     config = RetrievalConfig(rows=2 * rows, blind="nearest")  # the oracle looks at half its rows
     best = Oracle(scene, config)(memory, targets, k).chosen
     shares = [float(visible[chosen].any(0).float().mean()) for chosen in (best, *choices)]
@@ -111,16 +134,17 @@ def compare_policies(
     policies: Mapping[str, str | Policy],
     k: int = 4,
     m: int = 4,
-    size: tuple[int, int] = (96, 128),
+    size: tuple[int, int] | None = None,
     config: MemoryConfig | None = None,
 ) -> dict[str, list[float]]:
     """Coverage relative to the oracle's, per step of the way back, of several policies on one memory.
 
     The memory holds the scene's true views and depths, so that only retrieval is measured.
-    `policies` maps a label to a policy.
+    `policies` maps a label to a policy. `size` is the images' (height, width): by default a
+    recording's own, else 96 x 128.
     """
     path = tour.cameras[: tour.back.stop]
-    views = scene.render(path, *size)
+    views = scene.render(path, *(size or render_size(scene, SIZE)))
     memory = begin(views[: tour.back.start], config)
     ratios: dict[str, list[float]] = {label: [] for label in policies}
     for start in range(tour.back.start, tour.back.stop, m):
@@ -129,8 +153,7 @@ def compare_policies(
         coverages = coverage(scene, memory, targets, choices, k)
         for label, both in zip(policies, coverages, strict=True):
             ratios[label].append(share_of_best(*both))
-        new = views[start : start + m]
-        memory = write(memory, new)
+        memory = write(memory, views[start : start + m])
     return ratios
 
 

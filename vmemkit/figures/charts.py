@@ -36,6 +36,7 @@ from vmemkit.retrieval import Retrieval
 STYLES = {
     "coverage": ("#0072b2", "solid", "circle"),
     "surfel_votes": ("#d55e00", "solid", "square"),
+    "paper": ("#e69f00", "dash", "triangle-right"),
     "released": ("#009e73", "dash", "diamond"),
     "oracle": ("#7b4fb5", "dot", "star"),
     "temporal": ("#8b8f95", "solid", "triangle-up"),
@@ -45,7 +46,7 @@ STYLES = {
 }
 
 POLICY_COLORS = {name: color for name, (color, _, _) in STYLES.items()}
-SPARE_COLORS = ("#cc79a7", "#e69f00", "#56b4e9", "#7f5a2b")  # for other names, in their order
+SPARE_COLORS = ("#cc79a7", "#56b4e9", "#7f5a2b")  # for other names, in their order
 DASHES = {"solid": "-", "dash": "--", "dashdot": "-.", "dot": ":"}  # matplotlib's by plotly's name
 
 MARKERS = {
@@ -55,6 +56,7 @@ MARKERS = {
     "star": "*",
     "cross": "P",
     "x": "X",
+    "triangle-right": ">",
     "triangle-up": "^",
     "triangle-down": "v",
     "hexagon": "h",

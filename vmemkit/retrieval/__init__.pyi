@@ -7,10 +7,12 @@ from .policies import Random as Random
 from .policies import Released as Released
 from .policies import SurfelVotes as SurfelVotes
 from .policies import Temporal as Temporal
+from .policies import render_size as render_size
 from .policies import true_visibility as true_visibility
 from .selection import Hard as Hard
 from .selection import Soft as Soft
 from .selection import best_cover as best_cover
+from .selection import largest_cover as largest_cover
 from .selection import ranked as ranked
 from .selection import suppress as suppress
 from .selection import suppress_softly as suppress_softly
@@ -19,6 +21,7 @@ from .stage import policy_name as policy_name
 from .stage import retrieve as retrieve
 from .stage import with_config as with_config
 from .types import Policy as Policy
+from .types import Recorded as Recorded
 from .types import Retrieval as Retrieval
 from .types import RetrievalConfig as RetrievalConfig
 from .types import Visibility as Visibility

@@ -2,13 +2,14 @@
 
 A policy is a frozen value that is called with `(memory, targets, k)` and returns a `Retrieval`:
 
-- SurfelVotes   the paper: every target pixel's surfel votes for the views that saw it; most votes
-                first, without views whose pose resembles a chosen one's (VMem, section 3.3).
+- SurfelVotes   every target pixel's surfel votes for the views that saw it; most votes first, without
+                views whose pose resembles a chosen one's. `SurfelVotes.paper()`, by name "paper",
+                is VMem's rule in full (section 3.3); "surfel_votes" differs from it in three ways.
 - Coverage      ours: greedily the view that explains most of what no chosen view explains yet,
                 weighted by how sharply it saw it. Needs no suppression; at least 1 - 1/e of the best.
 - Released      the released code's rule, quirks included.
 - Temporal, CameraDistance, FovOverlap, Random: the baselines of the paper's ablation.
-- Oracle        the most true target points, by a scene's exact visibility.
+- Oracle        the most true target points, by a scene's exact visibility; no other set has more.
 """
 
 from __future__ import annotations
@@ -40,11 +41,12 @@ from vmemkit.retrieval.selection import (
     Hard,
     Soft,
     best_cover,
+    largest_cover,
     ranked,
     suppress,
     suppress_softly,
 )
-from vmemkit.retrieval.types import Policy, Retrieval, RetrievalConfig, Visibility
+from vmemkit.retrieval.types import Policy, Recorded, Retrieval, RetrievalConfig, Visibility
 from vmemkit.retrieval.votes import (
     count_votes,
     finest_sizes,
@@ -67,8 +69,8 @@ class SurfelVotes:
     """Views by the target pixels whose surfel they saw, without views of similar poses.
 
     # differs from VMem: the views that saw a surfel share its vote, so that surfels seen by few views
-    # are not outvoted. Suppression is soft, because no threshold was published.
-    # `SurfelVotes.paper()` has the paper's settings.
+    # are not outvoted. Suppression is soft, because no threshold was published. All targets are
+    # rendered, not one camera at their mean pose. `SurfelVotes.paper()` has the paper's settings.
     """
 
     vote: Literal["shared", "frequency"] = (
@@ -76,6 +78,7 @@ class SurfelVotes:
     )
     suppression: Soft | Hard = field(default_factory=Soft)
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
+    name: str = "surfel_votes"  # of its retrievals
 
     def __post_init__(self) -> None:
         if self.vote not in ("shared", "frequency"):
@@ -84,12 +87,12 @@ class SurfelVotes:
     @classmethod
     def paper(cls) -> SurfelVotes:
         """VMem, section 3.3: one query camera at the mean target pose, a vote per view, hard."""
-        return cls("frequency", Hard(), RetrievalConfig(query="mean"))
+        return cls("frequency", Hard(), RetrievalConfig(query="mean"), "paper")
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
         query, distance, canvas = _rendered(memory, targets, self.config)
         if not (canvas.surfel >= 0).any():
-            return _blind("surfel_votes", memory, query, k, self.config)
+            return _blind(self.name, memory, query, k, self.config)
         pixels = pixels_per_surfel(memory, canvas)
         if self.vote == "shared":
             seers = sighting_counts(memory.packed_sightings, len(pixels))
@@ -104,7 +107,7 @@ class SurfelVotes:
             order = order[votes[order] > 0]
             threshold = self.suppression.threshold * field_of_view
             chosen, suppressed_by = suppress(memory, order, k, threshold, self.suppression.relax)
-        return Retrieval("surfel_votes", chosen, votes, distance, suppressed_by, query, canvas)
+        return Retrieval(self.name, chosen, votes, distance, suppressed_by, query, canvas)
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,11 @@ class Random:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Greedy maximum coverage of the true surface points behind the target pixels."""
+    """The k views that see most of the true surface points behind the target pixels.
+
+    No other set sees more (`largest_cover`). The memory's views are looked at with the scene's truth,
+    not with the memory's surfels.
+    """
 
     scene: Visibility
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
@@ -253,25 +260,17 @@ class Oracle:
         rows = max(1, self.config.rows // 2)  # half, because visibility takes longer than splatting
         visible = true_visibility(self.scene, cameras, targets, rows)
         query = _query(targets, self.config)
-        distance = mean_distance(memory, query)
-        covered = torch.zeros(visible.shape[1], dtype=torch.bool, device=visible.device)
-        chosen: list[Tensor] = []
-        for _ in range(k):
-            gains = (visible & ~covered).sum(1).float()
-            winner = ranked(gains, distance)[0]
-            if gains[winner] == 0:
-                break
-            chosen.append(winner)
-            covered |= visible[winner]
-        if not chosen:
+        distance, votes = mean_distance(memory, query), visible.sum(1).float()
+        chosen = largest_cover(visible, distance, k)
+        if len(chosen) == 0:
             return _blind("oracle", memory, query, k, self.config)
-        ids, votes = torch.stack(chosen), visible.sum(1).float()
-        return Retrieval("oracle", ids, votes, distance, none_suppressed(votes), query, None)
+        return Retrieval("oracle", chosen, votes, distance, none_suppressed(votes), query, None)
 
 
 POLICIES: dict[str, Policy] = {
     "surfel_votes": SurfelVotes(),
     "coverage": Coverage(),
+    "paper": SurfelVotes.paper(),
     "released": Released(),
     "temporal": Temporal(),
     "camera_distance": CameraDistance(),
@@ -283,9 +282,15 @@ POLICIES: dict[str, Policy] = {
 def true_visibility(
     scene: Visibility, cameras: Cameras, targets: Cameras, rows: int = 36
 ) -> Bool[Tensor, "t n"]:
-    """Which of the surface points behind a grid of target pixels each camera (t,) really sees."""
-    depth = scene.render(targets, rows, canvas_width(targets, rows)).depth
-    points = unproject(targets, depth).reshape(-1, 3)
+    """Which of the surface points behind a grid of target pixels each camera (t,) really sees.
+
+    The grid has `rows` rows, or fewer where a recording has fewer. Pixels
+    of unknown depth are left out. Errors: as the scene's, for cameras that it cannot show.
+    """
+    grid = (rows, canvas_width(targets, rows))
+    height, width = render_size(scene, grid)
+    points = unproject(targets, scene.render(targets, height, width).depth)
+    points = points[:, _spread(height, grid[0])][:, :, _spread(width, grid[1])].reshape(-1, 3)
     return scene.visible(points[points.isfinite().all(-1)], cameras)
 
 
@@ -317,6 +322,17 @@ def _share_in_sight(
     """The share of the points that each camera (t,) has in its image and not beyond `far`."""
     uv, z = project(cameras, points)
     return (in_image(uv, z) & (z <= far)).float().mean(-1)
+
+
+def render_size(scene: Visibility, size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width at which to render a scene: `size`, or a recording's own."""
+    return scene.recorded_size if isinstance(scene, Recorded) else size
+
+
+def _spread(pixels: int, count: int) -> list[int]:
+    """`count` of so many pixels, evenly spread; all of them where there are no more."""
+    count = min(pixels, count)
+    return [(2 * i + 1) * pixels // (2 * count) for i in range(count)]
 
 
 def _query(targets: Cameras, config: RetrievalConfig) -> Cameras:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vmemkit.core import pose_distance
@@ -148,6 +150,52 @@ def best_cover(
         if torch.equal(chosen, before):  # a GPU waits here only, once a round
             break
     return chosen[chosen < views]
+
+
+def largest_cover(
+    visible: Bool[Tensor, "t n"], distance: Float[Tensor, " t"], k: int
+) -> Int[Tensor, " c"]:
+    """The k views that see most of n points, exactly; of equally good sets that of `best_cover`.
+
+    Where `best_cover` leaves something out, an integer program decides (HiGHS, through SciPy). It has
+    a variable per view and per group of points with the same views: a tenth of a second for 50 views,
+    some seconds for 400. Fewer than k views come back where fewer see all that can be seen.
+    """
+    view, point = visible.nonzero(as_tuple=True)
+    quality, pixels = distance.new_ones(len(view)), distance.new_ones(visible.shape[1])
+    found = best_cover(point, view, quality, pixels, distance, k)
+    seen = int(visible[found].any(0).sum())
+    if seen == int(visible.any(0).sum()):
+        return found
+    groups, sizes = torch.unique(visible.cpu(), dim=1, return_counts=True)
+    best = _solve_cover(groups.numpy(), sizes.numpy(), k).to(visible.device)
+    if int(visible[best].any(0).sum()) <= seen:
+        return found
+    return best[ranked(visible[best].sum(1).float(), distance[best])]
+
+
+def _solve_cover(groups: NDArray[np.bool_], sizes: NDArray[np.int64], k: int) -> Int[Tensor, " c"]:
+    """At most k views (rows of `groups`) that cover most, where group j counts `sizes[j]`.
+
+    A group is covered up to the number of its chosen views, and at most once. Errors: RuntimeError
+    if the solver gives up.
+    """
+    # Imported late: only the oracle needs it.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    views, count = groups.shape
+    is_covered = np.hstack([-groups.T.astype(float), np.eye(count)])
+    is_chosen = np.concatenate([np.ones(views), np.zeros(count)])
+    solution = milp(
+        np.concatenate([np.zeros(views), -sizes.astype(float)]),
+        integrality=is_chosen,
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(is_covered, ub=0), LinearConstraint(is_chosen, ub=k)],
+        options={"mip_rel_gap": 0.0},
+    )
+    if not solution.success:
+        raise RuntimeError(f"no largest cover was found: {solution.message}")
+    return torch.from_numpy(np.flatnonzero(solution.x[:views] > 0.5))
 
 
 def _best(score: Float[Tensor, " t"], near: Int[Tensor, " t"]) -> Int[Tensor, 1]:

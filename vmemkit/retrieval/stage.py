@@ -26,7 +26,7 @@ def retrieve(
     Fewer than k come back where fewer saw anything of the targets. `policy` is a name of POLICIES, a
     policy such as `Coverage(sharpness=0.2)`, or any callable `(memory, targets, k)` that returns
     view indices, such as [3, 0] (a list, an array or a tensor), or a whole `Retrieval`. `config`
-    replaces the policy's own, if it has one.
+    replaces the policy's own, if it has one ("paper" is the paper's with `query="mean"` only).
     Errors: ValueError for an empty memory, bad cameras, k outside 1..len(memory), an unknown
     policy, and (unless `config.blind` is "nearest") targets that see no surfel.
     """

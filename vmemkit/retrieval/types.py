@@ -71,3 +71,11 @@ class Visibility(Protocol):
     def visible(
         self, points_world: Float[Tensor, "n 3"], cameras: Cameras
     ) -> Bool[Tensor, "t n"]: ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A scene that renders at its recorded size only, such as a `Capture`."""
+
+    @property
+    def recorded_size(self) -> tuple[int, int]: ...  # height and width in pixels

@@ -61,6 +61,11 @@ class Capture:
     def __repr__(self) -> str:
         return f"Capture({len(self.views)} views of {list(self.views.image.shape[2:])})"
 
+    @property
+    def recorded_size(self) -> tuple[int, int]:
+        """Height and width of the recorded views in pixels, the only size that it renders."""
+        return self.views.image.shape[2], self.views.image.shape[3]
+
     def to(self, device: torch.device | str) -> Capture:
         return Capture(self.views.to(device), self.tolerance)
 
@@ -69,10 +74,9 @@ class Capture:
 
         Errors: ValueError for a camera that was not recorded and for another resolution.
         """
-        recorded_size = tuple(self.views.image.shape[2:])
-        if (height, width) != recorded_size:
+        if (height, width) != self.recorded_size:
             raise ValueError(
-                f"this was recorded at {recorded_size} (height, width), got {(height, width)}: ask "
+                f"this was recorded at {self.recorded_size} (height, width), got {(height, width)}: ask "
                 "for the recorded size, or resize the views before making the capture"
             )
         return self.views[self._find(cameras)].replace(cameras=cameras)
@@ -83,7 +87,7 @@ class Capture:
         view = self._find(cameras)
         uv, depth = project(cameras, points_world)
         inside = in_image(uv, depth)
-        height, width = self.views.image.shape[2:]
+        height, width = self.recorded_size
         at = torch.where(inside[..., None], uv, 0.0) * uv.new_tensor([width, height])
         column = at[..., 0].long().clamp(max=width - 1)
         row = at[..., 1].long().clamp(max=height - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from dataclasses import replace
 from functools import partial
 
 import ipywidgets
@@ -27,12 +26,11 @@ from vmemkit.memory import Memory
 from vmemkit.retrieval import (
     POLICIES,
     Policy,
-    Released,
     Retrieval,
     RetrievalConfig,
-    SurfelVotes,
     Visibility,
     retrieve,
+    with_config,
 )
 from vmemkit.scenes import moves
 from vmemkit.widgets.gallery import Gallery, Screen
@@ -50,8 +48,6 @@ from vmemkit.widgets.parts import (
     words_of,
 )
 
-VARIANTS = ("this package", "the paper", "the released code")  # ways to count surfel_votes
-
 # (control, verb for more, verb for less, limit, step of the slider, step of the buttons)
 MOVES = (
     ("ahead", "forward", "back", 3.0, 0.1, 0.3),
@@ -61,6 +57,7 @@ MOVES = (
 )
 
 NOTHING = "none"  # the rival where there is none
+OWN = "as the policy says"  # who looks
 SCREEN, SPLAT = 360, 320  # widths of vote maps and of the memory below the controls, pixels
 SCENE = (440, 330)  # width and height of the 3-D scene, pixels
 STEERING = "340px"  # width of the controls
@@ -75,7 +72,7 @@ class RetrievalInspector(ipywidgets.VBox):
 
     Controls: `place` along the given targets, `count` of them at once, `sliders` by name ("ahead",
     "aside" in metres, "turn", "look" in degrees; `buttons` have the verbs), `policy` and `rival`,
-    `k`, `query`, `variant`, `color`. `value` maps the policies' names to their retrievals. A click
+    `k`, `query`, `color`. `value` maps the policies' names to their retrievals. A click
     on a chosen view shows which target pixels it saw.
     """
 
@@ -90,7 +87,7 @@ class RetrievalInspector(ipywidgets.VBox):
     ) -> None:
         """With a `scene` that knows the truth, the true coverage of each choice is shown. `policy`
         and `rival` are names of POLICIES, policies, or functions, as `vmemkit.retrieve` takes them.
-        `config` is by default the policy's own.
+        `config` replaces those of all policies; by default each has its own.
 
         Errors: ValueError for an empty memory, bad targets (n,), and unknown policies.
         """
@@ -101,7 +98,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self.policies = {**POLICIES, **own}
         self.memory, self.targets, self.truth = memory, check_cameras(targets), scene
         first, *others = own
-        self.config = config or getattr(own[first], "config", None) or RetrievalConfig()
+        self.config = config
         self.value: dict[str, Retrieval] = {}
         self._make_controls(first, others[0] if others else NOTHING)
         self.scene, self.message = Scene3D(memory, size=SCENE), Message()
@@ -110,7 +107,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self._going_home = False
         for control in (self.place, self.count, *self.sliders.values()):
             control.observe(self._moved, "value")
-        for control in (self.policy, self.rival, self.k, self.query, self.variant, self.look):
+        for control in (self.policy, self.rival, self.k, self.query, self.look):
             control.observe(lambda change: self.redraw(), "value")
         self.color.observe(self._recolor, "value")
         super().__init__(self._layout())
@@ -150,7 +147,6 @@ class RetrievalInspector(ipywidgets.VBox):
             return
         self.message.say("")
         self.value = retrievals
-        self.variant.disabled = "surfel_votes" not in retrievals  # the others have no variants
         self.query.disabled = len(targets) == 1  # one target is all, the mean and the last
         self._show_splat(targets)
         first = retrievals[self.policy.value]
@@ -164,12 +160,12 @@ class RetrievalInspector(ipywidgets.VBox):
         self.columns[1].layout.display = "" if len(retrievals) > 1 else "none"
 
     def _retrieve(self, name: str, targets: Cameras) -> Retrieval:
-        policy, config = self.policies[name], replace(self.config, query=self.query.value)
-        if name == "surfel_votes" and self.variant.value == VARIANTS[1]:
-            policy, config = SurfelVotes.paper(), replace(config, query="mean")
-        elif name == "surfel_votes" and self.variant.value == VARIANTS[2]:
-            policy = Released()
-        return retrieve(self.memory, targets, min(self.k.value, len(self.memory)), policy, config)
+        policy, k = self.policies[name], min(self.k.value, len(self.memory))
+        if self.config is not None:
+            policy = with_config(policy, **vars(self.config))
+        if self.query.value != OWN:
+            policy = with_config(policy, query=self.query.value)
+        return retrieve(self.memory, targets, k, policy)
 
     def _true_coverage(self, targets: Cameras, retrieval: Retrieval) -> str:
         """The true coverage in words, empty without a scene."""
@@ -216,8 +212,7 @@ class RetrievalInspector(ipywidgets.VBox):
         self.rival = menu("compare with", [NOTHING, *self.policies], rival, "270px")
         most = min(MAX_K, len(self.memory))
         self.k = slider("K views", min(4, most), 1, most, width=narrow)
-        self.query = menu("who looks", ["all", "mean", "last"], self.config.query, narrow)
-        self.variant = menu("votes as in", VARIANTS, width=narrow)
+        self.query = menu("who looks", [OWN, "all", "mean", "last"], width=narrow)
         self.look = menu("left image", ["colour", "depth", "cosine"], width=narrow)
         modes = ["votes for", "vote weight", "image", "sightings"]
         self.color = menu("3-D colour", modes, width=narrow)
@@ -232,7 +227,7 @@ class RetrievalInspector(ipywidgets.VBox):
             [self.place, self.count, *sliders, *rows, self.home, self.message, self.splat],
             layout={"width": STEERING, "max_width": "100%", "flex": FIXED},
         )
-        asked = [self.policy, self.rival, self.k, self.query, self.variant]
+        asked = [self.policy, self.rival, self.k, self.query]
         above = ipywidgets.HBox([*asked, self.look, self.color], layout=WRAPPED)
         return [above, ipywidgets.HBox([steer, *self.columns, self.scene], layout=WRAPPED)]
 

@@ -8,28 +8,29 @@ from statistics import mean
 import ipywidgets
 import torch
 
-from vmemkit.evaluation import coverage, psnr, share_of_best
+from vmemkit.evaluation import coverage, share_of_best, ssim
 from vmemkit.figures import INK, POLICY_COLORS, coverage_curves
 from vmemkit.generation import Generator, Warp
 from vmemkit.memory import begin
 from vmemkit.pipeline import Step, walk
-from vmemkit.retrieval import POLICIES, Policy, find_policy
+from vmemkit.retrieval import POLICIES, Policy, find_policy, render_size
 from vmemkit.scenes import Scene, Tour
 from vmemkit.widgets.gallery import Gallery
 from vmemkit.widgets.parts import WRAPPED, Message, Worker, button, named_policies, words_of
 
-RACERS = ("coverage", "surfel_votes", "fov_overlap", "temporal")
+RACERS = ("coverage", "surfel_votes", "paper", "fov_overlap", "temporal")
+SIZE = (72, 96)  # height and width of the images, unless the scene is a recording
 COVERAGE_ROWS = 24  # rows of the grid of points on which coverage is judged
 CHART = 520  # width of a chart, pixels
 
 
 class PolicyRace(ipywidgets.VBox):
     """Policies that walk the same tour, step by step in turns, scored at once: the coverage of each
-    step's context relative to the best choice, and how much revisits resemble the first visit.
+    step's context relative to the best choice, and how much the new views resemble the true ones.
 
     `start` and `cancel` are buttons, `racers` chooses the policies. By policy, `value` has the
-    steps, `coverage` the coverage of each step, and `returns` the PSNR of each revisit in dB. The
-    walks run in the background; `wait()` blocks until they have ended.
+    steps, `coverage` the coverage of each step, and `truth` the SSIM of each view to the true one.
+    The walks run in the background; `wait()` blocks until they have ended.
     """
 
     def __init__(
@@ -40,10 +41,11 @@ class PolicyRace(ipywidgets.VBox):
         generator: Generator | None = None,
         k: int = 4,
         m: int = 4,
-        size: tuple[int, int] = (72, 96),
+        size: tuple[int, int] | None = None,
     ) -> None:
         """`policies` are names of POLICIES, policies, or functions, as `vmemkit.retrieve` takes them;
-        a mapping gives them names.
+        a mapping gives them names. `size` is the images' (height, width): by default a recording's
+        own, else 72 x 96.
 
         Errors: ValueError for unknown policies, or none.
         """
@@ -55,10 +57,10 @@ class PolicyRace(ipywidgets.VBox):
             named = named_policies(policies)
         self.policies = {**POLICIES, **named}
         self.scene, self.tour, self._generator = scene, tour, generator or Warp()
-        self._k, self._m, self._size = k, m, size
+        self._k, self._m, self._size = k, m, size or render_size(scene, SIZE)
         self.value: dict[str, list[Step]] = {}
         self.coverage: dict[str, list[float]] = {}
-        self.returns: dict[str, list[float]] = {}
+        self.truth: dict[str, list[float]] = {}
         self.racers = ipywidgets.SelectMultiple(
             options=list(self.policies),
             value=list(named),
@@ -89,7 +91,7 @@ class PolicyRace(ipywidgets.VBox):
         names = list(self.racers.value)
         self.value = {name: [] for name in names}
         self.coverage = {name: [] for name in names}
-        self.returns = {name: [] for name in names}
+        self.truth = {name: [] for name in names}
         self.start.disabled, self.cancel.disabled = True, False
         self.progress.value = 0
         self.message.say("racing")
@@ -98,6 +100,7 @@ class PolicyRace(ipywidgets.VBox):
     def _race(self, names: list[str]) -> Iterator[str]:
         """Yields the name of a policy after each of its steps."""
         memory, path = begin(self.scene.render(self.tour.given, *self._size)), self.tour.cameras
+        truth = self.scene.render(path, *self._size).image
         walks = {
             name: walk(
                 memory,
@@ -109,7 +112,7 @@ class PolicyRace(ipywidgets.VBox):
             )
             for name in names
         }
-        for _ in range(0, len(path), self._m):
+        for at in range(0, len(path), self._m):
             for name, steps in walks.items():
                 step = next(steps)
                 chosen = step.retrieval.chosen
@@ -118,15 +121,11 @@ class PolicyRace(ipywidgets.VBox):
                 )
                 self.value[name].append(step)
                 self.coverage[name].append(share_of_best(*both))
-                self.returns[name] += self._return_psnr(name)
+                true = truth[at : at + self._m]
+                self.truth[name] += [
+                    ssim(a, b) for a, b in zip(step.views.image, true, strict=True)
+                ]
                 yield name
-
-    def _return_psnr(self, name: str) -> list[float]:
-        """PSNR of the last step's revisits against the first visit, dB."""
-        images = [image for step in self.value[name] for image in step.views.image]
-        new = range(len(images) - len(self.value[name][-1].targets), len(images))
-        pairs = [(i, int(self.tour.twin[i])) for i in new]
-        return [psnr(images[i], images[j]) for i, j in pairs if j >= 0]
 
     def _stepped(self, name: str) -> None:
         """Redraw after a step of the last policy, when all have taken as many."""
@@ -137,9 +136,9 @@ class PolicyRace(ipywidgets.VBox):
         images = torch.stack([steps[-1].views.image[-1] for steps in self.value.values()])
         colors = [POLICY_COLORS.get(name, INK) for name in names]
         self.latest.show(images, range(len(names)), names, names, colors)
-        coverage_chart, return_chart = self.charts
+        coverage_chart, truth_chart = self.charts
         _draw(coverage_chart, self.coverage, "coverage, of the best choice's", "step")
-        _draw(return_chart, self.returns, "return PSNR, dB", "revisit")
+        _draw(truth_chart, self.truth, "SSIM to the truth", "view")
 
     def _ended(self, error: BaseException | None) -> None:
         self.start.disabled, self.cancel.disabled = False, True
