@@ -8,9 +8,8 @@ sighting is judged by whether the view truly sees the surface point that its sur
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 
 import torch
@@ -20,8 +19,8 @@ from worlds import KINDS, box_world, walk
 
 from vmemkit.core import Cameras, Views, project
 from vmemkit.evaluation import coverage, share_of_best
-from vmemkit.memory import Memory, MemoryConfig, begin, write
-from vmemkit.retrieval import Coverage, Policy, SurfelVotes, retrieve
+from vmemkit.memory import Memory, begin, write
+from vmemkit.retrieval import retrieve
 from vmemkit.scenes import Scene, capture_tour, rooms
 
 SIZE, K, M = (96, 128), 4, 4
@@ -45,7 +44,6 @@ BLOBS = (6, 8)  # cells of smooth noise
 
 def disturbed(
     views: Views,
-    seed: int,
     depth: float = 0,
     smooth: float = 0,
     scale: float = 0,
@@ -57,7 +55,7 @@ def disturbed(
     """Views with errors of these standard deviations: of depth per pixel, smooth over the image, and
     common to a view (shares); of the position (metres) and rotation (degrees). `holes` is the share
     of pixels without depth, in blobs; `sky` the depth that a sensor records where nothing is met."""
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     t, h, w = views.depth.shape
 
     def blobs() -> Tensor:
@@ -117,108 +115,67 @@ def sightings_score(memory: Memory, scene: Scene, truth: Views) -> dict[str, flo
     }
 
 
-def one_walk(
-    scene: Scene,
-    path: Cameras,
-    back: int,
-    policies: Mapping[str, str | Policy],
-    noise: Mapping[str, float],
-    config: MemoryConfig | None = None,
-) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Per policy the true coverage relative to the best choice, per step; and the sightings' score."""
-    truth = scene.render(path, *SIZE)
-    found = disturbed(truth, 0, **noise)
-    memory = begin(found[:back], config)
-    ratios: dict[str, list[float]] = {label: [] for label in policies}
-    for start in range(back, len(path), M):
-        targets = path[start : start + M]
-        choices = [
-            retrieve(memory, targets, min(K, len(memory)), p).chosen for p in policies.values()
-        ]
-        true_views = truth[: len(memory)].replace(
-            confidence=torch.ones_like(truth.depth[: len(memory)])
-        )
-        shares = coverage(scene, Judged(true_views), targets, choices, K)
-        for label, both in zip(policies, shares, strict=True):
-            ratios[label].append(share_of_best(*both))
-        memory = write(memory, found[start : start + M])
-    return ratios, sightings_score(memory, scene, truth)
-
-
+@dataclass(frozen=True)
 class Judged:
-    """The views of a memory as they truly are, for the judge."""
+    """A memory as it truly is, for the judge: views with their true depth and poses."""
 
-    def __init__(self, views: Views) -> None:
-        self.views = views
+    views: Views
 
     def __len__(self) -> int:
         return len(self.views.image)
 
 
-def walks(houses: list[int], seeds: list[int]) -> dict:
-    """Scenes, each with its path and where the way back starts."""
-    found = {}
-    for seed in houses:
+def one_walk(
+    scene: Scene, path: Cameras, back: int, policies: Sequence[str], noise: Mapping[str, float]
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Per policy the true coverage relative to the best choice, per step; and the sightings' score.
+
+    The first `back` views of the path are given. Then each policy chooses for the next M cameras.
+    """
+    truth = scene.render(path, *SIZE)
+    found = disturbed(truth, **noise)
+    memory = begin(found[:back])
+    ratios: dict[str, list[float]] = {name: [] for name in policies}
+    for start in range(back, len(path), M):
+        targets = path[start : start + M]
+        choices = [retrieve(memory, targets, K, name).chosen for name in policies]
+        shares = coverage(scene, Judged(truth[: len(memory)]), targets, choices, K)
+        for name, both in zip(policies, shares, strict=True):
+            ratios[name].append(share_of_best(*both))
+        memory = write(memory, found[start : start + M])
+    return ratios, sightings_score(memory, scene, truth)
+
+
+def walks(seeds: Sequence[int]) -> Iterator[tuple[Scene, Cameras, int]]:
+    """Scenes of every kind, each with its path and where the way back starts."""
+    for seed in seeds:
         house = rooms(seed, 2)
         tour = capture_tour(house, seed)
-        found[f"house {seed}"] = (house, tour.cameras[: tour.back.stop], tour.back.start)
-    for kind in KINDS:
-        for seed in seeds:
+        yield house, tour.cameras[: tour.back.stop], tour.back.start
+        for kind in KINDS:
             world = box_world(kind, seed)
-            path, back = walk(world, seed)
-            found[f"{kind} {seed}"] = (world, path, back)
-    return found
+            yield (world, *walk(world, seed))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--houses", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--noise", nargs="+", default=list(NOISES))
-    parser.add_argument("--policies", nargs="+", default=["coverage", "surfel_votes"])
-    parser.add_argument("--each", action="store_true", help="a line per walk")
-    parser.add_argument("--json")
-    options = parser.parse_args()
-    named = {"verified": Coverage(verify=True), "surfel_votes (paper)": SurfelVotes.paper()}
-    policies = {name: named.get(name, name) for name in options.policies}
-    print(
-        f"{'':28s}"
-        + "".join(f"{p + ': mean':>22s}  worst" for p in policies)
-        + "   recall  precision  surfels"
-    )
+def by_noise(names: Sequence[str], seeds: Sequence[int], policies: Sequence[str]) -> list:
+    """The table: a row per kind of noise, all of them without `names`."""
+    print(f"a house, {', '.join(f'a {kind}' for kind in KINDS)} for each of {len(seeds)} seeds")
+    columns = "".join(f"{name + ': mean':>22s}  worst" for name in policies)
+    print(f"{'noise':20s}{columns}   recall  precision  surfels")
     rows = []
-    for noise in options.noise:
-        total = {p: [] for p in policies}
+    for name in names or NOISES:
+        total: dict[str, list[float]] = {policy: [] for policy in policies}
         scores = []
-        for name, (scene, path, back) in walks(options.houses, options.seeds).items():
-            ratios, score = one_walk(scene, path, back, policies, NOISES[noise])
-            for p, values in ratios.items():
-                total[p] += values
+        for scene, path, back in walks(seeds):
+            ratios, score = one_walk(scene, path, back, policies, NOISES[name])
             scores.append(score)
-            if options.each:
-                print_row(f"  {noise}, {name}", ratios, score)
-        score = {key: mean(s[key] for s in scores) for key in scores[0]}
-        print_row(noise, total, score)
-        rows.append(
-            {
-                "noise": noise,
-                **score,
-                **{p: mean(v) for p, v in total.items()},
-                **{f"{p}, worst": min(v) for p, v in total.items()},
-            }
-        )
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
-
-
-def print_row(label: str, ratios: Mapping[str, list[float]], score: Mapping[str, float]) -> None:
-    cells = "".join(f"{mean(values):22.4f} {min(values):6.3f}" for values in ratios.values())
-    print(
-        f"{label:28s}{cells} {score['recall']:8.3f} {score['precision']:10.3f} {score['surfels']:8.0f}",
-        flush=True,
-    )
-
-
-if __name__ == "__main__":
-    main()
+            for policy, values in ratios.items():
+                total[policy] += values
+        row = {"noise": name} | {key: mean(score[key] for score in scores) for key in scores[0]}
+        for policy, values in total.items():
+            row |= {policy: mean(values), f"{policy}, worst": min(values)}
+        cells = "".join(f"{row[p]:22.4f} {row[f'{p}, worst']:6.3f}" for p in policies)
+        figures = f"{row['recall']:8.3f} {row['precision']:10.3f} {row['surfels']:8.0f}"
+        print(f"{name:20s}{cells} {figures}", flush=True)
+        rows.append(row)
+    return rows

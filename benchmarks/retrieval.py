@@ -2,7 +2,9 @@
 
 Tours through two-room houses (out, a look around, back by other poses); the memory holds true views;
 K = 4, M = 4. --shrink compares memories of few and of many surfels (surfels per pixel and axis).
+--noise makes depth and poses wrong, in other worlds, too, and also judges the sightings (noise.py).
 Run: python benchmarks/retrieval.py [--seeds 0 1 ...] [--rooms N] [--shrink 0.05 ...] [--json FILE]
+     [--noise [NAME ...]] [--policies NAME ...]
 """
 
 import argparse
@@ -10,11 +12,15 @@ import json
 from collections.abc import Sequence
 from statistics import mean
 
+from noise import NOISES, by_noise
+
 from vmemkit.core import SurfelConfig
 from vmemkit.evaluation import compare_policies
 from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, Hard, Policy, RetrievalConfig, SurfelVotes
 from vmemkit.scenes import capture_tour, rooms
+
+COMPARED = ("coverage", "surfel_votes", "paper", "fov_overlap", "camera_distance")  # under noise
 
 
 def by_resolution(
@@ -73,9 +79,13 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=2)
     parser.add_argument("--shrink", type=float, nargs="+")
     parser.add_argument("--size", type=int, nargs=2, default=(144, 192), help="with --shrink")
+    parser.add_argument("--noise", nargs="*", choices=NOISES, help="one or more kinds; all of them")
+    parser.add_argument("--policies", nargs="+", default=COMPARED, help="with --noise")
     parser.add_argument("--json")
     options = parser.parse_args()
-    if options.shrink:
+    if options.noise is not None:
+        rows = by_noise(options.noise, options.seeds, options.policies)
+    elif options.shrink:
         size = (options.size[0], options.size[1])
         rows = by_resolution(options.shrink, options.seeds, options.rooms, size)
     else:
