@@ -158,22 +158,37 @@ def with_confidence(views: Views) -> Views:
 
 
 def seen_through(
-    views: Views, points_world: Float[Tensor, "n 3"], margin: float
+    views: Views,
+    points_world: Float[Tensor, "n 3"],
+    margin: float,
+    asked: Bool[Tensor, " t"] | None = None,
 ) -> Bool[Tensor, " n"]:
     """Whether some view looks through each point, and so shows that nothing is there.
 
     It does where it sees a surface behind the point, by more than the share `margin` of the
-    surface's depth. Errors: ValueError for views without depth.
+    surface's depth. `asked` are the views that count, all of them by default.
+    Errors: ValueError for views without depth.
     """
     if views.depth is None:
         raise ValueError("views without depth cannot tell what they look through: give them depth")
-    # The nearest depth of the 3 x 3 pixels around, so that no point at a silhouette counts. Unknown
-    # depth blocks the view.
-    inverse = (1 / views.depth[:, None]).nan_to_num(nan=torch.inf)
-    inverse = functional.max_pool2d(inverse, 3, stride=1, padding=1)[:, 0]
+    return _seen_through(points_world, views.cameras, views.depth, asked, margin)
+
+
+@accelerated
+def _seen_through(
+    points_world: Float[Tensor, "n 3"],
+    cameras: Cameras,
+    depth: Float[Tensor, "t h w"],
+    asked: Bool[Tensor, " t"] | None,
+    margin: float,
+) -> Bool[Tensor, " n"]:
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
-    for i in range(len(views)):
-        through |= _looks_through(points_world, views.cameras[i], inverse[i], margin)
+    for i in range(len(depth)) if asked is None else asked.nonzero()[:, 0].tolist():
+        # The nearest depth of the 3 x 3 pixels around, so that no point at a silhouette counts.
+        # Unknown depth blocks the view.
+        inverse = (1 / depth[i : i + 1]).nan_to_num(nan=torch.inf)
+        nearest = functional.max_pool2d(inverse, 3, stride=1, padding=1)[0]
+        through |= _looks_through(points_world, cameras[i], nearest, margin)
     return through
 
 

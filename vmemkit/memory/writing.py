@@ -155,14 +155,10 @@ def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> Po
     points = maps.points[guessed]
     if len(points) == 0:
         return maps
-    # Only given views with some of the points in sight, one by one, so that none of them is copied.
     around = Boxes(points.amin(0)[None], points.amax(0)[None], points.new_zeros(1))
-    looking = held.given & runs_in_sight(around, held.cameras, 1.0, 0.0, math.inf)[:, 0]
-    through = torch.zeros(len(points), dtype=torch.bool, device=memory.device)
-    for view in looking.nonzero()[:, 0].tolist():
-        through |= seen_through(held[view : view + 1], points, margin)
+    asked = held.given & runs_in_sight(around, held.cameras, 1.0, 0.0, math.inf)[:, 0]
     wrong = torch.zeros_like(guessed)
-    wrong[guessed] = through
+    wrong[guessed] = seen_through(held, points, margin, asked)
     return maps.replace(
         points=torch.where(wrong[..., None], torch.nan, maps.points),
         depth=torch.where(wrong, torch.nan, maps.depth),

@@ -227,17 +227,12 @@ def sighted(
     poses, intrinsics, depth, confidence = _arrays(cameras.world_from_cam, cameras.K, *maps)
     numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2] * limits[2], limits[3]])
     run_ids, words = runs.numpy(), WORDS * len(runs)
-    low, high = np.empty((2, len(runs), 3), np.float32)
-    pixels.bounds(table[0], run_ids, first, low, high)
-    size, whole = np.zeros(len(runs), np.float32), np.float32([0, 0, 1, 1])
-    unlimited = np.float32([0, 0, np.inf])  # scale, near, far
     found = []
     step = max(1, MOST_WORDS // max(1, words))
     for start in range(0, len(depth), step):
         part = slice(start, start + step)
         views = poses[part], intrinsics[part], depth[part], confidence[part]
-        inside = np.ones((len(views[0]), len(runs)), bool)
-        pixels.showing(low, high, size, *views[:2], whole, unlimited, inside)
+        inside = _runs_in_sight(table[0], run_ids, first, *views[:2])
         bits = np.zeros((len(inside), words), np.int64)
         task = partial(pixels.sighted, table, run_ids, first, views, inside, numbers, bits)
         in_bands(task, inside.size, LEAST_ROWS // RUN)
@@ -276,21 +271,40 @@ def normals_and_radii(
     return normal, radius, known
 
 
-def looks_through(
+def seen_through(
     points: Float[Tensor, "n 3"],
-    camera: Lenses,
-    inverse_depth: Float[Tensor, "h w"],
+    cameras: Lenses,
+    depth: Float[Tensor, "t h w"],
+    asked: Bool[Tensor, " t"] | None,
     margin: float,
 ) -> Bool[Tensor, " n"]:
-    """Twin of `view._looks_through`."""
+    """Twin of `view._seen_through`, which skips runs of points that are out of a view's sight."""
     from vmemkit.core.kernels import pixels
 
     through = torch.from_numpy(np.zeros(len(points), bool))
-    pose = camera.world_from_cam
-    arrays = _arrays(points, pose[:3, :3], pose[:3, 3], camera.K, inverse_depth)
-    task = partial(pixels.looks_through, *arrays, np.float32(1 - margin), through.numpy())
-    in_bands(task, len(points), LEAST_ROWS)
+    table, *views = _arrays(points, cameras.world_from_cam, cameras.K, depth)
+    inside = _runs_in_sight(table, np.arange(-(-len(table) // RUN)), 0, *views[:2])
+    if asked is not None:
+        inside &= asked.numpy()[:, None]
+    share = np.float32(1 - margin)
+    task = partial(pixels.seen_through, table, tuple(views), inside, share, through.numpy())
+    in_bands(task, inside.shape[1], LEAST_ROWS // RUN)
     return through
+
+
+def _runs_in_sight(
+    position: np.ndarray, runs: np.ndarray, first: int, poses: np.ndarray, intrinsics: np.ndarray
+) -> np.ndarray:
+    """[t r]: which cameras may see some of the positions of each run, from number `first` on."""
+    from vmemkit.core.kernels import pixels
+
+    low, high = np.empty((2, len(runs), 3), np.float32)
+    pixels.bounds(position, runs, first, low, high)
+    inside = np.ones((len(poses), len(runs)), bool)
+    sizes, image, unlimited = np.zeros(len(runs)), [0, 0, 1, 1], [0, 0, np.inf]
+    arrays = map(np.float32, (image, unlimited))
+    pixels.showing(low, high, np.float32(sizes), poses, intrinsics, *arrays, inside)
+    return inside
 
 
 def weight_by_view(

@@ -348,20 +348,34 @@ def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
 
 
 @compiled
-def looks_through(points, rotation, eye, K, nearest, share, through, rows) -> None:
-    """Flags the points from rows[0] to rows[1] through which a view with inverse depths `nearest`
-    [h w] sees; the formulas are those of view.seen_through."""
-    h, w = nearest.shape
-    for i in range(rows[0], rows[1]):
-        x, y, z = points[i, 0] - eye[0], points[i, 1] - eye[1], points[i, 2] - eye[2]
-        depth = x * rotation[0, 2] + y * rotation[1, 2] + z * rotation[2, 2]
-        if through[i] or not depth > ZERO:
-            continue
-        a = x * rotation[0, 0] + y * rotation[1, 0] + z * rotation[2, 0]
-        b = x * rotation[0, 1] + y * rotation[1, 1] + z * rotation[2, 1]
-        u, v = a / depth * K[0, 0] + K[0, 2], b / depth * K[1, 1] + K[1, 2]
-        if u >= ZERO and u < ONE and v >= ZERO and v < ONE:
-            through[i] = nearest[int(v * F32(h)), int(u * F32(w))] * depth < share
+def seen_through(points, views, inside, share, through, runs) -> None:
+    """Flags the points of runs[0] to runs[1] through which some view sees. A view is asked about a
+    run where `inside` [t r] says so. The formulas are those of view._seen_through."""
+    (poses, intrinsics, depths), (h, w) = views, views[2].shape[1:]
+    for run in range(runs[0], runs[1]):
+        for view in range(poses.shape[0]):
+            if not inside[view, run]:
+                continue
+            pose, K, depth = poses[view], intrinsics[view], depths[view]
+            for i in range(run * RUN, min(run * RUN + RUN, points.shape[0])):
+                x, y = points[i, 0] - pose[0, 3], points[i, 1] - pose[1, 3]
+                z = points[i, 2] - pose[2, 3]
+                q2 = x * pose[0, 2] + y * pose[1, 2] + z * pose[2, 2]
+                if through[i] or not q2 > ZERO:
+                    continue
+                q0 = x * pose[0, 0] + y * pose[1, 0] + z * pose[2, 0]
+                q1 = x * pose[0, 1] + y * pose[1, 1] + z * pose[2, 1]
+                u, v = q0 / q2 * K[0, 0] + K[0, 2], q1 / q2 * K[1, 1] + K[1, 2]
+                if not (u >= ZERO and u < ONE and v >= ZERO and v < ONE):
+                    continue
+                row, column = int(v * F32(h)), int(u * F32(w))
+                # The middle first: most points are hidden by it. Unknown depth compares false.
+                behind = ONE / depth[row, column] * q2 < share
+                if behind:
+                    for r in range(max(row - 1, 0), min(row + 2, h)):
+                        for c in range(max(column - 1, 0), min(column + 2, w)):
+                            behind &= ONE / depth[r, c] * q2 < share
+                through[i] = behind
 
 
 @compiled
