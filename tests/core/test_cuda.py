@@ -233,7 +233,7 @@ def test_votes_and_counts_add_up_as_the_references(place):
     seen[3] = False
     view, surfel = seen.nonzero(as_tuple=True)
     packed_sightings, weight = (
-        pack_sightings(Sightings(surfel.int(), view.int())),
+        pack_sightings(Sightings(surfel.int(), view.int()), torch.full((7,), 700))[0],
         torch.rand(700, generator=rng),
     )
     packed_sightings, weight = packed_sightings.to(place), weight.to(place)
@@ -260,7 +260,7 @@ def test_the_pairs_of_a_mask_come_as_the_reference_lists_them(place):
     seen = torch.rand(5, 700, generator=rng) < torch.rand(5, 1, generator=rng)
     seen[2] = False
     view, surfel = seen.nonzero(as_tuple=True)
-    packed = pack_sightings(Sightings(surfel.int(), view.int()))
+    packed, _ = pack_sightings(Sightings(surfel.int(), view.int()), torch.full((5,), 700))
     mask = torch.rand(700, generator=rng) < 0.4
     for few in (mask, torch.zeros_like(mask), torch.ones_like(mask)):
         with use("torch"):

@@ -87,7 +87,7 @@ def test_scores_rank_geometries_by_their_errors(house, tour):
     assert direct.error < released.error < nothing.error
     assert 1.3 < nothing.error < 1.7  # a unit of 2.5
     assert nothing.trusted < 0.7
-    assert direct.coverage == pytest.approx(true.coverage, abs=0.03)
+    assert direct.coverage == pytest.approx(true.coverage, abs=0.05)
     assert direct.surfels < 1.2 * true.surfels
     assert nothing.surfels > 2 * true.surfels  # old surfaces are never met again
     assert "depth error" in str(direct)

@@ -107,7 +107,8 @@ def test_the_panels_show_what_goes_in_and_what_came_out(memory, box):
     assert chosen == step.retrieval.chosen.tolist()
     assert made == data_uri(step.views.image[0])
     born = len(step.memory.surfels) - len(memory.surfels)
-    seen = len(step.memory.sightings) - len(memory.sightings) - born
+    sightings = step.memory.sightings
+    seen = int(((sightings.view == 3) & (sightings.surfel < len(memory.surfels))).sum())
     assert f"{born:,} new surfels, {seen:,} sightings of old ones" in words["write"]
     depth = step.views.depth
     assert f"depths from {depth.min():.2f} to {depth.max():.2f}" in words["reconstruct"]

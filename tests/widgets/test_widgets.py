@@ -10,7 +10,7 @@ from widget_helpers import Nowhere, Paints, agrees, ids, picture
 import vmemkit as vm
 from vmemkit.evaluation import coverage
 from vmemkit.figures import chip, seen_by, view_hex
-from vmemkit.memory import begin
+from vmemkit.memory import begin, views_of
 from vmemkit.retrieval import Hard, SurfelVotes
 from vmemkit.scenes import moves
 from vmemkit.widgets import MemoryViewer, RetrievalInspector
@@ -178,7 +178,9 @@ def test_a_view_selected_in_the_gallery_is_selected_in_the_scene_and_the_other_w
     viewer.scene.click((0.0, 0.0, -2.0), (0.0, 0.0, 1.0))
     assert viewer.gallery.picked == 2
     assert viewer.panel.caption == "view 2, selected"
-    own = int(memory.truncate(1).ends[0])  # the first that view 1 wrote
+    start, end = memory.ends[:2].tolist()  # of the surfels that view 1 wrote
+    seers = [views_of(memory.packed_sightings, i).tolist() for i in range(start, end)]
+    own = start + next(i for i, views in enumerate(seers) if views[0] == 1)
     viewer.scene.pick(surfel=own)
     assert viewer.gallery.picked == -1
     assert viewer.panel.caption == "view 1, the first to see the surfel"

@@ -51,13 +51,13 @@ def _sighted(
     behind the depth and before it a seen surfel may be, how far it may face away, and the least
     confidence."""
     ids = surfels_in_runs(runs, len(surfels))
-    ids = ids[ids >= first]
     tested, step = surfels.at(ids), max(1, TESTS // max(1, len(ids)))
     none = torch.zeros(0, dtype=torch.int64, device=ids.device)
     surfel, view = [none], [none]
     for start in range(0, len(cameras), step):
         part = slice(start, start + step)
         seen = _seen(tested, cameras[part], (maps[0][part], maps[1][part]), limits)
+        seen &= ids >= first
         row, column = seen.nonzero(as_tuple=True)
         surfel.append(ids[column])
         view.append(row + start)
