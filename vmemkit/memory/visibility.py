@@ -18,7 +18,6 @@ from vmemkit.core.kernels import accelerated
 from vmemkit.memory.memory import MemoryConfig
 from vmemkit.memory.sightings import PackedSightings, pack_ordered
 
-AWAY = 0.1  # cosine by which a seen surfel may face away: its normal may be a little wrong
 TESTS = 1 << 22  # pairs of a view and a surfel that are tested at once, which bounds the memory
 
 
@@ -33,7 +32,7 @@ def sightings_by_depth(
     with depth and confidence see. Depth that is not trusted counts as unknown.
     """
     rules = config.association
-    limits = (rules.behind, rules.before, AWAY, config.surfels.min_confidence)
+    limits = (rules.behind, rules.before, config.surfels.min_confidence)
     maps = (views.depth, views.confidence)
     return PackedSightings(*_sighted(surfels, runs, first, views.cameras, maps, limits))
 
@@ -45,11 +44,10 @@ def _sighted(
     first: int,
     cameras: Cameras,
     maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
-    limits: tuple[float, float, float, float],
+    limits: tuple[float, float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
     """Word, view and bits of the packed rows. `maps` are depth and confidence. `limits` are how far
-    behind the depth and before it a seen surfel may be, how far it may face away, and the least
-    confidence."""
+    behind the depth and before it a seen surfel may be, and the least confidence."""
     ids = surfels_in_runs(runs, len(surfels))
     tested, step = surfels.at(ids), max(1, TESTS // max(1, len(ids)))
     none = torch.zeros(0, dtype=torch.int64, device=ids.device)
@@ -69,20 +67,18 @@ def _seen(
     surfels: Surfels,
     cameras: Cameras,
     maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
-    limits: tuple[float, float, float, float],
+    limits: tuple[float, float, float],
 ) -> Bool[Tensor, "t n"]:
     """Whether each view sees each surfel."""
-    (depth, confidence), (behind, before, away, least) = maps, limits
+    (depth, confidence), (behind, before, least) = maps, limits
     (t, h, w), K = depth.shape, cameras.K[:, :, :, None]
     rotation = cameras.rotation.permute(1, 2, 0)[..., None]
     sight = surfels.position - cameras.position[:, None]
     q = torch.stack(in_camera_axes(sight, rotation), -1)
     normal = torch.stack(in_camera_axes(surfels.normal, rotation), -1)
-    facing, distance = dot(normal, q), dot(q, q)
-    facing = (facing >= 0) | (facing * facing < away * away * distance)
     x, y, z = q.unbind(-1)
     u, v = x / z * K[:, 0, 0] + K[:, 0, 2], y / z * K[:, 1, 1] + K[:, 1, 2]
-    inside = facing & (z > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
+    inside = (dot(normal, q) > 0) & (z > 0) & (u >= 0) & (u < 1) & (v >= 0) & (v < 1)
     row, column = (torch.where(inside, a, 0).mul(n).long() for a, n in ((v, h), (u, w)))
     view = torch.arange(t, device=depth.device)[:, None]
     found = depth[view, row, column]

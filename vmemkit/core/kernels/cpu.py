@@ -218,14 +218,14 @@ def sighted(
     first: int,
     cameras: Lenses,
     maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
-    limits: tuple[float, float, float, float],
+    limits: tuple[float, float, float],
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
     """Twin of `visibility._sighted`, which skips runs that are out of a view's sight."""
     from vmemkit.core.kernels import pixels
 
     table = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
     poses, intrinsics, depth, confidence = _arrays(cameras.world_from_cam, cameras.K, *maps)
-    numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2] * limits[2], limits[3]])
+    numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2]])
     run_ids, words = runs.numpy(), WORDS * len(runs)
     found = []
     step = max(1, MOST_WORDS // max(1, words))

@@ -312,7 +312,7 @@ def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
     is tested where `inside` says so. The formulas are those of visibility._seen."""
     (position, normal, radius), (poses, intrinsics, depth, confidence) = surfels, views
     (_, h, w), count = depth.shape, runs.shape[0]
-    most_behind, most_before, away, least = numbers
+    most_behind, most_before, least = numbers
     for item in range(items[0], items[1]):
         view, k = item // count, item % count
         if not inside[view, k]:
@@ -332,8 +332,7 @@ def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
             x, y, z = normal[i, 0], normal[i, 1], normal[i, 2]
             n0, n1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
             n2 = x * r02 + y * r12 + z * r22
-            facing, distance = n0 * q0 + n1 * q1 + n2 * q2, q0 * q0 + q1 * q1 + q2 * q2
-            if not (facing >= ZERO or facing * facing < away * distance):
+            if not n0 * q0 + n1 * q1 + n2 * q2 > ZERO:
                 continue
             row, column = int(v * F32(h)), int(u * F32(w))
             found = depth[view, row, column]
