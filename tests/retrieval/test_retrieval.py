@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vmemkit.core import (
     Cameras,
+    SurfelConfig,
     Views,
     cameras,
     cat,
@@ -23,9 +24,10 @@ from vmemkit.core import (
     mean_pose,
     pose_distance,
 )
-from vmemkit.memory import Memory, begin, write
+from vmemkit.memory import Memory, MemoryConfig, Sightings, begin, write
 from vmemkit.retrieval import (
     POLICIES,
+    Coverage,
     Hard,
     Oracle,
     Random,
@@ -360,6 +362,43 @@ def test_true_visibility_is_of_the_points_behind_the_targets_pixels(memory):
     assert visible.shape == (len(YAWS), 2 * 6 * 8)
     assert visible[0, :48].all()
     assert not visible[0, 48:].any()
+
+
+# ---- verified coverage ---------------------------------------------------------------------------
+
+
+def test_verified_coverage_asks_the_depth_and_not_the_sightings(memory):
+    targets = BOX.look(10.0, 30.0, at=(0.2, 0.1, 0.3))
+    blank = Memory.from_tables(memory.views, memory.surfels, memory.sightings[:0], memory.ends)
+    usual, verified = (
+        retrieve(memory, targets, 3),
+        retrieve(blank, targets, 3, Coverage(verify=True)),
+    )
+    assert verified.chosen.tolist() == usual.chosen.tolist()
+    assert (verified.votes > 0).tolist() == (usual.votes > 0).tolist()
+
+
+def test_verified_coverage_counts_the_part_of_a_disc_that_a_view_sees():
+    """The first view is credited with a large disc, but knows the depth of part of it only. The last
+    view has no sighting, and its depth shows all of the disc."""
+    disc = BOX.memory(0.0).surfels[:1]
+    disc = disc.replace(position=torch.tensor([[0.0, 0.0, 2.5]]), radius=torch.tensor([1.2]))
+    eyes = BOX.look(20.0, -20.0, 20.0)
+    views = BOX.render(eyes)
+    views = views.replace(confidence=torch.ones_like(views.depth))
+    near = torch.where(torch.arange(views.image.shape[3]) < 18, torch.nan, views.depth)
+    views = views.replace(depth=torch.cat([near[:1], views.depth[1:]]))
+    wide = SurfelConfig(shrink=0.05)  # a memory of discs as large as this one
+    memory = Memory.from_tables(
+        views,
+        disc,
+        Sightings(torch.tensor([0]), torch.tensor([0])),
+        torch.ones(3).long(),
+        MemoryConfig(wide),
+    )
+    believed, verified = (retrieve(memory, eyes[2:], 1, Coverage(verify=v)) for v in (False, True))
+    assert believed.chosen.tolist() == [0]
+    assert verified.chosen.tolist() == [2]
 
 
 # ---- query cameras -------------------------------------------------------------------------------
