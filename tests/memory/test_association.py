@@ -205,6 +205,22 @@ def test_a_view_without_surfels_sees_nothing():
     assert len(seen_by(HERE, torch.full((1, *GRID), torch.nan), old)) == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"behind": -0.1}, "behind and before are shares"),
+        ({"behind": 1.0}, "behind and before are shares"),
+        ({"before": 1.5}, "behind and before are shares"),
+        ({"before": float("nan")}, "behind and before are shares"),
+        ({"distance": 0.0}, "need distance > 0"),
+        ({"normal_cosine": 2.0}, "need distance > 0"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        AssociationConfig(**settings)
+
+
 # ---- by depth ------------------------------------------------------------------------------------
 
 

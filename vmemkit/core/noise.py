@@ -1,8 +1,8 @@
 """Noise of depth: how large it is, and depth without it.
 
 In: depth maps. Out: their noise per pixel, and smoothed maps. Inverse depth is affine over the image
-of a plane, so what deviates from that is noise, if most pixels do. Where a pixel's surface is larger
-than the noise, an affine fit over a window of pixels gives its depth, and with it a normal.
+of a plane, so what deviates from that is noise, if most pixels do. An affine fit over a window of pixels of
+one surface averages it out, which steadies normals even more than positions.
 Noise that neighbouring pixels share cannot be told from geometry, and stays.
 """
 
@@ -26,7 +26,7 @@ DEVIATION = 0.6745 * math.sqrt(6)  # median of |a - 2 b + c| for normal noise of
 
 def depth_noise(depth: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     """The noise per pixel of each map, as a share of depth: the standard deviation of what most pixels
-    deviate from the plane through their neighbours. 0 where too little is known to say."""
+    deviate from the plane through their neighbours; 0 where too little is known to say."""
     if min(depth.shape[1:]) < 3:
         return depth.new_zeros(len(depth))
     inverse = 1 / depth
@@ -42,19 +42,16 @@ def smoothed(depth: Float[Tensor, "h w"], noise: float) -> Float[Tensor, "h w"]:
     """Depth by an affine fit of inverse depth over a window that grows with the noise (of
     `depth_noise`), without the pixels of other surfaces. Unknown depth stays unknown."""
     reach = min(1 + math.ceil(noise / PER_PIXEL), LARGEST_WINDOW)
-    (h, w), here = depth.shape, 1 / depth
-    limit = min(SPREAD * noise, MOST_SPREAD) * here
+    here, steps = 1 / depth, torch.arange(-reach, reach + 1, device=depth.device)
     around = pad(here, (reach,) * 4, value=torch.nan)
-    n, x, y, xx, xy, yy, i, xi, yi = (torch.zeros_like(here) for _ in range(9))
-    for down in range(-reach, reach + 1):
-        for right in range(-reach, reach + 1):
-            top, left = reach + down, reach + right
-            off = around[top : top + h, left : left + w] - here
-            same = off.abs() <= limit
-            off, same = torch.where(same, off, 0), same.float()
-            n, x, y, i = n + same, x + right * same, y + down * same, i + off
-            xx, xy, yy = xx + right**2 * same, xy + right * down * same, yy + down**2 * same
-            xi, yi = xi + right * off, yi + down * off
+    windows = around.unfold(0, len(steps), 1).unfold(1, len(steps), 1)
+    off = windows.flatten(2) - here[..., None]  # [h w pixels of the window]
+    same = off.abs() <= min(SPREAD * noise, MOST_SPREAD) * here[..., None]
+    off = torch.where(same, off, 0)
+    down, right = torch.cartesian_prod(steps, steps).float().T
+    terms = torch.stack([torch.ones_like(right), right, down, right**2, right * down, down**2], 1)
+    n, x, y, xx, xy, yy = (same.float() @ terms).unbind(-1)
+    i, xi, yi = (off @ terms[:, :3]).unbind(-1)
     # The fit's value at the pixel itself, by Cramer's rule.
     a, b, c = xx * yy - xy * xy, y * xy - x * yy, x * xy - y * xx
     size = n * a + x * b + y * c
