@@ -17,14 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 from worlds import KINDS, box_world, walk
 
-from vmemkit.core import Cameras, Views, project
+from vmemkit.core import Cameras, Views, project, unproject
 from vmemkit.evaluation import coverage, share_of_best
 from vmemkit.memory import Memory, begin, write
 from vmemkit.retrieval import retrieve
 from vmemkit.scenes import Scene, capture_tour, rooms
 
 SIZE, K, M = (96, 128), 4, 4
-NOISES = {  # what is wrong, and by how much
+NOISES = {  # name -> the arguments of `disturbed`
     "clean": {},
     "depth 1 %": {"depth": 0.01},
     "depth 3 %": {"depth": 0.03},
@@ -90,11 +90,7 @@ def true_points(memory: Memory, truth: Views) -> Float[Tensor, "n 3"]:
         uv, _ = project(memory.views.cameras[view : view + 1], memory.surfels.position[mine])
         u, v = uv[0].unbind(-1)
         row, column = (v * h).long().clamp(0, h - 1), (u * w).long().clamp(0, w - 1)
-        z = truth.depth[view, row, column]
-        K, camera = truth.cameras.K[view], truth.cameras[view]
-        at = torch.stack([(column + 0.5) / w, (row + 0.5) / h], 1)
-        ray = torch.cat([(at - K[:2, 2]) / K.diagonal()[:2], torch.ones(len(at), 1)], 1)
-        points[mine] = (ray * z[:, None]) @ camera.rotation.T + camera.position
+        points[mine] = unproject(truth.cameras[view], truth.depth[view])[row, column]
     return points
 
 

@@ -178,7 +178,7 @@ def test_a_view_selected_in_the_gallery_is_selected_in_the_scene_and_the_other_w
     viewer.scene.click((0.0, 0.0, -2.0), (0.0, 0.0, 1.0))
     assert viewer.gallery.picked == 2
     assert viewer.panel.caption == "view 2, selected"
-    start, end = memory.ends[:2].tolist()  # of the surfels that view 1 wrote
+    start, end = memory.ends[:2].tolist()  # view 1 wrote the surfels from `start` to `end`
     seers = [views_of(memory.packed_sightings, i).tolist() for i in range(start, end)]
     own = start + next(i for i, views in enumerate(seers) if views[0] == 1)
     viewer.scene.pick(surfel=own)

@@ -1,8 +1,8 @@
 """Noise of depth: how large it is, and depth without it.
 
 In: depth maps. Out: their noise per pixel, and smoothed maps. Inverse depth is affine over the image
-of a plane, so what deviates from that is noise, if most pixels do. An affine fit over a window of pixels of
-one surface averages it out, which steadies normals even more than positions.
+of a plane, so what deviates from that is noise, if most pixels do. An affine fit over a window of
+pixels of one surface averages it out, which steadies normals even more than positions.
 Noise that neighbouring pixels share cannot be told from geometry, and stays.
 """
 
@@ -19,7 +19,7 @@ LARGEST_WINDOW = 4  # pixels to each side
 PER_PIXEL = 0.01  # noise for which the window grows by a pixel to each side
 SPREAD = 4.0  # times the noise: pixels further off belong to another surface
 MOST_SPREAD = 0.25  # share of inverse depth
-LEAST_PIXELS = 6  # of a window, for an affine fit
+LEAST_PIXELS = 6  # an affine fit needs so many pixels of one surface in its window
 STRIDE = 3  # every so many rows and columns are enough to measure noise
 DEVIATION = 0.6745 * math.sqrt(6)  # median of |a - 2 b + c| for normal noise of deviation 1
 
@@ -32,9 +32,9 @@ def depth_noise(depth: Float[Tensor, "t h w"]) -> Float[Tensor, " t"]:
     inverse = 1 / depth
     bends = []
     for plane in (inverse, inverse.transpose(1, 2)):
-        before, here, after = plane[:, :-2], plane[:, 1:-1], plane[:, 2:]
-        bend = (after - 2 * here + before)[:, ::STRIDE, ::STRIDE]
-        bends.append((bend / here[:, ::STRIDE, ::STRIDE]).abs().flatten(1))
+        rows = plane[:, :-2], plane[:, 1:-1], plane[:, 2:]
+        before, here, after = (part[:, ::STRIDE, ::STRIDE] for part in rows)
+        bends.append(((after - 2 * here + before) / here).abs().flatten(1))
     return torch.cat(bends, 1).nanmedian(1).values.nan_to_num(0) / DEVIATION
 
 

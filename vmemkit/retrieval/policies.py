@@ -61,7 +61,7 @@ from vmemkit.retrieval.votes import (
 SAMPLED_PIXELS, SAMPLED_VIEWS = 1 << 15, 256
 SPARSE = 1 << 10  # known pixels of such a sample below which all pixels of its views are taken
 GOLDEN = (5**0.5 - 1) / 2
-VIEWS_AT_ONCE = 256  # whose frusta are compared, which bounds the memory that this takes
+VIEWS_AT_ONCE = 256  # views are compared in parts of this size, which bounds the memory needed
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class SurfelVotes:
     )
     suppression: Soft | Hard = field(default_factory=Soft)
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
-    name: str = "surfel_votes"  # of its retrievals
+    name: str = "surfel_votes"  # what its retrievals are called
 
     def __post_init__(self) -> None:
         if self.vote not in ("shared", "frequency"):
@@ -284,8 +284,8 @@ def true_visibility(
 ) -> Bool[Tensor, "t n"]:
     """Which of the surface points behind a grid of target pixels each camera (t,) really sees.
 
-    The grid has `rows` rows, or fewer where a recording has fewer. Pixels
-    of unknown depth are left out. Errors: as the scene's, for cameras that it cannot show.
+    The grid has `rows` rows, or fewer where a recording has fewer. Pixels of unknown depth are left
+    out. Errors: as the scene's, for cameras that it cannot show.
     """
     grid = (rows, canvas_width(targets, rows))
     height, width = render_size(scene, grid)

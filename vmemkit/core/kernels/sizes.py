@@ -8,6 +8,6 @@ import math
 # cache.
 RUN = 256  # surfels per bounding box: small enough to be tight, large enough to be few
 ROUNDING = 1e-5  # relative: more than float32 can be off by
-CORNERS = 16  # of the polygons that VMem's released renderer draws
+CORNERS = 16  # VMem's released renderer draws polygons of so many corners
 RING = [[turn(2 * math.pi * k / CORNERS) for k in range(CORNERS)] for turn in (math.cos, math.sin)]
 MARGIN = 50  # pixels around the canvas in which a polygon's centre may lie (released code)

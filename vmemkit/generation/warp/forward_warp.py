@@ -187,7 +187,7 @@ def _look_up(
     """Weighted sum of the colours of world points in the context views, and the sum of the weights
     (0 where no view sees the point)."""
     views = [context[i : i + 1] for i in range(len(context))]
-    size = points.new_full((len(views), len(points)), torch.inf)  # of a pixel in world units
+    size = points.new_full((len(views), len(points)), torch.inf)  # world units a pixel
     given = torch.zeros_like(size, dtype=torch.bool)
     seen = []
     for view, its_size, its_given in zip(views, size, given, strict=True):
