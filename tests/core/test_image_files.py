@@ -253,9 +253,21 @@ def test_depth_images_are_in_millimetres_and_arrays_in_metres(tmp_path):
     assert load_depth(tmp_path / "d.npy", unit=0.01).item() == pytest.approx(0.0125)
 
 
-def test_zero_negative_and_infinite_depth_is_unknown(tmp_path):
-    np.save(tmp_path / "d.npy", np.array([[0.0, -1, np.inf, -np.inf, np.nan, 2]]))
-    assert load_depth(tmp_path / "d.npy").isnan().tolist() == [[True] * 5 + [False]]
+def test_zero_and_negative_depth_is_unknown(tmp_path):
+    np.save(tmp_path / "d.npy", np.array([[0.0, -1, -np.inf, np.nan, 2]]))
+    assert load_depth(tmp_path / "d.npy").isnan().tolist() == [[True] * 4 + [False]]
+
+
+@pytest.mark.parametrize("far", [np.inf, 1e10, 1e12, 1e300])
+def test_infinite_depth_is_sky(tmp_path, far):
+    np.save(tmp_path / "d.npy", np.array([[far, 2.0]]))
+    assert load_depth(tmp_path / "d.npy").tolist() == [[np.inf, 2.0]]
+
+
+def test_sky_alone_is_no_depth(tmp_path):
+    np.save(tmp_path / "d.npy", np.full((2, 2), np.inf))
+    with pytest.raises(ValueError, match="no pixel has a positive finite value"):
+        load_depth(tmp_path / "d.npy")
 
 
 def test_the_largest_step_of_16_bits_is_unknown(tmp_path):
@@ -268,6 +280,14 @@ def test_the_largest_step_of_16_bits_is_unknown(tmp_path):
         torch.testing.assert_close(load_depth(tmp_path / name), expected, equal_nan=True)
 
 
+def test_the_largest_step_of_16_bits_is_sky_where_the_caller_says_so(tmp_path):
+    steps = np.array([[0, 1, 65534, 65535]], dtype=np.uint16)
+    Image.fromarray(steps).save(tmp_path / "d.png")
+    expected = torch.tensor([[torch.nan, 0.001, 65.534, torch.inf]])
+    loaded = load_depth(tmp_path / "d.png", sky=True)
+    torch.testing.assert_close(loaded, expected, equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", ["u2", "i2", "i4", ">i8", "u4"])
 def test_integers_of_an_array_are_millimetres_unless_a_unit_is_given(tmp_path, dtype):
     np.save(tmp_path / "d.npy", np.array([[1250]], dtype))
@@ -278,9 +298,9 @@ def test_integers_of_an_array_are_millimetres_unless_a_unit_is_given(tmp_path, d
         assert default_depth_unit(tmp_path / name) == 0.001
 
 
-def test_depth_that_float32_cannot_hold_is_unknown(tmp_path):
-    np.save(tmp_path / "d.npy", np.array([[1e300, 1e-300, 2.0]]))
-    assert load_depth(tmp_path / "d.npy").isnan().tolist() == [[True, True, False]]
+def test_depth_that_float32_cannot_tell_from_zero_is_unknown(tmp_path):
+    np.save(tmp_path / "d.npy", np.array([[1e-300, 2.0]]))
+    assert load_depth(tmp_path / "d.npy").isnan().tolist() == [[True, False]]
 
 
 def test_arrays_of_either_order_are_the_same(tmp_path):

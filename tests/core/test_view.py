@@ -15,6 +15,7 @@ from vmemkit.core import (
     resize,
     unproject,
     views,
+    with_sky,
 )
 
 
@@ -52,11 +53,25 @@ def test_an_image_that_is_not_within_zero_and_one_is_refused(value):
         views(image, cameras(torch.eye(4)[None]))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("inf")])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("-inf")])
 def test_depth_that_is_neither_positive_nor_nan_is_refused(value):
     depth = torch.full((1, 2, 2), value)
     with pytest.raises(ValueError, match="NaN where unknown"):
         views(torch.zeros(1, 3, 2, 2), cameras(torch.eye(4)[None]), depth)
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e10, 6.5504e10, 65535.0, 65.535])
+def test_saturated_depth_is_sky(value):
+    depth = torch.tensor([[[value, 65.534], [2.0, torch.nan]]])
+    result = views(torch.zeros(1, 3, 2, 2), cameras(torch.eye(4)[None]), depth).depth
+    assert result.isinf().tolist() == [[[True, False], [False, False]]]
+    assert torch.equal(result[0, :, 1].nan_to_num(-1), depth[0, :, 1].nan_to_num(-1))
+
+
+def test_a_16_bit_step_of_any_precision_is_sky():
+    steps = torch.tensor([[[65535, 65534]]])
+    for metres in (steps * 0.001, (steps.double() / 1000).float(), steps.float() * 1e-3):
+        assert with_sky(metres).isinf().tolist() == [[[True, False]]]
 
 
 def test_unknown_depth_is_accepted():

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from vmemkit.core import LEAST_SLANT, PointMaps, SurfelConfig, names_in
+from vmemkit.core import LEAST_SLANT, MAX_DISTANCE, PointMaps, SurfelConfig, names_in
 from vmemkit.memory import (
     AssociationConfig,
     Memory,
@@ -492,7 +492,7 @@ BAD_TABLES = {
     "bright image": put("views.image", 2.0),
     "negative depth": put("views.depth", -1.0),
     "zero depth": put("views.depth", 0.0),
-    "infinite depth": put("views.depth", float("inf")),
+    "depth beyond the limit": put("views.depth", 1.01 * MAX_DISTANCE),
     "NaN confidence": put("views.confidence", NAN),
     "NaN pose": put("views.cameras.world_from_cam", NAN),
     "scaled pose": put("views.cameras.world_from_cam", 3.0, (1, 0, 0)),

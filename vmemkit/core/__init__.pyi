@@ -88,3 +88,4 @@ from .view import resize as resize
 from .view import seen_through as seen_through
 from .view import views as views
 from .view import with_confidence as with_confidence
+from .view import with_sky as with_sky

@@ -26,7 +26,8 @@ from vmemkit.core.conversions import as_tensor
 from vmemkit.core.structs import TensorStruct, convert_fields
 
 UP = (0.0, -1.0, 0.0)
-MAX_DISTANCE = 1e11  # world units: renderers write 1e10 where they see the sky
+MAX_DISTANCE = 1e11  # world units
+SKY_FROM = 1e10  # world units: renderers write such depths where a ray meets nothing
 FOCAL_LENGTHS = (1e-6, 1e6)  # least and greatest entry of K, in image widths or heights
 TRANSLATION_WEIGHT = 0.1  # radians per world unit in `pose_distance` (VMem, released configuration)
 

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import MAX_DISTANCE, horizontal_fov
+from vmemkit.core.camera import SKY_FROM, horizontal_fov
 from vmemkit.core.conversions import as_images, as_tensor
 from vmemkit.core.image_metadata import (
     JPEG_SCAN,
@@ -49,7 +49,7 @@ MAX_PLAIN_BYTES = 2**24  # a PPM that is written as text is read slowly
 PPM_HEADER_BYTES = 4096  # the header of a PPM is shorter, with its comments
 DEPTH_UNIT = 0.001  # metres per step of a 16-bit depth image, as most depth cameras write them
 RANGE_TOLERANCE = 1e-4  # values this far outside [0, 1] count as rounding errors
-MAX_STEP = 65534  # largest depth in 16 bits; 65535 means unknown, as 0 does
+MAX_STEP = 65534  # largest depth in 16 bits; 65535 means unknown, as 0 does, or sky
 NPY_HEADER_BYTES = 4096  # the header of an array of numbers is shorter
 ARRAYS = (".npy", ".npz")
 FILM_WIDTH = 36.0  # mm: longer side of 35 mm film
@@ -114,13 +114,18 @@ def photo_fov(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> float | 
 
 
 def load_depth(
-    path: str | os.PathLike, unit: float | None = None, max_pixels: int = MAX_PIXELS
+    path: str | os.PathLike,
+    unit: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    sky: bool = False,
 ) -> Float[Tensor, "h w"]:
-    """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown.
+    """Planar depth in metres, from a 16-bit PNG or a .npy or .npz array; NaN where unknown, infinity
+    where nothing is met.
 
     `unit` is in metres per step of the file: by default 0.001 for a PNG and for an array of integers,
-    1 for an array of floats. Values that are not positive and at most MAX_DISTANCE metres count as
-    unknown, and 65535 of 16 bits does. An .npz must hold one array, or one named `depth`.
+    1 for an array of floats. Values that are not positive are unknown; from 1e10 metres on they are
+    sky. 65535 of 16 bits is unknown, as depth cameras write it, or sky with `sky=True`, as renderers
+    do. An .npz must hold one array, or one named `depth`.
     Errors: ValueError for an unreadable file, another shape or type, and for depth without a known
     pixel.
     """
@@ -132,15 +137,18 @@ def load_depth(
     metres = np.empty(steps.shape, np.float32)
     with np.errstate(all="ignore"):  # a value that float32 cannot hold is unknown
         np.multiply(steps, unit, out=metres, dtype=np.float64, casting="unsafe")
-    known = (metres > 0) & (metres <= MAX_DISTANCE)
+    far = metres >= SKY_FROM
+    known = (metres > 0) & ~far
     if steps.dtype.kind == "u" and steps.dtype.itemsize == 2:
-        known &= steps <= MAX_STEP
+        saturated = steps > MAX_STEP
+        known &= ~saturated
+        far |= saturated & sky
     if not known.any():
         raise ValueError(
             f"cannot use the depth in {path}: no pixel has a positive finite value; check that it "
             f"is the depth file and that its unit is {unit} metres"
         )
-    metres[~known] = np.nan
+    metres[~known] = np.where(far, np.inf, np.nan)[~known]
     return torch.from_numpy(metres)
 
 

@@ -1,7 +1,7 @@
 """Views: images with their cameras and, where known, their depth.
 
 In: tensors. Out: `Views`, in the conventions of camera.py. Values are checked here, so that no later
-stage has to: images are finite in [0, 1], depth is positive or NaN.
+stage has to: images are finite in [0, 1], depth is positive or NaN. Infinite depth is the sky.
 Because K is for a 1 x 1 image, resizing leaves cameras alone and only cropping changes them.
 """
 
@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import Cameras, check_cameras, in_camera_axes
+from vmemkit.core.camera import SKY_FROM, Cameras, check_cameras, in_camera_axes
 from vmemkit.core.conversions import as_tensor
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct, convert_fields
 
+SATURATED = (65535.0, 65.535)  # the largest depth of 16 bits: in steps, and in metres of 0.001 each
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in luminance (ITU-R BT.601)
 CODES = {"latent": 4, "embedding": 2}  # optional columns of a generator, and their number of axes
 
@@ -32,7 +33,8 @@ class Views(TensorStruct):
     cameras: Cameras  # (t,)
     image: Float[Tensor, "t 3 h w"]  # in [0, 1]
     given: Bool[Tensor, " t"]
-    depth: Float[Tensor, "t h w"] | None = None  # planar, world units; > 0; NaN where unknown
+    # Planar, world units; > 0; NaN where unknown, infinity where nothing is met (sky).
+    depth: Float[Tensor, "t h w"] | None = None
     confidence: Float[Tensor, "t h w"] | None = None  # >= 1 is trusted
     # Codes that a generator made of the images, so that none is encoded twice; NaN where missing.
     latent: Float[Tensor, "t c hl wl"] | None = None
@@ -53,7 +55,8 @@ def views(
 ) -> Views:
     """Checked views of `cameras` (t,), as float32.
 
-    Images may be tensors, arrays or Pillow images; bytes are shares of 255.
+    Images may be tensors, arrays or Pillow images; bytes are shares of 255. Depth is planar, NaN where
+    unknown, and infinite where nothing is met; `with_sky` says which other values mean that.
     Errors: ValueError for images that are not finite in [0, 1], depth that is neither positive nor
     NaN, confidence that is negative or not finite, cameras that `check_cameras` refuses, and sizes
     that do not agree.
@@ -68,8 +71,11 @@ def views(
     for name, plane in (("depth", depth), ("confidence", confidence)):
         if plane is not None and plane.shape != (t, h, w):
             raise ValueError(f"{name} must be [t h w] = {[t, h, w]}, got {list(plane.shape)}")
-    if depth is not None and not bool(((depth > 0) & depth.isfinite() | depth.isnan()).all()):
-        raise ValueError("depth must be positive, or NaN where unknown: set other values to NaN")
+    if depth is not None and not bool(((depth > 0) | depth.isnan()).all()):
+        raise ValueError(
+            "depth must be positive, NaN where unknown, or infinite where nothing is met: set other "
+            "values to NaN"
+        )
     if confidence is not None and not bool((confidence.isfinite() & (confidence >= 0)).all()):
         raise ValueError("confidence must be finite and not negative: use 0 for no trust")
     flags = torch.as_tensor(given, dtype=torch.bool, device=image.device)
@@ -79,9 +85,21 @@ def views(
         cameras=cameras,
         image=image,
         given=flags.expand(t),
-        depth=None if depth is None else depth.float(),
+        depth=None if depth is None else with_sky(depth.float()),
         confidence=None if confidence is None else confidence.float(),
     )
+
+
+def with_sky(depth: Float[Tensor, "*t h w"]) -> Float[Tensor, "*t h w"]:
+    """The depth with infinity where a file or a renderer says that nothing is met: from 1e10 on, and
+    at the largest value of 16 bits (65535, or 65.535 as metres).
+
+    Such pixels have a direction and no place. They make no surfel and hide nothing.
+    """
+    saturated = torch.zeros_like(depth, dtype=torch.bool)
+    for most in SATURATED:  # with room for rounding of the unit
+        saturated |= (depth - most).abs() <= 2e-7 * most
+    return torch.where(saturated | (depth >= SKY_FROM), torch.inf, depth)
 
 
 def resize(views: Views, height: int, width: int) -> Views:

@@ -102,8 +102,8 @@ def query_splat(memory: Memory, retrieval: Retrieval) -> Splat:
 
 def depth_images(depth: Float[Tensor, "m h w"]) -> tuple[Float[Tensor, "m 3 h w"], str]:
     """Depths in colours, and the scale in words: from yellow for what is near to violet for what is
-    far, even in 1 / depth, so that a single far pixel does not darken the rest. Unknown depths (NaN,
-    or not above 0) are dark grey."""
+    far, even in 1 / depth, so that a single far pixel does not darken the rest. Sky (infinite depth)
+    is violet, and unknown depths (NaN, or not above 0) are dark grey."""
     known = depth.isfinite() & (depth > 0)
     if not known.any():
         return torch.full_like(depth, DARK)[:, None].expand(-1, 3, -1, -1), "no depth is known"
@@ -111,7 +111,7 @@ def depth_images(depth: Float[Tensor, "m h w"]) -> tuple[Float[Tensor, "m 3 h w"
     low, high = _ends(inverse[known])
     shares = ((inverse - low) / max(high - low, 1e-9)).clamp(0, 1)
     colors = torch.from_numpy(colormaps["plasma"](shares.cpu().numpy())[..., :3]).to(depth)
-    colors = torch.where(known[..., None], colors, DARK).permute(0, 3, 1, 2)
+    colors = torch.where((known | depth.isposinf())[..., None], colors, DARK).permute(0, 3, 1, 2)
     return colors, f"depth from {1 / high:.3g} (yellow) to {1 / low:.3g} (violet)"
 
 

@@ -35,7 +35,7 @@ from vmemkit.core import (
     save_video,
 )
 from vmemkit.figures.renderings import recall
-from vmemkit.generation import context_batch, reproject
+from vmemkit.generation import context_batch, reproject, with_far_sky
 from vmemkit.memory import Memory
 from vmemkit.pipeline import Step
 from vmemkit.scenes import keyframes
@@ -92,7 +92,7 @@ def _plain(views: Views) -> Views:
 def _between(pair: Views, between: Cameras) -> Float[Tensor, "f 3 h w"]:
     """What cameras on the way from one view to the next see of both; where that is nothing, the
     pixels of the nearer view."""
-    context = context_batch(pair)
+    context = context_batch(with_far_sky(pair)[0])
     context = context.replace(given=torch.ones_like(context.given))  # both count alike
     seen = reproject(context, between.map(lambda x: x[None]))
     half = (torch.arange(len(between), device=pair.device) + 1) * 2 > len(between) + 1

@@ -1,6 +1,7 @@
 from . import diffusion as diffusion
 from .diffusion import DiffusionConfig as DiffusionConfig
 from .diffusion import DiffusionGenerator as DiffusionGenerator
+from .far_sky import with_far_sky as with_far_sky
 from .generator import IMAGINED as IMAGINED
 from .generator import SEEN as SEEN
 from .generator import Encodes as Encodes

@@ -13,7 +13,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vmemkit.core import (
@@ -53,13 +53,15 @@ EXCESS = 2.0  # times the widest disc of a write: room for rounding and for surf
 
 @dataclass(frozen=True, repr=False)
 class Ends(TensorStruct):
-    """How many surfels and rows of packed sightings there were after each view. Truncation cuts there.
+    """How many surfels and rows of packed sightings there were after each view, where truncation cuts;
+    and whether the view shows sky.
 
-    They are on the CPU, whatever the memory's device: they say how long the other tables are.
+    They are on the CPU, whatever the memory's device: they decide which tables are read, and how far.
     """
 
     surfels: Int[Tensor, " t"]
     rows: Int[Tensor, " t"]
+    sky: Bool[Tensor, " t"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class Memory:
             Rows.of(Views(cameras, zeros(0, 3, 0, 0), zeros(0).bool(), image, image), spill),
             Rows.of(Surfels(zeros(0, 3), zeros(0, 3), zeros(0), zeros(0, 3))),
             Rows.of(PackedSightings(ids, ids, ids.long())),
-            Rows.of(Ends(torch.zeros(0).long(), torch.zeros(0).long())),
+            Rows.of(Ends(torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0).bool())),
             Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
         )
 
@@ -151,12 +153,13 @@ class Memory:
         check_surfels(surfels)
         _check_radii(surfels, views, ends, config.surfels)
         packed, rows = pack_sightings(sightings, ends.to(surfels.device))
+        sky = views.depth.isinf().flatten(1).any(1)
         return cls(
             config,
             Rows.of(views, spill),
             Rows.of(surfels),
             Rows.of(packed),
-            Rows.of(Ends(ends, rows.cpu())),
+            Rows.of(Ends(ends, rows.cpu(), sky.cpu())),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
         )
 
@@ -207,6 +210,11 @@ class Memory:
     def ends(self) -> Int[Tensor, " t"]:
         """How many surfels there were after each view; on the CPU."""
         return self._ends.value.surfels
+
+    @property
+    def shows_sky(self) -> Bool[Tensor, " t"]:
+        """Whether each view has pixels of infinite depth; on the CPU."""
+        return self._ends.value.sky
 
     @property
     def device(self) -> torch.device:

@@ -259,7 +259,10 @@ def _check_values(views: Views) -> None:
         raise ValueError(f"images must have at least 2 x 2 pixels, got {list(size)}")
     if ((views.image < 0) | (views.image > 1)).any():
         raise ValueError("images must be in [0, 1]")
-    if ((views.depth <= 0) | (views.depth > MAX_DISTANCE)).any():
-        raise ValueError(f"depth must be positive and at most {MAX_DISTANCE:g}, or NaN")
+    beyond = (views.depth > MAX_DISTANCE) & views.depth.isfinite()
+    if ((views.depth <= 0) | beyond).any():
+        raise ValueError(
+            f"depth must be positive and at most {MAX_DISTANCE:g}, NaN (unknown) or infinite (sky)"
+        )
     if views.confidence.isnan().any():
         raise ValueError("confidence must not be NaN")

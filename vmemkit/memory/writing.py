@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vmemkit.core import (
     CODES,
-    MAX_DISTANCE,
     Boxes,
     PointMaps,
     Surfels,
@@ -34,6 +33,7 @@ from vmemkit.core import (
     thin,
     to_float32,
     with_confidence,
+    with_sky,
 )
 from vmemkit.core.kernels import RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
@@ -66,15 +66,18 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
     """The memory with views (t,) and the surfels of their depth appended, one view at a time.
 
     Without a confidence, every known depth is trusted. Surfels are made of smoothed depth where it is
-    noisy (`SurfelConfig.noise`); the views keep theirs. `state` is what the reconstructor that made
-    the depth wants to go on from (`Memory.state`). Where a generated view has depth that a given
-    view of the memory looks through, that depth is dropped (NaN): a guess must not hide evidence.
+    noisy (`SurfelConfig.noise`), and none of the sky (`core.with_sky`); the views keep their depth.
+    `state` is what the reconstructor that made the depth wants to go on from (`Memory.state`). Where
+    a generated view has depth that a given view of the memory looks through, that depth is dropped
+    (NaN): a guess must not hide evidence.
     Errors: ValueError for bad poses, images, depths or shapes; `memory` stays as it was.
     """
     _check_kind(views)
     views = with_confidence(to_float32(views))
     _check(memory, views)
-    depth = _without_noise(views.depth, memory.config.surfels.noise)
+    views = views.replace(depth=with_sky(views.depth))
+    metric = torch.where(views.depth.isinf(), torch.nan, views.depth)
+    depth = _without_noise(metric, memory.config.surfels.noise)
     maps = PointMaps.from_depth(views.cameras, depth, views.confidence)
     return _with_points(memory, views, maps, state)
 
@@ -82,10 +85,14 @@ def write(memory: Memory, views: Views, state: object = None) -> Memory:
 def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = None) -> Memory:
     """As `write`, of checked views and the points of their pixels."""
     maps = _without_contradictions(memory, views, maps)
-    views = views.replace(depth=torch.where(maps.depth.isnan(), torch.nan, views.depth))
+    dropped = maps.depth.isnan() & ~views.depth.isinf()
+    views = views.replace(depth=torch.where(dropped, torch.nan, views.depth))
+    sky = views.depth.isinf().flatten(1).any(1).cpu()
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
-        memory = _within_budget(_write_one(memory, views[i : i + 1], coarse[i], images[i]))
+        memory = _within_budget(
+            _write_one(memory, views[i : i + 1], coarse[i], images[i], sky[i : i + 1])
+        )
     if state is None:
         return memory
     unknown = (None,) * (len(memory) - 1 - len(memory._states))
@@ -124,7 +131,7 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
         memory,
         _surfels=Rows.of(remaining),
         _sightings=Rows.of(packed),
-        _ends=Rows.of(Ends(ends, rows).to("cpu")),
+        _ends=Rows.of(Ends(ends.cpu(), rows.cpu(), memory.shows_sky)),
         _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
     )
 
@@ -166,9 +173,14 @@ def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> Po
 
 
 def _write_one(
-    memory: Memory, view: Views, maps: PointMaps, image: Float[Tensor, "3 h w"]
+    memory: Memory,
+    view: Views,
+    maps: PointMaps,
+    image: Float[Tensor, "3 h w"],
+    sky: Bool[Tensor, " 1"],
 ) -> Memory:
-    """The memory with one more view (1,), whose point maps and image are on the surfel grid."""
+    """The memory with one more view (1,), whose point maps and image are on the surfel grid. `sky`
+    says whether it shows any; on the CPU."""
     new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
     count, projective = len(memory._surfels), memory.config.association.method == "projective"
     if projective:
@@ -182,7 +194,7 @@ def _write_one(
     if projective and len(memory):
         block = cat([_seen_before(memory, surfels.value), block])
     sightings = memory._sightings.append(block)
-    ends = Ends(torch.tensor([len(surfels)]), torch.tensor([len(sightings)]))
+    ends = Ends(torch.tensor([len(surfels)]), torch.tensor([len(sightings)]), sky)
     unboxed = surfels.value[len(memory._boxes) * RUN :]
     return dataclasses.replace(
         memory,
@@ -274,10 +286,10 @@ def _check(memory: Memory, views: Views) -> None:
     # come in one copy, because a GPU waits for each.
     unknown = views.depth != views.depth
     known = torch.where(unknown, 1.0, views.depth)
-    darkest, brightest, nearest, farthest, blind, trust = torch.stack(
+    darkest, brightest, nearest, blind, trust = torch.stack(
         [
             *views.image.aminmax(),
-            *known.aminmax(),
+            known.amin(),
             unknown.flatten(1).all(1).any(),
             views.confidence.amin(),
         ]
@@ -286,9 +298,9 @@ def _check(memory: Memory, views: Views) -> None:
         raise ValueError("images must be finite and in [0, 1]")
     if blind:
         raise ValueError("a view without any known depth cannot be remembered: estimate it first")
-    if not (nearest > 0 and farthest <= MAX_DISTANCE):
+    if not nearest > 0:
         raise ValueError(
-            f"depth must be positive and at most {MAX_DISTANCE:g}, or NaN where it is unknown"
+            "depth must be positive, NaN where it is unknown, or infinite where nothing is met"
         )
     if trust != trust:
         raise ValueError("confidence must not be NaN: use 0 for no trust")

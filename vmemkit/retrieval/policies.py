@@ -46,6 +46,7 @@ from vmemkit.retrieval.selection import (
     suppress,
     suppress_softly,
 )
+from vmemkit.retrieval.sky import STEP, sky_sightings
 from vmemkit.retrieval.types import Policy, Recorded, Retrieval, RetrievalConfig, Visibility
 from vmemkit.retrieval.votes import (
     count_votes,
@@ -117,23 +118,26 @@ class Coverage:
     The worth of a set of views is the sum over pixels of the best quality among the views that saw
     the pixel's surfel. It is monotone and submodular, so the greedy choice is within 1 - 1/e of the
     best set (Nemhauser et al., 1978); exchanging single views then improves it further.
+    Where the targets meet no surfel, views count that show sky in that direction (sky.py).
     """
 
     sharpness: float = 0.1  # share of a pixel's worth that depends on how sharply it was seen
     generated: float = 0.9  # worth of a generated view, where a given one has 1
+    sky: float = 0.1  # worth of a pixel of sky, where one of a surface has 1
     verify: bool = False  # test each pixel against the views' depth, instead of using sightings
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __post_init__(self) -> None:
-        if not (0 <= self.sharpness <= 1 and 0 <= self.generated <= 1):
+        shares = (self.sharpness, self.generated, self.sky)
+        if not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                "sharpness and generated are shares from 0 to 1, got "
-                f"{self.sharpness} and {self.generated}"
+                f"sharpness, generated and sky are shares from 0 to 1, got {', '.join(map(str, shares))}"
             )
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
         query, distance, canvas = _rendered(memory, targets, self.config)
-        if not (canvas.surfel >= 0).any():
+        directions, direction, beholder = sky_sightings(memory, query, canvas)
+        if not (canvas.surfel >= 0).any() and len(direction) == 0:
             return _blind("coverage", memory, query, k, self.config)
         if self.verify:
             seen, finest = shown_points(memory, query, canvas)
@@ -148,6 +152,13 @@ class Coverage:
             votes = count_votes(memory, pixels)
         sharp = sharpness(seen, finest, memory.views.cameras, surfel, view)
         quality = 1 - self.sharpness + self.sharpness * sharp
+        if directions:  # they count like further surfels
+            surfel = torch.cat([surfel, direction + len(pixels)])
+            view = torch.cat([view, beholder])
+            quality = torch.cat([quality, quality.new_ones(len(direction))])
+            worth = self.sky * STEP**2
+            pixels = torch.cat([pixels, pixels.new_full((directions,), worth)])
+            votes = votes + worth * torch.bincount(beholder, minlength=len(memory))
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
         chosen = best_cover(surfel, view, quality, pixels, distance, k)
         return Retrieval("coverage", chosen, votes, distance, none_suppressed(votes), query, canvas)

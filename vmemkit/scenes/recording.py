@@ -129,12 +129,16 @@ def capture(views: Views, tolerance: float = 0.02) -> Capture:
 
 
 def load_capture(
-    folder: str | os.PathLike, convention: str = "opengl", depth_unit: float | None = None
+    folder: str | os.PathLike,
+    convention: str = "opengl",
+    depth_unit: float | None = None,
+    sky: bool = False,
 ) -> Views:
-    """The views of a folder with a nerfstudio transforms.json; NaN where depth is unknown.
+    """The views of a folder with a nerfstudio transforms.json; depth is NaN where it is unknown.
 
     `convention` names the camera axes of the file, "opengl" or "opencv". `depth_unit` is metres
-    per step of the depth files; by default it is the file's, else that of `load_depth`.
+    per step of the depth files; by default it is the file's, else that of `load_depth`. With `sky`,
+    65535 of 16 bits means that nothing is met, not that the depth is unknown.
     Views come in the order of their frames' `timestamp` or `time`, else of file names that differ
     only in their numbers (2 before 10), else of the file.
     Images may be smaller or larger than the file says, but not of another shape. Where EXIF turns
@@ -154,7 +158,7 @@ def load_capture(
         images.append(turn_back(load_image(photo), turn))
         depth = torch.full((h, w), torch.nan)
         if file is not None:
-            depth = turn_back(load_photo_depth(photo, file, unit), turn)
+            depth = turn_back(load_photo_depth(photo, file, unit, sky=sky), turn)
             depth = resized_depth(depth, h, w, str(file))
         depths.append(depth)
     cameras = transforms.cameras[list(transforms.order)]

@@ -67,12 +67,13 @@ def load_photo_depth(
     depth: str | os.PathLike,
     unit: float | None = None,
     max_pixels: int = MAX_PIXELS,
+    sky: bool = False,
 ) -> Shaped[Tensor, "h w"]:
     """The depth of a photo as `load_depth` gives it, turned like the photo.
 
     Errors: ValueError as `load_depth`, and if a turned photo leaves open which depth fits it.
     """
-    metres = load_depth(depth, unit, max_pixels)
+    metres = load_depth(depth, unit, max_pixels, sky)
     return turn(metres, turn_of(photo, (metres.shape[0], metres.shape[1]), "its depth"))
 
 

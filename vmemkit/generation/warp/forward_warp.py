@@ -33,6 +33,7 @@ from vmemkit.core import (
     surfels_from_points,
     unproject,
 )
+from vmemkit.generation.far_sky import sky_again, with_far_sky
 from vmemkit.generation.generator import (
     SEEN,
     Generation,
@@ -69,7 +70,8 @@ class Warp:
     4. Add the target to the context of the next one, so that targets agree with each other.
 
     Given pixels outrank imagined ones. An imagined pixel is dropped where a given view looked through
-    it, and lends no colour where a seen one can. Yields the targets with holes, then without.
+    it, and lends no colour where a seen one can. Sky moves with the direction only (far_sky.py).
+    Yields the targets with holes, then without.
     """
 
     config: WarpConfig = field(default_factory=WarpConfig)
@@ -81,6 +83,7 @@ class Warp:
         check_context(context)
         targets = checked_targets(targets)
         context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
+        context, sky = with_far_sky(context)
         upright = _upright(targets)
         targets, context = upright(targets), context.replace(cameras=upright(context.cameras))
         evidence, (height, width) = context[context.given], context.image.shape[2:]
@@ -94,14 +97,14 @@ class Warp:
         for i in range(len(targets)):
             target = targets[i : i + 1]
             state = splat_context(context, cat(discs), target, height, width, self.config)
-            filled = fill_holes(state, target, context, panorama, self.config)
+            filled = fill_holes(state, target, context, panorama, sky, self.config)
             with_holes.append(state)
             complete.append(filled)
             if i + 1 < len(targets):
                 context = cat([context, filled.views(target)])
                 discs.append(context_discs(context[-1:], evidence, self.config))
-        yield cat(with_holes)
-        yield cat(complete)
+        for made in (cat(with_holes), cat(complete)):
+            yield made.replace(depth=sky_again(made.depth, sky))
 
 
 def discs_of_views(context: Views, config: WarpConfig) -> list[PixelDiscs]:

@@ -13,6 +13,7 @@ A target whose holes are only cracks is smoothed over instead (`smoothing.py`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vmemkit.core import Cameras, Views, seen_through, unproject
+from vmemkit.generation.far_sky import sky_again, sky_depth
 from vmemkit.generation.generator import IMAGINED, Generation
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.cylinder import Panorama, fill_views
@@ -35,11 +37,13 @@ def fill_holes(
     target: Cameras,
     context: Views,
     panorama: Callable[[], Panorama],
+    sky: float,
     config: WarpConfig,
 ) -> Generation:
     """One splatted target (m = 1) with its holes filled.
 
     panorama: makes what the given views show all round. It is called only if a hole needs it.
+    sky: the distance of the sky (`with_far_sky`); infinite without one.
     A target that sees nothing is filled as a surface at the context's median depth, or at NOWHERE.
     """
     known = state.confidence > 0
@@ -52,6 +56,9 @@ def fill_holes(
     else:
         depth = torch.full_like(state.depth, float(context.depth.nanmedian()))
         depth = depth.nan_to_num(NOWHERE)
+    if sky < math.inf:  # sky that is continued into a hole lies where the context's lies
+        sphere = sky_depth(target, depth.shape[1], depth.shape[2], sky)
+        depth = torch.where(sky_again(depth, sky).isinf(), sphere, depth)
     # 2. Pixels that may lend their colour.
     sources = known & ~_in_front_of_holes(depth, known, config)
     sources = sources if sources.any() else known

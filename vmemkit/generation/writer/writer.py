@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, cat, seed_from, stream
+from vmemkit.generation.far_sky import sky_again, with_far_sky
 from vmemkit.generation.generator import (
     IMAGINED,
     Generation,
@@ -292,10 +293,12 @@ def _without_room(context: Views, targets: Cameras, rng: torch.Generator) -> Ite
 def _shown(context: Views, targets: Cameras) -> Generation:
     """What the context shows of the targets, as `Warp` has it."""
     context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
+    context, sky = with_far_sky(context)
     config = WarpConfig()
     discs = cat(discs_of_views(context, config))
     height, width = context.image.shape[2:]
-    return splat_context(context, discs, targets, height, width, config)
+    shown = splat_context(context, discs, targets, height, width, config)
+    return shown.replace(depth=sky_again(shown.depth, sky))
 
 
 def _check_open(plan: Plan, cameras: Cameras, targets: Cameras) -> None:
