@@ -17,6 +17,7 @@ from core_helpers import Box, same, tables
 
 from vmemkit.core import (
     MAX_DISTANCE,
+    SKY_FROM,
     Cameras,
     PointMaps,
     SplatConfig,
@@ -153,7 +154,7 @@ def test_reading_is_equal_to_the_bit_up_to_the_greatest_distances(where, polygon
 @pytest.mark.usefixtures("with_threads")
 @pytest.mark.parametrize("rules", [AssociationConfig(), AssociationConfig.released()])
 def test_a_walk_at_the_greatest_distances_makes_the_same_memory(rules):
-    unit = 0.28 * MAX_DISTANCE  # a side of the box
+    unit = 0.28 * SKY_FROM  # a side of the box
 
     def walk() -> Memory:
         memory = Memory.empty(MemoryConfig(SurfelConfig(shrink=1.0), rules))
@@ -164,7 +165,7 @@ def test_a_walk_at_the_greatest_distances_makes_the_same_memory(rules):
         return memory
 
     memory = walk()
-    assert memory.surfels.position.norm(dim=-1).amax() > 0.9 * MAX_DISTANCE
+    assert memory.surfels.position.norm(dim=-1).amax() > 0.9 * SKY_FROM
     with use("torch"):
         assert same(tables(walk()), tables(memory))
     check_surfels(memory.surfels)

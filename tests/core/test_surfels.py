@@ -13,9 +13,11 @@ from torch.nn.functional import normalize
 from vmemkit.core import (
     Cameras,
     PointMaps,
+    SplatConfig,
     SurfelConfig,
     Surfels,
     cameras,
+    cat,
     central_normals,
     footprint,
     forward_normals,
@@ -23,11 +25,15 @@ from vmemkit.core import (
     look_at,
     pixel_centres,
     rays,
+    splat,
     surfels_from_points,
     thin,
     turned_away,
     unproject,
+    views,
+    without_pinholes,
 )
+from vmemkit.memory import begin
 
 EVERYTHING = SurfelConfig(depth_quantile=1.0)  # the quantile would drop the deepest pixel
 EDGE = SurfelConfig().edge
@@ -129,8 +135,8 @@ def test_a_pixel_apart_from_all_its_neighbours_has_no_normal():
     assert pixel.tolist() == [p for p in range(64) if p != 3 * 8 + 4]
 
 
-@pytest.mark.parametrize(("width", "kept"), [(1, False), (2, False), (3, True)])
-def test_a_post_needs_three_pixels_to_have_a_surface_and_is_never_bridged_to_the_wall(width, kept):
+@pytest.mark.parametrize(("width", "kept"), [(1, False), (2, True), (3, True)])
+def test_a_post_needs_two_pixels_to_have_a_surface_and_is_never_bridged_to_the_wall(width, kept):
     depth = torch.full((8, 12), 4.0)
     depth[:, 4 : 4 + width] = 1.0
     surfels, pixel = write_out(cameras(torch.eye(4)), depth)
@@ -138,6 +144,42 @@ def test_a_post_needs_three_pixels_to_have_a_surface_and_is_never_bridged_to_the
     assert int(on_post.sum()) == (8 * width if kept else 0)
     assert int((~on_post).sum()) == 8 * (12 - width)
     assert torch.allclose(surfels.normal, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("first", range(4, 8))
+@pytest.mark.parametrize("upright", [True, False])
+def test_surfaces_two_pixels_wide_have_surfels_on_a_grid_of_half_the_size(first, upright):
+    """A post in front of a wall, wherever it stands on the grid."""
+    depth = torch.full((16, 16), 4.0)
+    depth[:, first : first + 2] = 1.0
+    depth = depth if upright else depth.T.contiguous()
+    memory = begin(views(torch.zeros(1, 3, 16, 16), cameras(torch.eye(4)[None]), depth[None]))
+    on_post = memory.surfels.position[:, 2] < 2
+    assert int(on_post.sum()) == 8
+    focal = 8 * float(memory.views.cameras.K[0, 0, 0])
+    drawn = SplatConfig().scale * memory.surfels.radius[on_post]
+    assert (drawn >= 0.5 / focal).all()  # half of the post's width
+    assert (drawn < 0.6 / focal).all()
+    assert torch.allclose(memory.surfels.normal[on_post], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
+    assert int((~on_post).sum()) == 7 * 8
+
+
+def test_pinholes_between_slanted_discs_are_closed_and_nothing_else_is_changed():
+    """Floors at a slant, of every second pixel, with a wall far behind them."""
+    for slant in (0.0, 60.0, 75.0):
+        tilt = math.radians(slant)
+        camera = cameras(torch.eye(4)[None], intrinsics(20.0))
+        normal = torch.tensor([0.0, math.sin(tilt), math.cos(tilt)])
+        depth = depth_of_plane(camera[0], normal, 2.0, 48, 48)[None]
+        memory = begin(views(torch.zeros(1, 3, 48, 48), camera, depth))
+        behind = begin(views(torch.ones(1, 3, 48, 48), camera, torch.full((1, 48, 48), 40.0)))
+        both = cat([memory.surfels, behind.surfels])
+        seen = splat(both, camera, 48, 48)
+        is_floor = without_pinholes(seen).surfel < len(memory.surfels)
+        assert is_floor[:, 4:-4, 4:-4].all()
+        kept = seen.surfel < len(memory.surfels)
+        assert (kept[:, 4:-4, 4:-4].all()) == (slant < 70)
+        assert torch.equal(without_pinholes(seen).surfel[kept], seen.surfel[kept])
 
 
 def test_a_steep_floor_is_one_surface_however_its_depth_runs():

@@ -6,6 +6,7 @@ from .boxes import runs_in_sight as runs_in_sight
 from .boxes import runs_to_test as runs_to_test
 from .boxes import surfels_in_runs as surfels_in_runs
 from .camera import MAX_DISTANCE as MAX_DISTANCE
+from .camera import SKY_FROM as SKY_FROM
 from .camera import TRANSLATION_WEIGHT as TRANSLATION_WEIGHT
 from .camera import UP as UP
 from .camera import Cameras as Cameras
@@ -56,6 +57,7 @@ from .splatting import Splat as Splat
 from .splatting import SplatConfig as SplatConfig
 from .splatting import pose_and_lens as pose_and_lens
 from .splatting import splat as splat
+from .splatting import without_pinholes as without_pinholes
 from .structs import S as S
 from .structs import TensorStruct as TensorStruct
 from .structs import cat as cat
@@ -75,6 +77,7 @@ from .surfels import forward_normals as forward_normals
 from .surfels import grid_focal as grid_focal
 from .surfels import grid_size as grid_size
 from .surfels import in_reach as in_reach
+from .surfels import narrow_normals as narrow_normals
 from .surfels import root as root
 from .surfels import surfels_from_points as surfels_from_points
 from .surfels import thin as thin

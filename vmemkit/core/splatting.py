@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,6 +29,7 @@ from vmemkit.core.surfels import Surfels, cross, dot, root
 
 FRAGMENTS = 1 << 21  # fragments per batch: bounds the memory of one call to about 200 MB
 MAX_CANVAS = 1 << 28  # pixels of all cameras of a call: 8 GB
+PINHOLE = 0.05  # share of the depth: what lies farther behind a surface is not of it
 EMPTY = torch.iinfo(torch.int64).max  # key of a pixel that no disc covers
 
 
@@ -193,6 +195,31 @@ def _disc_hits(
 
     distance = root(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
     return c / distance.clamp(min=1e-12), batches()
+
+
+def without_pinholes(seen: Splat) -> Splat:
+    """The splat with surfels in pinholes: pixels between two opposite neighbours of about one depth
+    (within PINHOLE) that see nothing, or something deeper by more than that.
+
+    Discs leave such gaps where a surface is seen at a slant. Through them, what is behind would vote.
+    """
+    for axis in (1, 2):
+        first, last = (seen.map(partial(torch.roll, shifts=n, dims=axis)) for n in (1, -1))
+        depth = torch.where(seen.surfel < 0, torch.inf, seen.depth)
+        nearer, farther = (
+            torch.minimum(first.depth, last.depth),
+            torch.maximum(first.depth, last.depth),
+        )
+        closed = (first.surfel >= 0) & (last.surfel >= 0)
+        closed &= (farther <= (1 + PINHOLE) * nearer) & (depth > (1 + PINHOLE) * farther)
+        closed.narrow(axis, 0, 1).fill_(False)  # the border has one neighbour only
+        closed.narrow(axis, closed.shape[axis] - 1, 1).fill_(False)
+        seen = Splat(
+            torch.where(closed, first.surfel, seen.surfel),
+            torch.where(closed, 0.5 * (first.depth + last.depth), seen.depth),
+            torch.where(closed, first.cosine, seen.cosine),
+        )
+    return seen
 
 
 def pose_and_lens(

@@ -35,6 +35,7 @@ from vmemkit.core import (
     rays,
     splat,
     unproject,
+    without_pinholes,
 )
 from vmemkit.memory import Memory, sighting_counts, sightings_of, unpack_sightings
 from vmemkit.retrieval.selection import (
@@ -72,6 +73,7 @@ class SurfelVotes:
     # differs from VMem: the views that saw a surfel share its vote, so that surfels seen by few views
     # are not outvoted. Suppression is soft, because no threshold was published. All targets are
     # rendered, not one camera at their mean pose. `SurfelVotes.paper()` has the paper's settings.
+    # In both, pinholes between discs are closed.
     """
 
     vote: Literal["shared", "frequency"] = (
@@ -362,7 +364,7 @@ def _rendered(
     canvas = splat(
         memory.surfels, query, config.rows, columns, config.splatting, boxes=memory.boxes
     )
-    return query, mean_distance(memory, query), canvas
+    return query, mean_distance(memory, query), without_pinholes(canvas)
 
 
 def _blind(name: str, memory: Memory, query: Cameras, k: int, config: RetrievalConfig) -> Retrieval:
