@@ -503,6 +503,22 @@ def expected_steps(
     return expected
 
 
+def step_cost(
+    distance: Float[Tensor, "w w"],
+    usable: Bool[Tensor, " w"],
+    before: tuple[Int[Tensor, " a"], Int[Tensor, " a"]],
+    after: tuple[Int[Tensor, " b"], Int[Tensor, " b"]],
+    jumps: Float[Tensor, " 2"],
+) -> Float[Tensor, "a b"]:
+    """Twin of `cylinder._step_cost`."""
+    from vmemkit.core.kernels import filling
+
+    cost = torch.empty(len(before[0]), len(after[0]))
+    states = tuple(_arrays(*before)), tuple(_arrays(*after))
+    filling.step_cost(*_arrays(distance, usable), *states, *_arrays(jumps, cost))
+    return cost
+
+
 def viterbi(
     enter: Float[Tensor, " s"],
     step: Float[Tensor, "s s"],
