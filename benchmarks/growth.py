@@ -3,20 +3,20 @@
 The world is a row of equal rooms with crates. Whoever stands in one of them sees no other, so that a
 stage has the same work to do after ten rooms as after ten thousand. Three tables:
 
-- rooms: a walk through ever more of them, with new surfels and ten views in each;
-- views: ever more views of the same four rooms, of which each surfel is seen by ever more;
-- given: a generated view is written into ever more given ones, and every pixel is held against them.
+- rooms: ever more of them, with ten views in each;
+- views: ever more views of one room, of which each surfel is seen by ever more;
+- given: a generated view is written into ever more rooms of given ones, against which its pixels
+  are held.
 
-Each cell is milliseconds, with the growth against the row before in brackets; beside the cells stands
-the growth of the work. Images have 48 x 64 pixels, so that many fit into memory.
-Run: python benchmarks/growth.py [--surfels 1e4 1e5 1e6] [--views 100 1000 10000]
+Each cell is milliseconds, and in brackets how they and the work grew against the row before. Images
+have 48 x 64 pixels, so that many fit into memory.
+Run: python benchmarks/growth.py [--surfels 1e4 1e5 1e6 1e7] [--views 100 1000 10000]
      [--given 10 100 1000] [--threads 1] [--json F]
 """
 
 import argparse
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ from worlds import BoxWorld
 
 from vmemkit.core import Cameras, SurfelConfig, Views, intrinsics, runs_in_sight
 from vmemkit.core.kernels import RUN, backend
-from vmemkit.memory import Memory, MemoryConfig, read, sightings_of, write
+from vmemkit.memory import Memory, MemoryConfig, Sightings, begin, read, sightings_of, write
 from vmemkit.retrieval import count_votes, pixels_per_surfel, retrieve
 from vmemkit.scenes import upright_cameras
 
@@ -64,19 +64,47 @@ def room_views(size: tuple[int, int]) -> Views:
     x, z = ROOM[0] / 2 + 0.5 * turn.cos(), ROOM[2] / 2 + 0.5 * turn.sin()
     eyes = torch.stack([x, torch.full_like(x, -1.5), z], 1)
     headings = torch.arange(POSES) * 360.0 * 0.381966  # the golden ratio spreads any number evenly
-    return room().render(upright_cameras(eyes, headings, intrinsics(70.0, size[1] / size[0])), *size)
+    return room().render(
+        upright_cameras(eyes, headings, intrinsics(70.0, size[1] / size[0])), *size
+    )
 
 
-def moved(views: Views, room: int) -> Views:
-    """The views in another room of the row."""
-    poses = views.cameras.world_from_cam.clone()
-    poses[:, 0, 3] += PITCH * room
-    return views.replace(cameras=Cameras(poses, views.cameras.K))
+def moved(views: Views, *rooms: int) -> Views:
+    """The views in each of these rooms of the row."""
+    shift = torch.tensor(rooms).repeat_interleave(len(views)) * PITCH
+    again = views[torch.arange(len(shift)) % len(views)]
+    poses = again.cameras.world_from_cam.clone()
+    poses[:, 0, 3] += shift
+    return again.replace(cameras=Cameras(poses, again.cameras.K))
+
+
+def in_a_row(one: Memory, rooms: int) -> Memory:
+    """The memory of a walk through so many rooms, each as in the memory of one."""
+    surfels, sightings, place = one.surfels, one.sightings, torch.arange(rooms)[:, None]
+    n, t = len(surfels), len(one)
+    every = surfels[torch.arange(rooms * n) % n]
+    shift = torch.zeros(rooms * n, 3)
+    shift[:, 0] = (place * PITCH).expand(rooms, n).flatten()
+    seen = Sightings(
+        (sightings.surfel + place * n).flatten().int(), (sightings.view + place * t).flatten().int()
+    )
+    every = every.replace(position=every.position + shift)
+    views = moved(one.views, *range(rooms))
+    return Memory.from_tables(views, every, seen, (one.ends + place * n).flatten(), CONFIG)
+
+
+def again_and_again(one: Memory, walks: int) -> Memory:
+    """The memory of so many equal walks through the place of one."""
+    sightings, place, t = one.sightings, torch.arange(walks)[:, None], len(one)
+    seen = Sightings(sightings.surfel.repeat(walks), (sightings.view + place * t).flatten().int())
+    later = one.ends.new_full(((walks - 1) * t,), len(one.surfels))
+    views = one.views[torch.arange(walks * t) % t]
+    return Memory.from_tables(views, one.surfels, seen, torch.cat([one.ends, later]), CONFIG)
 
 
 def clock(job: Callable[..., object], before: Callable[[], object] | None = None) -> float:
-    """Median milliseconds of at least five runs, after one that is not counted. `before` makes the
-    job's argument and is not timed."""
+    """The least milliseconds of at least five runs, after one that is not counted: other programs
+    only add to them. `before` makes the job's argument and is not timed."""
     spent: list[float] = []
     began = time.perf_counter()
     while len(spent) <= 5 or (time.perf_counter() - began < SETTLED and before is None):
@@ -84,7 +112,7 @@ def clock(job: Callable[..., object], before: Callable[[], object] | None = None
         start = time.perf_counter()
         job(*given)
         spent.append(1e3 * (time.perf_counter() - start))
-    return statistics.median(spent[1:])
+    return min(spent[1:])
 
 
 def grown(memory: Memory) -> Callable[[], Memory]:
@@ -123,49 +151,45 @@ WORK = {  # what the cost of a stage may grow with
 }
 
 
-def by_rooms(sizes: list[int], size: tuple[int, int] = SIZE) -> list[dict]:
-    """Costs in a walk through ever more rooms, until each number of surfels. The query and the new
-    view are in the middle room."""
-    rows, memory, one = [], Memory.empty(CONFIG), room_views(size)
-    for count in sizes:
-        while len(memory.surfels) < count:
-            place = len(memory) // PER_ROOM
-            for i in range(PER_ROOM):
-                memory = write(memory, moved(one[i : i + 1], place))
-        middle = moved(one[-2:], len(memory) // PER_ROOM // 2)
-        rows.append(measured(memory, middle[:1], middle[1:]))
+def by_rooms(counts: list[int], size: tuple[int, int]) -> list[dict]:
+    """Costs with ever more rooms, until each number of surfels. The query and the new view are in the
+    middle room."""
+    rows, one = [], room_views(size)
+    memory = begin(one[:PER_ROOM], CONFIG)
+    for count in counts:
+        rooms = max(1, round(count / len(memory.surfels)))
+        middle = moved(one[-2:], rooms // 2)
+        rows.append(measured(in_a_row(memory, rooms), middle[:1], middle[1:]))
         line(rows, WORK)
     return rows
 
 
-def by_views(counts: list[int], size: tuple[int, int] = SIZE) -> list[dict]:
-    """Costs in a walk round and round through four rooms, after each number of views."""
-    rows, memory, one = [], Memory.empty(CONFIG), room_views(size)
+def by_views(counts: list[int], size: tuple[int, int]) -> list[dict]:
+    """Costs with ever more views of one room."""
+    rows, one = [], room_views(size)
+    memory = begin(one[:PER_ROOM], CONFIG)
     for count in counts:
-        while (n := len(memory)) < count:
-            pose = n // 4 % (POSES - 2)
-            memory = write(memory, moved(one[pose : pose + 1], n % 4))
-        middle = moved(one[-2:], 1)
-        rows.append(measured(memory, middle[:1], middle[1:]))
+        longer = again_and_again(memory, max(1, count // PER_ROOM))
+        rows.append(measured(longer, one[-2:-1], one[-1:]))
         line(rows, WORK)
     return rows
 
 
-def by_given(counts: list[int], size: tuple[int, int] = SIZE) -> list[dict]:
-    """Cost of writing a generated view whose depth is 5 % too short everywhere, by given views."""
-    rows, memory, one = [], Memory.empty(CONFIG), room_views(size)
+def by_given(counts: list[int], size: tuple[int, int]) -> list[dict]:
+    """Cost of writing a generated view whose depth is 5 % too short everywhere, by given views in ever
+    more rooms; and of a given one with this depth, which is not tested."""
+    rows, one = [], room_views(size)
+    memory, yes = begin(one[:PER_ROOM], CONFIG), torch.ones(1, dtype=torch.bool)
     for count in counts:
-        while (n := len(memory)) < count:
-            memory = write(memory, moved(one[n % PER_ROOM : n % PER_ROOM + 1], n // PER_ROOM))
-        new = moved(one[-1:], len(memory) // PER_ROOM // 2)
-        guess = new.replace(given=torch.zeros(1, dtype=torch.bool), depth=0.95 * new.depth)
-        row: dict[str, float] = {"given views": len(memory), "surfels": len(memory.surfels)}
-        as_given = guess.replace(given=torch.ones(1, dtype=torch.bool))
-        row["write"] = clock(lambda given: write(given, guess), grown(memory))  # noqa: B023
-        row["write, not tested"] = clock(lambda given: write(given, as_given), grown(memory))  # noqa: B023
-        row["pixels tested"] = guess.depth.numel()
+        rooms = max(1, count // PER_ROOM)
+        longer, new = in_a_row(memory, rooms), moved(one[-1:], rooms // 2)
+        row: dict[str, float] = {"given views": len(longer), "surfels": len(longer.surfels)}
+        for name, given in (("guess", ~yes), ("no guess", yes)):
+            view = new.replace(given=given, depth=0.95 * new.depth)
+            row[name] = clock(lambda start, view=view: write(start, view), grown(longer))
+        row["pixels"] = new.depth.numel()
         rows.append(row)
-        line(rows, {"write": ("pixels tested",), "write, not tested": ("pixels tested",)})
+        line(rows, {"guess": ("pixels",), "no guess": ("pixels",)})
     return rows
 
 
@@ -187,7 +211,7 @@ def line(rows: list[dict], works: dict[str, tuple[str, ...]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--surfels", type=float, nargs="*", default=[1e4, 1e5, 1e6])
+    parser.add_argument("--surfels", type=float, nargs="*", default=[1e4, 1e5, 1e6, 1e7])
     parser.add_argument("--views", type=int, nargs="*", default=[100, 1000, 10000])
     parser.add_argument("--given", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, help="height and width")

@@ -305,6 +305,20 @@ def seen_through(
     return through
 
 
+def in_sight(
+    boxes: Bounds, cameras: Lenses, limits: tuple[float, float, float]
+) -> Bool[Tensor, "m c"]:
+    """Twin of `boxes._in_sight`."""
+    from vmemkit.core.kernels import pixels
+
+    inside = np.ones((len(cameras.K), len(boxes.low)), bool)
+    bounds = _arrays(boxes.low, boxes.high, boxes.radius)
+    frusta = _arrays(cameras.world_from_cam, cameras.K)
+    whole, numbers = np.float32([0, 0, 1, 1]), np.float32(limits)
+    pixels.showing(*bounds, *frusta, whole, numbers, inside)
+    return torch.from_numpy(inside)
+
+
 def _bounds(position: np.ndarray, runs: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
     """The least and the greatest [r 3] of the positions of each run, from number `first` on."""
     from vmemkit.core.kernels import pixels

@@ -270,7 +270,7 @@ def measure_discs(position, normal, radius, camera, lens, limits, w, rows, disc,
 @compiled
 def showing(low, high, radius, pose, K, part, limits, inside) -> None:
     """Clears the flags of boxes that do not reach into a part of each camera's frustum. `part` is
-    left, top, right and bottom in an image from 0 to 1. The formulas are those of boxes.showing."""
+    left, top, right and bottom in an image from 0 to 1. The formulas are those of boxes._in_sight."""
     offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
     planes = np.empty((6, 3), F32)
     for m in range(K.shape[0]):
@@ -384,8 +384,9 @@ def in_front(low, high, views, far, share, inside, rows) -> None:
 def not_hidden(columns, low, high, views, far, behind, inside, rows) -> None:
     """Clears the flags of runs, for views rows[0] to rows[1], of which the view sees no surfel.
 
-    `columns` are those of lay_out_runs; `low` and `high` [r 7] bound them. No surfel of a run is seen if all turn their backs, are out of sight, or lie behind all that the view
-    shows there, with planes that pass by it: a surfel may be seen at a slant (visibility._seen).
+    `columns` are those of lay_out_runs; `low` and `high` [r 7] bound them. No surfel of a run is seen
+    if all turn their backs, are out of sight, or lie behind all that the view shows there, with planes
+    that pass by it: a surfel may be seen at a slant (visibility._seen).
     """
     poses, intrinsics, depth, _ = views
     h, w = depth.shape[1:]
@@ -403,7 +404,9 @@ def not_hidden(columns, low, high, views, far, behind, inside, rows) -> None:
                 c, d = low[k, 3 + axis], high[k, 3 + axis]
                 least += min(min(a * c, a * d), min(b * c, b * d))
                 most += max(max(a * c, a * d), max(b * c, b * d))
-            nearest, farthest, reach = nearest_and_farthest(low[k], high[k], pose, K, patches, (h, w))
+            nearest, farthest, reach = nearest_and_farthest(
+                low[k], high[k], pose, K, patches, (h, w)
+            )
             slack = (reach + abs(e0) + abs(e1) + abs(e2)) * SLACK
             if most < -slack or farthest == ZERO:
                 inside[view, k] = False
