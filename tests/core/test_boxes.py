@@ -19,7 +19,7 @@ from vmemkit.core import (
     splat,
     surfels_in_runs,
 )
-from vmemkit.core.kernels import RUN
+from vmemkit.core.kernels import RUN, use
 
 
 def scattered(runs: int, seed: int, radius: float) -> Surfels:
@@ -47,6 +47,18 @@ def test_every_surfel_that_a_camera_sees_is_in_a_run_that_may_show(seed, radius,
         seen = splat(discs, query[i : i + 1], 40, 60).surfel.unique()
         rows = surfels_in_runs(runs_to_test(found[i], n), n)
         assert torch.isin(seen[seen >= 0], rows).all()
+
+
+@pytest.mark.parametrize("limits", [(2**0.5, 0.02, torch.inf), (0.0, 0.0, 9.0)])
+def test_the_kernel_finds_the_same_runs_in_sight(limits):
+    random, discs = torch.Generator().manual_seed(1), scattered(200, 3, 0.3)
+    eyes, goals = torch.randn(2, 5, 3, generator=random) * 3
+    query = cameras(look_at(eyes, goals), intrinsics(70.0, 1.5))
+    boxes = boxes_of(discs.position, discs.radius)
+    found = runs_in_sight(boxes, query, *limits)
+    with use("torch"):
+        assert torch.equal(found, runs_in_sight(boxes, query, *limits))
+    assert 0.05 < found.float().mean() < 0.95
 
 
 def test_runs_out_of_sight_are_passed_over():

@@ -9,7 +9,7 @@ import torch
 
 from vmemkit.core.kernels import use
 from vmemkit.generation import Warp
-from vmemkit.generation.warp.cylinder import _cross_fade, _viterbi, copy_columns
+from vmemkit.generation.warp.cylinder import _cross_fade, _step_cost, _viterbi, copy_columns
 from vmemkit.generation.warp.planes import _box_means, _expected_steps, fill_depth
 from vmemkit.scenes import capture_tour, rooms
 
@@ -67,6 +67,20 @@ def test_expected_steps_are_equal_to_the_bit(surfaces, pixels):
     steps = _expected_steps(depth, share)
     with use("torch"):
         assert torch.equal(steps, _expected_steps(depth, share))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 40])
+@pytest.mark.parametrize("share", [0.3, 1.0], ids=["some usable", "all usable"])
+def test_costs_of_steps_between_states_are_equal_to_the_bit(columns, share):
+    usable = numbers(columns) <= share
+    usable[0] = True
+    own = usable.nonzero()[:, 0]
+    states = torch.cat([own, own]), torch.cat([torch.ones_like(own), -torch.ones_like(own)])
+    case = numbers(columns, columns, seed=5), usable, states, states, torch.tensor([0.2, 0.3])
+    cost = _step_cost(*case)
+    with use("torch"):
+        assert torch.equal(cost, _step_cost(*case))
+    assert cost.shape == (2 * len(own), 2 * len(own))
 
 
 @pytest.mark.parametrize("states", [1, 2, 60])

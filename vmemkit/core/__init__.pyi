@@ -87,6 +87,7 @@ from .view import LUMA as LUMA
 from .view import Views as Views
 from .view import crop as crop
 from .view import crop_to_aspect as crop_to_aspect
+from .view import far_depths as far_depths
 from .view import resize as resize
 from .view import seen_through as seen_through
 from .view import views as views

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core.camera import Cameras
-from vmemkit.core.kernels import ROUNDING, RUN
+from vmemkit.core.kernels import ROUNDING, RUN, accelerated
 from vmemkit.core.structs import TensorStruct
 
 
@@ -46,14 +46,24 @@ def runs_in_sight(
     boxes: Boxes, cameras: Cameras, scale: float, near: float, far: float
 ) -> Bool[Tensor, "m c"]:
     """Which runs each camera (m,) may see: those that reach into its frustum."""
-    normals = frusta(cameras)
+    return _in_sight(boxes, cameras, (scale, near, far))
+
+
+@accelerated
+def _in_sight(
+    boxes: Boxes, cameras: Cameras, limits: tuple[float, float, float]
+) -> Bool[Tensor, "m c"]:
+    (scale, near, far), normals = limits, frusta(cameras)
     middle = (boxes.low + boxes.high) / 2 - cameras.position[:, None]  # [m c 3]
     half = (boxes.high - boxes.low) / 2 + scale * boxes.radius[:, None]
     half = half + (half + middle.abs()) * ROUNDING
     inside = torch.ones_like(middle[..., 0], dtype=torch.bool)
     for border, offset in enumerate((0, 0, 0, 0, -near, far)):
-        normal = normals[:, None, border]
-        inside &= (middle * normal).sum(-1) + (half * normal.abs()).sum(-1) + offset >= 0
+        side = torch.full_like(middle[..., 0], offset)
+        for k in range(3):  # in the kernel's order
+            normal = normals[:, None, border, k]
+            side = side + (middle[..., k] * normal + half[..., k] * normal.abs())
+        inside &= side >= 0
     return inside
 
 

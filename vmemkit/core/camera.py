@@ -216,12 +216,16 @@ def canvas_width(cameras: Cameras, rows: int) -> int:
 
 def rays(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b h w 3"]:
     """World directions through image points, scaled so that position + depth * ray is the point."""
+    return _ray_columns(cameras, uv).mT.contiguous().unflatten(-2, uv.shape[-3:-1])
+
+
+def _ray_columns(cameras: Cameras, uv: Float[Tensor, "*#b h w 2"]) -> Float[Tensor, "*b 3 n"]:
+    """As `rays`. Pixels are columns: products with few rows are several times as fast as with few
+    columns."""
     u, v = uv.flatten(-3, -2).unbind(-1)
     # `inv` would wait for a GPU to say that K is not singular; `check_cameras` has seen to that.
     world_from_image = cameras.rotation @ torch.linalg.inv_ex(cameras.K).inverse
-    # Pixels are columns: products with few rows are several times as fast as with few columns.
-    world = world_from_image @ torch.stack([u, v, torch.ones_like(u)], -2)
-    return world.mT.contiguous().unflatten(-2, uv.shape[-3:-1])
+    return world_from_image @ torch.stack([u, v, torch.ones_like(u)], -2)
 
 
 def unproject(cameras: Cameras, depth: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w 3"]:
@@ -229,7 +233,9 @@ def unproject(cameras: Cameras, depth: Float[Tensor, "*b h w"]) -> Float[Tensor,
     height, width = depth.shape[-2:]
     uv = pixel_centres(height, width, depth.device)
     uv = uv.expand(*depth.shape[:-2], *uv.shape)
-    return cameras.position[..., None, None, :] + depth[..., None] * rays(cameras, uv)
+    offset = depth.flatten(-2)[..., None, :] * _ray_columns(cameras, uv)
+    points = cameras.position[..., None] + offset
+    return points.mT.contiguous().unflatten(-2, (height, width))
 
 
 def project(
@@ -276,4 +282,5 @@ def mean_pose(poses: Float[Tensor, "n 4 4"]) -> Float[Tensor, "4 4"]:
 
 def in_image(uv: Float[Tensor, "t n 2"], depth: Float[Tensor, "t n"]) -> Bool[Tensor, "t n"]:
     """Which projected points lie in front of the camera and inside its image."""
-    return (depth > 0) & ((uv >= 0) & (uv <= 1)).all(-1)
+    u, v = uv.unbind(-1)
+    return (depth > 0) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from vmemkit.core.camera import SKY_FROM, Cameras, check_cameras, in_camera_axes
 from vmemkit.core.conversions import as_tensor
 from vmemkit.core.image_files import check_size, images_in_range
-from vmemkit.core.kernels import accelerated
+from vmemkit.core.kernels import PATCH, accelerated
 from vmemkit.core.structs import TensorStruct, convert_fields
 
 SATURATED = (65535.0, 65.535)  # the largest depth of 16 bits: in steps, and in metres of 0.001 each
@@ -180,16 +180,25 @@ def seen_through(
     points_world: Float[Tensor, "n 3"],
     margin: float,
     asked: Bool[Tensor, " t"] | None = None,
+    far: Float[Tensor, "t i j"] | None = None,
 ) -> Bool[Tensor, " n"]:
     """Whether some view looks through each point, and so shows that nothing is there.
 
     It does where it sees a surface behind the point, by more than the share `margin` of the
-    surface's depth. `asked` are the views that count, all of them by default.
+    surface's depth. `asked` are the views that count, all of them by default. `far` (`far_depths` of
+    the views) saves time where runs of 256 points are close together, and changes nothing.
     Errors: ValueError for views without depth.
     """
     if views.depth is None:
         raise ValueError("views without depth cannot tell what they look through: give them depth")
-    return _seen_through(points_world, views.cameras, views.depth, asked, margin)
+    return _seen_through(points_world, views.cameras, views.depth, asked, margin, far)
+
+
+def far_depths(depth: Float[Tensor, "t h w"]) -> Float[Tensor, "t i j"]:
+    """The greatest known depth in each patch of 16 x 16 pixels, 0 where none is known: the last
+    patches may be smaller."""
+    known = torch.where(depth.isnan(), 0, depth)
+    return functional.max_pool2d(known[:, None], PATCH, ceil_mode=True)[:, 0]
 
 
 @accelerated
@@ -199,6 +208,7 @@ def _seen_through(
     depth: Float[Tensor, "t h w"],
     asked: Bool[Tensor, " t"] | None,
     margin: float,
+    far: Float[Tensor, "t i j"] | None,
 ) -> Bool[Tensor, " n"]:
     through = torch.zeros(len(points_world), dtype=torch.bool, device=points_world.device)
     for i in range(len(depth)) if asked is None else asked.nonzero()[:, 0].tolist():

@@ -13,7 +13,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core import (
@@ -31,6 +31,7 @@ from vmemkit.core import (
     check_equal_lengths,
     check_surfels,
     dot,
+    far_depths,
     footprint,
     grid_focal,
     grid_size,
@@ -64,6 +65,14 @@ class Ends(TensorStruct):
     sky: Bool[Tensor, " t"]
 
 
+@dataclass(frozen=True, repr=False)
+class Reach(TensorStruct):
+    """How far each view sees, patch by patch (`far_depths`): a write skips what no view may see. It is
+    made of the views' depth, and not saved."""
+
+    far: Float[Tensor, "t i j"]
+
+
 @dataclass(frozen=True)
 class MemoryConfig:
     """Settings of a memory: density and filters of surfels, matching, and their largest number."""
@@ -91,6 +100,7 @@ class Memory:
     _sightings: Rows[PackedSightings]
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
+    _reach: Rows[Reach]
     _states: tuple[object, ...] = ()  # the reconstructor's state after each view, None if unknown
 
     @classmethod
@@ -115,6 +125,7 @@ class Memory:
             Rows.of(PackedSightings(ids, ids, ids.long())),
             Rows.of(Ends(torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0).bool())),
             Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
+            Rows.of(Reach(image)),
         )
 
     @classmethod
@@ -161,6 +172,7 @@ class Memory:
             Rows.of(packed),
             Rows.of(Ends(ends, rows.cpu(), sky.cpu())),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
+            Rows.of(Reach(far_depths(views.depth) if len(views) else views.depth)),
         )
 
     def to(self, device: torch.device | str) -> Memory:
@@ -252,6 +264,7 @@ class Memory:
             _sightings=self._sightings.prefix(rows),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
+            _reach=self._reach.prefix(views),
             _states=self._states[:views],
         )
 

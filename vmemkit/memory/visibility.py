@@ -27,14 +27,16 @@ def sightings_by_depth(
     first: int,
     views: Views,
     config: MemoryConfig,
+    far: Float[Tensor, "t i j"] | None = None,
 ) -> PackedSightings:
     """A block of sightings: which of the surfels from number `first` on, in `runs` of 256, views (t,)
-    with depth and confidence see. Depth that is not trusted counts as unknown.
+    with depth and confidence see. Depth that is not trusted counts as unknown. `far` (`far_depths` of
+    the views) saves time and changes nothing.
     """
     rules = config.association
     limits = (rules.behind, rules.before, config.surfels.min_confidence)
     maps = (views.depth, views.confidence)
-    return PackedSightings(*_sighted(surfels, runs, first, views.cameras, maps, limits))
+    return PackedSightings(*_sighted(surfels, runs, first, views.cameras, maps, limits, far))
 
 
 @accelerated
@@ -45,9 +47,11 @@ def _sighted(
     cameras: Cameras,
     maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
     limits: tuple[float, float, float],
+    far: Float[Tensor, "t i j"] | None,
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
     """Word, view and bits of the packed rows. `maps` are depth and confidence. `limits` are how far
-    behind the depth and before it a seen surfel may be, and the least confidence."""
+    behind the depth and before it a seen surfel may be, and the least confidence. This reference
+    tests every pair; its twin uses `far` to skip surfels that are hidden."""
     ids = surfels_in_runs(runs, len(surfels))
     tested, step = surfels.at(ids), max(1, TESTS // max(1, len(ids)))
     none = torch.zeros(0, dtype=torch.int64, device=ids.device)

@@ -25,6 +25,7 @@ from vmemkit.core import (
     cat,
     check_cameras,
     depth_noise,
+    far_depths,
     runs_in_sight,
     runs_to_test,
     seen_through,
@@ -35,9 +36,9 @@ from vmemkit.core import (
     with_confidence,
     with_sky,
 )
-from vmemkit.core.kernels import RUN
+from vmemkit.core.kernels import PATCH, RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
-from vmemkit.memory.memory import Ends, Memory, MemoryConfig, check_codes
+from vmemkit.memory.memory import Ends, Memory, MemoryConfig, Reach, check_codes
 from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import (
     PackedSightings,
@@ -159,17 +160,28 @@ def _without_contradictions(memory: Memory, views: Views, maps: PointMaps) -> Po
     if margin >= 1 or len(memory) == 0 or not generated.any():
         return maps
     guessed = maps.depth.isfinite() & generated[:, None, None]
-    points = maps.points[guessed]
+    pixel = _patch_by_patch(*guessed.shape).to(guessed.device)
+    pixel = pixel[guessed.flatten()[pixel]]
+    points = maps.points.reshape(-1, 3).index_select(0, pixel)
     if len(points) == 0:
         return maps
     around = Boxes(points.amin(0)[None], points.amax(0)[None], points.new_zeros(1))
     asked = held.given & runs_in_sight(around, held.cameras, 1.0, 0.0, math.inf)[:, 0]
     wrong = torch.zeros_like(guessed)
-    wrong[guessed] = seen_through(held, points, margin, asked)
+    wrong.view(-1)[pixel] = seen_through(held, points, margin, asked, memory._reach.value.far)
     return maps.replace(
         points=torch.where(wrong[..., None], torch.nan, maps.points),
         depth=torch.where(wrong, torch.nan, maps.depth),
     )
+
+
+def _patch_by_patch(t: int, h: int, w: int) -> Int[Tensor, " p"]:
+    """The pixels of t images, numbered row by row, in the order of patches of 16 x 16: runs of 256
+    are then close together."""
+    numbers = torch.arange(t * h * w).view(t, h, w)
+    padded = torch.nn.functional.pad(numbers, (0, -w % PATCH, 0, -h % PATCH), value=-1)
+    patches = padded.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).flatten()
+    return patches[patches >= 0]
 
 
 def _write_one(
@@ -204,6 +216,7 @@ def _write_one(
         _sightings=sightings,
         _ends=memory._ends.append(ends),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
+        _reach=memory._reach.append(Reach(far_depths(view.depth))),
     )
 
 
@@ -251,7 +264,9 @@ def _seen_before(memory: Memory, surfels: Surfels) -> PackedSightings:
     """Which views of the memory see the last of these surfels, which are not in it yet."""
     count = len(memory._surfels)
     runs = torch.arange(count // RUN, -(-len(surfels) // RUN), device=memory.device)
-    return sightings_by_depth(surfels, runs, count, memory.views, memory.config)
+    return sightings_by_depth(
+        surfels, runs, count, memory.views, memory.config, memory._reach.value.far
+    )
 
 
 def _check_kind(views: object) -> None:

@@ -8,11 +8,12 @@ installed.
 """
 
 from vmemkit.core.kernels.backends import Backend, accelerated, backend, use
-from vmemkit.core.kernels.sizes import CORNERS, MARGIN, RING, ROUNDING, RUN
+from vmemkit.core.kernels.sizes import CORNERS, MARGIN, PATCH, RING, ROUNDING, RUN
 
 __all__ = [
     "CORNERS",
     "MARGIN",
+    "PATCH",
     "RING",
     "ROUNDING",
     "RUN",

@@ -25,7 +25,7 @@ LEAST_ROWS = 1 << 13  # points or pixels that a thread should have: starting one
 PIXELS_PER_SURFEL = 6
 LEAST_PIXELS = 1 << 18  # pixels' worth of drawing that a thread should have
 WORDS = RUN // 64  # words of packed sightings in a run
-MOST_WORDS = 1 << 22  # words of sightings that are tested at once: 32 MB
+MOST_PAIRS = 1 << 20  # pairs of a view and a run that are tested at once: 32 MB of bits
 
 
 @runtime_checkable
@@ -219,27 +219,33 @@ def sighted(
     cameras: Lenses,
     maps: tuple[Float[Tensor, "t h w"], Float[Tensor, "t h w"]],
     limits: tuple[float, float, float],
+    far: Float[Tensor, "t i j"] | None,
 ) -> tuple[Int[Tensor, " s"], Int[Tensor, " s"], Int[Tensor, " s"]]:
-    """Twin of `visibility._sighted`, which skips runs that are out of a view's sight."""
+    """Twin of `visibility._sighted`, which skips runs that are out of a view's sight or hidden."""
     from vmemkit.core.kernels import pixels
 
     table = tuple(_arrays(surfels.position, surfels.normal, surfels.radius))
-    poses, intrinsics, depth, confidence = _arrays(cameras.world_from_cam, cameras.K, *maps)
+    views = tuple(_arrays(cameras.world_from_cam, cameras.K, *maps))
     numbers = np.float32([1 + limits[0], 1 - limits[1], limits[2]])
-    run_ids, words = runs.numpy(), WORDS * len(runs)
+    run_ids = runs.numpy()
+    low, high = _bounds(table[0], run_ids, first)
+    inside = _boxes_in_sight(low, high, *views[:2])
+    if far is not None:
+        columns = np.empty((len(run_ids), 7, RUN), np.float32)
+        pixels.lay_out_runs(*table, run_ids, first, columns)
+        low, high = columns.min(2), columns.max(2)
+        seen = views, *_arrays(far), numbers[0], inside
+        task = partial(pixels.not_hidden, columns, low, high, *seen)
+        in_bands(task, len(inside), 1 + LEAST_ROWS // max(1, len(run_ids)))
+    view, place = inside.nonzero()
     found = []
-    step = max(1, MOST_WORDS // max(1, words))
-    for start in range(0, len(depth), step):
-        part = slice(start, start + step)
-        views = poses[part], intrinsics[part], depth[part], confidence[part]
-        inside = _runs_in_sight(table[0], run_ids, first, *views[:2])
-        bits = np.zeros((len(inside), words), np.int64)
-        task = partial(pixels.sighted, table, run_ids, first, views, inside, numbers, bits)
-        in_bands(task, inside.size, LEAST_ROWS // RUN)
-        view, word = bits.nonzero()
-        found.append(
-            (run_ids[word // WORDS] * WORDS + word % WORDS, view + start, bits[view, word])
-        )
+    for start in range(0, max(1, len(view)), MOST_PAIRS):
+        pairs = np.stack([view[start : start + MOST_PAIRS], place[start : start + MOST_PAIRS]])
+        bits = np.zeros((pairs.shape[1], WORDS), np.int64)
+        task = partial(pixels.sighted, table, run_ids, first, views, pairs, numbers, bits)
+        in_bands(task, pairs.shape[1], LEAST_ROWS // RUN)
+        pair, k = bits.nonzero()
+        found.append((run_ids[pairs[1, pair]] * WORDS + k, pairs[0, pair], bits[pair, k]))
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]
     kinds = np.int32, np.int32, np.int64
     word, view, bits = (c.astype(k, copy=False) for c, k in zip(columns, kinds, strict=True))
@@ -277,33 +283,68 @@ def seen_through(
     depth: Float[Tensor, "t h w"],
     asked: Bool[Tensor, " t"] | None,
     margin: float,
+    far: Float[Tensor, "t i j"] | None,
 ) -> Bool[Tensor, " n"]:
-    """Twin of `view._seen_through`, which skips runs of points that are out of a view's sight."""
+    """Twin of `view._seen_through`, which skips runs of points that are out of a view's sight, or not
+    before what it shows."""
     from vmemkit.core.kernels import pixels
 
     through = torch.from_numpy(np.zeros(len(points), bool))
     table, *views = _arrays(points, cameras.world_from_cam, cameras.K, depth)
-    inside = _runs_in_sight(table, np.arange(-(-len(table) // RUN)), 0, *views[:2])
+    runs = np.arange(-(-len(table) // RUN))
+    low, high = _bounds(table, runs, 0)
+    inside = _boxes_in_sight(low, high, *views[:2])
     if asked is not None:
         inside &= asked.numpy()[:, None]
     share = np.float32(1 - margin)
+    if far is not None:
+        task = partial(pixels.in_front, low, high, tuple(views), far.numpy(), share, inside)
+        in_bands(task, len(inside), 1 + LEAST_ROWS // max(1, len(runs)))
     task = partial(pixels.seen_through, table, tuple(views), inside, share, through.numpy())
     in_bands(task, inside.shape[1], LEAST_ROWS // RUN)
     return through
 
 
-def _runs_in_sight(
-    position: np.ndarray, runs: np.ndarray, first: int, poses: np.ndarray, intrinsics: np.ndarray
-) -> np.ndarray:
-    """[t r]: which cameras may see some of the positions of each run, from number `first` on."""
+def in_sight(
+    boxes: Bounds, cameras: Lenses, limits: tuple[float, float, float]
+) -> Bool[Tensor, "m c"]:
+    """Twin of `boxes._in_sight`."""
+    from vmemkit.core.kernels import pixels
+
+    inside = np.ones((len(cameras.K), len(boxes.low)), bool)
+    bounds = _arrays(boxes.low, boxes.high, boxes.radius)
+    frusta = _arrays(cameras.world_from_cam, cameras.K)
+    whole, numbers = np.float32([0, 0, 1, 1]), np.float32(limits)
+    pixels.showing(*bounds, *frusta, whole, numbers, inside)
+    return torch.from_numpy(inside)
+
+
+def _bounds(position: np.ndarray, runs: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest [r 3] of the positions of each run, from number `first` on."""
     from vmemkit.core.kernels import pixels
 
     low, high = np.empty((2, len(runs), 3), np.float32)
     pixels.bounds(position, runs, first, low, high)
-    inside = np.ones((len(poses), len(runs)), bool)
-    sizes, image, unlimited = np.zeros(len(runs)), [0, 0, 1, 1], [0, 0, np.inf]
-    arrays = map(np.float32, (image, unlimited))
-    pixels.showing(low, high, np.float32(sizes), poses, intrinsics, *arrays, inside)
+    return low, high
+
+
+def _boxes_in_sight(
+    low: np.ndarray, high: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray
+) -> np.ndarray:
+    """[t r]: which cameras may see some of each box [r 3]."""
+    from vmemkit.core.kernels import pixels
+
+    inside = np.zeros((len(poses), len(low)), bool)
+    if len(low) == 0:
+        return inside
+    limits = tuple(map(np.float32, ([0, 0, 1, 1], [0, 0, np.inf])))
+    # Most cameras of a long walk see nothing of all these boxes: one around them tells.
+    around, some = (low.min(0)[None], high.max(0)[None]), np.ones((len(poses), 1), bool)
+    pixels.showing(*around, np.zeros(1, np.float32), poses, intrinsics, *limits, some)
+    some = np.flatnonzero(some)
+    part, sizes = np.ones((len(some), len(low)), bool), np.zeros(len(low), np.float32)
+    pixels.showing(low, high, sizes, poses[some], intrinsics[some], *limits, part)
+    inside[some] = part
     return inside
 
 
@@ -501,6 +542,22 @@ def expected_steps(
     task = partial(filling.expected_steps, *_arrays(surfaces, share, expected))
     in_bands(task, share.shape[1], LEAST_ROWS)
     return expected
+
+
+def step_cost(
+    distance: Float[Tensor, "w w"],
+    usable: Bool[Tensor, " w"],
+    before: tuple[Int[Tensor, " a"], Int[Tensor, " a"]],
+    after: tuple[Int[Tensor, " b"], Int[Tensor, " b"]],
+    jumps: Float[Tensor, " 2"],
+) -> Float[Tensor, "a b"]:
+    """Twin of `cylinder._step_cost`."""
+    from vmemkit.core.kernels import filling
+
+    cost = torch.empty(len(before[0]), len(after[0]))
+    states = tuple(_arrays(*before)), tuple(_arrays(*after))
+    filling.step_cost(*_arrays(distance, usable), *states, *_arrays(jumps, cost))
+    return cost
 
 
 def viterbi(

@@ -18,20 +18,24 @@ PART = 256  # pixels at once: their numbers stay in the fastest cache
 def box_means(layers, pixel, reach, mean, rows) -> None:
     """Means of layers rows[0] to rows[1] over squares around the pixels, as planes._box_means."""
     height, width = layers.shape[1:]
-    sums = np.zeros((height + 1, width + 1))
+    sums, strip = np.zeros((height + 1, width + 1)), np.zeros(width + 1)
     for layer in range(rows[0], rows[1]):
-        for i in range(height):
-            total, values, above, below = 0.0, layers[layer, i], sums[i], sums[i + 1]
+        for row in range(height):
+            total, values, above, below = 0.0, layers[layer, row], sums[row], sums[row + 1]
             for j in range(width):
                 total += values[j]
                 below[j + 1] = above[j + 1] + total
+        start, tall = -width, 0  # number of the first pixel of a row, and the strip's height there
         for k in range(pixel.shape[0]):
-            i, j = pixel[k] // width, pixel[k] % width
-            top, bottom = max(i - reach, 0), min(i + reach + 1, height)
+            if not start <= pixel[k] < start + width:  # a new row, of which most pixels follow
+                i = pixel[k] // width
+                start, top, bottom = i * width, max(i - reach, 0), min(i + reach + 1, height)
+                above, below, tall = sums[top], sums[bottom], bottom - top
+                for j in range(width + 1):
+                    strip[j] = below[j] - above[j]
+            j = pixel[k] - start
             left, right = max(j - reach, 0), min(j + reach + 1, width)
-            beside_right = sums[bottom, right] - sums[top, right]
-            beside_left = sums[bottom, left] - sums[top, left]
-            mean[layer, k] = (beside_right - beside_left) / ((bottom - top) * (right - left))
+            mean[layer, k] = (strip[right] - strip[left]) / (tall * (right - left))
 
 
 @compiled
@@ -55,6 +59,29 @@ def expected_steps(surfaces, share, expected, rows) -> None:
         for a in range(p):
             for i in range(n):
                 expected[a, start + i] = total[a, i]
+
+
+@compiled
+def step_cost(distance, usable, before, after, jumps, cost) -> None:
+    """Costs of states `before` being followed by those `after`, as cylinder._step_cost. States are
+    pairs column, direction."""
+    (column, way), (next_column, next_way), w = before, after, usable.shape[0]
+    prior, has_prior = np.empty_like(next_column), np.empty(next_column.shape[0], np.bool_)
+    for b in range(next_column.shape[0]):
+        prior[b] = (next_column[b] - next_way[b]) % w
+        has_prior[b] = usable[prior[b]]
+    for a in range(column.shape[0]):
+        beyond, its_way = (column[a] + way[a]) % w, way[a]
+        here, ahead, has_beyond = distance[column[a]], distance[beyond], usable[beyond]
+        for b in range(next_column.shape[0]):
+            forward, backward = ahead[next_column[b]], here[prior[b]]
+            if not has_beyond:
+                forward = backward if has_prior[b] else here[next_column[b]]
+            if not has_prior[b]:
+                backward = forward
+            turns = its_way != next_way[b]
+            jump = forward + backward + (jumps[1] if turns else jumps[0])
+            cost[a, b] = ZERO if next_column[b] == beyond and not turns else jump
 
 
 @compiled

@@ -15,7 +15,7 @@ import numpy as np
 
 from vmemkit.core.kernels.compiling import compiled, inlined
 from vmemkit.core.kernels.lanes import lower
-from vmemkit.core.kernels.sizes import ROUNDING, RUN
+from vmemkit.core.kernels.sizes import PATCH, ROUNDING, RUN
 
 F32, I32, I64, UNSIGNED = np.float32, np.int32, np.int64, np.uint64
 SLACK = F32(ROUNDING)
@@ -270,7 +270,7 @@ def measure_discs(position, normal, radius, camera, lens, limits, w, rows, disc,
 @compiled
 def showing(low, high, radius, pose, K, part, limits, inside) -> None:
     """Clears the flags of boxes that do not reach into a part of each camera's frustum. `part` is
-    left, top, right and bottom in an image from 0 to 1. The formulas are those of boxes.showing."""
+    left, top, right and bottom in an image from 0 to 1. The formulas are those of boxes._in_sight."""
     offsets = (ZERO, ZERO, ZERO, ZERO, -limits[1], limits[2])
     planes = np.empty((6, 3), F32)
     for m in range(K.shape[0]):
@@ -307,16 +307,137 @@ def bounds(position, runs, first, low, high) -> None:
 
 
 @compiled
-def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
-    """Sets the bits of the surfels that views see. Item i is run i % r of `runs` for view i // r; it
-    is tested where `inside` says so. The formulas are those of visibility._seen."""
+def lay_out_runs(position, normal, radius, runs, first, columns) -> None:
+    """Writes position, normal and radius of the surfels of each run, from number `first` on, to
+    columns [r 7 RUN]. The last one is repeated where a run has fewer; NaN where it has none."""
+    for k in range(runs.shape[0]):
+        start = max(runs[k] * RUN, first)
+        count = min(runs[k] * RUN + RUN, position.shape[0]) - start
+        for i in range(RUN):
+            at = start + min(i, count - 1)
+            for axis in range(3):
+                columns[k, axis, i] = position[at, axis] if count > 0 else np.nan
+                columns[k, 3 + axis, i] = normal[at, axis] if count > 0 else np.nan
+            columns[k, 6, i] = radius[at] if count > 0 else np.nan
+
+
+@inlined
+def nearest_and_farthest(low, high, pose, K, far, size) -> tuple[float, float, float]:
+    """Of the box from low to high: its least depth in a camera, the greatest depth that the camera's
+    view has where the box may show (`far` [i j] is that of its patches), and how far its points are
+    from the camera at most, in sum over the axes.
+
+    The greatest depth is 0 where the box is out of sight, and infinite where it reaches behind the
+    camera.
+    """
+    h, w = size
+    reach, middle0, middle1, middle2 = ZERO, ZERO, ZERO, ZERO
+    half0, half1, half2 = ZERO, ZERO, ZERO
+    for k in range(3):
+        middle, half = (low[k] + high[k]) * HALF - pose[k, 3], (high[k] - low[k]) * HALF
+        half += (half + abs(middle) + abs(pose[k, 3])) * SLACK
+        middle0 += middle * pose[k, 0]
+        middle1 += middle * pose[k, 1]
+        middle2 += middle * pose[k, 2]
+        half0 += half * abs(pose[k, 0])
+        half1 += half * abs(pose[k, 1])
+        half2 += half * abs(pose[k, 2])
+        reach += abs(middle) + half
+    nearest, end = middle2 - half2, middle2 + half2
+    if not end > ZERO:
+        return nearest, ZERO, reach
+    if not nearest > ZERO:
+        return nearest, INFINITY, reach
+    left, right, top, bottom = middle0 - half0, middle0 + half0, middle1 - half1, middle1 + half1
+    left = left / (nearest if left < ZERO else end) * K[0, 0] + K[0, 2]
+    right = right / (nearest if right > ZERO else end) * K[0, 0] + K[0, 2]
+    top = top / (nearest if top < ZERO else end) * K[1, 1] + K[1, 2]
+    bottom = bottom / (nearest if bottom > ZERO else end) * K[1, 1] + K[1, 2]
+    # A pixel more on every side, because of rounding.
+    left, right = min(left * F32(w) - ONE, F32(w)), max(right * F32(w) + ONE, -ONE)
+    top, bottom = min(top * F32(h) - ONE, F32(h)), max(bottom * F32(h) + ONE, -ONE)
+    i0, i1 = I64(max(top, ZERO)) // PATCH, I64(min(bottom, F32(h - 1))) // PATCH
+    j0, j1 = I64(max(left, ZERO)) // PATCH, I64(min(right, F32(w - 1))) // PATCH
+    farthest = ZERO
+    if bottom >= ZERO and right >= ZERO:
+        for i in range(i0, min(i1 + 1, far.shape[0])):
+            for j in range(j0, min(j1 + 1, far.shape[1])):
+                farthest = max(farthest, far[i, j])
+    return nearest, farthest, reach
+
+
+@compiled
+def in_front(low, high, views, far, share, inside, rows) -> None:
+    """Clears the flags of runs, for views rows[0] to rows[1], that no view may look through: none of
+    their points is nearer than `share` of what the view shows there. `low` and `high` [r 3] bound
+    the runs."""
+    (poses, intrinsics, _), size = views, views[2].shape[1:]
+    for view in range(rows[0], rows[1]):
+        pose, K, patches = poses[view], intrinsics[view], far[view]
+        for k in range(low.shape[0]):
+            if inside[view, k]:
+                nearest, farthest, _ = nearest_and_farthest(low[k], high[k], pose, K, patches, size)
+                inside[view, k] = nearest < share * farthest * (ONE + SLACK)
+
+
+@compiled
+def not_hidden(columns, low, high, views, far, behind, inside, rows) -> None:
+    """Clears the flags of runs, for views rows[0] to rows[1], of which the view sees no surfel.
+
+    `columns` are those of lay_out_runs; `low` and `high` [r 7] bound them. No surfel of a run is seen
+    if all turn their backs, are out of sight, or lie behind all that the view shows there, with planes
+    that pass by it: a surfel may be seen at a slant (visibility._seen).
+    """
+    poses, intrinsics, depth, _ = views
+    h, w = depth.shape[1:]
+    for view in range(rows[0], rows[1]):
+        pose, K, patches = poses[view], intrinsics[view], far[view]
+        e0, e1, e2 = pose[0, 3], pose[1, 3], pose[2, 3]
+        pixel = HALF / (F32(w) * K[0, 0]) + HALF / (F32(h) * K[1, 1])
+        for k in range(low.shape[0]):
+            if not inside[view, k]:
+                continue
+            # How far the eye is before the surfels' planes, at least and at most.
+            least, most = ZERO, ZERO
+            for axis in range(3):
+                a, b = low[k, axis] - pose[axis, 3], high[k, axis] - pose[axis, 3]
+                c, d = low[k, 3 + axis], high[k, 3 + axis]
+                least += min(min(a * c, a * d), min(b * c, b * d))
+                most += max(max(a * c, a * d), max(b * c, b * d))
+            nearest, farthest, reach = nearest_and_farthest(
+                low[k], high[k], pose, K, patches, (h, w)
+            )
+            slack = (reach + abs(e0) + abs(e1) + abs(e2)) * SLACK
+            if most < -slack or farthest == ZERO:
+                inside[view, k] = False
+                continue
+            if not nearest > behind * farthest * (ONE + SLACK):
+                continue
+            # The view's surface lies before a surfel by so much of the surfel's distance. Its point
+            # at the surfel's pixel is off the surfel's plane by that share of the eye's distance.
+            share, rest = ONE - farthest / nearest, farthest * pixel + slack
+            if (least - slack) * share > high[k, 6] + rest:
+                inside[view, k] = False
+                continue
+            x, y, z = columns[k, 0], columns[k, 1], columns[k, 2]
+            n0, n1, n2 = columns[k, 3], columns[k, 4], columns[k, 5]
+            r, may = columns[k, 6], I32(0)
+            for i in range(RUN):
+                c = (x[i] - e0) * n0[i] + (y[i] - e1) * n1[i] + (z[i] - e2) * n2[i]
+                may += I32((c > -slack) & ((c - slack) * share <= r[i] + rest))
+            inside[view, k] = may > 0
+
+
+@compiled
+def sighted(surfels, runs, first, views, pairs, numbers, bits, items) -> None:
+    """Sets the bits [p 4] of the surfels that views see. `pairs` [2 p] are a view and the place of a
+    run in `runs`; those of items[0] to items[1] are tested. The formulas are those of
+    visibility._seen."""
     (position, normal, radius), (poses, intrinsics, depth, confidence) = surfels, views
-    (_, h, w), count = depth.shape, runs.shape[0]
+    h, w = depth.shape[1:]
     most_behind, most_before, least = numbers
     for item in range(items[0], items[1]):
-        view, k = item // count, item % count
-        if not inside[view, k]:
-            continue
+        view, k = pairs[0, item], pairs[1, item]
         pose, K = poses[view], intrinsics[view]
         r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
         r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
@@ -343,7 +464,7 @@ def sighted(surfels, runs, first, views, inside, numbers, bits, items) -> None:
                 seen = abs(a * n0 + b * n1 + (found - q2) * n2) <= radius[i]
             if seen and confidence[view, row, column] >= least:
                 place = i - runs[k] * RUN
-                bits[view, k * (RUN // 64) + place // 64] |= I64(1) << I64(place % 64)
+                bits[item, place // 64] |= I64(1) << I64(place % 64)
 
 
 @compiled

@@ -232,26 +232,29 @@ def _plan_columns(
     own = column[usable]
     states = torch.cat([own, own]), torch.cat([torch.ones_like(own), -torch.ones_like(own)])
     unit = distance[usable][:, usable].mean()
-    step = _step_cost(distance, usable, states, states, unit)
+    jumps = unit * torch.tensor([JUMP_COST, JUMP_COST + TURN_COST], device=unit.device)
+    step = _step_cost(distance, usable, states, states, jumps)
     for gap in gaps:
         borders = torch.stack([gap[0] - 1, gap[-1] + 1]) % w
         ahead = borders, torch.ones_like(borders)
-        enter = BORDER_COST * _step_cost(distance, usable, ahead, states, unit)[0]
-        leave = BORDER_COST * _step_cost(distance, usable, states, ahead, unit)[:, 1]
+        enter = BORDER_COST * _step_cost(distance, usable, ahead, states, jumps)[0]
+        leave = BORDER_COST * _step_cost(distance, usable, states, ahead, jumps)[:, 1]
         chosen = _viterbi(enter, step, distance[gap][:, states[0]], leave)
         column = column.index_copy(0, gap, states[0][chosen])
         direction = direction.index_copy(0, gap, states[1][chosen])
     return column, direction
 
 
+@accelerated
 def _step_cost(
     distance: Float[Tensor, "w w"],
     usable: Bool[Tensor, " w"],
     before: tuple[Int[Tensor, " a"], Int[Tensor, " a"]],
     after: tuple[Int[Tensor, " b"], Int[Tensor, " b"]],
-    unit: Float[Tensor, ""],
+    jumps: Float[Tensor, " 2"],
 ) -> Float[Tensor, "a b"]:
-    """Cost of one (column, direction) state being followed by another.
+    """Cost of one (column, direction) state being followed by another. `jumps` are the costs of a jump
+    that keeps the direction and of one that turns.
 
     The step between two columns is visible as two differences: between the next column and the one
     that would have come next, and between this column and the one that would have come before. At
@@ -268,7 +271,7 @@ def _step_cost(
     backward = torch.where(has_prior, backward, forward)
     goes_on = (beyond[:, None] == next_column) & (way[:, None] == next_way)
     turns = way[:, None] != next_way
-    jump = forward + backward + unit * (JUMP_COST + TURN_COST * turns)
+    jump = forward + backward + torch.where(turns, jumps[1], jumps[0])
     return torch.where(goes_on, 0.0, jump)
 
 

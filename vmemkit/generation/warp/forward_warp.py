@@ -87,22 +87,23 @@ class Warp:
         upright = _upright(targets)
         targets, context = upright(targets), context.replace(cameras=upright(context.cameras))
         evidence, (height, width) = context[context.given], context.image.shape[2:]
-        discs = discs_of_views(context, self.config)
+        by_view = discs_of_views(context, self.config)
         # The panorama shows given views only, or generated ones if the context has no given view.
         used = context.given if context.given.any() else ~context.given
         given = context[used]
-        given_discs = cat([disc for disc, use in zip(discs, used, strict=True) if use])
+        given_discs = cat([disc for disc, use in zip(by_view, used, strict=True) if use])
         panorama = functools.cache(lambda: _panorama(given, given_discs, targets, self.config))
+        discs = given_discs if used.all() else cat(by_view)
         with_holes, complete = [], []
         for i in range(len(targets)):
             target = targets[i : i + 1]
-            state = splat_context(context, cat(discs), target, height, width, self.config)
+            state = splat_context(context, discs, target, height, width, self.config)
             filled = fill_holes(state, target, context, panorama, sky, self.config)
             with_holes.append(state)
             complete.append(filled)
             if i + 1 < len(targets):
                 context = cat([context, filled.views(target)])
-                discs.append(context_discs(context[-1:], evidence, self.config))
+                discs = cat([discs, context_discs(context[-1:], evidence, self.config)])
         for made in (cat(with_holes), cat(complete)):
             yield made.replace(depth=sky_again(made.depth, sky))
 
@@ -126,7 +127,7 @@ def context_discs(view: Views, evidence: Views, config: WarpConfig) -> PixelDisc
     keep, imagined = discs.confidence >= SEEN, (discs.confidence < SEEN).nonzero()[:, 0]
     if len(imagined):
         keep[imagined] = ~seen_through(evidence, surfels.position[imagined], config.empty)
-    return discs[keep]
+    return discs if keep.all() else discs[keep]
 
 
 def splat_context(
@@ -190,11 +191,12 @@ def _look_up(
     """Weighted sum of the colours of world points in the context views, and the sum of the weights
     (0 where no view sees the point)."""
     views = [context[i : i + 1] for i in range(len(context))]
+    columns = points.mT.contiguous().mT  # as `project` needs them, once for all views
     size = points.new_full((len(views), len(points)), torch.inf)  # world units a pixel
     given = torch.zeros_like(size, dtype=torch.bool)
     seen = []
     for view, its_size, its_given in zip(views, size, given, strict=True):
-        point, grid, depth = _sight(view, points, config)
+        point, grid, depth = _sight(view, columns, config)
         sight = normalize(points.index_select(0, point) - view.cameras.position, dim=-1)
         cosine = (sight * normal.index_select(0, point)).sum(-1).clamp(min=0)
         its_size[point] = footprint(depth, view.cameras.K[0, 1, 1], cosine)

@@ -20,7 +20,7 @@ from vmemkit.generation.warp.smoothing import push_pull, require_known
 
 RANSAC_TRIALS = 256  # finds a plane that holds 20 % of the samples with probability 0.9
 RANSAC_SAMPLES = 2048  # known pixels that take part in the fit: more only cost time
-LOCAL_SHARE = 1 / 8  # share of the samples, the nearest, from which the other two points are drawn
+LOCAL = 8  # the other two points of a plane are each the nearest of so many samples
 THIN_TRIANGLE = 1e-5  # twice the area, in images, below which three points fix no plane
 PLANES = 8  # planes at most: a view of a furnished room shows 3 to 5 large ones
 PLANE_TOLERANCE = 0.005  # relative error of inverse depth on a plane: 1.5 cm at 3 m
@@ -129,16 +129,15 @@ def _candidates(
 ) -> Float[Tensor, "t 3"]:
     """Planes through RANSAC_TRIALS triples of points that are close to each other in the image.
 
-    Close points are likely on one surface. Where a triple is too thin, the plane is level instead:
-    it has constant depth.
+    Close points are likely on one surface: the second and the third are each the nearest of a few
+    random points to the first. Where a triple is too thin, the plane is level instead: it has
+    constant depth.
     """
-    first = torch.randint(len(uv1), (RANSAC_TRIALS,), generator=generator)
-    u, v, _ = uv1.unbind(1)
-    distance = (u[first, None] - u).square() + (v[first, None] - v).square()
-    count = max(3, int(LOCAL_SHARE * len(uv1)))
-    near = distance.topk(min(count, len(uv1)), largest=False).indices
-    others = torch.randint(near.shape[1], (RANSAC_TRIALS, 2), generator=generator)
-    triple = torch.cat([first[:, None], near.gather(1, others)], 1)
+    first = torch.randint(len(uv1), (RANSAC_TRIALS, 1), generator=generator)
+    drawn = torch.randint(len(uv1), (RANSAC_TRIALS, 2, LOCAL), generator=generator)
+    distance = (uv1[drawn] - uv1[first][:, None]).square().sum(-1)
+    others = drawn.gather(2, distance.argmin(2, keepdim=True))[..., 0]
+    triple = torch.cat([first, others], 1)
     A, b = uv1[triple], inverse[triple]
     usable = torch.linalg.det(A).abs() > THIN_TRIANGLE
     eye = torch.eye(3).expand_as(A)
@@ -225,7 +224,7 @@ def _choose_surfaces(
     while True:
         total = cost + STEP_COST * _box_means(steps.view_as(step), hole, reach)
         if reach == 1:
-            return surfaces.gather(0, total.argmin(0)[None])[0]
+            return surfaces.gather(0, total.min(0).indices[None])[0]  # `argmin` is slower
         expected = _expected_steps(surfaces, torch.softmax(-total / TEMPERATURE, 0))
         steps.scatter_(1, hole.expand(len(steps), -1), expected)
         reach = max(1, int(reach / REACH_FACTOR))
