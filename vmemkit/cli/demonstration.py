@@ -112,15 +112,6 @@ class Progress:
     row: dict[str, Any] | None = None
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit demo`."""
-    parser.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
-    names = ", ".join(WALKS)
-    parser.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
-    parser.set_defaults(run=run_demo)
-
-
 def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT) -> None:
     """`vmemkit demo`: takes the walks, prints their metrics and where the results are."""
     rows: list[dict[str, Any]] = []
