@@ -36,8 +36,8 @@ print(vm.step(memory, scenes.moves(memory.views.cameras[-1], "right 20"), genera
 """
 DEMO = """
 from vmemkit.cli.demonstration import demo
-rows = [state.row for state in demo("out", walks=["stereo"], height=24) if state.row is not None]
-assert len(rows) == 2
+states = demo("out", walks=["stereo"], policies=["coverage"], height=16, film_rows=60)
+assert len([state.row for state in states if state.row is not None]) == 1
 """
 EXAMPLES = """
 from vmemkit import scenes

@@ -31,7 +31,7 @@ from vmemkit.core import (
     photo_fov,
     resize,
 )
-from vmemkit.figures import contact_sheet, save_figure, save_walk_video
+from vmemkit.figures import VIDEO_ROWS, contact_sheet, save_figure, save_walk_video
 from vmemkit.generation import FAST, Generator, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV
 from vmemkit.memory import begin, check_folder, save, save_ply
@@ -102,12 +102,13 @@ def run_walk(
     load_generator: Callable[..., Generator] = preset,
     load_reconstructor: Callable[[str | None], Reconstructor] = load_cut3r,
     load_estimator: Callable[..., DepthEstimator] = find_estimator,
+    film_rows: int = VIDEO_ROWS,
 ) -> None:
     """`vmemkit walk IMAGE`: takes the walk and writes video, contact sheet and memory, and its views
     as a capture: transforms.json with images and depth, which nerfstudio reads, too.
 
     `load_generator(name, folder, **settings)`, `load_reconstructor(folder)` and
-    `load_estimator(folder, consent)` load weights.
+    `load_estimator(folder, consent)` load weights. The video has `film_rows` rows.
     """
     out = check_capture_place(options.out)
     if options.image in EXAMPLES:
@@ -135,7 +136,7 @@ def run_walk(
         _take(walked, len(path), options.policy, console, words, steps)
     finally:  # after Ctrl-C, too
         if steps:
-            _write_results(out, steps, console)
+            _write_results(out, steps, console, film_rows)
         else:
             with contextlib.suppress(OSError):
                 out.rmdir()  # if it is empty
@@ -176,7 +177,7 @@ def _take(
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))
 
 
-def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
+def _write_results(out: Path, steps: Sequence[Step], console: Console, film_rows: int) -> None:
     """Write memory, surfels, views with cameras, contact sheet and video of the steps taken."""
     memory = steps[-1].memory
     save(memory, out / MEMORY)
@@ -185,7 +186,7 @@ def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
     written = "contact sheet, surfels, memory, and images with depth and cameras"
     try:
-        save_walk_video(out / "walk.mp4", steps)
+        save_walk_video(out / "walk.mp4", steps, film_rows)
         written = f"video, {written}"
     except (ValueError, OSError) as error:
         console.print(Text(f"no video was written: {error}", style="yellow"), soft_wrap=True)
