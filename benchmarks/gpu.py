@@ -51,6 +51,7 @@ from vmemkit.generation import Warp, Writer
 from vmemkit.generation.diffusion import VaeCodec
 from vmemkit.memory import Memory, begin, read, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
+from vmemkit.nets.unet import UNetConfig
 from vmemkit.pipeline import retrieve, step
 from vmemkit.reconstruction import Cut3r, from_depth
 from vmemkit.retrieval import count_votes, pixels_per_surfel
@@ -58,6 +59,7 @@ from vmemkit.scenes import capture_tour, rooms
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LEAST = 10.0  # seconds of the budget that must be left for a part to start
+TINY = UNetConfig(model_channels=64, num_res_blocks=1, context_dim=64)  # at smoke size
 TAIL = 20  # lines of its output that the row of a failed part keeps
 Result = dict[str, Any]
 
@@ -200,7 +202,9 @@ def layouts(setup: Setup) -> dict[str, float]:
 def _setup(device: str) -> Setup:
     """The published network without compilation, or a small one in small windows and few steps."""
     setup = dataclasses.replace(Setup.on(device, None), modes=(None,))
-    return setup if device == "cuda" else dataclasses.replace(setup, side=8, steps=2)
+    if device == "cuda":
+        return setup
+    return dataclasses.replace(setup, config=TINY, side=8, products=(256,), steps=2)
 
 
 def compiled_unet(device: str) -> Iterator[Result]:

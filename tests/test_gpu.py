@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,9 @@ def test_the_command_writes_what_its_parts_find(tmp_path):
     machine, tests = json.loads((tmp_path / "gpu.json").read_text())["parts"]  # in order of worth
     assert (machine["part"], machine["state"]) == ("machine", "done")
     assert machine["result"]["bandwidth, GB/s"] > 0
+    if find_spec("triton") is None:
+        assert (tests["state"], tests["why"]) == ("left out", "needs triton")
+        pytest.skip("the part `tests` needs Triton, 1 GB on Linux: pip install -e '.[triton]'")
     assert tests["result"]["passed"] == 1
     assert tests["result"]["failed"] == {}
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from golden_helpers import seeing_ahead
 from PIL import ExifTags, Image
 from rich.console import Console
 
+from vmemkit import scenes
+from vmemkit.cli import arguments as known
 from vmemkit.cli import main, terminal
-from vmemkit.cli.commands import parser, run_command
-from vmemkit.cli.demonstration import run_demo
+from vmemkit.cli.commands import COMMANDS, parser, run_command
+from vmemkit.cli.demonstration import WALKS
 from vmemkit.cli.evaluate import CANDIDATE, run_evaluate
-from vmemkit.cli.walk import run_walk
+from vmemkit.cli.walk import WEIGHTLESS, run_walk
 from vmemkit.cli.weights import run_get
 from vmemkit.core import (
     cameras,
@@ -33,10 +36,12 @@ from vmemkit.core import (
     stream,
 )
 from vmemkit.evaluation import GATE, FillBaseline
-from vmemkit.generation import FAST, Warp, read_facts
+from vmemkit.generation import FAST, PRESETS, Warp, read_facts
+from vmemkit.generation.diffusion import DEFAULT_FOV
 from vmemkit.memory import load
 from vmemkit.nets.weights import WEIGHTS as PUBLISHED
 from vmemkit.reconstruction import Cut3r, DepthEstimator
+from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import (
     load_capture,
     orbit,
@@ -47,32 +52,58 @@ from vmemkit.scenes import (
 )
 
 pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
+FILM_ROWS = 36  # a film of the usual size takes longer than the walk
 CAPTURE = {"transforms.json", "images", "depth"}
 WRITTEN = {"walk.mp4", "contact_sheet.png", "surfels.ply", "memory"} | CAPTURE
 
 
 def run(command: Callable, arguments: list[str], **parts: object) -> None:
     """One command with parts of its own, such as a small network instead of published weights."""
-    command(parser(arguments).parse_args(arguments), Console(), **parts)
+    command(parser().parse_args(arguments), Console(), **parts)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["wlak"], [], ["--wlak"]])
-def test_help_and_unknown_commands_load_nothing_heavy(arguments):
-    code = f"""
+def walk(arguments: list[str], **parts: object) -> None:
+    """`vmemkit walk` with a small film."""
+    run(run_walk, ["walk", *arguments], film_rows=FILM_ROWS, **parts)
+
+
+def test_help_and_wrong_usage_load_nothing_heavy():
+    code = """
 import sys
 from vmemkit.cli import main
-try:
-    main({arguments})
-except SystemExit:
-    loaded = set(sys.modules)
-assert not loaded & {{"torch", "numpy", "rich", "vmemkit.core"}}
+for line in sys.stdin.read().splitlines():
+    try:
+        main(line.split())
+    except SystemExit:
+        continue
+    raise AssertionError(f"{line} has run")
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"torch", "numpy", "numba", "rich"}, loaded
+rooms = {name for name in sys.modules if name.startswith("vmemkit.")}
+assert all(name.startswith("vmemkit.cli") for name in rooms), rooms
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    lines = ["--help", "--version", "wlak", "", "--wlak", "walk", "walk a.png --k two", "evaluate"]
+    lines += [f"{name} --help" for name in (*COMMANDS, "evaluate generator", "weights get")]
+    text = "\n".join(lines) + "\n"
+    subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True)
+
+
+def test_the_arguments_know_what_the_rooms_have():
+    """They are written down twice, because the rooms take seconds to import."""
+    assert tuple(scenes.EXAMPLES) == known.EXAMPLES
+    assert known.EYE_HEIGHT == scenes.EYE_HEIGHT
+    assert known.PHOTO_FOV == scenes.PHOTO_FOV
+    assert known.DEFAULT_FOV == DEFAULT_FOV
+    assert tuple(POLICIES) == known.POLICIES
+    assert tuple(WEIGHTLESS) == known.GENERATORS
+    assert tuple(PRESETS) == known.PRESETS
+    assert tuple(WALKS) == known.WALKS
+    assert tuple(PUBLISHED) == known.WEIGHTS
 
 
 @pytest.mark.parametrize("name", ["colour photo, depth of a box", "photo with stereo depth"])
 def test_a_walk_starts_from_an_example(name, tmp_path, capsys):
-    run(run_walk, ["walk", name, "--size", "24", "--moves", "right 30", "--out", str(tmp_path)])
+    walk([name, "--size", "24", "--moves", "right 30", "--out", str(tmp_path)])
     memory = load(tmp_path / "memory")
     assert memory.views.image.shape[2:] == (24, 32)
     assert int(memory.views.given.sum()) == 1
@@ -82,7 +113,7 @@ def test_a_walk_starts_from_an_example(name, tmp_path, capsys):
 @pytest.mark.parametrize("option", [["--fov", "70"], ["--depth", "auto"], ["--eye-height", "1"]])
 def test_an_example_has_a_lens_and_depth_of_its_own(option, tmp_path):
     with pytest.raises(ValueError, match=option[0]):
-        run(run_walk, ["walk", "photo with stereo depth", *option, "--out", str(tmp_path / "new")])
+        walk(["photo with stereo depth", *option, "--out", str(tmp_path / "new")])
     assert not (tmp_path / "new").exists()
 
 
@@ -93,7 +124,7 @@ def test_the_writer_walks_on_from_a_picture_of_a_house(tmp_path):
     save_depth(tmp_path / "depth.png", view.depth[0])
     picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "51"]
     how = ["--generator", "writer", "--fov", "75", "--moves", "right 20"]
-    assert main(["walk", *picture, *how, "--out", str(tmp_path / "out")]) == 0
+    walk([*picture, *how, "--out", str(tmp_path / "out")])
     views = load(tmp_path / "out" / "memory").views
     assert views.image.shape == (3, 3, 51, 68)
     # The memory drops the depth of pixels that the given view has seen through.
@@ -108,7 +139,7 @@ def test_a_walk_through_the_ceiling_keeps_the_steps_before_it(tmp_path, printed)
     save_depth(tmp_path / "depth.png", view.depth[0])
     picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "48"]
     how = ["--fov", "75", "--m", "3", "--out", str(tmp_path / "out")]
-    assert main(["walk", *picture, *how, "--moves", "up 1.5"]) == 0
+    walk([*picture, *how, "--moves", "up 1.5"])
     assert "because the next is refused: target " in printed()
     views = load(tmp_path / "out" / "memory").views
     assert len(views) > 1
@@ -121,7 +152,7 @@ def test_the_writer_says_once_that_it_found_no_room(tmp_path, printed):
     save_depth(tmp_path / "depth.png", (1.5 / down.clamp(min=0.03)).clamp(max=50.0))
     picture = [str(tmp_path / "image.png"), "--depth", str(tmp_path / "depth.png"), "--size", "48"]
     how = ["--generator", "writer", "--moves", "right 40", "--m", "1"]
-    assert main(["walk", *picture, *how, "--out", str(tmp_path / "out")]) == 0
+    walk([*picture, *how, "--out", str(tmp_path / "out")])
     assert printed().count("no room was found") == 1
 
 
@@ -144,8 +175,7 @@ def test_a_walk_writes_everything_that_it_says(picture, tmp_path, printed, polic
 
 def test_a_walk_can_be_repeated_in_place(picture, tmp_path):
     for moves in ("right 15", "right 15, left 15"):
-        arguments = ["walk", *picture, "--moves", moves, "--out", str(tmp_path / "out")]
-        assert main(arguments) == 0
+        walk([*picture, "--moves", moves, "--out", str(tmp_path / "out")])
     assert len(load(tmp_path / "out" / "memory")) == 3
     assert len(load_capture(tmp_path / "out")) == 3
 
@@ -160,7 +190,7 @@ def test_a_trajectory_starts_where_the_image_was_taken(box, picture, tmp_path, k
     else:
         write_transforms(file, cameras(path, start.K[0]), (48, 64))
     out = ["--out", str(tmp_path / "out")]
-    assert main(["walk", *picture, "--trajectory", str(file), *out]) == 0
+    walk([*picture, "--trajectory", str(file), *out])
     taken = load(tmp_path / "out" / "memory").views.cameras
     expected = torch.linalg.inv(path[0]) @ path
     torch.testing.assert_close(taken.world_from_cam, expected, atol=1e-4, rtol=0)
@@ -183,7 +213,7 @@ LENS = {"w": 64, "h": 48, "fl_x": 50.0, "fl_y": 60.0, "cx": 20.0, "cy": 30.0}
 
 
 def test_the_whole_lens_of_a_trajectory_is_kept(picture, tmp_path):
-    assert main(["walk", *picture, *trajectory(tmp_path, [{}] * 3, **LENS)]) == 0
+    walk([*picture, *trajectory(tmp_path, [{}] * 3, **LENS)])
     expected = torch.tensor([[50 / 64, 0, 20 / 64], [0, 60 / 48, 30 / 48], [0, 0, 1]])
     K = load_capture(tmp_path / "out").cameras.K
     torch.testing.assert_close(K, expected.expand(3, 3, 3))
@@ -197,7 +227,7 @@ def test_the_whole_lens_of_a_trajectory_is_kept(picture, tmp_path):
 def test_the_zoom_of_a_trajectory_is_kept(picture, tmp_path, size):
     frames = [{"fl_x": 50.0 + 25 * i, "fl_y": 50.0 + 25 * i} for i in range(4)]
     how = [*picture[:3], "--size", size, *trajectory(tmp_path, frames, w=64, h=48)]
-    assert main(["walk", *how]) == 0
+    walk(how)
     K = load_capture(tmp_path / "out").cameras.K
     assert (K[:, 0, 0] * 64).tolist() == pytest.approx([50, 75, 100, 125], rel=0.001)
     data = json.loads((tmp_path / "out/transforms.json").read_text())
@@ -206,7 +236,7 @@ def test_the_zoom_of_a_trajectory_is_kept(picture, tmp_path, size):
 
 def test_a_trajectory_needs_only_poses(picture, tmp_path):
     frames = [{"file_path": f"gone/{i}.jpg"} for i in (10, 9, 8)]
-    assert main(["walk", *picture, *trajectory(tmp_path, frames)]) == 0
+    walk([*picture, *trajectory(tmp_path, frames)])
     cameras = load_capture(tmp_path / "out").cameras
     torch.testing.assert_close(cameras.position[:, 0], torch.tensor([0.0, -0.05, -0.1]))  # by name
     assert len(cameras.K.unique(dim=0)) == 1
@@ -225,7 +255,7 @@ def test_a_trajectory_without_a_lens_fits_a_photo_however_it_is_turned(tmp_path,
 
 def test_a_lens_for_another_shape_is_cut_and_that_is_said(picture, tmp_path, printed):
     lens = {"w": 128, "h": 72, "fl_x": 100.0, "cy": 30.0}
-    assert main(["walk", *picture, *trajectory(tmp_path, [{}] * 2, **lens)]) == 0
+    walk([*picture, *trajectory(tmp_path, [{}] * 2, **lens)])
     words = printed()
     assert "lens is for images of 1.78 : 1 and the image has 1.33 : 1" in words
     K = load_capture(tmp_path / "out").cameras.K[1]
@@ -236,8 +266,7 @@ def test_a_lens_for_another_shape_is_cut_and_that_is_said(picture, tmp_path, pri
 def test_a_field_of_view_takes_the_place_of_a_trajectorys_lens_and_says_so(
     picture, tmp_path, printed
 ):
-    arguments = ["walk", *picture, "--fov", "80", *trajectory(tmp_path, [{}] * 2, **LENS)]
-    assert main(arguments) == 0
+    walk([*picture, "--fov", "80", *trajectory(tmp_path, [{}] * 2, **LENS)])
     assert "--fov takes the place of the trajectory's lens" in printed()
     K = load_capture(tmp_path / "out").cameras.K
     torch.testing.assert_close(K, intrinsics(80.0, 4 / 3).expand(2, 3, 3))
@@ -249,7 +278,7 @@ def test_realestate10k_is_walked_in_the_order_of_its_times(picture, box, tmp_pat
     file, order = tmp_path / "path.txt", [2, 0, 1]
     write_realestate10k(file, cameras(path[order], start.K[0]), [20, 0, 10])
     out = ["--trajectory", str(file), "--out", str(tmp_path / "out")]
-    assert main(["walk", *picture, *out]) == 0
+    walk([*picture, *out])
     taken = load(tmp_path / "out" / "memory").views.cameras.world_from_cam
     torch.testing.assert_close(taken, torch.linalg.inv(path[0]) @ path, atol=1e-4, rtol=0)
 
@@ -261,7 +290,7 @@ def test_the_depth_of_a_photo_that_exif_turns_turns_with_it(box, tmp_path):
     save_depth(tmp_path / "d.png", view.depth[0])
     photo = [str(tmp_path / "a.jpg"), "--depth", str(tmp_path / "d.png"), "--size", "64"]
     out = ["--moves", "right 5", "--out", str(tmp_path / "out")]
-    assert main(["walk", *photo, *out]) == 0
+    walk([*photo, *out])
     given = load(tmp_path / "out" / "memory").views
     assert given.image.shape[2:] == (64, 48)
     expected = torch.rot90(view.depth[0], -1)
@@ -275,7 +304,7 @@ def taken(tmp_path, size, *arguments, **options):
     np.save(tmp_path / "depth.npy", np.full(size, 2.5))
     files = [str(tmp_path / "photo.jpg"), "--depth", str(tmp_path / "depth.npy")]
     how = [*arguments, "--size", "48", "--moves", "right 5", "--out", str(tmp_path / "out")]
-    assert main(["walk", *files, *how]) == 0
+    walk([*files, *how])
     lens = json.loads((tmp_path / "out" / "transforms.json").read_text())
     return lens["fl_x"] / max(lens["w"], lens["h"])
 
@@ -298,9 +327,9 @@ def test_the_focal_length_of_the_photo_counts_and_fov_counts_more(tmp_path, prin
 
 def test_depth_in_the_wrong_unit_is_doubted_aloud(picture, tmp_path, printed):
     how = ["--moves", "right 5", "--out", str(tmp_path / "out")]
-    assert main(["walk", *picture, *how]) == 0
+    walk([*picture, *how])
     assert "is its unit right?" not in printed()
-    assert main(["walk", *picture, "--depth-unit", "1", *how]) == 0
+    walk([*picture, "--depth-unit", "1", *how])
     words = printed()
     assert "a photo with depth of 2" in words
     assert "m: is its unit right?" in words
@@ -309,15 +338,15 @@ def test_depth_in_the_wrong_unit_is_doubted_aloud(picture, tmp_path, printed):
 def test_depth_of_another_resolution_fits_if_it_shows_the_same(picture, tmp_path):
     half = tmp_path / "half.npy"
     np.save(half, np.full((24, 32), 2.5, dtype=np.float32))
-    arguments = ["walk", picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
-    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    arguments = [picture[0], "--depth", str(half), "--size", "24", "--moves", "right 5"]
+    walk([*arguments, "--out", str(tmp_path / "out")])
     assert load(tmp_path / "out" / "memory").views.depth[0].unique().tolist() == [2.5]
 
 
 def test_a_photo_alone_can_be_walked_into_and_the_guess_is_said(tmp_path, printed):
     photo = str(data_file("cycles_left.png"))
     how = ["--size", "48", "--moves", "forward 0.25, right 15", "--eye-height", "1.2"]
-    assert main(["walk", photo, *how, "--out", str(tmp_path)]) == 0
+    walk([photo, *how, "--out", str(tmp_path)])
     words = printed()
     assert "depth is a rough guess: the photo is taken for a box" in words
     assert "1.2 m above the floor with a field of view of 65 degrees" in words
@@ -335,9 +364,9 @@ def test_a_photo_alone_can_be_walked_into_and_the_guess_is_said(tmp_path, printe
 def test_a_trajectory_goes_on_from_where_a_photo_stands_in_its_room(box, tmp_path):
     path = torch.cat([torch.eye(4)[None], orbit(box.look(0.0)[0], 2.0, 10.0, 2).world_from_cam])
     write_transforms(tmp_path / "path.json", cameras(path, box.look(0.0).K[0]), (48, 64))
-    arguments = ["walk", str(data_file("cycles_left.png")), "--depth", "room", "--size", "24"]
+    arguments = [str(data_file("cycles_left.png")), "--depth", "room", "--size", "24"]
     out = ["--trajectory", str(tmp_path / "path.json"), "--out", str(tmp_path / "out")]
-    assert main([*arguments, *out]) == 0
+    walk([*arguments, *out])
     taken = load(tmp_path / "out" / "memory").views.cameras.world_from_cam
     torch.testing.assert_close(torch.linalg.inv(taken[:1]) @ taken, path, atol=1e-4, rtol=0)
 
@@ -350,9 +379,9 @@ def test_a_network_s_depth_is_asked_for_by_name(tmp_path, printed, yes):
         consents.append((folder, consent(PUBLISHED["depth-metric"])))
         return DepthEstimator(lambda image: torch.full((30, 40), 2.0), True, "a test")
 
-    photo = ["walk", str(data_file("cycles_left.png")), "--depth", "auto", "--weights", "here"]
+    photo = [str(data_file("cycles_left.png")), "--depth", "auto", "--weights", "here"]
     how = ["--size", "24", "--moves", "right 5", *(["--yes"] if yes else [])]
-    run(run_walk, [*photo, *how, "--out", str(tmp_path)], load_estimator=load_estimator)
+    walk([*photo, *how, "--out", str(tmp_path)], load_estimator=load_estimator)
     assert consents == [("here", yes)]  # a test is no terminal: nobody can be asked
     words = printed()
     assert ("about 99 MB" in words) is yes
@@ -371,8 +400,7 @@ def test_published_weights_make_a_walk_in_sizes_that_they_can(picture, tmp_path,
 
     options = ["--generator", "vmem", "--weights", "somewhere", "--moves", "right 30"]
     out = ["--out", str(tmp_path / "out"), *(["--fast"] if fast else [])]
-    arguments = ["walk", *picture[:3], "--size", "64", *options, *out]
-    run(run_walk, arguments, load_generator=load_generator)
+    walk([*picture[:3], "--size", "64", *options, *out], load_generator=load_generator)
     assert requests == [(("vmem", "somewhere"), FAST if fast else {})]
     views = load(tmp_path / "out" / "memory").views
     assert views.image.shape == (3, 3, 64, 64)  # 85 columns wide, in steps of 64
@@ -389,7 +417,7 @@ def test_cut3r_finds_the_depth_of_a_walk(picture, tmp_path, printed):
 
     out = ["--out", str(tmp_path / "out"), "--moves", "right 20", "--size", "48"]
     how = ["--geometry", "cut3r", "--weights", "there", "--generator", "warp"]
-    run(run_walk, ["walk", *picture[:3], *how, *out], load_reconstructor=load_reconstructor)
+    walk([*picture[:3], *how, *out], load_reconstructor=load_reconstructor)
     assert folders == ["there"]
     assert "view 1: implausible scale" in printed()
     memory = load(tmp_path / "out" / "memory")
@@ -415,10 +443,9 @@ class Stops(Warp):
 
 
 def test_a_walk_that_is_stopped_writes_the_steps_that_were_taken(picture, tmp_path):
-    arguments = ["walk", *picture, "--moves", "right 60", "--m", "1", "--out", str(tmp_path)]
+    arguments = [*picture, "--moves", "right 60", "--m", "1", "--out", str(tmp_path)]
     with pytest.raises(KeyboardInterrupt):
-        run(
-            run_walk,
+        walk(
             [*arguments, "--generator", "seva", "--size", "64"],
             load_generator=lambda *_, **__: Stops(),
         )
@@ -435,9 +462,8 @@ def test_what_cannot_be_replaced_is_noticed_before_the_walk(foreign, picture, tm
         pytest.fail("the walk has begun")
 
     with pytest.raises(ValueError, match=Path(foreign).parts[0]):
-        run(
-            run_walk,
-            ["walk", *picture, "--out", str(tmp_path), "--generator", "seva", "--size", "64"],
+        walk(
+            [*picture, "--out", str(tmp_path), "--generator", "seva", "--size", "64"],
             load_generator=lambda *_, **__: walks,
         )
     assert (tmp_path / foreign).read_text() == "mine"
@@ -448,7 +474,9 @@ def test_any_folder_is_named_as_it_is_on_any_terminal(name, picture, tmp_path, m
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", write_through=True)
     monkeypatch.setattr(sys, "stdout", terminal)
     out = tmp_path / name
-    assert main(["walk", *picture, "--moves", "right 5", "--out", str(out)]) == 0
+    options = parser().parse_args(["walk", *picture, "--moves", "right 5", "--out", str(out)])
+    options.run = partial(run_walk, film_rows=FILM_ROWS)
+    assert run_command(options) == 0
     said = terminal.buffer.getvalue().decode("cp1252").replace("\n", "")
     assert name.encode("cp1252", "replace").decode() in said
     assert len(load(out / "memory")) > 1
@@ -464,14 +492,6 @@ def test_foreign_files_stay_as_they_are(picture, tmp_path, printed):
     assert "holds other files" in printed()
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["memory"]
-
-
-def test_the_demonstration_ends_with_a_table_of_its_metrics(tmp_path, printed):
-    run(run_demo, ["demo", "--out", str(tmp_path), "--walks", "stereo"], height=16)
-    words, rows = printed(), json.loads((tmp_path / "metrics.json").read_text())
-    assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
-    assert "Higher is better" in words
-    assert str(tmp_path) in words.replace(" ", "")
 
 
 def test_the_table_of_metrics_fits_80_columns_and_ends_with_what_means_least():

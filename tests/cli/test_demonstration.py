@@ -7,14 +7,17 @@ import re
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from vmemkit.cli import demonstration
+from vmemkit.cli.commands import parser
 from vmemkit.core import data_file, load_depth, pose_distance
 from vmemkit.figures import FPS
 from vmemkit.memory import begin
 from vmemkit.scenes import examples, stereo_view
 
 pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
+FILM_ROWS = 60  # films of the usual size would take most of the time
 KEYS = [
     "walk",
     "policy",
@@ -36,7 +39,8 @@ def jobs():
 def written(tmp_path_factory):
     """A demonstration of the two quick walks, and how it progressed."""
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
-    return out, list(demonstration.demo(out, seed=3, walks=["stereo", "panorama"], height=24))
+    walks = ["stereo", "panorama"]
+    return out, list(demonstration.demo(out, 3, walks, height=24, film_rows=FILM_ROWS))
 
 
 @pytest.mark.parametrize("name", demonstration.WALKS)
@@ -171,11 +175,17 @@ def test_progress_counts_up_to_the_end_of_every_walk_and_ends_with_its_metrics(w
     assert done[-1] == both[0].total
 
 
-def test_the_same_seed_gives_the_same_metrics(written, tmp_path):
-    out, _ = written
-    again = demonstration.demo(tmp_path, 3, ["stereo"], policies=["coverage"], height=24)
-    (row,) = [state.row for state in again if state.row is not None]
-    assert row == json.loads((out / "metrics.json").read_text())[0]
+def test_the_command_prints_its_metrics_which_are_the_same_for_the_same_seed(
+    written, tmp_path, printed
+):
+    arguments = ["demo", "--out", str(tmp_path), "--seed", "3", "--walks", "stereo"]
+    options = parser().parse_args(arguments)
+    demonstration.run_demo(options, Console(), height=24, film_rows=FILM_ROWS)
+    words, rows = printed(), json.loads((tmp_path / "metrics.json").read_text())
+    assert rows == json.loads((written[0] / "metrics.json").read_text())[:2]
+    assert all(f"{row['return_psnr']:.1f}" in words for row in rows)
+    assert "Higher is better" in words
+    assert str(tmp_path) in words.replace(" ", "")
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):

@@ -50,7 +50,11 @@ from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import pack_sightings
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 
-pytest.importorskip("triton")
+pytest.importorskip(
+    "triton",
+    reason="the CUDA kernels need Triton, 1 GB on Linux: pip install -e '.[triton]' (CUDA builds of "
+    "torch bring it)",
+)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HEIGHT, WIDTH = 24, 32

@@ -1,5 +1,6 @@
 """Evaluating generators: metrics measure what they claim, trials are fair, baselines are simple."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -161,19 +162,20 @@ def test_metrics_of_true_circles_are_one_and_their_return_exact(turn):
     assert circle_metrics([Circle(grey, turn.truth, 0.1)])["contrast_most"] == 0
 
 
+@functools.cache
+def written(policy: str) -> Circle:
+    return walk_circle(rooms(7), Writer(), policy, 32)
+
+
 def test_things_come_back_with_memory_and_not_without(as_installed):
-    house = rooms(7)
-    circles = {
-        policy: [walk_circle(house, Writer(), policy, 32)] for policy in ("coverage", "temporal")
-    }
-    assert things_kept(circles["coverage"]) > 0.85
-    assert things_kept(circles["coverage"]) > things_kept(circles["temporal"]) + 0.3
-    assert things_in_empty_space(circles["coverage"]) == 0
+    with_memory, without = [written("coverage")], [written("temporal")]
+    assert things_kept(with_memory) > 0.85
+    assert things_kept(with_memory) > things_kept(without) + 0.3
+    assert things_in_empty_space(with_memory) == 0
 
 
 def test_things_that_vanish_are_not_kept_and_things_in_the_way_are_counted(as_installed):
-    house = rooms(7)
-    (circle,) = [walk_circle(house, Writer(), "coverage", 32)]
+    circle = written("coverage")
     views = circle.views
     lost = views.embedding.clone()
     lost[len(lost) // 2 :] = encode(Facts(age=1))

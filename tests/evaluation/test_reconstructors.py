@@ -23,8 +23,8 @@ def tour(house) -> Tour:
     """Out and back, without the looks aside at the start."""
     whole = single_tour(house, 1)
     start, stop = whole.back.start, whole.back.stop
-    path = whole.cameras[8:stop:3]
-    back = slice(len(whole.cameras[8:start:3]), len(path))
+    path = whole.cameras[8:stop:4]
+    back = slice(len(whole.cameras[8:start:4]), len(path))
     return Tour(whole.given, path, back, torch.full((len(path),), -1))
 
 

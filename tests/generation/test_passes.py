@@ -10,6 +10,7 @@ from vmemkit.generation.passes import anchor_places
 from vmemkit.scenes import preset_path, rooms, single_tour
 
 H, W = 24, 32
+pytestmark = pytest.mark.usefixtures("as_installed")  # shape checks would take half of the time
 
 
 @pytest.fixture(scope="module")

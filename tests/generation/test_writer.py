@@ -24,7 +24,7 @@ from vmemkit.memory import begin, load, save
 from vmemkit.scenes import ASPECT, FOV, build, design, moves, single_tour, upright_cameras
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
 
-SEEDS = range(500, 508)  # houses that no number of the Writer was chosen by
+SEEDS = range(500, 505)  # houses that no number of the Writer was chosen by
 BED_ASIDE = 249633508966  # seed of a house
 K = intrinsics(70.0)
 WRITER = Writer(WriterConfig(samples=1))
@@ -76,7 +76,7 @@ def test_walls_are_found_to_the_centimetre():
         known = [(a, b) for a, b in zip(found, truth, strict=True) if a is not None]
         right += sum(abs(a - b) < 0.05 for a, b in known)
         total += len(known)
-    assert total >= 14
+    assert total >= 9
     assert right / total >= 0.95
 
 
@@ -88,8 +88,8 @@ def test_palettes_and_finishes_are_recognised():
         room, truth = perceived(seed).rooms[0], plan.rooms[0]
         palettes += room.palette == truth.palette
         finishes += room.wall_finish == truth.wall_finish
-    assert palettes >= 7  # out of 8 houses
-    assert finishes >= 5
+    assert palettes >= 4  # out of 5 houses
+    assert finishes >= 3
 
 
 @UNCHECKED
@@ -108,7 +108,7 @@ def test_things_are_recognised_at_their_places():
             for thing in found
         )
         total += len(found)
-    assert total >= 20
+    assert total >= 12
     assert right / total >= 0.9
 
 
@@ -199,7 +199,7 @@ def test_one_board_of_a_casing_tells_where_the_doorway_is():
 
 @UNCHECKED
 def test_a_lamp_tells_the_walls_that_are_not_seen():
-    for seed in range(500, 506):
+    for seed in range(500, 503):
         plan, views = in_a_doorway(seed, (90.0,))
         low, high = plan.rooms[1].box
         room = perceive_views(views).rooms[0]
@@ -312,7 +312,7 @@ def test_another_number_draws_another_house_and_the_same_the_same():
 
 @UNCHECKED
 def test_a_camera_in_a_doorway_stands_in_the_middle_of_it():
-    for seed in range(500, 504):
+    for seed in range(500, 502):
         _, views = in_a_doorway(seed, (90.0,))
         draft = WRITER.draft(views, facing(views.cameras, 90.0), stream(0))
         (low, _, first), (high, _, last) = draft.plan.doorways[0].box
@@ -334,7 +334,7 @@ def test_a_doorway_of_which_one_edge_is_known_has_its_middle_where_a_camera_is()
 @UNCHECKED
 def test_a_new_doorway_is_before_a_camera_that_is_near_a_wall():
     """The room's own middle says nothing of which wall; two metres towards one say it."""
-    for seed in range(500, 504):
+    for seed in range(500, 502):
         _, views = in_a_doorway(seed, (-90.0,), back=0.8)
         draft = WRITER.draft(views, views.cameras, stream(0))
         (low, _, first), (_, _, last) = draft.plan.doorways[0].box
@@ -407,7 +407,7 @@ def test_the_facts_of_a_view_travel_with_it():
 @UNCHECKED
 def test_coverage_comes_back_to_the_same_room_and_temporal_forgets_it():
     _, views = looks_around(506, headings=(0.0,))
-    headings = torch.cat([torch.arange(30.0, 360.0, 30.0), torch.arange(330.0, 0.0, -30.0)])
+    headings = torch.cat([torch.arange(40.0, 360.0, 40.0), torch.arange(320.0, 0.0, -40.0)])
     path = upright_cameras(views.cameras.position[:1], headings, K)
     n = len(path) // 2
     dB = {}

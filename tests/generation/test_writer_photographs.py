@@ -45,12 +45,12 @@ PINK = Palette((0.95, 0.35, 0.70), (0.55, 0.20, 0.40), (0.30, 0.30, 0.90), (0.35
 
 
 @functools.cache
-def grey_photo(name: str = "bedroom_chair", height: int = 72):
+def grey_photo(name: str = "bedroom_chair", height: int = 48):
     return resize(stereo_view(name), height, height * 4 // 3)
 
 
 @functools.cache
-def photo_as_a_box(name: str, heading: float, height: int = 72):
+def photo_as_a_box(name: str, heading: float, height: int = 48):
     """A piece of a panorama, with the depth of the box that is fitted to it."""
     piece = panorama(data_file(name)).render(circle_cameras(torch.tensor([heading])), 360, 480)
     return fit_room(piece.image[0], piece.cameras.K[0]).view(
@@ -62,7 +62,7 @@ def photo_as_a_box(name: str, heading: float, height: int = 72):
 def street():
     """A view of a square, on a sphere, since its depth is unknown."""
     cameras = circle_cameras(torch.tensor([0.0]))
-    return panorama(data_file("potsdamer_platz_1k.jpg")).render(cameras, 72, 96)
+    return panorama(data_file("potsdamer_platz_1k.jpg")).render(cameras, 48, 64)
 
 
 @functools.cache
@@ -73,7 +73,7 @@ def pink_house():
     plan = replace(plan, rooms=tuple(rooms))
     house = build(plan)
     camera = upright_cameras(house.centres[:1], torch.tensor([135.0]), K, torch.tensor([15.0]))
-    return house.render(camera, 72, 72)
+    return house.render(camera, 48, 48)
 
 
 def around(views, degrees: float = 90.0):
@@ -98,7 +98,7 @@ def test_the_walls_and_the_floor_of_a_photograph_are_found():
 
 
 def test_holes_and_noise_do_not_change_which_walls_are_found():
-    view = grey_photo()
+    view = grey_photo(height=72)
     rng = stream(0)
     noise = 1 + 0.01 * torch.randn(view.depth.shape, generator=rng)
     holes = torch.rand(view.depth.shape, generator=rng) < 0.2
@@ -265,5 +265,5 @@ def test_the_code_of_no_room_holds_no_facts():
 
 def test_a_photograph_without_a_floor_shows_no_room():
     view = grey_photo()
-    upper = crop(view, 0, 0, 30, 96)
+    upper = crop(view, 0, 0, 20, 64)
     assert find_photo_room(upper, find_photo_frame(upper)) is None

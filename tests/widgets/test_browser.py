@@ -60,7 +60,7 @@ scrubber
 """
 EXPLORER = """
 from vmemkit import widgets
-explorer = widgets.Explorer("house, one view", height=120)
+explorer = widgets.Explorer("house, one view", height=72)
 explorer
 """
 INSPECTOR = """
@@ -189,7 +189,7 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
         wait_until(lambda old=before: screen.locator("img").get_attribute("src") != old)
     # a key that is held walks step by step, and none are left over
     page.keyboard.down("w")
-    until = time.monotonic() + 4
+    until = time.monotonic() + 2
     while time.monotonic() < until:
         page.keyboard.down("w")  # the browser says that it repeats
         time.sleep(0.03)

@@ -1,8 +1,8 @@
 """The command line's parser, and `main`, which turns errors into one line and an exit code.
 
 Bad input is one red line and exit code 2, with nothing written; Ctrl-C is exit code 130. Each command
-has a file of its own, which adds its arguments and its `run` function. It is imported only for its
-command, because the rooms that do the work take seconds to import.
+has a file of its own. It is imported when the command runs, because the rooms that do the work take
+seconds to import.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
 
+from vmemkit.cli.arguments import add_demo, add_doctor, add_evaluate, add_walk, add_weights
+
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
-COMMANDS = {  # name -> file, its function that adds the arguments, help
-    "demo": ("demonstration", "add_demo", "four walks with and without surfel memory"),
-    "walk": ("walk", "add_walk", "walk into an image of your own, also without depth"),
-    "evaluate": ("evaluate", "add_evaluate", "compare the generators without weights"),
-    "weights": ("weights", "add_weights", "published weight files: list, get, check"),
-    "doctor": ("doctor", "add_doctor", "versions, device, data and weights"),
+COMMANDS = {  # name -> the function that adds its arguments, help
+    "demo": (add_demo, "four walks with and without surfel memory"),
+    "walk": (add_walk, "walk into an image of your own, also without depth"),
+    "evaluate": (add_evaluate, "compare the generators without weights"),
+    "weights": (add_weights, "published weight files: list, get, check"),
+    "doctor": (add_doctor, "versions, device, data and weights"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line, `sys.argv` by default; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    return run_command(parser(arguments).parse_args(arguments))
+    return run_command(parser().parse_args(arguments))
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -54,18 +54,13 @@ def run_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser for these arguments; each command sets `run` to a function of options and a console.
-
-    Only commands that are among the arguments have their own.
-    """
+def parser() -> argparse.ArgumentParser:
+    """The parser; each command sets `run` to a function of options and a console."""
     parser = argparse.ArgumentParser(
         prog="vmemkit", description="Surfel-indexed view memory: walk a room and come back."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('vmemkit')}")
     commands = parser.add_subparsers(required=True, metavar=" | ".join(COMMANDS))
-    for name, (file, function, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about)
-        if name in arguments:
-            getattr(import_module(f"vmemkit.cli.{file}"), function)(command)
+    for name, (add_arguments, about) in COMMANDS.items():
+        add_arguments(commands.add_parser(name, help=about))
     return parser

@@ -36,6 +36,7 @@ from vmemkit.core import Cameras, Views, cat, data_file, replacing, resize, save
 from vmemkit.evaluation import score
 from vmemkit.figures import (
     FPS,
+    VIDEO_ROWS,
     comparison,
     contact_sheet,
     fly_round,
@@ -112,21 +113,19 @@ class Progress:
     row: dict[str, Any] | None = None
 
 
-def add_demo(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit demo`."""
-    parser.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
-    names = ", ".join(WALKS)
-    parser.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
-    parser.set_defaults(run=run_demo)
-
-
-def run_demo(options: argparse.Namespace, console: Console, height: int = HEIGHT) -> None:
+def run_demo(
+    options: argparse.Namespace,
+    console: Console,
+    height: int = HEIGHT,
+    film_rows: int = VIDEO_ROWS,
+) -> None:
     """`vmemkit demo`: takes the walks, prints their metrics and where the results are."""
     rows: list[dict[str, Any]] = []
     with progress_bar(console) as bar:
         task = bar.add_task("preparing", total=None)
-        for state in demo(options.out, options.seed, options.walks, height=height):
+        for state in demo(
+            options.out, options.seed, options.walks, height=height, film_rows=film_rows
+        ):
             label = f"{state.walk} · {state.policy or 'truth and films'}"
             bar.update(task, description=label, completed=state.done, total=state.total)
             if state.row is not None:
@@ -145,6 +144,7 @@ def demo(
     walks: Sequence[str] | None = None,
     policies: Sequence[str] = POLICIES,
     height: int = HEIGHT,
+    film_rows: int = VIDEO_ROWS,
 ) -> Iterator[Progress]:
     """Take the walks (default: all of `WALKS`), each with every policy, and write them to `out`.
 
@@ -152,7 +152,8 @@ def demo(
     round them), and per policy `<walk>-<policy>.png` (contact sheet) and `.ply` (surfels). Then
     `index.html`, which shows it all, `metrics.json` (a list of rows), `overview.png` and
     `overview.webp` (a film in small). The same seed gives the same metrics. Images of `rooms` have
-    `height` x 4/3 `height` pixels, those of the other walks are smaller by SMALLER.
+    `height` x 4/3 `height` pixels, those of the other walks are smaller by SMALLER;
+    panels of films have `film_rows` rows.
     Errors: ValueError, before anything is written, for unknown walks or policies, missing data,
     too small a height, or a file at `out`.
     """
@@ -166,7 +167,7 @@ def demo(
             f"need images of at least {MIN_HEIGHT} rows to show anything, got {height}"
         )
     data_file(PANORAMA)  # raises if the data is missing
-    return _demo(out, seed, walks, policies, height)
+    return _demo(out, seed, walks, policies, height, film_rows)
 
 
 def _check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
@@ -176,7 +177,12 @@ def _check_names(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> N
 
 
 def _demo(
-    out: Path, seed: int, walks: Sequence[str], policies: Sequence[str], height: int
+    out: Path,
+    seed: int,
+    walks: Sequence[str],
+    policies: Sequence[str],
+    height: int,
+    film_rows: int,
 ) -> Iterator[Progress]:
     rows: list[dict[str, Any]] = []
     sections: list[Section] = []
@@ -197,9 +203,9 @@ def _demo(
                 draft.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
             yield Progress(name, policy, total, total, rows[-1])
         yield Progress(name, None)
-        film = _film(job, steps_by_policy)
+        film = _film(job, steps_by_policy, film_rows)
         save_video(out / f"{name}.mp4", film, FPS)
-        flight = fly_round(steps_by_policy[policies[0]][-1].memory)
+        flight = fly_round(steps_by_policy[policies[0]][-1].memory, rows=film_rows)
         save_video(out / f"{name}-surfels.mp4", flight.image, FPS)
         # The overview shows `rooms`, or else the last walk whose truth is known.
         if job.truth is not None and (name == "rooms" or "rooms" not in walks):
@@ -314,7 +320,7 @@ def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
-def _film(job: Job, steps_by_policy: dict[str, list[Step]]) -> Float[Tensor, "f 3 h w"]:
+def _film(job: Job, steps_by_policy: dict[str, list[Step]], rows: int) -> Float[Tensor, "f 3 h w"]:
     """The truth, if it is known, and the walk by each policy, side by side."""
     with ThreadPoolExecutor(len(steps_by_policy)) as pool:
         films = dict(
@@ -324,7 +330,7 @@ def _film(job: Job, steps_by_policy: dict[str, list[Step]]) -> Float[Tensor, "f 
     if job.render is not None:
         path = next(iter(films.values())).cameras
         panels = {"truth": job.render(path).image} | panels
-    return side_by_side(panels)
+    return side_by_side(panels, rows)
 
 
 def _section(job: Job, policies: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:

@@ -29,11 +29,6 @@ DEPENDENCIES = (
 )
 
 
-def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """Add `vmemkit doctor`, which has no arguments."""
-    parser.set_defaults(run=run_doctor)
-
-
 def run_doctor(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit doctor`: what is installed, what it will run on, what is missing."""
     report = diagnosis()

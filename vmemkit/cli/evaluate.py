@@ -68,19 +68,6 @@ EXPLANATION = (
 )
 
 
-def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit evaluate generator`."""
-    actions = parser.add_subparsers(required=True, metavar="generator")
-    generator = actions.add_parser("generator", help="where they have to invent, beside baselines")
-    add = generator.add_argument
-    add("--out", default="out/evaluate", help="folder to write to (%(default)s)")
-    add("--count", type=int, default=96, help="targets (%(default)s)")
-    add("--houses", type=int, default=6, help="houses in which to turn in circles (%(default)s)")
-    add("--seed", type=int, default=0, help="of the houses")
-    add("--threads", type=int, default=1, help="on the CPU (%(default)s)")
-    generator.set_defaults(run=run_evaluate)
-
-
 def run_evaluate(
     options: argparse.Namespace,
     console: Console,

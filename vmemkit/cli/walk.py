@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
+from vmemkit.cli.arguments import HEIGHT, MOVES, PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE
 from vmemkit.cli.terminal import progress_bar
 from vmemkit.core import (
     Cameras,
@@ -30,8 +31,8 @@ from vmemkit.core import (
     photo_fov,
     resize,
 )
-from vmemkit.figures import contact_sheet, save_figure, save_walk_video
-from vmemkit.generation import FAST, PRESETS, Generator, Warp, Writer, preset, with_depth
+from vmemkit.figures import VIDEO_ROWS, contact_sheet, save_figure, save_walk_video
+from vmemkit.generation import FAST, Generator, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV
 from vmemkit.memory import begin, check_folder, save, save_ply
 from vmemkit.nets.weights import WeightFile, require
@@ -44,7 +45,6 @@ from vmemkit.reconstruction import (
     find_estimator,
     start_from_photo,
 )
-from vmemkit.retrieval import POLICIES
 from vmemkit.scenes import (
     ASPECT,
     EXAMPLES,
@@ -64,10 +64,7 @@ from vmemkit.scenes import (
 
 # Generators that need no weights and take images of any size; the others are the published ones.
 WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
-HEIGHT = 144  # pixels
 SHAPE_UNIT = 10_000  # pixels of height that stand for a shape of which only the aspect is known
-PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
-MOVES = "right 30, left 60, right 30"  # a single image shows little else
 MEMORY = "memory"  # folder of the memory, in that of the results; beside it lie these files
 FILES = ("surfels.ply", "transforms.json", "contact_sheet.png", "walk.mp4")
 OTHER_DEPTH = (
@@ -76,66 +73,6 @@ OTHER_DEPTH = (
     "millimetres), from a depth camera, a phone's depth sensor or stereo matching "
     "(data/make_stereo_depth.py shows how)"
 )
-
-
-def add_walk(walk: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit walk`."""
-    add = walk.add_argument
-    add("image", help=f"where the walk starts: an image file, or one of {', '.join(EXAMPLES)}")
-    add(
-        "--depth",
-        default="room",
-        metavar="FILE|auto|room",
-        help="planar depth of the image (16-bit PNG, .npy or .npz); auto: Depth Anything V2 estimates "
-        "it; room: the image is taken for a box-shaped room (%(default)s)",
-    )
-    add(
-        "--depth-unit",
-        type=float,
-        help="metres per step of it (0.001 for PNG and integers, 1 for arrays of floats)",
-    )
-    add(
-        "--eye-height",
-        type=float,
-        default=EYE_HEIGHT,
-        help="metres from the floor to the camera, for depth that is guessed (%(default)s)",
-    )
-    add("--yes", action="store_true", help="download what --depth auto needs without asking")
-    otherwise = f"{PHOTO_FOV:g} along the longer side, for published weights {DEFAULT_FOV:g}"
-    add(
-        "--fov",
-        type=float,
-        help=f"horizontal, degrees (the trajectory's, else by the photo's EXIF data, else {otherwise})",
-    )
-    path = walk.add_mutually_exclusive_group()
-    path.add_argument(
-        "--trajectory",
-        help="transforms.json or RealEstate10K text, of which poses and lenses are used; the first "
-        "camera is the image's",
-    )
-    path.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
-    add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
-    add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
-    add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
-    add(
-        "--generator",
-        choices=(*WEIGHTLESS, *PRESETS),
-        default="writer",
-        help="writer invents the rest of a room, and uses warp elsewhere; warp only moves what it has "
-        "seen; or published weights (%(default)s)",
-    )
-    add(
-        "--geometry",
-        choices=("generator", "cut3r"),
-        default="generator",
-        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's",
-    )
-    add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
-    add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
-    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
-    add("--size", type=int, help=f"height of the images, pixels ({sizes})")
-    add("--out", default="out/walk", help="folder to write to (%(default)s)")
-    walk.set_defaults(run=run_walk)
 
 
 def load_cut3r(folder: str | None) -> Reconstructor:
@@ -165,12 +102,13 @@ def run_walk(
     load_generator: Callable[..., Generator] = preset,
     load_reconstructor: Callable[[str | None], Reconstructor] = load_cut3r,
     load_estimator: Callable[..., DepthEstimator] = find_estimator,
+    film_rows: int = VIDEO_ROWS,
 ) -> None:
     """`vmemkit walk IMAGE`: takes the walk and writes video, contact sheet and memory, and its views
     as a capture: transforms.json with images and depth, which nerfstudio reads, too.
 
     `load_generator(name, folder, **settings)`, `load_reconstructor(folder)` and
-    `load_estimator(folder, consent)` load weights.
+    `load_estimator(folder, consent)` load weights. The video has `film_rows` rows.
     """
     out = check_capture_place(options.out)
     if options.image in EXAMPLES:
@@ -198,7 +136,7 @@ def run_walk(
         _take(walked, len(path), options.policy, console, words, steps)
     finally:  # after Ctrl-C, too
         if steps:
-            _write_results(out, steps, console)
+            _write_results(out, steps, console, film_rows)
         else:
             with contextlib.suppress(OSError):
                 out.rmdir()  # if it is empty
@@ -239,7 +177,7 @@ def _take(
                     console.print(Text(f"view {view}: {report.warning}", style="yellow"))
 
 
-def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
+def _write_results(out: Path, steps: Sequence[Step], console: Console, film_rows: int) -> None:
     """Write memory, surfels, views with cameras, contact sheet and video of the steps taken."""
     memory = steps[-1].memory
     save(memory, out / MEMORY)
@@ -248,7 +186,7 @@ def _write_results(out: Path, steps: Sequence[Step], console: Console) -> None:
     save_figure(out / "contact_sheet.png", contact_sheet(steps))
     written = "contact sheet, surfels, memory, and images with depth and cameras"
     try:
-        save_walk_video(out / "walk.mp4", steps)
+        save_walk_video(out / "walk.mp4", steps, film_rows)
         written = f"video, {written}"
     except (ValueError, OSError) as error:
         console.print(Text(f"no video was written: {error}", style="yellow"), soft_wrap=True)

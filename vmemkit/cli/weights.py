@@ -26,22 +26,6 @@ from vmemkit.nets.weights import (
 )
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit weights` and of its actions."""
-    parser.set_defaults(run=run_weights)
-    actions = parser.add_subparsers(metavar="get | check")
-    get = actions.add_parser("get", help="download one, through huggingface_hub")
-    get.add_argument("name", help=f"one of {', '.join(WEIGHTS)}")
-    get.add_argument("--folder", help="where to put it (the hub's cache)")
-    get.add_argument(
-        "--repository", help="another OWNER/NAME[/SUBFOLDER] of the hub to take it from"
-    )
-    get.set_defaults(run=run_get)
-    check = actions.add_parser("check", help="read a file and count what is in it")
-    check.add_argument("file", metavar="NAME|FILE", help="an entry of the list, or any weight file")
-    check.set_defaults(run=run_check)
-
-
 def run_weights(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit weights`: which published weight files there are, and which are on this machine."""
     console.print(weights_table())

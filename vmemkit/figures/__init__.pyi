@@ -39,6 +39,7 @@ from .sheets import grid as grid
 from .sheets import panels as panels
 from .surfel_drawing import pixel_to_splat as pixel_to_splat
 from .video import FPS as FPS
+from .video import VIDEO_ROWS as VIDEO_ROWS
 from .video import Film as Film
 from .video import fly_round as fly_round
 from .video import save_animation as save_animation

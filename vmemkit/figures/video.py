@@ -99,8 +99,10 @@ def _between(pair: Views, between: Cameras) -> Float[Tensor, "f 3 h w"]:
     return torch.where(seen.known[0, :, None], seen.image[0], pair.image[half.long()])
 
 
-def side_by_side(panels: Mapping[str, Float[Tensor, "f 3 h w"]]) -> Float[Tensor, "f 3 hc wp"]:
-    """Frames of equal size beside each other, enlarged to VIDEO_ROWS, each under its name.
+def side_by_side(
+    panels: Mapping[str, Float[Tensor, "f 3 h w"]], rows: int = VIDEO_ROWS
+) -> Float[Tensor, "f 3 hc wp"]:
+    """Frames of equal size beside each other, scaled to so many rows, each under its name.
 
     Errors: ValueError for no panels, or panels of different sizes.
     """
@@ -109,14 +111,14 @@ def side_by_side(panels: Mapping[str, Float[Tensor, "f 3 h w"]]) -> Float[Tensor
         raise ValueError(f"panels need one size, and at least one panel, got {sorted(shapes)}")
     columns = []
     for name, images in panels.items():
-        large = enlarged(images)
+        large = scaled(images, rows)
         columns.append(torch.cat([_caption(name, large), large], 2))
     return torch.cat(columns, 3)
 
 
-def enlarged(images: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 h2 w2"]:
-    """The images with VIDEO_ROWS rows."""
-    size = (VIDEO_ROWS, round(VIDEO_ROWS * images.shape[3] / images.shape[2]))
+def scaled(images: Float[Tensor, "f 3 h w"], rows: int) -> Float[Tensor, "f 3 rows w2"]:
+    """The images with so many rows."""
+    size = (rows, round(rows * images.shape[3] / images.shape[2]))
     return interpolate(images, size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
@@ -163,9 +165,12 @@ def fly_round(memory: Memory, frames: int = 72, rows: int = VIDEO_ROWS) -> Film:
     return Film(circle, recall(memory, circle, rows))
 
 
-def save_walk_video(path: str | Path, steps: Sequence[Step]) -> None:
-    """Write a video of a walk (`walk_film`). Errors: as `walk_film` and `core.save_video`."""
-    save_video(path, enlarged(walk_film(steps).image), FPS)
+def save_walk_video(path: str | Path, steps: Sequence[Step], rows: int = VIDEO_ROWS) -> None:
+    """Write a video of a walk (`walk_film`) with so many rows.
+
+    Errors: as `walk_film` and `core.save_video`.
+    """
+    save_video(path, scaled(walk_film(steps).image, rows), FPS)
 
 
 def save_animation(path: str | os.PathLike, images: Float[Tensor, "f 3 h w"], fps: float) -> None:

@@ -1,0 +1,156 @@
+"""The arguments of all commands, with their help.
+
+Nothing heavy is imported here, so that `--help` and wrong usage answer at once. The names and numbers
+of other rooms are therefore written down again; tests/cli/test_commands.py holds them equal.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+HEIGHT = 144  # pixels
+PUBLISHED_HEIGHT, PUBLISHED_MULTIPLE = 576, 64  # pixels: training size, and what sizes divide by
+MOVES = "right 30, left 60, right 30"  # a single image shows little else
+
+# As in other rooms and in the commands' files.
+EXAMPLES = (
+    "house, one view",
+    "house, six views a room",
+    "panorama",
+    "photo with stereo depth",
+    "colour photo, depth of a box",
+)
+WALKS = ("rooms", "rooms_capture", "panorama", "stereo")
+EYE_HEIGHT = 1.5  # metres
+PHOTO_FOV, DEFAULT_FOV = 65.0, 54.0  # degrees
+POLICIES = (
+    "surfel_votes",
+    "coverage",
+    "paper",
+    "released",
+    "temporal",
+    "camera_distance",
+    "fov_overlap",
+    "random",
+)
+GENERATORS = ("warp", "writer")  # without weights
+PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
+WEIGHTS = ("vmem", "seva", "seva-1.0", "vae", "clip", "depth-metric", "depth-relative", "cut3r")
+
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit demo`."""
+    parser.add_argument("--out", default="out/demo", help="folder to write to (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the house and of its walks")
+    names = ", ".join(WALKS)
+    parser.add_argument("--walks", nargs="+", metavar="NAME", help=f"some of {names} (all)")
+    parser.set_defaults(run=_runs("demonstration", "run_demo"))
+
+
+def add_walk(walk: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit walk`."""
+    add = walk.add_argument
+    add("image", help=f"where the walk starts: an image file, or one of {', '.join(EXAMPLES)}")
+    add(
+        "--depth",
+        default="room",
+        metavar="FILE|auto|room",
+        help="planar depth of the image (16-bit PNG, .npy or .npz); auto: Depth Anything V2 estimates "
+        "it; room: the image is taken for a box-shaped room (%(default)s)",
+    )
+    add(
+        "--depth-unit",
+        type=float,
+        help="metres per step of it (0.001 for PNG and integers, 1 for arrays of floats)",
+    )
+    add(
+        "--eye-height",
+        type=float,
+        default=EYE_HEIGHT,
+        help="metres from the floor to the camera, for depth that is guessed (%(default)s)",
+    )
+    add("--yes", action="store_true", help="download what --depth auto needs without asking")
+    otherwise = f"{PHOTO_FOV:g} along the longer side, for published weights {DEFAULT_FOV:g}"
+    add(
+        "--fov",
+        type=float,
+        help=f"horizontal, degrees (the trajectory's, else by the photo's EXIF data, else {otherwise})",
+    )
+    path = walk.add_mutually_exclusive_group()
+    path.add_argument(
+        "--trajectory",
+        help="transforms.json or RealEstate10K text, of which poses and lenses are used; the first "
+        "camera is the image's",
+    )
+    path.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
+    add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
+    add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
+    add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
+    add(
+        "--generator",
+        choices=(*GENERATORS, *PRESETS),
+        default="writer",
+        help="writer invents the rest of a room, and uses warp elsewhere; warp only moves what it has "
+        "seen; or published weights (%(default)s)",
+    )
+    add(
+        "--geometry",
+        choices=("generator", "cut3r"),
+        default="generator",
+        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's",
+    )
+    add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
+    add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
+    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
+    add("--size", type=int, help=f"height of the images, pixels ({sizes})")
+    add("--out", default="out/walk", help="folder to write to (%(default)s)")
+    walk.set_defaults(run=_runs("walk", "run_walk"))
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit evaluate generator`."""
+    actions = parser.add_subparsers(required=True, metavar="generator")
+    generator = actions.add_parser("generator", help="where they have to invent, beside baselines")
+    add = generator.add_argument
+    add("--out", default="out/evaluate", help="folder to write to (%(default)s)")
+    add("--count", type=int, default=96, help="targets (%(default)s)")
+    add("--houses", type=int, default=6, help="houses in which to turn in circles (%(default)s)")
+    add("--seed", type=int, default=0, help="of the houses")
+    add("--threads", type=int, default=1, help="on the CPU (%(default)s)")
+    generator.set_defaults(run=_runs("evaluate", "run_evaluate"))
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit weights` and of its actions."""
+    parser.set_defaults(run=_runs("weights", "run_weights"))
+    actions = parser.add_subparsers(metavar="get | check")
+    get = actions.add_parser("get", help="download one, through huggingface_hub")
+    get.add_argument("name", help=f"one of {', '.join(WEIGHTS)}")
+    get.add_argument("--folder", help="where to put it (the hub's cache)")
+    get.add_argument(
+        "--repository", help="another OWNER/NAME[/SUBFOLDER] of the hub to take it from"
+    )
+    get.set_defaults(run=_runs("weights", "run_get"))
+    check = actions.add_parser("check", help="read a file and count what is in it")
+    check.add_argument("file", metavar="NAME|FILE", help="an entry of the list, or any weight file")
+    check.set_defaults(run=_runs("weights", "run_check"))
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """Add `vmemkit doctor`, which has no arguments."""
+    parser.set_defaults(run=_runs("doctor", "run_doctor"))
+
+
+def _runs(file: str, function: str) -> Callable[[argparse.Namespace, Console], None]:
+    """A function of a file beside this one, which is imported when the function is called."""
+
+    def run(options: argparse.Namespace, console: Console) -> None:
+        getattr(import_module(f"vmemkit.cli.{file}"), function)(options, console)
+
+    return run
