@@ -168,7 +168,7 @@ def test_pinholes_between_slanted_discs_are_closed_and_nothing_else_is_changed()
     """Floors at a slant, of every second pixel, with a wall far behind them."""
     for slant in (0.0, 60.0, 75.0):
         tilt = math.radians(slant)
-        camera = cameras(torch.eye(4)[None], intrinsics(20.0))
+        camera = cameras(torch.eye(4)[None], intrinsics(8.0))
         normal = torch.tensor([0.0, math.sin(tilt), math.cos(tilt)])
         depth = depth_of_plane(camera[0], normal, 2.0, 48, 48)[None]
         memory = begin(views(torch.zeros(1, 3, 48, 48), camera, depth))
