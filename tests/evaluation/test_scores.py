@@ -5,6 +5,7 @@ from statistics import mean
 import pytest
 import torch
 from core_helpers import Box
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 import vmemkit as vm
 from vmemkit.core import cat
@@ -51,15 +52,9 @@ def test_ssim_is_that_of_wang_et_al_in_gaussian_windows_of_11_pixels():
     assert ssim(a, b) == pytest.approx(float((luminance * structure).mean()), abs=1e-4)
 
 
-def test_psnr_and_ssim_are_those_of_torchmetrics():
-    from torchmetrics.functional import image as theirs  # takes seconds
-
-    a, noise = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(2))
-    for b in (noise, a, (0.9 * a + 0.1 * noise)):
-        signal = theirs.peak_signal_noise_ratio(a, b, data_range=1.0)
-        assert psnr(a, b) == pytest.approx(min(float(signal), 99.0))
-        similarity = theirs.structural_similarity_index_measure(a[None], b[None], data_range=1.0)
-        assert ssim(a, b) == pytest.approx(float(similarity), abs=1e-5)
+def test_psnr_is_that_of_torchmetrics():
+    a, b = torch.rand(2, 3, 12, 16, generator=torch.Generator().manual_seed(2))
+    assert psnr(a, b) == pytest.approx(float(peak_signal_noise_ratio(a, b, data_range=1.0)))
 
 
 def test_tiny_images_have_no_ssim():

@@ -16,7 +16,6 @@ from statistics import mean
 
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views
@@ -34,10 +33,7 @@ from vmemkit.scenes import Scene, Tour
 
 SIZE = (96, 128)  # height and width of the images of `compare_policies`
 MAX_PSNR = 99.0  # dB: the score of equal images
-# Of SSIM (Wang et al., 2004): the deviation of its Gaussian windows, half their width, by which images
-# are mirrored at their edges, and the two constants that keep it finite.
-SSIM_SIGMA, SSIM_BORDER = 1.5, 5  # pixels
-SSIM_LUMINANCE, SSIM_STRUCTURE = 0.01**2, 0.03**2
+SSIM_BORDER = 5  # pixels: half a Gaussian window, by which images are mirrored at their edges
 
 
 @dataclass(frozen=True)
@@ -170,22 +166,16 @@ def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
 def ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
     """Structural similarity of images in [0, 1] (Wang et al., 2004; Gaussian 11 x 11 windows).
 
-    Equal to torchmetrics', which is not used because its import takes seconds and changes NumPy.
     Errors: ValueError for images of fewer than 6 pixels a side.
     """
+    # Loaded on first use: torchmetrics loads many libraries, which takes seconds.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     height, width = a.shape[1:]
     if min(height, width) <= SSIM_BORDER:
         raise ValueError(
             f"SSIM needs more than {SSIM_BORDER} pixels a side, got {height} x {width}: render the "
             "images larger"
         )
-    x, y = a.double().cpu().numpy(), b.double().cpu().numpy()
-    mean_x, mean_y, square_x, square_y, product = (
-        gaussian_filter(each, SSIM_SIGMA, mode="mirror", radius=SSIM_BORDER, axes=(1, 2))
-        for each in (x, y, x * x, y * y, x * y)
-    )
-    covariance = product - mean_x * mean_y
-    variances = square_x - mean_x**2 + square_y - mean_y**2
-    luminance = (2 * mean_x * mean_y + SSIM_LUMINANCE) / (mean_x**2 + mean_y**2 + SSIM_LUMINANCE)
-    structure = (2 * covariance + SSIM_STRUCTURE) / (variances + SSIM_STRUCTURE)
-    return float((luminance * structure).mean())
+    similarity = structural_similarity_index_measure(a[None], b[None], data_range=1.0)
+    return float(similarity)  # type: ignore[arg-type]  # a pair only if the image is asked for
