@@ -149,7 +149,7 @@ class Memory:
         config = config or MemoryConfig()
         check_cameras(views.cameras)
         check_surfels(surfels)
-        _check_radii(surfels, views, ends, config.surfels)
+        check_radii(surfels, views, ends, config.surfels)
         packed, rows = pack_sightings(sightings, ends.to(surfels.device))
         return cls(
             config,
@@ -274,7 +274,7 @@ def read(
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 
-def _check_radii(
+def check_radii(
     surfels: Surfels, views: Views, ends: Int[Tensor, " t"], config: SurfelConfig
 ) -> None:
     """Errors: ValueError for a disc more than EXCESS times as wide as the widest that its view writes.
