@@ -301,7 +301,7 @@ def test_a_walk_from_a_memory_that_the_session_does_not_know_is_refused_at_once(
             walk(stranger, path(20), session=session)
         (step,) = walk(stranger, path(20))
         for parent in (None, 0):
-            with pytest.raises(ValueError, match="know|not taken"):
+            with pytest.raises(ValueError, match=r"not know|not taken"):
                 session.add(step, parent)
         assert len(session.tree) == 1
 
