@@ -18,6 +18,8 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for C
 COMMANDS = {  # name -> file, its function that adds the arguments, help
     "demo": ("demonstration", "add_demo", "four walks with and without surfel memory"),
     "walk": ("walk", "add_walk", "walk into an image of your own, also without depth"),
+    "resume": ("sessions", "add_resume", "go on with a walk that a session keeps"),
+    "show": ("sessions", "add_show", "the tree of a session: its steps and branches"),
     "evaluate": ("evaluate", "add_evaluate", "compare the generators without weights"),
     "weights": ("weights", "add_weights", "published weight files: list, get, check"),
     "doctor": ("doctor", "add_doctor", "versions, device, data and weights"),
