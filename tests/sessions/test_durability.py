@@ -190,6 +190,17 @@ def test_last_steps_whose_tensors_are_lost_are_cut_off(steps, tmp_path):
     check(tmp_path, steps[:5])
 
 
+def test_a_session_whose_tensors_were_not_copied_is_kept_as_it_is(steps, tmp_path):
+    kept_in(tmp_path / "a", steps[:2]).close()
+    (tmp_path / "b").mkdir()
+    shutil.copy(tmp_path / "a" / "journal", tmp_path / "b" / "journal")
+    for readonly in (True, False):
+        with pytest.raises(ValueError, match="copy them, too"):
+            Session(tmp_path / "b", readonly=readonly)
+    shutil.copytree(tmp_path / "a" / "tensors", tmp_path / "b" / "tensors", dirs_exist_ok=True)
+    check(tmp_path / "b", steps[:2])
+
+
 def test_a_lost_step_in_the_middle_is_named_when_it_is_asked_for(steps, tmp_path):
     kept_in(tmp_path, steps[:4]).close()
     (tmp_path / "tensors" / "00000002.safetensors").unlink()
@@ -298,6 +309,22 @@ def test_a_step_that_is_interrupted_is_not_there(steps, tmp_path, monkeypatch):
     with kept_in(tmp_path, steps[:2]) as session:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", stop)
+            with pytest.raises(KeyboardInterrupt):
+                session.add(steps[2])
+        check(tmp_path, steps[:2])
+        session.add(steps[2])
+    check(tmp_path, steps[:3])
+
+
+def test_a_step_that_is_interrupted_at_the_last_moment_is_not_there(steps, tmp_path, monkeypatch):
+    with kept_in(tmp_path, steps[:2]) as session:
+        with monkeypatch.context() as patch:
+
+            def stop(*_):  # after the record was written
+                patch.undo()
+                raise KeyboardInterrupt
+
+            patch.setattr(type(session._nodes), "apply", stop)
             with pytest.raises(KeyboardInterrupt):
                 session.add(steps[2])
         check(tmp_path, steps[:2])

@@ -328,19 +328,28 @@ class Session:
                 self._alive.clear()
             for offset, record in records:
                 self._nodes.apply(record, offset)
-        except ValueError:
-            self._journal.forget()  # so that the next look finds the damage again
+        except BaseException:
+            self._journal.forget()  # so that the next look reads all, and finds damage again
             raise
         return torn
 
     def _lost_tail(self) -> list[int]:
-        """The last nodes, the youngest first, whose files are missing or of another size."""
-        sizes = {file.name: file.stat().st_size for file in os.scandir(self.folder / TENSORS)}
-        lost = []
+        """The last nodes, the youngest first, whose files are missing or of another size.
+
+        Errors: ValueError if no node has its file.
+        """
+        folder, lost = self.folder / TENSORS, []
+        sizes = (
+            {file.name: file.stat().st_size for file in folder.iterdir()} if folder.is_dir() else {}
+        )
         for node, entry in reversed(self._nodes.entries.items()):
             if sizes.get(self._path(node).name) == entry.size:
                 break
             lost.append(node)
+        if lost and len(lost) == len(self._nodes.entries):
+            raise ValueError(
+                f"the tensors of the session in {self.folder} are missing: copy them, too"
+            )
         return lost
 
     def _mend(self, torn: int) -> None:
@@ -389,7 +398,7 @@ class Session:
     def _store(self, record: Record, pool: TensorPool, parent: int | None) -> int:
         """Write the tensors of a node, and then its record; returns its number."""
         assert isinstance(self._journal, JournalWriter)
-        node = self._nodes.next_id
+        node, end = self._nodes.next_id, self._journal.end
         path = self._path(node)
         try:
             save_tensors(path, pool.tensors)
@@ -397,12 +406,21 @@ class Session:
             record = {**place, **record, "tensors": pool.table}
             self._nodes.apply(record, self._journal.append(record))
         except BaseException as error:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            self._take_back(node, end)
             if isinstance(error, OSError):
                 raise OSError(_refusal("the step", self.folder, error)) from error
             raise
         return node
+
+    def _take_back(self, node: int, end: int) -> None:
+        """Make the session as it was before a node, when the journal ended at `end`."""
+        assert isinstance(self._journal, JournalWriter)
+        if self._journal.end != end or node in self._nodes.entries:  # Ctrl-C came late
+            self._journal.cut_at(end)
+            self._journal.forget()
+            self._read_news()
+        with contextlib.suppress(OSError):
+            self._path(node).unlink(missing_ok=True)
 
     def _records(self, journal: Journal) -> Iterator[Record]:
         """The records that a compact journal has."""
