@@ -20,6 +20,13 @@ def test_tensors_that_share_a_buffer_are_saved(tmp_path):
     assert all(same_bits(back[name], tensor) for name, tensor in tensors.items())
 
 
+def test_whoever_may_read_other_files_may_read_these(tmp_path):
+    (tmp_path / "other").touch()
+    save_tensors(tmp_path / "file.safetensors", {"a": torch.ones(3)})
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 def test_a_failure_leaves_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "file.safetensors"
     save_tensors(path, {"a": torch.ones(3)})

@@ -25,6 +25,7 @@ from vmemkit.sessions import Session
 from vmemkit.sessions.journal import HEADER, Journal, write_journal
 
 pytestmark = pytest.mark.usefixtures("as_installed")  # bad values arrive where users' would
+BODY = ("memory", "tensors", "step", "config")  # what a record has in its second line
 STEP = 2  # the node whose files are changed
 
 
@@ -159,8 +160,13 @@ def test_a_length_beyond_the_file_is_not_allocated(folder):
 def edit_record(folder: Path, node: int, change: Callable[[dict], object]) -> None:
     """Change the record of a node, with a right checksum."""
     journal = Journal(folder / "journal")
-    records = [record for _, record in journal.news()[1]]
-    change(next(record for record in records if record.get("id") == node))
+    records = []
+    for record, body in [journal.read(offset) for offset, _ in journal.news()[1]]:
+        whole = {**record, **body}
+        if record.get("id") == node:
+            change(whole)
+        body = {key: whole.pop(key) for key in BODY if key in whole}
+        records.append((whole, body))
     write_journal(folder / "journal", records)
 
 
@@ -293,8 +299,10 @@ BAD_ROWS = {
 
 def alias(folder: Path, name: str) -> str:
     """The stored name of a tensor, which may be that of an equal one."""
-    record = next(r for _, r in Journal(folder / "journal").news()[1] if r.get("id") == STEP)
-    names = {key.removeprefix("memory."): t for key, (_, t) in record["memory"]["columns"].items()}
+    journal = Journal(folder / "journal")
+    offset = next(offset for offset, record in journal.news()[1] if record.get("id") == STEP)
+    _, body = journal.read(offset)
+    names = {key: tensor for key, (_, tensor) in body["memory"]["columns"].items()}
     return names.get(name.removeprefix("memory."), name)
 
 
@@ -380,6 +388,8 @@ def test_the_records_are_json_that_other_programs_read(folder):
     text = (folder / "journal").read_bytes()
     first = text.index(b"\n") + 1
     _, length, _ = HEADER.unpack(text[first : first + HEADER.size])
-    record = json.loads(text[first + HEADER.size : first + HEADER.size + length])
+    start = first + HEADER.size
+    record, body = map(json.loads, text[start : start + length].split(b"\n"))
     assert (record["kind"], record["id"]) == ("root", 0)
+    assert body.keys() == {"memory", "config", "tensors"}
     assert torch.is_tensor(load_file(folder / "tensors" / "00000000.safetensors").popitem()[1])

@@ -119,8 +119,7 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
     add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
     add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
-    add_stages(walk)
-    walk.set_defaults(generator="writer", geometry="generator")
+    add_stages(walk, "writer", "generator")
     sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
     add("--size", type=int, help=f"height of the images, pixels ({sizes})")
     add("--out", default="out/walk", help="folder to write to (%(default)s)")
@@ -132,19 +131,24 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     walk.set_defaults(run=run_walk)
 
 
-def add_stages(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that choose the generator and the reconstructor."""
+def add_stages(
+    command: argparse.ArgumentParser, generator: str | None = None, geometry: str | None = None
+) -> None:
+    """Add the arguments that choose the generator and the reconstructor, with these defaults."""
     add = command.add_argument
     add(
         "--generator",
         choices=(*WEIGHTLESS, *PRESETS),
+        default=generator,
         help="writer invents the rest of a room, and uses warp elsewhere; warp only moves what it has "
-        "seen; or published weights (%(default)s)",
+        f"seen; or published weights ({generator or 'as before'})",
     )
     add(
         "--geometry",
         choices=("generator", "cut3r"),
-        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's",
+        default=geometry,
+        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's "
+        f"({geometry or 'as before'})",
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")

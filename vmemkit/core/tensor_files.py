@@ -28,7 +28,10 @@ def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
     }
     try:
         with replacing(path) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode  # safetensors' own files are for their owner alone
             save_file(columns, draft)
+            draft.chmod(mode)
     except SafetensorError as error:  # such as a full disk
         raise OSError(f"cannot write {path}: {error}") from error
 

@@ -1,8 +1,9 @@
 """The journal: records in a file that only grows, and the lock of the one process that writes it.
 
 The file begins with a line of MAGIC, the version and a name that each new file has for its own. A
-record is a frame: a mark, the length and the CRC-32 of the text, and the text, JSON in UTF-8. It is on
-the disk before `append` returns. So only the last frame can be torn, by a crash or a power cut. A bad
+record is a frame: a mark, the length and the CRC-32 of the text, and the text, JSON in UTF-8. A second
+line may hold a body, which is read only when it is asked for. A record is on the disk before `append`
+returns. So only the last frame can be torn, by a crash or a power cut. A bad
 frame that a whole one follows is damage, and an error.
 """
 
@@ -17,7 +18,7 @@ import struct
 import uuid
 import weakref
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,11 +47,12 @@ class Journal:
         self._seen = (0, 0)  # size and time of the file at the last call of `news`
         self.end = 0  # where the last whole frame ends
 
-    def news(self) -> tuple[bool, list[tuple[int, Record]], int]:
+    def news(self) -> tuple[bool, Iterator[tuple[int, Record]], int]:
         """What was appended since the last call: whether the file is another one, so that all its
         records are new; new records with their offsets; and the bytes of a torn frame behind them.
 
-        Errors: ValueError for a file that is no journal, or that is damaged.
+        Errors: ValueError for a file that is no journal, or that is damaged, and for a record that is
+        none when it is reached.
         """
         try:
             with self.path.open("rb") as file:
@@ -58,7 +60,7 @@ class Journal:
                 size = status.st_size  # what is appended from here on is for the next call
                 first, seen = _first_line(file, self.path.name), (size, status.st_mtime_ns)
                 if first == self._first_line and seen == self._seen:
-                    return False, [], size - self.end
+                    return False, iter(()), size - self.end
                 is_new = first != self._first_line or size < self.end
                 frames, end = _frames(file, len(first) if is_new else self.end, size)
                 if end < size and not is_new:  # a frame may have been taken back: read all again
@@ -68,7 +70,8 @@ class Journal:
                     raise ValueError(f"{self.path.name} is damaged at byte {end}, before its end")
         except OSError as error:
             raise ValueError(f"cannot read {self.path.name}: {error.strerror}") from error
-        records = [(offset, _record(text, self.path.name, offset)) for offset, text in frames]
+        first_lines = ((offset, text.partition(b"\n")[0]) for offset, text in frames)
+        records = ((offset, _record(line, self.path.name, offset)) for offset, line in first_lines)
         self._first_line, self._seen, self.end = first, seen, end
         return is_new, records, size - end
 
@@ -76,8 +79,8 @@ class Journal:
         """Read all anew at the next call of `news`."""
         self._first_line = b""
 
-    def record(self, offset: int) -> Record:
-        """The record at an offset that `news` told. Errors: ValueError if it is damaged."""
+    def read(self, offset: int) -> tuple[Record, Record]:
+        """The record at an offset that `news` told, and its body. Errors: ValueError for damage."""
         try:
             with self.path.open("rb") as file:
                 text = _frame(file, offset, os.fstat(file.fileno()).st_size)
@@ -85,7 +88,9 @@ class Journal:
             raise ValueError(f"cannot read {self.path.name}: {error.strerror}") from error
         if text is None:
             raise ValueError(f"{self.path.name} is damaged at byte {offset}")
-        return _record(text, self.path.name, offset)
+        line, _, body = text.partition(b"\n")
+        name = self.path.name
+        return _record(line, name, offset), _record(body or b"{}", name, offset)
 
 
 class JournalWriter(Journal):
@@ -99,13 +104,13 @@ class JournalWriter(Journal):
         self._file = path.open("r+b", buffering=0)
         self.close = weakref.finalize(self, self._file.close)
 
-    def append(self, record: Record) -> int:
-        """Write one record and wait until it is on the disk; returns its offset.
+    def append(self, record: Record, body: Record | None = None) -> int:
+        """Write a record and its body, and wait until it is on the disk; returns its offset.
 
         Errors: OSError, such as for a full disk; the file is then as it was.
         """
         start, number = self.end, self._file.fileno()
-        remaining = memoryview(_framed(record))
+        remaining = memoryview(_framed(record, body))
         end = start + len(remaining)
         self.cut()
         try:
@@ -131,12 +136,12 @@ class JournalWriter(Journal):
         os.fsync(self._file.fileno())
 
 
-def write_journal(path: Path, records: Iterable[Record]) -> None:
-    """Write a whole journal in place of an older one, in one step. Errors: OSError."""
+def write_journal(path: Path, records: Iterable[tuple[Record, Record | None]]) -> None:
+    """Write a whole journal, of records and their bodies, in place of an older one, in one step. Errors: OSError."""
     with replacing(path) as draft, draft.open("wb") as file:
         file.write(MAGIC + f" {VERSION} {uuid.uuid4().hex}\n".encode())
-        for record in records:
-            file.write(_framed(record))
+        for record, body in records:
+            file.write(_framed(record, body))
 
 
 def lock(path: Path) -> BinaryIO:
@@ -226,8 +231,10 @@ def _has_frame(file: BinaryIO, start: int, size: int) -> bool:
     return False
 
 
-def _framed(record: Record) -> bytes:
-    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+def _framed(record: Record, body: Record | None) -> bytes:
+    lines = [record] if body is None else [record, body]
+    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    text = "\n".join(map(encode, lines)).encode()
     if len(text) > MAX_TEXT:
         raise ValueError(f"a record of {len(text)} bytes is too large: {MAX_TEXT} is the limit")
     return HEADER.pack(MARK, len(text), _checksum(text)) + text

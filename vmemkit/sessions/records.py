@@ -1,7 +1,7 @@
 """Records of memories and steps: everything that they hold, as JSON and tensors, and back.
 
-In: a memory to begin with, or a step and the memory it was taken from. Out: a record for the journal,
-and tensors for its file. Of a memory only those rows are stored that its parent lacks. Reading a step
+In: a memory to begin with, or a step. Out: a record and its body for the journal, and tensors for a
+file. Of a memory only those rows are stored that its parent lacks. Reading a step
 puts the rows back and computes nothing.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -36,41 +37,49 @@ from vmemkit.sessions.values import NotStorableError, build, decode, encode, no_
 STORED = ("targets", "retrieval", "generations", "views", "reports", "seconds", "backend")
 
 
-def root_record(memory: Memory, label: str) -> tuple[Record, TensorPool]:
-    """The record of a memory to begin with."""
-    pool = TensorPool()
-    record = _node_record("root", memory, None, label, pool)
-    record["config"] = encode(memory.config, pool.store, "config")
-    return record, pool
+@dataclass(frozen=True)
+class NewNode:
+    """A node to be stored: what its entry says, what else the journal has of it, and its tensors."""
+
+    record: Record
+    body: Record
+    pool: TensorPool
 
 
-def step_record(step: Step, config: WalkConfig | None, label: str) -> tuple[Record, TensorPool]:
-    """The record of a step; `step.before` is the memory of its parent."""
-    pool = TensorPool()
-    parts = {name: encode(getattr(step, name), pool.store, f"step.{name}") for name in STORED}
-    parts["context"] = _context(step, pool)
-    record = _node_record("step", step.memory, step.before, label, pool)
-    record["step"] = parts
+def new_root(memory: Memory, label: str) -> NewNode:
+    """A memory to begin with."""
+    node = _new_node("root", memory, None, label)
+    node.body["config"] = encode(memory.config, node.pool.store, "config")
+    return node
+
+
+def new_step(step: Step, config: WalkConfig | None, label: str) -> NewNode:
+    """A step; `step.before` is the memory of its parent."""
+    node = _new_node("step", step.memory, step.before, label)
+    store = node.pool.store
+    parts = {name: encode(getattr(step, name), store, f"step.{name}") for name in STORED}
+    node.body["step"] = {**parts, "context": _context(step, node.pool)}
+    record = node.record
     record["chosen"] = step.retrieval.chosen.tolist()
-    record["seconds"] = {name: encode(s, pool.store, "") for name, s in step.seconds.items()}
+    record["seconds"] = {name: encode(s, store, "") for name, s in step.seconds.items()}
     record["moved"] = motion_between(step.before.views.cameras[-1], step.targets[-1])
     if config is not None:
         fields = dataclasses.fields(config)
         record["settings"] = {f.name: describe(getattr(config, f.name)) for f in fields}
-    return record, pool
+    return node
 
 
-def config_in(record: Record) -> MemoryConfig:
-    """The settings in a root's record. Errors: ValueError for others than those of a memory."""
-    config = decode(record.get("config"), no_tensor)
+def config_in(body: Record) -> MemoryConfig:
+    """The settings in a root's body. Errors: ValueError for others than those of a memory."""
+    config = decode(body.get("config"), no_tensor)
     if not isinstance(config, MemoryConfig):
         raise ValueError("a root lacks the settings of its memory")
     return config
 
 
-def rows_in(record: Record, tensors: TensorFile) -> tuple[Columns, States]:
+def rows_in(body: Record, tensors: TensorFile) -> tuple[Columns, States]:
     """The columns and states that a node adds. Errors: ValueError for damaged ones."""
-    match record.get("memory"):
+    match body.get("memory"):
         case {"columns": dict(columns), "states": [int(shared), list(states)]}:
             rows = {name: (int(start), tensors.fetch(t)) for name, (start, t) in columns.items()}
             return rows, (shared, tuple(decode(state, tensors.fetch) for state in states))
@@ -97,9 +106,9 @@ def joined(parts: Sequence[tuple[Columns, States]]) -> tuple[Columns, States]:
     return whole, (shared, states)
 
 
-def step_in(record: Record, tensors: TensorFile, before: Memory, memory: Memory) -> Step:
-    """The step of a record. Errors: ValueError for one that no walk can make."""
-    stored = record.get("step")
+def step_in(body: Record, tensors: TensorFile, before: Memory, memory: Memory) -> Step:
+    """The step of a body. Errors: ValueError for one that no walk can make."""
+    stored = body.get("step")
     if not isinstance(stored, dict) or stored.keys() != {*STORED, "context"}:
         raise ValueError("a step lacks fields")
     fields = {name: decode(stored[name], tensors.fetch) for name in STORED}
@@ -116,10 +125,9 @@ def step_in(record: Record, tensors: TensorFile, before: Memory, memory: Memory)
     return step
 
 
-def _node_record(
-    kind: str, memory: Memory, before: Memory | None, label: str, pool: TensorPool
-) -> Record:
-    """What the records of roots and steps share."""
+def _new_node(kind: str, memory: Memory, before: Memory | None, label: str) -> NewNode:
+    """What roots and steps share."""
+    pool = TensorPool()
     columns = columns_since(memory, before)
     old = {} if before is None else columns_since(before)
     goes_on = columns.keys() == old.keys() and all(
@@ -127,7 +135,7 @@ def _node_record(
     )
     shared, states = states_since(memory, before)
     stored, left_out = _stored_states(states, shared, pool)
-    return {
+    record = {
         "kind": kind,
         "label": label,
         "moved": "",
@@ -142,14 +150,12 @@ def _node_record(
             "vmemkit": import_module("vmemkit").__version__,
             "torch": str(torch.__version__),
         },
-        "memory": {
-            "columns": {
-                name: [start, pool.store(f"memory.{name}", rows)]
-                for name, (start, rows) in columns.items()
-            },
-            "states": [shared, stored],
-        },
     }
+    rows = {
+        name: [start, pool.store(f"memory.{name}", column)]
+        for name, (start, column) in columns.items()
+    }
+    return NewNode(record, {"memory": {"columns": rows, "states": [shared, stored]}}, pool)
 
 
 def _stored_states(

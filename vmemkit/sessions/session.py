@@ -25,8 +25,16 @@ from vmemkit.pipeline import Step, WalkConfig
 from vmemkit.sessions.descriptions import Described
 from vmemkit.sessions.entries import Entry, Tree
 from vmemkit.sessions.journal import Journal, JournalWriter, Record, lock, write_journal
-from vmemkit.sessions.records import config_in, joined, root_record, rows_in, step_in, step_record
-from vmemkit.sessions.tensor_pool import TensorFile, TensorPool
+from vmemkit.sessions.records import (
+    NewNode,
+    config_in,
+    joined,
+    new_root,
+    new_step,
+    rows_in,
+    step_in,
+)
+from vmemkit.sessions.tensor_pool import TensorFile
 
 JOURNAL, LOCK, TENSORS = "journal", "lock", "tensors"
 DRAFT = ".writing-"  # how names of unfinished files begin
@@ -166,9 +174,9 @@ class Session:
                 f"node {entry.id} is a memory to begin with, and no step: session.memory"
             )
         before, memory = self.memory(entry.parent), self.memory(entry.id)
-        record, tensors = self._read(entry)
+        body, tensors = self._read(entry)
         with _naming(self._path(entry.id)):
-            return step_in(record, tensors, before, memory)
+            return step_in(body, tensors, before, memory)
 
     def steps(self, id: int | None = None) -> Iterator[Step]:
         """The steps on the way to a node, by default to the head, one after the other."""
@@ -229,7 +237,7 @@ class Session:
                 "a session begins with a memory that holds a view: vmemkit.begin(views)"
             )
         with self._writing():
-            node = self._store(*root_record(memory, label), None)
+            node = self._store(new_root(memory, label), None)
             self._remember(node, memory)
             return node
 
@@ -262,7 +270,7 @@ class Session:
                 raise ValueError(f"this step was not taken from the memory of node {parent}")
             if step.memory.config != step.before.config:
                 raise ValueError("a step must not change the settings of its memory")
-            node = self._store(*step_record(step, config, label), parent)
+            node = self._store(new_step(step, config, label), parent)
             self._remember(node, step.memory)
             return node
 
@@ -395,16 +403,16 @@ class Session:
                 raise OSError(_refusal("the change", self.folder, error)) from error
             return self._nodes.head
 
-    def _store(self, record: Record, pool: TensorPool, parent: int | None) -> int:
+    def _store(self, new: NewNode, parent: int | None) -> int:
         """Write the tensors of a node, and then its record; returns its number."""
         assert isinstance(self._journal, JournalWriter)
         node, end = self._nodes.next_id, self._journal.end
         path = self._path(node)
         try:
-            save_tensors(path, pool.tensors)
+            save_tensors(path, new.pool.tensors)
             place = {"id": node, "parent": parent, "size": path.stat().st_size}
-            record = {**place, **record, "tensors": pool.table}
-            self._nodes.apply(record, self._journal.append(record))
+            record, body = {**place, **new.record}, {**new.body, "tensors": new.pool.table}
+            self._nodes.apply(record, self._journal.append(record, body))
         except BaseException as error:
             self._take_back(node, end)
             if isinstance(error, OSError):
@@ -422,11 +430,12 @@ class Session:
         with contextlib.suppress(OSError):
             self._path(node).unlink(missing_ok=True)
 
-    def _records(self, journal: Journal) -> Iterator[Record]:
-        """The records that a compact journal has."""
+    def _records(self, journal: Journal) -> Iterator[tuple[Record, Record | None]]:
+        """The records that a compact journal has, with their bodies."""
         for entry in self._nodes.entries.values():
-            yield {**journal.record(entry.offset), "label": entry.label}
-        yield {"kind": "compacted", "next": self._nodes.next_id, "head": self._nodes.head}
+            record, body = journal.read(entry.offset)
+            yield {**record, "label": entry.label}, body
+        yield {"kind": "compacted", "next": self._nodes.next_id, "head": self._nodes.head}, None
 
     def _path(self, node: int) -> Path:
         return self.folder / TENSORS / f"{node:08d}.safetensors"
@@ -436,9 +445,9 @@ class Session:
         return memory
 
     def _read(self, entry: Entry) -> tuple[Record, TensorFile]:
-        """A node's record and its file. Errors: ValueError that names what is missing or damaged."""
-        record, path = self._journal.record(entry.offset), self._path(entry.id)
-        return record, TensorFile(path, record.get("tensors"), self._device)
+        """A node's body and its file. Errors: ValueError that names what is missing or damaged."""
+        (_, body), path = self._journal.read(entry.offset), self._path(entry.id)
+        return body, TensorFile(path, body.get("tensors"), self._device)
 
     def _read_memory(self, entry: Entry) -> Memory:
         """The memory of a node, from the nearest one on the way that is still in use."""
@@ -450,11 +459,11 @@ class Session:
         waiting: list[tuple] = []  # rows of nodes that only add some
         size = 0
         for node in way[way.index(start) + 1 :] if start is not None else way:
-            record, tensors = self._read(tree.entries[node])
+            body, tensors = self._read(tree.entries[node])
             with _naming(self._path(node)):
                 if memory is None:
-                    memory = Memory.empty(config_in(record), self._device, self._spill)
-                columns, states = rows_in(record, tensors)
+                    memory = Memory.empty(config_in(body), self._device, self._spill)
+                columns, states = rows_in(body, tensors)
                 if waiting and (size > AT_ONCE or not tree.entries[node].goes_on):
                     memory, waiting, size = with_columns(memory, *joined(waiting)), [], 0
                 waiting.append((columns, states))
