@@ -163,7 +163,7 @@ def edit_record(folder: Path, node: int, change: Callable[[dict], object]) -> No
     records = []
     for record, body in [journal.read(offset) for offset, _ in journal.news()[1]]:
         whole = {**record, **body}
-        if record.get("id") == node:
+        if record.get("id") == node and body:
             change(whole)
         body = {key: whole.pop(key) for key in BODY if key in whole}
         records.append((whole, body))

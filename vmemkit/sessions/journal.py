@@ -157,13 +157,18 @@ def lock(path: Path) -> BinaryIO:
         file.close()
         if error.errno not in HELD:
             raise
-        raise ValueError(
-            f"{holder} writes to the session in {path.parent}: end it first, or open the session "
-            "with readonly=True"
-        ) from None
+        if holder == _own_name():
+            holder, remedy = "this process", "go on with the Session that is open, or close() it"
+        else:
+            remedy = "end it first, or open the session with readonly=True"
+        raise ValueError(f"{holder} writes to the session in {path.parent}: {remedy}") from None
     file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}".encode(errors="replace"))
+    file.write(_own_name().encode(errors="replace"))
     return file
+
+
+def _own_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def _lock_file(file: BinaryIO) -> None:
