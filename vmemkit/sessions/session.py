@@ -183,7 +183,8 @@ class Session:
         return (self.step(entry.id) for entry in self.way(id) if entry.parent is not None)
 
     def config(self, id: int | None = None, **changes: Any) -> WalkConfig:
-        """The settings of a step, by default of the head, with changes: what a walk goes on with.
+        """The settings of a step, by default of the head, with changes: what a walk goes on with. After a
+        root they are the defaults.
 
         Errors: ValueError for a step without known settings, and for functions that a session can
         only name, such as your own or networks: give them as `changes`.
@@ -304,12 +305,17 @@ class Session:
         return self._change({"kind": "delete", "id": self.entry(id).id})
 
     def compact(self) -> None:
-        """Take what was deleted from the disk, for good. A crash meanwhile loses nothing else."""
+        """Take what was deleted from the disk, for good. A crash meanwhile loses nothing else.
+
+        Errors: OSError for a full disk; the session is then as it was.
+        """
         with self._writing() as journal:
             old = Journal(journal.path)
             journal.close()
             try:
                 write_journal(journal.path, self._records(old))
+            except OSError as error:
+                raise OSError(_refusal("a compact journal", self.folder, error)) from error
             finally:
                 self._journal = JournalWriter(journal.path)
                 self._read_news()
@@ -324,7 +330,8 @@ class Session:
     def _tree(self) -> Tree:
         """The nodes of now: a reader looks for news of the writer."""
         if self.readonly:
-            self._read_news()
+            with self._busy:
+                self._read_news()
         return self._nodes
 
     def _read_news(self) -> int:
