@@ -9,6 +9,7 @@ from . import pipeline as pipeline
 from . import reconstruction as reconstruction
 from . import retrieval as retrieval
 from . import scenes as scenes
+from . import sessions as sessions
 from . import widgets as widgets
 from .core import Cameras as Cameras
 from .core import Surfels as Surfels
@@ -42,5 +43,6 @@ from .retrieval import POLICIES as POLICIES
 from .retrieval import Retrieval as Retrieval
 from .retrieval import RetrievalConfig as RetrievalConfig
 from .retrieval import retrieve as retrieve
+from .sessions import Session as Session
 
 __version__: str

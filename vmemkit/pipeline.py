@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,6 +104,19 @@ class Stage:
         return f"Stage({self.name}: {self.made})"
 
 
+@runtime_checkable
+class Recorder(Protocol):
+    """What keeps the steps of a walk, such as `sessions.Session`."""
+
+    def start(self, memory: Memory) -> object:
+        """Make ready for steps from this memory. Errors: ValueError if it keeps another walk."""
+        ...
+
+    def add(self, step: Step, *, config: WalkConfig | None = None) -> object:
+        """Keep a step, and the settings that it was taken with."""
+        ...
+
+
 def stages(
     memory: Memory,
     targets: Cameras,
@@ -125,33 +138,47 @@ def step(
     targets: Cameras,
     config: WalkConfig | None = None,
     rng: torch.Generator | None = None,
+    session: Recorder | None = None,
     **changes: Any,
 ) -> Step:
-    """Generate the views of the target cameras (m,), and remember them.
+    """Generate the views of the target cameras (m,), and remember them; `session` keeps the step.
 
     `changes` are fields of `WalkConfig`, such as `policy="temporal"`. `rng` is the generator's
     randomness; without one it is that of a walk of `config.seed` here (`step_rng`).
-    Errors: ValueError from the stages; `memory` stays as it was.
+    Errors: ValueError from the stages; `memory` stays as it was. As `Session.start` and `add`.
     """
-    *_, last = stages(memory, targets, config, rng, **changes)
+    config = replace(config or WalkConfig(), **changes)
+    if session is not None:
+        session.start(memory)
+    *_, last = stages(memory, targets, config, rng)
     assert last.step is not None
+    if session is not None:
+        session.add(last.step, config=config)
     return last.step
 
 
 def walk(
-    memory: Memory, trajectory: Cameras, config: WalkConfig | None = None, **changes: Any
+    memory: Memory,
+    trajectory: Cameras,
+    config: WalkConfig | None = None,
+    session: Recorder | None = None,
+    **changes: Any,
 ) -> Iterator[Step]:
     """Steps of m views along `trajectory` (n,), each from the memory that the last one left.
 
     `changes` are fields of `WalkConfig`. Where the path turns away from all that is remembered, the
     nearest poses are retrieved, unless `retrieval` says otherwise. The same seed gives the same walk.
-    Errors: ValueError at once for a bad trajectory or bad settings; later from the stages.
+    `session` keeps each step before it is yielded; an empty one begins with `memory`.
+    Errors: ValueError at once for a bad trajectory or bad settings, and for a memory that the session
+    does not know; later from the stages; OSError where the session finds no room.
     """
     trajectory = check_cameras(camera_list(trajectory, "a trajectory"))
     config = replace(config or WalkConfig(), **changes)
     if config.retrieval is None:
         config = replace(config, policy=with_config(find_policy(config.policy), blind="nearest"))
-    return _steps(memory, trajectory, config)
+    if session is not None:
+        session.start(memory)
+    return _steps(memory, trajectory, config, session)
 
 
 def walks(
@@ -189,10 +216,12 @@ def step_rng(memory: Memory, seed: int) -> torch.Generator:
     return stream(seed, len(memory))
 
 
-def _steps(memory: Memory, trajectory: Cameras, config: WalkConfig) -> Iterator[Step]:
+def _steps(
+    memory: Memory, trajectory: Cameras, config: WalkConfig, session: Recorder | None
+) -> Iterator[Step]:
     for start in range(0, len(trajectory), config.m):
         targets = trajectory[start : start + config.m]
-        done = step(memory, targets, config, step_rng(memory, config.seed))
+        done = step(memory, targets, config, step_rng(memory, config.seed), session)
         yield done
         memory = done.memory
 

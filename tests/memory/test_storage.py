@@ -177,14 +177,14 @@ def test_a_first_save_that_fails_can_be_repeated(memory, tmp_path, monkeypatch):
     assert same(tables(load(tmp_path)), tables(memory))
 
 
-@pytest.mark.parametrize("hook", ["save_file", "replace"])
+@pytest.mark.parametrize("hook", ["save_tensors", "replace"])
 def test_a_save_that_comes_between_leaves_a_whole_memory(memory, tmp_path, hook, monkeypatch):
     save(memory, tmp_path)
     owner = os if hook == "replace" else storage
     real, between = getattr(owner, hook), []
 
     def slow(*arguments: object) -> None:
-        if hook == "save_file":
+        if hook == "save_tensors":
             real(*arguments)
         if not between:
             between.append(True)

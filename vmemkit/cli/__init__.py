@@ -1,4 +1,4 @@
-"""The command line: `vmemkit demo | walk | evaluate | weights | doctor`.
+"""The command line: `vmemkit demo | walk | resume | show | evaluate | weights | doctor`.
 
 In: arguments. Out: files, tables and an exit code. All work is done by the other rooms.
 """

@@ -92,25 +92,60 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
     add("--k", type=int, default=4, help="views to retrieve (%(default)s)")
     add("--m", type=int, default=4, help="views to generate at once (%(default)s)")
+    _add_stages(walk, "writer", "generator")
+    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
+    add("--size", type=int, help=f"height of the images, pixels ({sizes})")
+    add("--out", default="out/walk", help="folder to write to (%(default)s)")
+    add(
+        "--session",
+        metavar="FOLDER",
+        help="new folder that keeps each step as it is taken, for `vmemkit resume` and `show`",
+    )
+    walk.set_defaults(run=_runs("walk", "run_walk"))
+
+
+def add_resume(resume: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit resume`."""
+    add = resume.add_argument
+    add("folder", help="of the session, such as `vmemkit walk --session` has made")
+    add("--moves", required=True, help="such as 'forward 1, right 90'")
+    add(
+        "--at",
+        type=int,
+        metavar="NODE",
+        help="step to go on from (the one where the walk was left)",
+    )
+    _add_stages(resume)  # without them, the stored ones
+    resume.set_defaults(run=_runs("sessions", "run_resume"))
+
+
+def add_show(show: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit show`."""
+    show.add_argument("folder", help="of the session; another process may be writing to it")
+    show.set_defaults(run=_runs("sessions", "run_show"))
+
+
+def _add_stages(
+    command: argparse.ArgumentParser, generator: str | None = None, geometry: str | None = None
+) -> None:
+    """Add the arguments that choose the generator and the reconstructor, with these defaults."""
+    add = command.add_argument
     add(
         "--generator",
         choices=(*GENERATORS, *PRESETS),
-        default="writer",
+        default=generator,
         help="writer invents the rest of a room, and uses warp elsewhere; warp only moves what it has "
-        "seen; or published weights (%(default)s)",
+        f"seen; or published weights ({generator or 'as before'})",
     )
     add(
         "--geometry",
         choices=("generator", "cut3r"),
-        default="generator",
-        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's",
+        default=geometry,
+        help="depth of new views: the generator's (Warp's, for published weights), or CUT3R's "
+        f"({geometry or 'as before'})",
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
-    sizes = f"{HEIGHT}; published weights: {PUBLISHED_HEIGHT}, in steps of {PUBLISHED_MULTIPLE}"
-    add("--size", type=int, help=f"height of the images, pixels ({sizes})")
-    add("--out", default="out/walk", help="folder to write to (%(default)s)")
-    walk.set_defaults(run=_runs("walk", "run_walk"))
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -13,12 +13,22 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from vmemkit.cli.arguments import add_demo, add_doctor, add_evaluate, add_walk, add_weights
+from vmemkit.cli.arguments import (
+    add_demo,
+    add_doctor,
+    add_evaluate,
+    add_resume,
+    add_show,
+    add_walk,
+    add_weights,
+)
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes: argparse's, and the shell's for Ctrl-C
 COMMANDS = {  # name -> the function that adds its arguments, help
     "demo": (add_demo, "four walks with and without surfel memory"),
     "walk": (add_walk, "walk into an image of your own, also without depth"),
+    "resume": (add_resume, "go on with a walk that a session keeps"),
+    "show": (add_show, "the tree of a session: its steps and branches"),
     "evaluate": (add_evaluate, "compare the generators without weights"),
     "weights": (add_weights, "published weight files: list, get, check"),
     "doctor": (add_doctor, "versions, device, data and weights"),

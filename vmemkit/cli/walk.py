@@ -7,6 +7,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,7 @@ from vmemkit.scenes import (
     same_shape,
     turn_of,
 )
+from vmemkit.sessions import Session
 
 # Generators that need no weights and take images of any size; the others are the published ones.
 WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
@@ -73,6 +75,25 @@ OTHER_DEPTH = (
     "millimetres), from a depth camera, a phone's depth sensor or stereo matching "
     "(data/make_stereo_depth.py shows how)"
 )
+
+
+def chosen_stages(
+    options: argparse.Namespace,
+    load_generator: Callable[..., Generator],
+    load_reconstructor: Callable[[str | None], Reconstructor],
+) -> dict[str, Any]:
+    """The generator and the reconstructor that the arguments choose, as settings of a walk."""
+    stages: dict[str, Any] = {}
+    if options.geometry == "cut3r":
+        stages["reconstructor"] = load_reconstructor(options.weights)
+    if options.generator in WEIGHTLESS:
+        stages["generator"] = WEIGHTLESS[options.generator]()
+    elif options.generator is not None:
+        settings = FAST if options.fast else {}
+        generator = load_generator(options.generator, options.weights, **settings)
+        # Published generators make images only; without a reconstructor, depth comes from Warp.
+        stages["generator"] = generator if stages else with_depth(generator, Warp())
+    return stages
 
 
 def load_cut3r(folder: str | None) -> Reconstructor:
@@ -117,29 +138,34 @@ def run_walk(
         load = partial(load_estimator, options.weights, asks(options, console))
         beginning, path, note = _from_file(options, load)
     words = [text for text in (note, beginning.about) if text]
-    stages: dict[str, Any] = {}
-    if options.geometry == "cut3r":
-        stages["reconstructor"] = load_reconstructor(options.weights)
-    if options.generator in WEIGHTLESS:
-        stages["generator"] = WEIGHTLESS[options.generator]()
-    else:
-        settings = FAST if options.fast else {}
-        generator = load_generator(options.generator, options.weights, **settings)
-        # Published generators make images only; without a reconstructor, depth comes from Warp.
-        stages["generator"] = generator if stages else with_depth(generator, Warp())
-    walked = walk(
-        begin(beginning.given), path, policy=options.policy, k=options.k, m=options.m, **stages
-    )
-    _prepare(out)
-    steps: list[Step] = []
-    try:
-        _take(walked, len(path), options.policy, console, words, steps)
-    finally:  # after Ctrl-C, too
-        if steps:
-            _write_results(out, steps, console, film_rows)
-        else:
-            with contextlib.suppress(OSError):
-                out.rmdir()  # if it is empty
+    stages = chosen_stages(options, load_generator, load_reconstructor)
+    settings = {"policy": options.policy, "k": options.k, "m": options.m, **stages}
+    with _new_session(options.session) as session:
+        walked = walk(begin(beginning.given), path, session=session, **settings)
+        _prepare(out)
+        steps: list[Step] = []
+        try:
+            take(walked, len(path), options.policy, console, words, steps)
+        finally:  # after Ctrl-C, too
+            if steps:
+                _write_results(out, steps, console, film_rows)
+            else:
+                with contextlib.suppress(OSError):
+                    out.rmdir()  # if it is empty
+
+
+def _new_session(folder: str | None) -> AbstractContextManager[Session | None]:
+    """A session in a new folder; None without a folder. Errors: ValueError if it holds a walk."""
+    if folder is None:
+        return contextlib.nullcontext()
+    session = Session(folder)
+    if session.tree:
+        session.close()
+        raise ValueError(
+            f"{folder} holds a walk already: go on with `vmemkit resume {folder} --moves ...`, or "
+            "give a new folder"
+        )
+    return session
 
 
 def _prepare(out: Path) -> None:
@@ -153,7 +179,7 @@ def _prepare(out: Path) -> None:
         pass  # it can be written to
 
 
-def _take(
+def take(
     walked: Iterator[Step],
     views: int,
     policy: str,

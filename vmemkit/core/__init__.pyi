@@ -82,6 +82,9 @@ from .surfels import root as root
 from .surfels import surfels_from_points as surfels_from_points
 from .surfels import thin as thin
 from .surfels import turned_away as turned_away
+from .tensor_files import bytes_of as bytes_of
+from .tensor_files import same_bits as same_bits
+from .tensor_files import save_tensors as save_tensors
 from .view import CODES as CODES
 from .view import LUMA as LUMA
 from .view import Views as Views

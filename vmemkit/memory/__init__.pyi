@@ -18,6 +18,12 @@ from .storage import check_folder as check_folder
 from .storage import load as load
 from .storage import save as save
 from .storage import save_ply as save_ply
+from .tables import Columns as Columns
+from .tables import States as States
+from .tables import columns_since as columns_since
+from .tables import same_memory as same_memory
+from .tables import states_since as states_since
+from .tables import with_columns as with_columns
 from .visibility import sightings_by_depth as sightings_by_depth
 from .writing import begin as begin
 from .writing import forget as forget

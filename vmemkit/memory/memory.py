@@ -162,15 +162,14 @@ class Memory:
         config = config or MemoryConfig()
         check_cameras(views.cameras)
         check_surfels(surfels)
-        _check_radii(surfels, views, ends, config.surfels)
+        check_radii(surfels, views, ends, config.surfels)
         packed, rows = pack_sightings(sightings, ends.to(surfels.device))
-        sky = views.depth.isinf().flatten(1).any(1)
         return cls(
             config,
             Rows.of(views, spill),
             Rows.of(surfels),
             Rows.of(packed),
-            Rows.of(Ends(ends, rows.cpu(), sky.cpu())),
+            Rows.of(Ends(ends, rows.cpu(), sky_in(views.depth))),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
             Rows.of(Reach(far_depths(views.depth) if len(views) else views.depth)),
         )
@@ -295,7 +294,7 @@ def read(
     return splat(memory.surfels, cameras, height, width, config, boxes=memory.boxes)
 
 
-def _check_radii(
+def check_radii(
     surfels: Surfels, views: Views, ends: Int[Tensor, " t"], config: SurfelConfig
 ) -> None:
     """Errors: ValueError for a disc more than EXCESS times as wide as the widest that its view writes.
@@ -321,6 +320,11 @@ def _check_radii(
             f"{writer[i]} writes radii up to {widest[i] / EXCESS:.3g}, and {EXCESS:g} times that is "
             "the limit (surfels.shrink, surfels.slant and the size of the images decide)"
         )
+
+
+def sky_in(depth: Float[Tensor, "t h w"]) -> Bool[Tensor, " t"]:
+    """Whether each view has pixels of infinite depth; on the CPU."""
+    return depth.isinf().flatten(1).any(1).cpu()
 
 
 def check_codes(views: Views) -> None:

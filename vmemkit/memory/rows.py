@@ -115,6 +115,10 @@ class Rows(Generic[S]):
         """The first `length` rows, in O(1)."""
         return Rows(self._buffer, length, self._store)
 
+    def continues(self, earlier: Rows[S]) -> bool:
+        """Whether these rows are known to begin with `earlier`, because both lie in one buffer."""
+        return self._store is earlier._store and len(earlier) <= len(self)
+
     def append(self, rows: S) -> Rows[S]:
         """These rows followed by `rows`. The first append fixes the shapes. Errors: as `of`."""
         if self._length == 0:

@@ -22,23 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vmemkit.core import (
     CODES,
-    MAX_DISTANCE,
     SurfelConfig,
     Surfels,
-    Views,
     names_in,
     replacing,
+    save_tensors,
     unflatten,
 )
 from vmemkit.memory.association import AssociationConfig
 from vmemkit.memory.memory import Memory, MemoryConfig, check_codes
 from vmemkit.memory.spill import Spill
+from vmemkit.memory.tables import check_column, check_view_values
 
 FORMAT, VERSION = "vmemkit-memory", 2
 READABLE = (1, 2)  # in version 1, no view had seen a surfel that a later one wrote
@@ -67,7 +66,7 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables = f"tables-{uuid.uuid4().hex}.safetensors"
     tensors = {
-        f"{table}.{name}": leaf.contiguous().cpu()
+        f"{table}.{name}": leaf
         for table in TABLES
         for name, leaf in getattr(memory, table).leaves().items()
     }
@@ -79,16 +78,12 @@ def save(memory: Memory, folder: str | os.PathLike) -> None:
         "config": dataclasses.asdict(memory.config),
     }
     try:
-        with replacing(folder / tables) as draft:
-            # Columns may share one buffer, which safetensors refuses: each is copied.
-            save_file({name: tensor.clone() for name, tensor in tensors.items()}, draft)
+        save_tensors(folder / tables, tensors)
         before = _tables_of(folder)
         with replacing(folder / INDEX) as draft:
             draft.write_text(json.dumps(index, indent=1))
-    except BaseException as error:
+    except BaseException:
         (folder / tables).unlink(missing_ok=True)
-        if isinstance(error, SafetensorError):  # such as a full disk
-            raise OSError(f"cannot write {folder / tables}: {error}") from error
         raise
     if before is not None:
         (folder / before).unlink(missing_ok=True)
@@ -219,50 +214,13 @@ def _assemble(tensors: dict[str, Tensor], config: MemoryConfig, spill: Spill | N
         if None in leaves.values() or len(lengths) != 1:
             raise ValueError(f"table {table!r} lacks columns or they differ in length")
         for name, leaf in like.leaves().items():
-            _check_column(f"{table}.{name}", leaves[name], leaf)
+            check_column(f"{table}.{name}", leaves[name], leaf)
         tables[table] = unflatten(like, leaves)
     if ENDS not in tensors:
         raise ValueError(f"the column {ENDS} is missing")
-    _check_column(ENDS, tensors[ENDS], empty.ends)
+    check_column(ENDS, tensors[ENDS], empty.ends)
     codes = {name: tensors.get(f"views.{name}") for name in CODES}
     tables["views"] = tables["views"].replace(**codes)
     check_codes(tables["views"])
-    _check_values(tables["views"])
+    check_view_values(tables["views"])
     return Memory.from_tables(ends=tensors[ENDS], config=config, spill=spill, **tables)
-
-
-def _check_column(name: str, got: Tensor, like: Tensor) -> None:
-    """Compare a column with `like`, the same column of an empty memory.
-
-    Errors: ValueError for another dtype, number of axes or size, and for NaN or infinity where
-    values must be finite. Where an axis of `like` has size 0, any size fits.
-    """
-    if got.dtype != like.dtype or got.ndim != like.ndim:
-        raise ValueError(
-            f"{name} is {got.dtype} {list(got.shape)}, needs {like.dtype} with {like.ndim} axes"
-        )
-    needed = like.shape[1:]
-    if any(n not in (0, size) for n, size in zip(needed, got.shape[1:], strict=True)):
-        sizes = ["n", *(n or "any" for n in needed)]
-        raise ValueError(f"{name} has shape {list(got.shape)}, needs {sizes}")
-    checked_later = name in ("views.depth", "views.confidence")
-    if got.is_floating_point() and not checked_later and not got.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinity")
-
-
-def _check_values(views: Views) -> None:
-    """Errors: ValueError for sizes that do not agree and for values out of range."""
-    size = views.image.shape[2:]
-    if views.depth.shape[1:] != size or views.confidence.shape[1:] != size:
-        raise ValueError(f"depth and confidence must have the images' size {list(size)}")
-    if len(views) and min(size) < 2:
-        raise ValueError(f"images must have at least 2 x 2 pixels, got {list(size)}")
-    if ((views.image < 0) | (views.image > 1)).any():
-        raise ValueError("images must be in [0, 1]")
-    beyond = (views.depth > MAX_DISTANCE) & views.depth.isfinite()
-    if ((views.depth <= 0) | beyond).any():
-        raise ValueError(
-            f"depth must be positive and at most {MAX_DISTANCE:g}, NaN (unknown) or infinite (sky)"
-        )
-    if views.confidence.isnan().any():
-        raise ValueError("confidence must not be NaN")

@@ -38,7 +38,7 @@ from vmemkit.core import (
 )
 from vmemkit.core.kernels import PATCH, RUN
 from vmemkit.memory.association import by_projection, by_radius, released_distance
-from vmemkit.memory.memory import Ends, Memory, MemoryConfig, Reach, check_codes
+from vmemkit.memory.memory import Ends, Memory, MemoryConfig, Reach, check_codes, sky_in
 from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import (
     PackedSightings,
@@ -88,7 +88,7 @@ def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = 
     maps = _without_contradictions(memory, views, maps)
     dropped = maps.depth.isnan() & ~views.depth.isinf()
     views = views.replace(depth=torch.where(dropped, torch.nan, views.depth))
-    sky = views.depth.isinf().flatten(1).any(1).cpu()
+    sky = sky_in(views.depth)
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _within_budget(
