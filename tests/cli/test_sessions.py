@@ -88,7 +88,7 @@ def test_bad_ways_on_are_refused_and_change_nothing(how, message, walked, printe
 
 def test_networks_are_asked_for_again(picture, tmp_path, printed):
     def run(command, arguments):
-        options = parser(arguments).parse_args(arguments)
+        options = parser().parse_args(arguments)
         command(options, Console(), load_generator=lambda *_, **__: small())
 
     folder, out = str(tmp_path / "session"), str(tmp_path / "out")
