@@ -497,7 +497,7 @@ def test_a_far_background_leaves_the_near_things_in_sight(far, share):
 
 def test_a_scene_that_is_all_far_away_is_drawn():
     camera = cameras(torch.eye(4)[None], intrinsics(65.0, 4 / 3))
-    memory = begin(checked_views(torch.rand(1, 3, 48, 64), camera, torch.full((1, 48, 64), 1e10)))
+    memory = begin(checked_views(torch.rand(1, 3, 48, 64), camera, torch.full((1, 48, 64), 9e9)))
     scene = Scene3D(memory)
     assert scene.eye.norm() > 1e9
     scene.look_from(memory.views.cameras[0])
