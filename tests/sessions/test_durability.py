@@ -101,7 +101,7 @@ def killed_walks(folder: Path, kills: int, seed: int) -> int:
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a torn record
+            warnings.simplefilter("ignore")  # opening says that a torn record was cut off
             session = Session(folder)
         with session:
             known = [entry.id for entry in session.tree]

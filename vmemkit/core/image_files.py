@@ -135,7 +135,7 @@ def load_depth(
     steps = _array_values(path, max_pixels) if is_array else _png_values(path, max_pixels)
     unit = _usual_unit(steps.dtype) if unit is None else unit
     metres = np.empty(steps.shape, np.float32)
-    with np.errstate(all="ignore"):  # a value that float32 cannot hold is unknown
+    with np.errstate(all="ignore"):  # float32 may hold them as 0 or infinity
         np.multiply(steps, unit, out=metres, dtype=np.float64, casting="unsafe")
     far = metres >= SKY_FROM
     known = (metres > 0) & ~far

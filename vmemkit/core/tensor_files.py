@@ -32,7 +32,7 @@ def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor]) -> None:
             mode = draft.stat().st_mode  # safetensors' own files are for their owner alone
             save_file(columns, draft)
             draft.chmod(mode)
-    except SafetensorError as error:  # such as a full disk
+    except SafetensorError as error:  # it raises this where the disk is full
         raise OSError(f"cannot write {path}: {error}") from error
 
 

@@ -197,6 +197,9 @@ def seen_through(
 def far_depths(depth: Float[Tensor, "t h w"]) -> Float[Tensor, "t i j"]:
     """The greatest known depth in each patch of 16 x 16 pixels, 0 where none is known: the last
     patches may be smaller."""
+    if depth.numel() == 0:  # torch pools no empty images
+        t, h, w = depth.shape
+        return depth.new_zeros(t, -(-h // PATCH), -(-w // PATCH))
     known = torch.where(depth.isnan(), 0, depth)
     return functional.max_pool2d(known[:, None], PATCH, ceil_mode=True)[:, 0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, pixel_centres, rays
@@ -41,6 +41,11 @@ def sky_depth(cameras: Cameras, height: int, width: int, distance: float) -> Flo
     return distance / length
 
 
+def is_sky(depth: Float[Tensor, "*t h w"], distance: float) -> Bool[Tensor, "*t h w"]:
+    """Where depth is that of the sky at this distance."""
+    return depth > NEAREST * distance
+
+
 def sky_again(depth: Float[Tensor, "*t h w"], distance: float) -> Float[Tensor, "*t h w"]:
     """The depth with infinity where the sky at this distance is."""
-    return torch.where(depth > NEAREST * distance, torch.inf, depth)
+    return torch.where(is_sky(depth, distance), torch.inf, depth)

@@ -171,7 +171,7 @@ class Memory:
             Rows.of(packed),
             Rows.of(Ends(ends, rows.cpu(), sky_in(views.depth))),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
-            Rows.of(Reach(far_depths(views.depth) if len(views) else views.depth)),
+            Rows.of(Reach(far_depths(views.depth))),
         )
 
     def to(self, device: torch.device | str) -> Memory:

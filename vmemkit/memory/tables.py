@@ -95,9 +95,8 @@ def with_columns(memory: Memory, columns: Columns, states: States = (0, ())) -> 
     shared, new_states = states
     if not 0 <= shared <= len(memory._states):
         raise ValueError(f"{shared} states are shared with a memory of {len(memory._states)}")
-    depth = changed["_views"].value.depth
-    kept = len(memory) if columns["views.depth"][0] else 0
-    far = Reach(far_depths(depth[kept:]) if len(depth) > kept else memory._reach.value.far[:0])
+    kept = columns["views.depth"][0]  # views whose depth is as before
+    far = Reach(far_depths(changed["_views"].value.depth[kept:]))
     changed["_reach"] = memory._reach.append(far) if kept else memory._reach.replaced(far)
     longer = dataclasses.replace(memory, **changed, _states=(*memory._states[:shared], *new_states))
     if len(longer._states) > len(longer):

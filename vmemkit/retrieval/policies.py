@@ -47,7 +47,7 @@ from vmemkit.retrieval.selection import (
     suppress,
     suppress_softly,
 )
-from vmemkit.retrieval.sky import STEP, sky_sightings
+from vmemkit.retrieval.sky import SKY_STEP, VIEWS_AT_ONCE, sky_sightings
 from vmemkit.retrieval.types import Policy, Recorded, Retrieval, RetrievalConfig, Visibility
 from vmemkit.retrieval.votes import (
     count_votes,
@@ -63,7 +63,6 @@ from vmemkit.retrieval.votes import (
 SAMPLED_PIXELS, SAMPLED_VIEWS = 1 << 15, 256
 SPARSE = 1 << 10  # known pixels of such a sample below which all pixels of its views are taken
 GOLDEN = (5**0.5 - 1) / 2
-VIEWS_AT_ONCE = 256  # views are compared in parts of this size, which bounds the memory needed
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ class Coverage:
             surfel = torch.cat([surfel, direction + len(pixels)])
             view = torch.cat([view, beholder])
             quality = torch.cat([quality, quality.new_ones(len(direction))])
-            worth = self.sky * STEP**2
+            worth = self.sky * SKY_STEP**2
             pixels = torch.cat([pixels, pixels.new_full((directions,), worth)])
             votes = votes + worth * torch.bincount(beholder, minlength=len(memory))
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)

@@ -14,20 +14,20 @@ from torch import Tensor
 from vmemkit.core import Cameras, Splat, in_image, pixel_centres, pose, project, rays
 from vmemkit.memory import Memory
 
-STEP = 4  # canvas pixels from one direction to the next: the sky is smooth
-VIEWS_AT_ONCE = 256  # views are tested in parts of this size, which bounds the memory needed
+SKY_STEP = 4  # canvas pixels from one direction to the next: the sky is smooth
+VIEWS_AT_ONCE = 256  # views are compared in parts of this size, which bounds the memory needed
 
 
 def sky_sightings(
     memory: Memory, query: Cameras, canvas: Splat
 ) -> tuple[int, Int[Tensor, " e"], Int[Tensor, " e"]]:
-    """The number of directions in which the query cameras see no surfel, of every STEP-th row and
+    """The number of directions in which the query cameras see no surfel, of every SKY_STEP-th row and
     column of the canvas; and pairs of a direction and a view (of the memory) that shows sky there."""
     views = memory.shows_sky.nonzero()[:, 0].to(memory.device)
     if len(views) == 0:
         return 0, views, views
     height, width = canvas.surfel.shape[1:]
-    part = slice(STEP // 2, None, STEP)
+    part = slice(SKY_STEP // 2, None, SKY_STEP)
     uv = pixel_centres(height, width, memory.device)[part, part]
     towards = rays(query, uv.expand(len(query), *uv.shape))[canvas.surfel[:, part, part] < 0]
     direction, view = [], []

@@ -30,11 +30,11 @@ class Entry:
     time: float  # when it was added, seconds since 1970
     size: int  # bytes of its tensors
     left_out: tuple[str, ...]  # what could not be stored, a sentence each
-    versions: dict[str, str]  # of vmemkit and torch
+    versions: dict[str, str]  # the versions of vmemkit and torch that made it
     raw_settings: dict[str, Any] | None = field(repr=False)  # as JSON; None if unknown
     counts: tuple[int, int, int] = field(repr=False)  # views, surfels, packed rows
     goes_on: bool = field(repr=False)  # whether its memory only adds rows to that of the parent
-    offset: int = field(repr=False)  # of its record in the journal
+    offset: int = field(repr=False)  # byte at which its record begins in the journal
 
     @property
     def settings(self) -> dict[str, Any] | None:

@@ -3,8 +3,8 @@
 The file begins with a line of MAGIC, the version and a name that each new file has for its own. A
 record is a frame: a mark, the length and the CRC-32 of the text, and the text, JSON in UTF-8. A second
 line may hold a body, which is read only when it is asked for. A record is on the disk before `append`
-returns. So only the last frame can be torn, by a crash or a power cut. A bad
-frame that a whole one follows is damage, and an error.
+returns. So only the last frame can be torn, by a crash or a power cut. A bad frame that a whole one
+follows is damage, and an error.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from vmemkit.core import replacing
 
 MAGIC, VERSION = b"vmemkit-session", 1
 FIRST_LINE = re.compile(rb"vmemkit-session (\d{1,6}) [0-9a-f]{32}\n")
-FIRST_BYTES = len(MAGIC) + 42  # of the first line, with a version of up to six digits
+FIRST_BYTES = len(MAGIC) + 42  # the first line is at most so long: a version has up to six digits
 MARK = b"\xffVMR"  # no text in UTF-8 has a byte 255
 HEADER = struct.Struct("<4sII")  # mark, length of the text, CRC-32 of length and text
 MAX_TEXT = 1 << 28  # bytes of a record: far more than any step needs
 HELD = (errno.EWOULDBLOCK, errno.EACCES)  # how systems say that another process has a lock
-LOCKED_BYTE = (
-    1 << 30
-)  # Windows forbids to read a locked byte, so that one is locked which is not there
+# Windows lets nobody read a locked byte. So a byte is locked that lies behind the end of the file.
+LOCKED_BYTE = 1 << 30
 
 Record = dict[str, Any]
 
@@ -57,7 +56,7 @@ class Journal:
         try:
             with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
-                size = status.st_size  # what is appended from here on is for the next call
+                size = status.st_size  # the next call reads what is appended from now on
                 first, seen = _first_line(file, self.path.name), (size, status.st_mtime_ns)
                 if first == self._first_line and seen == self._seen:
                     return False, iter(()), size - self.end
@@ -137,7 +136,10 @@ class JournalWriter(Journal):
 
 
 def write_journal(path: Path, records: Iterable[tuple[Record, Record | None]]) -> None:
-    """Write a whole journal, of records and their bodies, in place of an older one, in one step. Errors: OSError."""
+    """Write a whole journal, of records and their bodies, in place of an older one, in one step.
+
+    Errors: OSError.
+    """
     with replacing(path) as draft, draft.open("wb") as file:
         file.write(MAGIC + f" {VERSION} {uuid.uuid4().hex}\n".encode())
         for record, body in records:

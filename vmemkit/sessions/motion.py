@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vmemkit.core import UP, Cameras
 
-LEAST_METRES, LEAST_DEGREES = 0.005, 0.05  # what is less is not told
+LEAST_METRES, LEAST_DEGREES = 0.005, 0.05  # smaller motions are left out of the words
 
 
 def motion_between(start: Cameras, end: Cameras) -> str:

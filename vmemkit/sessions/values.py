@@ -32,8 +32,8 @@ KNOWN = {
     "generation": ("Generation", "Warp", "WarpConfig", "WithDepth", "Writer", "WriterConfig"),
     "reconstruction": ("Report", "from_depth"),
 }
-BIGGEST_FLOAT = 2**53  # of whole numbers that stand for floats: larger ones are no settings
-BIGGEST_INT = 2**64  # of other whole numbers: seeds may have 64 bits
+BIGGEST_FLOAT = 2**53  # a whole number that stands for a float is at most so large
+BIGGEST_INT = 2**64  # other whole numbers are at most so large: seeds may have 64 bits
 
 Store = Callable[[str, Tensor], str]  # takes a tensor and a wish for its name; returns the name
 Fetch = Callable[[str], Tensor]  # a tensor by its name

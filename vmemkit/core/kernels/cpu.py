@@ -309,14 +309,25 @@ def in_sight(
     boxes: Bounds, cameras: Lenses, limits: tuple[float, float, float]
 ) -> Bool[Tensor, "m c"]:
     """Twin of `boxes._in_sight`."""
-    from vmemkit.core.kernels import pixels
-
-    inside = np.ones((len(cameras.K), len(boxes.low)), bool)
     bounds = _arrays(boxes.low, boxes.high, boxes.radius)
     frusta = _arrays(cameras.world_from_cam, cameras.K)
-    whole, numbers = np.float32([0, 0, 1, 1]), np.float32(limits)
-    pixels.showing(*bounds, *frusta, whole, numbers, inside)
-    return torch.from_numpy(inside)
+    return torch.from_numpy(_showing(*bounds, *frusta, limits))
+
+
+def _showing(
+    low: np.ndarray,
+    high: np.ndarray,
+    radius: np.ndarray,
+    poses: np.ndarray,
+    intrinsics: np.ndarray,
+    limits: tuple[float, float, float],
+) -> np.ndarray:
+    """[t r]: which cameras may see some of each box [r 3], anywhere in their images."""
+    from vmemkit.core.kernels import pixels
+
+    inside, whole = np.ones((len(poses), len(low)), bool), np.float32([0, 0, 1, 1])
+    pixels.showing(low, high, radius, poses, intrinsics, whole, np.float32(limits), inside)
+    return inside
 
 
 def _bounds(position: np.ndarray, runs: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -331,20 +342,15 @@ def _bounds(position: np.ndarray, runs: np.ndarray, first: int) -> tuple[np.ndar
 def _boxes_in_sight(
     low: np.ndarray, high: np.ndarray, poses: np.ndarray, intrinsics: np.ndarray
 ) -> np.ndarray:
-    """[t r]: which cameras may see some of each box [r 3]."""
-    from vmemkit.core.kernels import pixels
-
+    """[t r]: which cameras may see some of each box [r 3], at any distance."""
     inside = np.zeros((len(poses), len(low)), bool)
     if len(low) == 0:
         return inside
-    limits = tuple(map(np.float32, ([0, 0, 1, 1], [0, 0, np.inf])))
+    sizes, limits = np.zeros(len(low), np.float32), (0.0, 0.0, np.inf)
     # Most cameras of a long walk see nothing of all these boxes: one around them tells.
-    around, some = (low.min(0)[None], high.max(0)[None]), np.ones((len(poses), 1), bool)
-    pixels.showing(*around, np.zeros(1, np.float32), poses, intrinsics, *limits, some)
-    some = np.flatnonzero(some)
-    part, sizes = np.ones((len(some), len(low)), bool), np.zeros(len(low), np.float32)
-    pixels.showing(low, high, sizes, poses[some], intrinsics[some], *limits, part)
-    inside[some] = part
+    around = low.min(0)[None], high.max(0)[None], sizes[:1]
+    some = np.flatnonzero(_showing(*around, poses, intrinsics, limits))
+    inside[some] = _showing(low, high, sizes, poses[some], intrinsics[some], limits)
     return inside
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vmemkit.core import Cameras, Views, seen_through, unproject
-from vmemkit.generation.far_sky import sky_again, sky_depth
+from vmemkit.generation.far_sky import is_sky, sky_depth
 from vmemkit.generation.generator import IMAGINED, Generation
 from vmemkit.generation.warp.config import WarpConfig
 from vmemkit.generation.warp.cylinder import Panorama, fill_views
@@ -58,7 +58,7 @@ def fill_holes(
         depth = depth.nan_to_num(NOWHERE)
     if sky < math.inf:  # sky that is continued into a hole lies where the context's lies
         sphere = sky_depth(target, depth.shape[1], depth.shape[2], sky)
-        depth = torch.where(sky_again(depth, sky).isinf(), sphere, depth)
+        depth = torch.where(is_sky(depth, sky), sphere, depth)
     # 2. Pixels that may lend their colour.
     sources = known & ~_in_front_of_holes(depth, known, config)
     sources = sources if sources.any() else known
