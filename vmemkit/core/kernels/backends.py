@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from types import FunctionType
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -91,7 +92,9 @@ def installed(name: str) -> bool:
 
 @functools.cache
 def _twin(name: str, engine: Backend) -> Callable[..., Any] | None:
-    return None if engine == "torch" else getattr(import_module(TWINS[engine]), name, None)
+    """The twin of that name. Functions of a device, which only kernels can call, are no twins."""
+    twin = None if engine == "torch" else getattr(import_module(TWINS[engine]), name, None)
+    return twin if isinstance(twin, FunctionType) else None
 
 
 def most_threads() -> int:
