@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from vmemkit.core import (
     Cameras,
     PointMaps,
+    SplatConfig,
     SurfelConfig,
     Surfels,
     cameras,
@@ -134,8 +135,8 @@ def test_a_pixel_apart_from_all_its_neighbours_has_no_normal():
     assert pixel.tolist() == [p for p in range(64) if p != 3 * 8 + 4]
 
 
-@pytest.mark.parametrize(("width", "kept"), [(1, False), (2, False), (3, True)])
-def test_a_post_needs_three_pixels_to_have_a_surface_and_is_never_bridged_to_the_wall(width, kept):
+@pytest.mark.parametrize(("width", "kept"), [(1, False), (2, True), (3, True)])
+def test_a_post_needs_two_pixels_to_have_a_surface_and_is_never_bridged_to_the_wall(width, kept):
     depth = torch.full((8, 12), 4.0)
     depth[:, 4 : 4 + width] = 1.0
     surfels, pixel = write_out(cameras(torch.eye(4)), depth)
@@ -143,6 +144,24 @@ def test_a_post_needs_three_pixels_to_have_a_surface_and_is_never_bridged_to_the
     assert int(on_post.sum()) == (8 * width if kept else 0)
     assert int((~on_post).sum()) == 8 * (12 - width)
     assert torch.allclose(surfels.normal, torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("first", range(4, 8))
+@pytest.mark.parametrize("upright", [True, False])
+def test_surfaces_two_pixels_wide_have_surfels_on_a_grid_of_half_the_size(first, upright):
+    """A post in front of a wall, wherever it stands on the grid."""
+    depth = torch.full((16, 16), 4.0)
+    depth[:, first : first + 2] = 1.0
+    depth = depth if upright else depth.T.contiguous()
+    memory = begin(views(torch.zeros(1, 3, 16, 16), cameras(torch.eye(4)[None]), depth[None]))
+    on_post = memory.surfels.position[:, 2] < 2
+    assert int(on_post.sum()) == 8
+    focal = 8 * float(memory.views.cameras.K[0, 0, 0])
+    drawn = SplatConfig().scale * memory.surfels.radius[on_post]
+    assert (drawn >= 0.5 / focal).all()  # half of the post's width
+    assert (drawn < 0.6 / focal).all()
+    assert torch.allclose(memory.surfels.normal[on_post], torch.tensor([0.0, 0.0, 1.0]), atol=1e-6)
+    assert int((~on_post).sum()) == 7 * 8
 
 
 def test_pinholes_between_slanted_discs_are_closed_and_nothing_else_is_changed():

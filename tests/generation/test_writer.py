@@ -21,7 +21,17 @@ from vmemkit.generation.writer.lamps import with_lamp
 from vmemkit.generation.writer.perception import frame_of
 from vmemkit.generation.writer.walls import Shell, find_jambs
 from vmemkit.memory import begin, load, save
-from vmemkit.scenes import ASPECT, FOV, build, design, moves, single_tour, upright_cameras
+from vmemkit.scenes import (
+    ASPECT,
+    FOV,
+    build,
+    capture_tour,
+    design,
+    moves,
+    rooms,
+    single_tour,
+    upright_cameras,
+)
 from vmemkit.scenes.house import PALETTES, Placed, bounds, overlap
 
 SEEDS = range(500, 505)  # houses that no number of the Writer was chosen by
@@ -541,6 +551,16 @@ def test_close_to_a_wall_nothing_behind_it_shows():
     depth = last(WRITER(views, near, stream(0))).depth[0]
     middle = depth[16:48, 16:48]
     assert float((middle - 0.25).abs().max()) < 0.05, "the wall fills the middle of the view"
+
+
+@pytest.mark.parametrize(("seed", "chosen"), [(0, (3, 2, 1, 10)), (7, (11, 4)), (7, (9, 5, 2, 3))])
+def test_a_given_view_stands_in_no_wall(seed, chosen):
+    """Views of two rooms, whose doorway none of them shows."""
+    house = rooms(seed)
+    places = capture_tour(house, seed, FOV, ASPECT).given[list(chosen)]
+    views = house.render(places, 72, 96)
+    plan = WRITER.draft(views, places, stream(1)).plan
+    assert build(plan).in_the_open(places.position).all()
 
 
 def test_a_target_above_the_ceiling_is_refused():

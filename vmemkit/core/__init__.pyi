@@ -77,6 +77,7 @@ from .surfels import forward_normals as forward_normals
 from .surfels import grid_focal as grid_focal
 from .surfels import grid_size as grid_size
 from .surfels import in_reach as in_reach
+from .surfels import narrow_normals as narrow_normals
 from .surfels import root as root
 from .surfels import surfels_from_points as surfels_from_points
 from .surfels import thin as thin

@@ -21,6 +21,7 @@ from vmemkit.core.kernels import accelerated
 from vmemkit.core.structs import TensorStruct
 
 LONGEST_NORMAL = 1.001  # length of a unit normal, with room for rounding
+NARROW = 0.5**0.5  # factor on radii: as `SplatConfig` draws them, discs stay inside narrow surfaces
 LEAST_SLANT = 0.01  # a disc is at most 100 times as wide as the pixel that it comes from
 
 
@@ -109,24 +110,37 @@ class SurfelConfig:
 
 
 def surfels_from_points(
-    maps: PointMaps, camera: Cameras, image: Float[Tensor, "3 h w"], config: SurfelConfig
+    maps: PointMaps,
+    camera: Cameras,
+    image: Float[Tensor, "3 h w"],
+    config: SurfelConfig,
+    whole: PointMaps | None = None,
 ) -> tuple[Surfels, Int[Tensor, " n"]]:
     """Surfels of one view, and the grid pixel (row * width + column) that each comes from.
 
-    `maps` and `camera` belong to that one view (no batch), on a grid already thinned by `thin`.
+    `maps`, `camera` and `image` belong to that one view (no batch), on a grid already thinned by
+    `thin`. `whole` are the point maps before that, in which surfaces are found that are two pixels
+    wide: on a thinner grid these have no neighbours of their own.
     """
     h, w = maps.depth.shape
-    focal = grid_focal(camera.K, h, w)
+    focal, known = grid_focal(camera.K, h, w), _trusted(maps, config)
     if config.scheme == "central":
         normal, radius, smooth = _normals_and_radii(
             maps.points, maps.depth, camera.position, focal, config.slant, config.edge
         )
+        narrow = (known & ~smooth).flatten().nonzero()[:, 0]
+        raw = narrow_normals(maps if whole is None else whole, narrow, (h, w), config.edge)
+        at = narrow // w, narrow % w
+        normal[at], size, smooth[at] = _oriented_with_radii(
+            raw, maps.points[at], maps.depth[at], camera.position, focal, config.slant
+        )
+        radius[at] = NARROW * size
     else:
         raw = forward_normals(maps.points)
         normal, radius, smooth = _oriented_with_radii(
             raw, maps.points, maps.depth, camera.position, focal, config.slant
         )
-    pixel = _trusted(maps, config) & smooth & (radius <= MAX_DISTANCE)
+    pixel = known & smooth & (radius <= MAX_DISTANCE)
     pixel = pixel.flatten().nonzero()[:, 0]
     # Selecting rows by index is several times faster than by mask.
     position = maps.points.reshape(-1, 3).index_select(0, pixel)
@@ -151,13 +165,13 @@ def _normals_and_radii(
 
 
 def _oriented_with_radii(
-    raw: Float[Tensor, "h w 3"],
-    points: Float[Tensor, "h w 3"],
-    depth: Float[Tensor, "h w"],
+    raw: Float[Tensor, "*n 3"],
+    points: Float[Tensor, "*n 3"],
+    depth: Float[Tensor, "*n"],
     eye: Float[Tensor, " 3"],
     focal: Float[Tensor, ""],
     slant: float,
-) -> tuple[Float[Tensor, "h w 3"], Float[Tensor, "h w"], Bool[Tensor, "h w"]]:
+) -> tuple[Float[Tensor, "*n 3"], Float[Tensor, "*n"], Bool[Tensor, "*n"]]:
     """Raw normals turned away from the camera, radii, and where the normal is finite."""
     sight = points - eye
     sight = sight / root(dot(sight, sight)).clamp(min=1e-12)[..., None]
@@ -227,6 +241,32 @@ def central_normals(
     length = root(dot(upright, upright))
     known = (length > 0) & (length < torch.inf)
     return upright / length[..., None], ok_across.T & ok_down & known
+
+
+def narrow_normals(
+    maps: PointMaps, pixel: Int[Tensor, " n"], grid: tuple[int, int], edge: float
+) -> Float[Tensor, "n 3"]:
+    """Unit normals at pixels (row * width + column) of a grid of an image, by the differences to the
+    image's next pixels whose inverse depth is within the share `edge` of theirs; NaN without any.
+
+    Two pixels show no slope beyond which a step would be an edge (`central_normals`). So only small
+    steps count.
+    """
+    (height, width), (rows, columns) = maps.depth.shape, grid
+    row = ((pixel // columns + 0.5) * height / rows).long()
+    column = ((pixel % columns + 0.5) * width / columns).long()
+    here, point = 1 / maps.depth[row, column], maps.points[row, column]
+
+    def step(down: int, across: int) -> Float[Tensor, "n 3"]:
+        i, j = row + down, column + across
+        inside = (i >= 0) & (i < height) & (j >= 0) & (j < width)
+        i, j = i.clamp(0, height - 1), j.clamp(0, width - 1)
+        there = 1 / maps.depth[i, j]
+        near = inside & ((there - here).abs() <= edge * torch.maximum(here, there))
+        return torch.where(near[:, None], maps.points[i, j] - point, 0)
+
+    upright = cross(step(0, 1) - step(0, -1), step(1, 0) - step(-1, 0))
+    return upright / root(dot(upright, upright))[:, None]
 
 
 def turned_away(

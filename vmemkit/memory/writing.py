@@ -92,7 +92,7 @@ def _with_points(memory: Memory, views: Views, maps: PointMaps, state: object = 
     coarse, images = thin(maps, views.image, memory.config.surfels)
     for i in range(len(views)):
         memory = _within_budget(
-            _write_one(memory, views[i : i + 1], coarse[i], images[i], sky[i : i + 1])
+            _write_one(memory, views[i : i + 1], maps[i], coarse[i], images[i], sky[i : i + 1])
         )
     if state is None:
         return memory
@@ -187,13 +187,14 @@ def _patch_by_patch(t: int, h: int, w: int) -> Int[Tensor, " p"]:
 def _write_one(
     memory: Memory,
     view: Views,
+    whole: PointMaps,
     maps: PointMaps,
     image: Float[Tensor, "3 h w"],
     sky: Bool[Tensor, " 1"],
 ) -> Memory:
-    """The memory with one more view (1,), whose point maps and image are on the surfel grid. `sky`
-    says whether it shows any; on the CPU."""
-    new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels)
+    """The memory with one more view (1,). `maps` and `image` are on the surfel grid, `whole` are the
+    point maps before thinning. `sky` says whether the view shows any; on the CPU."""
+    new, pixel = surfels_from_points(maps, view.cameras[0], image, memory.config.surfels, whole)
     count, projective = len(memory._surfels), memory.config.association.method == "projective"
     if projective:
         old_ids, added = _seen(memory, view), new[_unexplained(memory, new, pixel, maps, view)]

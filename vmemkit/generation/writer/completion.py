@@ -16,6 +16,7 @@ import torch
 
 from vmemkit.generation.writer.evidence import Array, Evidence, axis_of, inward, runs_through
 from vmemkit.generation.writer.facts import (
+    LONGEST,
     DoorFacts,
     Facts,
     RoomFacts,
@@ -373,13 +374,15 @@ def _needs(
         if axis_of(thing.wall) != axis and room.walls[thing.wall] is not None:
             low = min(low, thing.along - thing.size[0] / 2 - 0.03)
             high = max(high, thing.along + thing.size[0] / 2 + 0.03)
+    middle = (
+        low + high
+    ) / 2  # what is seen may be of the next room, but the cameras are in this one
     seen = _seen_inside(room, evidence)[:, axis]
     if len(seen) > 8:
         low, high = min(low, float(seen.min())), max(high, float(seen.max()))
     known = room.walls[axis], room.walls[axis + 1]
-    reach = ROOM_SIDE[1] + 0.2
-    low = max(low, (known[1] if known[1] is not None else inside + reach / 2) - reach)
-    high = min(high, (known[0] if known[0] is not None else inside - reach / 2) + reach)
+    low = max(low, (known[1] if known[1] is not None else middle + LONGEST / 2) - LONGEST)
+    high = min(high, (known[0] if known[0] is not None else middle - LONGEST / 2) + LONGEST)
     return min(low, inside - 0.1), max(high, inside + 0.1)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vmemkit.scenes.house import (
     FLOORS,
+    ROOM_SIDE,
     THINGS,
     WALLS,
     Box,
@@ -34,6 +35,7 @@ SAME_WALL = 0.25  # metres within which two walls are one
 SAME_DOOR = 0.45  # likewise for the walls of a doorway, whose thickness may be unseen
 THIN, NARROW = 0.08, 0.6  # metres: a wall is thicker, and a doorway wider
 FAR = 6.5  # metres: places farther apart are not in one room
+LONGEST = ROOM_SIDE[1] + 0.2  # metres that a side of a room may have
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,16 @@ def may_be_inside(walls: Walls, place: Point, margin: float = 0.0) -> bool:
 
 
 def holds(room: RoomFacts, place: Point, doors: Iterable[DoorFacts]) -> bool:
-    """Whether a place may be in the room: no known wall and no doorway is between."""
+    """Whether a place may be in the room: no known wall and no doorway is between, and no room would
+    have to be longer than rooms are."""
     if not may_be_inside(room.walls, place):
         return False
+    for axis in (0, 2):
+        low, high = room.walls[axis : axis + 2]
+        if (low is None) != (high is None):
+            wall = high if low is None else low
+            if abs(place[axis] - wall) > max(LONGEST, abs(room.inside[axis] - wall)):
+                return False
     return not any(separates(door, room.inside, place) for door in doors)
 
 
