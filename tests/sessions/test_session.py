@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
 import torch
+from golden_helpers import seeing_ahead
 from session_helpers import BOX, SIZE, Coding, Counting, begin, paint, parts, path, some_yaws, walk
 
 import vmemkit as vm
@@ -13,6 +15,7 @@ from vmemkit.core import CODES
 from vmemkit.generation import Warp, with_depth
 from vmemkit.memory import AssociationConfig, MemoryConfig
 from vmemkit.pipeline import Recorder
+from vmemkit.reconstruction import AlignConfig, Cut3r, Cut3rState
 from vmemkit.retrieval import Coverage, RetrievalConfig
 from vmemkit.sessions import Described, Session
 
@@ -387,3 +390,24 @@ def test_spilled_memories_come_back_spilled(tmp_path):
         back = session.memory()
         assert back._views.spilled > 0
         assert parts(back) == parts(steps[-1].memory)
+
+
+@pytest.mark.parametrize("align", ["direct", "released"])
+def test_cut3r_goes_on_with_its_stored_state(align, tmp_path):
+    def how() -> Cut3r:
+        """The same weights in a network of its own, as in another process."""
+        config = AlignConfig(iterations=5)
+        return Cut3r(copy.deepcopy(seeing_ahead()), align, failures="keep", optimiser=config)
+
+    cameras = path(5, 10, 15, 20)
+    whole = list(walk(begin(), cameras, reconstructor=how(), m=2))
+    with Session(tmp_path) as session:
+        for _ in walk(begin(), cameras[:2], session=session, reconstructor=how(), m=2):
+            pass
+        assert session.entry().left_out == ()
+    with Session(tmp_path) as session:
+        memory = session.memory()
+        assert isinstance(memory.state, Cut3rState)
+        (last,) = walk(memory, cameras[2:], session=session, reconstructor=how(), m=2)
+    ours, theirs = last, whole[-1]
+    assert parts(dataclasses.replace(ours, seconds=theirs.seconds)) == parts(theirs)

@@ -64,6 +64,11 @@ class SimulatedNetwork:
     def device(self) -> torch.device:
         return self.cameras.device
 
+    @property
+    def fingerprint(self) -> str:
+        poses = self.cameras.world_from_cam.flatten().tolist()
+        return f"simulated {self.seed} {self.corruption} {self.size} {hash(tuple(poses))}"
+
     def begin(self, batch: int = 1) -> int:
         return 0
 

@@ -2,6 +2,7 @@ from .cut3r_images import NetworkCrop as NetworkCrop
 from .cut3r_images import prepare_images as prepare_images
 from .cut3r_images import sample_depth as sample_depth
 from .cut3r_reconstructor import Cut3r as Cut3r
+from .cut3r_reconstructor import Cut3rState as Cut3rState
 from .cut3r_reconstructor import cut3r as cut3r
 from .cut3r_reconstructor import load_network as load_network
 from .cut3r_reconstructor import visible_surfels as visible_surfels
@@ -16,6 +17,8 @@ from .monocular import load_depth_anything as load_depth_anything
 from .monocular import metres_from_floor as metres_from_floor
 from .monocular import start_from_photo as start_from_photo
 from .pnp import AlignConfig as AlignConfig
+from .pnp import PoseMatches as PoseMatches
+from .pnp import Predictions as Predictions
 from .reconstructor import Reconstruction as Reconstruction
 from .reconstructor import Reconstructor as Reconstructor
 from .reconstructor import Report as Report

@@ -77,6 +77,9 @@ class Network(Protocol):
     @property
     def device(self) -> torch.device: ...
 
+    @property
+    def fingerprint(self) -> str: ...  # networks of the same one go on with each other's states
+
     def begin(self, batch: int = 1) -> Any: ...
 
     def step(
@@ -97,8 +100,8 @@ class VisibleSurfels:
 class Cut3rState:
     """What the next step needs to know of all views of a memory."""
 
-    source: Network  # the network that made `network`
-    network: Any  # its state after the last view
+    source: str  # the fingerprint of the network that made `network`
+    network: object  # its state after the last view
     scale: float | None = None  # the last plausible one; world units per unit of the network
     # Only for `released` and `full`: the prediction of the first view, and the poses of the others.
     anchor: Predictions | None = None
@@ -106,6 +109,14 @@ class Cut3rState:
 
     def __repr__(self) -> str:
         return f"Cut3rState({self.network}, scale={self.scale})"
+
+    def to(self, network: torch.device, memory: torch.device) -> Cut3rState:
+        """The state beside a network and a memory, which may lie on two devices."""
+        return replace(
+            self,
+            anchor=None if self.anchor is None else self.anchor.to(network),
+            matches=None if self.matches is None else self.matches.to(memory),
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -200,11 +211,11 @@ class Cut3r:
         stored = memory.state
         if (
             isinstance(stored, Cut3rState)
-            and stored.source is self.network
+            and stored.source == self.network.fingerprint
             and (stored.anchor is not None or not self._needs_poses)
         ):
-            return stored
-        state = Cut3rState(self.network, self.network.begin())
+            return stored.to(self.network.device, memory.device)
+        state = Cut3rState(self.network.fingerprint, self.network.begin())
         if len(memory) == 0:
             return state
         images, _ = prepare_images(memory.views.image, self.network.config)

@@ -10,19 +10,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import types
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from vmemkit.core import bytes_of
+from vmemkit.nets.weights import module_hash
 from vmemkit.sessions.values import NotStorableError, decode, encode, no_tensor, type_name
 
 NO_VALUES = (type, types.ModuleType, types.FunctionType)  # what they hold is no setting of theirs
 DEEPEST = 4  # levels of settings inside of settings
-_hashes: weakref.WeakKeyDictionary[nn.Module, bytes] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -76,24 +74,13 @@ def weights_hash(value: Any) -> str | None:
 
     It is computed once for each network.
     """
-    hashes = {name: _module_hash(module) for name, module in _modules(value, "", 0)}
+    hashes = {name: module_hash(module) for name, module in _modules(value, "", 0)}
     if not hashes:
         return None
     total = hashlib.sha256()
     for name in sorted(hashes):
         total.update(name.encode() + b"\0" + hashes[name])
     return total.hexdigest()
-
-
-def _module_hash(module: nn.Module) -> bytes:
-    if module not in _hashes:
-        total = hashlib.sha256()
-        for name, tensor in sorted(module.state_dict().items()):
-            if isinstance(tensor, Tensor):
-                total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\0".encode())
-                total.update(bytes_of(tensor.cpu()).numpy().data)
-        _hashes[module] = total.digest()
-    return _hashes[module]
 
 
 def _modules(value: Any, name: str, depth: int) -> Iterator[tuple[str, nn.Module]]:

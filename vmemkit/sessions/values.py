@@ -30,7 +30,8 @@ KNOWN = {
         *("Temporal", "Hard", "Soft", "Retrieval", "RetrievalConfig"),
     ),
     "generation": ("Generation", "Warp", "WarpConfig", "WithDepth", "Writer", "WriterConfig"),
-    "reconstruction": ("Report", "from_depth"),
+    "reconstruction": ("Cut3rState", "PoseMatches", "Predictions", "Report", "from_depth"),
+    "nets.cut3r": ("CUT3RState",),
 }
 BIGGEST_FLOAT = 2**53  # a whole number that stands for a float is at most so large
 BIGGEST_INT = 2**64  # other whole numbers are at most so large: seeds may have 64 bits
@@ -139,7 +140,7 @@ def known_name(value: object) -> str | None:
 
 def _found(name: str) -> Any:
     """The class or function of a name in KNOWN; None for other names."""
-    room, _, own = name.partition(".")
+    room, _, own = name.rpartition(".")
     return getattr(import_module(f"vmemkit.{room}"), own) if own in KNOWN.get(room, ()) else None
 
 

@@ -5,6 +5,14 @@ the next state. Source: Wang et al., CVPR 2025; names and shapes as in the publi
 """
 
 from vmemkit.nets.cut3r.config import CUT3RConfig, check_model_string
-from vmemkit.nets.cut3r.cut3r import CUT3R, PATCH, CUT3RPrediction, Head
+from vmemkit.nets.cut3r.cut3r import CUT3R, PATCH, CUT3RPrediction, CUT3RState, Head
 
-__all__ = ["CUT3R", "PATCH", "CUT3RConfig", "CUT3RPrediction", "Head", "check_model_string"]
+__all__ = [
+    "CUT3R",
+    "PATCH",
+    "CUT3RConfig",
+    "CUT3RPrediction",
+    "CUT3RState",
+    "Head",
+    "check_model_string",
+]

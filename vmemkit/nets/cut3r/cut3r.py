@@ -32,6 +32,7 @@ from vmemkit.nets.cut3r.vit import (
     grid_positions,
     turns,
 )
+from vmemkit.nets.weights import module_hash
 
 Head = Literal["pose", "self", "other", "rgb"]
 PATCH = 16  # pixels along the side of a patch
@@ -101,6 +102,11 @@ class CUT3R(nn.Module):
     def device(self) -> torch.device:
         return self.pose_token.device
 
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal hash of the weights, which is computed once."""
+        return module_hash(self).hex()
+
     def begin(self, batch: int = 1) -> CUT3RState:
         """The state before the first image of `batch` sequences."""
         feature = self.decoder_embed_state(self.register_tokens.weight)[None]
@@ -127,6 +133,10 @@ class CUT3R(nn.Module):
         """
         given = image if image is not None else ray_map
         _check_input(self.config, state, image, ray_map, heads)
+        # A state that was read from a file may lie on another device.
+        state = dataclasses.replace(
+            state, feature=state.feature.to(given.device), memory=state.memory.to(given.device)
+        )
         rows, columns = given.shape[2] // PATCH, given.shape[3] // PATCH
         grid = grid_positions(rows, columns, given.device)
         tokens = self._encoded(image, ray_map, grid)

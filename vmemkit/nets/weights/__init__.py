@@ -2,7 +2,7 @@
 
 `catalogue.py` lists them with owners and licences, `download.py` finds or downloads them, and
 `checkpoints.py` reads files that may come from anywhere and loads them strictly. `libraries.py` loads
-models of diffusers and transformers.
+models of diffusers and transformers, and `fingerprints.py` tells which weights a network has.
 """
 
 import lazy_loader

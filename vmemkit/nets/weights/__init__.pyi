@@ -12,6 +12,7 @@ from .download import download_weights as download_weights
 from .download import find as find
 from .download import repositories as repositories
 from .download import require as require
+from .fingerprints import module_hash as module_hash
 from .libraries import from_pretrained as from_pretrained
 from .libraries import import_library as import_library
 from .libraries import load_pretrained as load_pretrained
