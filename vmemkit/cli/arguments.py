@@ -41,6 +41,28 @@ POLICIES = (
 )
 GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
+LAYOUTS = ("rooms", "open")
+TABLE4 = (
+    "temporal",
+    "camera_distance",
+    "fov_overlap",
+    "paper",
+    "released",
+    "coverage",
+    "last_and_greedy",
+)
+PROTOCOLS = {
+    "leave_and_return": "out, back by other poses, and the first frames again",
+    "cycle": "out and back by the same poses (VMem)",
+    "short": "the 50th frame (VMem)",
+    "long": "the last frame (VMem)",
+    "mirror": "the way back against the way out (MIND)",
+    "symmetry": "the same, weighted (iWorld-Bench)",
+    "mark": "the second half after the first is given (MIND)",
+    "aba": "the same way back (LoopNav)",
+    "abca": "another way back (LoopNav)",
+    "recall": "are the views chosen that overlap the targets? (Context as Memory)",
+}
 WEIGHTS = ("vmem", "seva", "seva-1.0", "vae", "clip", "depth-metric", "depth-relative", "cut3r")
 
 
@@ -149,8 +171,12 @@ def _add_stages(
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `vmemkit evaluate generator`."""
-    actions = parser.add_subparsers(required=True, metavar="generator")
+    """Add the arguments of `vmemkit evaluate` and of what it evaluates."""
+    names = " | ".join(("generator", "table4", *PROTOCOLS))
+    actions = parser.add_subparsers(required=True, metavar=names)
+    _add_sweep(actions.add_parser("table4", help="VMem's table of retrieval strategies"), True)
+    for name, about in PROTOCOLS.items():
+        _add_sweep(actions.add_parser(name, help=about), False, name)
     generator = actions.add_parser("generator", help="where they have to invent, beside baselines")
     add = generator.add_argument
     add("--out", default="out/evaluate", help="folder to write to (%(default)s)")
@@ -159,6 +185,42 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the houses")
     add("--threads", type=int, default=1, help="on the CPU (%(default)s)")
     generator.set_defaults(run=_runs("evaluate", "run_evaluate"))
+
+
+def _add_sweep(
+    parser: argparse.ArgumentParser, whole_table: bool, protocol: str | None = None
+) -> None:
+    """Add the arguments of a sweep: of one protocol, or of the paper's table 4."""
+    add = parser.add_argument
+    add("--out", default=f"out/{protocol or 'table4'}", help="folder to write to (%(default)s)")
+    if protocol is None:
+        add(
+            "--protocols",
+            nargs="+",
+            choices=tuple(PROTOCOLS),
+            default=["leave_and_return", "cycle"],
+            metavar="NAME",
+            help=f"some of {', '.join(PROTOCOLS)} (leave_and_return cycle)",
+        )
+    else:
+        parser.set_defaults(protocols=[protocol])
+    add("--data", nargs="+", default=[], metavar="FOLDER", help="recordings (made-up houses)")
+    add("--seeds", type=int, default=20 if whole_table else 5, help="houses (%(default)s)")
+    add(
+        "--layouts",
+        nargs="+",
+        choices=LAYOUTS,
+        default=list(LAYOUTS if whole_table else LAYOUTS[:1]),
+        help="houses with walls between their rooms, and without (%(default)s)",
+    )
+    add("--policies", nargs="+", default=list(TABLE4), metavar="NAME", help=f"({' '.join(TABLE4)})")
+    generators = list(GENERATORS if whole_table else GENERATORS[:1])
+    add("--generators", nargs="+", choices=(*GENERATORS, *PRESETS), default=generators)
+    add("--geometry", choices=("generator", "cut3r"), default="generator")
+    add("--k", type=int, nargs="+", default=[4, 17] if whole_table else [4], help="(%(default)s)")
+    add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
+    add("--workers", type=int, default=2, help="processes (%(default)s)")
+    parser.set_defaults(run=_runs("sweeps", "run_sweep"))
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ COMMANDS = {  # name -> the function that adds its arguments, help
     "walk": (add_walk, "walk into an image of your own, also without depth"),
     "resume": (add_resume, "go on with a walk that a session keeps"),
     "show": (add_show, "the tree of a session: its steps and branches"),
-    "evaluate": (add_evaluate, "compare the generators without weights"),
+    "evaluate": (add_evaluate, "compare policies by protocols, and generators"),
     "weights": (add_weights, "published weight files: list, get, check"),
     "doctor": (add_doctor, "versions, device, data and weights"),
 }

@@ -258,12 +258,16 @@ def coverage_curves(curves: Scores, y: str = "coverage", x: str = "step") -> Cha
 
 
 def ablation(
-    results: Scores, y: str = "coverage", reference: Mapping[str, float] | None = None
+    results: Scores,
+    y: str = "coverage",
+    reference: Mapping[str, float] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Chart:
     """A row per policy, the best mean on top: a marker per value (one per seed, say), a tick at the
     mean, a line of one standard deviation to either side, and both as numbers. `y` names the score.
 
     `reference` has other values for some or all of the policies, such as published ones: diamonds.
+    `intervals` are confidence intervals of all means, drawn instead of the standard deviations.
     Errors: ValueError for no policies or one without values, values that are not finite, and a
     reference for a policy without results.
     """
@@ -279,11 +283,15 @@ def ablation(
     for row, name in enumerate(names):
         seeds, (color, _, symbol) = results[name], styles[name]
         mean, deviation = fmean(seeds), stdev(seeds) if len(seeds) > 1 else 0.0
+        low, high = mean - deviation, mean + deviation
         spread = f" ± {deviation:.{digits}f}" if len(seeds) > 1 else ""
+        if intervals is not None:
+            low, high = intervals[name]
+            spread = f" ({low:.{digits}f} to {high:.{digits}f})"
         notes.append(f"{mean:.{digits}f}{spread}")
         dot = {"symbol": symbol, "size": 9, "color": _pale(color)}
         dot["line"] = {"color": color, "width": 1}
-        along = [mean - deviation, mean, mean, mean, mean, mean + deviation]
+        along = [low, mean, mean, mean, mean, high]
         stroke = _markers(
             along, [row + offset for offset in TICK], dot, [f"{name}: {notes[-1]}"] * 6
         )
@@ -298,12 +306,15 @@ def ablation(
     x, down = _axis("", _range(values), grid=True), _axis("", (len(names) - 0.4, -0.6))
     down |= {"tickvals": list(range(len(names))), "ticktext": names}
     several = any(len(seeds) > 1 for seeds in results.values())
-    title = f"{y}: mean ± one standard deviation{hint}" if several else f"{y}{hint}"
+    shown = "mean ± one standard deviation" if intervals is None else "mean, 95 % interval"
+    title = f"{y}: {shown}{hint}" if several else f"{y}{hint}"
     chart = _chart(traces, x, down, title, height=TOP + BOTTOM + 34 * len(names))
     for row, note in enumerate(notes):
         end = x["range"][1]
         chart.add_annotation(x=end, y=row, text=note, xanchor="left", xshift=10, showarrow=False)
-    return chart.update_layout(margin={"l": 24 + LETTER * max(map(len, names)), "r": 120})
+    return chart.update_layout(
+        margin={"l": 24 + LETTER * max(map(len, names)), "r": 120 if intervals is None else 170}
+    )
 
 
 # ---- parts ---------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from .examples import stereo_view as stereo_view
 from .house.building import build as build
 from .house.designer import design as design
 from .house.designer import furnish as furnish
+from .house.designer import open_plan as open_plan
 from .house.designer import rooms as rooms
 from .house.plan import Doorway as Doorway
 from .house.plan import Palette as Palette

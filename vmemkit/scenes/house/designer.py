@@ -58,6 +58,29 @@ def rooms(seed: int = 0, n_rooms: int = 2) -> Rooms:
     return build(design(seed, n_rooms))
 
 
+def open_plan(plan: Plan) -> Plan:
+    """The plan of a row of rooms without the walls between them.
+
+    What both rooms share of such a wall becomes a passage up to the lower ceiling. Things that stand
+    or hang at the wall go.
+    """
+    rooms, passages = list(plan.rooms), []
+    for i, door in enumerate(plan.doorways):
+        axis, along = door.axis, 2 - door.axis
+        (low_a, high_a), (low_b, high_b) = rooms[i].box, rooms[i + 1].box
+        low, high = list(door.box[0]), list(door.box[1])
+        low[along], high[along] = max(low_a[along], low_b[along]), min(high_a[along], high_b[along])
+        low[1] = max(low_a[1], low_b[1])
+        box = (low[0], low[1], low[2]), (high[0], high[1], high[2])
+        passages.append(replace(door, box=box))
+        for j in (i, i + 1):
+            is_before = rooms[j].box[0][axis] < door.box[0][axis]
+            opened = axis + 1 if is_before else axis
+            things = tuple(thing for thing in rooms[j].things if thing.wall != opened)
+            rooms[j] = replace(rooms[j], things=things)
+    return Plan(tuple(rooms), tuple(passages))
+
+
 def design(seed: int = 0, n_rooms: int = 2) -> Plan:
     """The plan of a furnished house of `n_rooms` rooms in a row; `build` makes a scene of it.
 

@@ -1,0 +1,129 @@
+"""Errors of camera poses, and of the geometry that views claim.
+
+In: two paths of cameras with the same number of poses, or views with depth. Out: numbers. Lower is
+better, 0 is perfect. The poses that a generator really made are not known; these functions compare
+whatever estimate one has with the poses that were asked for.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit.core import Cameras, Views, in_image, project, unproject
+
+SAME_DEPTH = 0.05  # share of the depth within which two views see the same surface
+
+
+def rotation_distance(estimated: Cameras, asked: Cameras) -> float:
+    """R_dist: mean angle in degrees between the rotations relative to the first camera.
+
+    VMem and others sum radians over the frames. Errors: ValueError for paths of different lengths or
+    of fewer than two cameras.
+    """
+    a, b = (_from_first(path) for path in _paired(estimated, asked))
+    return float(torch.rad2deg(_angles(a[1:, :3, :3], b[1:, :3, :3])).mean())
+
+
+def translation_distance(estimated: Cameras, asked: Cameras) -> float:
+    """T_dist: mean distance between the positions relative to the first camera, each path divided by
+    its furthest position (VMem, section 4.1). No unit. Errors: as `rotation_distance`."""
+    places = []
+    for path in _paired(estimated, asked):
+        place = _from_first(path)[:, :3, 3]
+        places.append(place / place.norm(dim=1).max().clamp(min=1e-12))
+    return float((places[0] - places[1])[1:].norm(dim=1).mean())
+
+
+def trajectory_error(estimated: Cameras, asked: Cameras) -> float:
+    """ATE: root mean square distance of the positions after the best similarity (Umeyama, 1991).
+
+    In world units. Errors: as `rotation_distance`.
+    """
+    a, b = (path.position.double() for path in _paired(estimated, asked))
+    scale, rotation, shift = similarity(a, b)
+    return float((scale * a @ rotation.T + shift - b).square().sum(1).mean().sqrt())
+
+
+def relative_pose_error(estimated: Cameras, asked: Cameras) -> tuple[float, float]:
+    """RPE: root mean square error of the motions from frame to frame, in world units and degrees.
+
+    The positions are first scaled as `trajectory_error` scales them. Errors: as
+    `rotation_distance`.
+    """
+    ours, theirs = _paired(estimated, asked)
+    scale, _, _ = similarity(ours.position.double(), theirs.position.double())
+    a, b = _motions(ours, scale), _motions(theirs, 1.0)
+    shift = (torch.linalg.inv(b) @ a)[:, :3, 3].norm(dim=1)
+    angle = torch.rad2deg(_angles(a[:, :3, :3], b[:, :3, :3]))
+    return float(shift.square().mean().sqrt()), float(angle.square().mean().sqrt())
+
+
+def similarity(
+    a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"]
+) -> tuple[float, Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
+    """Scale, rotation and shift that take the points a to the points b with the least squares error
+    (Umeyama, 1991). Points that do not move have scale 1."""
+    from_a, from_b = a - a.mean(0), b - b.mean(0)
+    u, size, v = torch.linalg.svd(from_b.T @ from_a)
+    sign = torch.ones_like(size)
+    sign[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(v))
+    rotation = u @ torch.diag(sign) @ v
+    spread = float(from_a.square().sum())
+    scale = float((size * sign).sum()) / spread if spread > 1e-18 else 1.0
+    return scale, rotation, b.mean(0) - scale * rotation @ a.mean(0)
+
+
+def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:
+    """Whether two views (1,) with depth show one scene: the mean absolute colour difference where
+    both see the same surface, and the share of a's pixels where they do.
+
+    Each pixel of a is projected into b by its own depth, and counts if b's depth there agrees within
+    5 %. The difference is None where no pixel does. The idea is MEt3R's (Asim et al., 2025), without
+    its network. Errors: ValueError for views without depth.
+    """
+    if a.depth is None or b.depth is None:
+        raise ValueError("warp consistency needs views with depth")
+    points = unproject(a.cameras, a.depth).reshape(-1, 3)
+    uv, depth = project(b.cameras, points)
+    uv, depth = uv[0], depth[0]
+    height, width = b.depth.shape[1:]
+    inside = in_image(uv, depth)
+    at = torch.where(inside[:, None], uv, 0.0) * uv.new_tensor([width, height])
+    column = at[:, 0].long().clamp(max=width - 1)
+    row = at[:, 1].long().clamp(max=height - 1)
+    there = b.depth[0, row, column]
+    same = inside & ((depth - there).abs() <= SAME_DEPTH * there)
+    share = float(same.float().mean())
+    if not same.any():
+        return None, share
+    ours, theirs = a.image[0].flatten(1)[:, same], b.image[0, :, row[same], column[same]]
+    return float((ours - theirs).abs().mean()), share
+
+
+def _paired(a: Cameras, b: Cameras) -> tuple[Cameras, Cameras]:
+    if len(a) != len(b) or len(a) < 2:
+        raise ValueError(
+            f"poses are compared in paths of the same length of 2 or more, got {len(a)} and {len(b)}"
+        )
+    return a, b
+
+
+def _from_first(path: Cameras) -> Float[Tensor, "n 4 4"]:
+    poses = path.world_from_cam.double()
+    return torch.linalg.inv(poses[0]) @ poses
+
+
+def _motions(path: Cameras, scale: float) -> Float[Tensor, "n 4 4"]:
+    poses = path.world_from_cam.double().clone()
+    poses[:, :3, 3] *= scale
+    return torch.linalg.inv(poses[:-1]) @ poses[1:]
+
+
+def _angles(a: Float[Tensor, "n 3 3"], b: Float[Tensor, "n 3 3"]) -> Float[Tensor, " n"]:
+    """Angles in radians between rotations; exact for small ones, too."""
+    chord = (a - b).flatten(1).norm(dim=1)  # 2 sqrt(2) sin(angle / 2)
+    return 2 * torch.asin((chord / (2 * math.sqrt(2))).clamp(max=1.0))

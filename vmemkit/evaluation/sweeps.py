@@ -1,0 +1,348 @@
+"""Sweeps: many walks, each judged by a protocol, which can be stopped and gone on with anywhere.
+
+In: cells, each a scene, a protocol and the stages to use, as names and numbers. Out: a row of scores
+per cell. `run_cell` is a pure function of its cell. Each row is a file of its own, written whole, so a
+file that is there is done. A cell that fails is a row with its error, not the end of the sweep.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vmemkit.core import Cameras, Views, replacing
+from vmemkit.evaluation.poses import warp_consistency
+from vmemkit.evaluation.protocols import (
+    PROTOCOLS,
+    Course,
+    Route,
+    house_route,
+    recorded_route,
+)
+from vmemkit.evaluation.scores import coverage, psnr, share_of_best, ssim
+from vmemkit.generation import PRESETS, Generator, Warp, Writer, preset, with_depth
+from vmemkit.memory import Memory, begin, read, sightings_of
+from vmemkit.pipeline import Step, WalkConfig, walk
+from vmemkit.reconstruction import Reconstructor, cut3r, from_depth
+from vmemkit.retrieval import POLICIES, Policy, pixels_per_surfel, retrieve, true_visibility
+from vmemkit.scenes import Scene, build, capture, design, load_capture, open_plan
+
+Row = dict[str, Any]
+ASPECT = 4 / 3  # width over height of views in houses
+DIGITS = 4  # decimals of scores in rows, and of the poses in a course's hash
+GENERATORS: Mapping[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
+SCORES = {  # of a row -> what it says: range, direction, unit
+    "truth_ssim": "frames against the scene; -1 to 1, higher is better",
+    "truth_psnr": "the same; dB, higher is better, at most 99",
+    "pair_ssim": "frames against each other, weighted; -1 to 1, higher is better",
+    "pair_psnr": "the same; dB. A world that has faded to one colour has the most",
+    "warp_error": "colour difference where a pair shows one surface; 0 to 1, lower is better",
+    "warp_share": "share of the pixels at which a pair shows one surface; 0 to 1, higher is better",
+    "coverage": "target pixels that the chosen views had really seen; 0 to 1, higher is better",
+    "coverage_of_best": "the same, relative to the best choice of as many views",
+    "recall": "chosen views that overlap the targets, of all such views or of k; 0 to 1",
+    "precision": "chosen views that overlap the targets, of all that were chosen; 0 to 1",
+    "any_hit": "windows with a chosen view that overlaps the targets; 0 to 1",
+}
+RECALL, OVERLAP = "recall", 0.1  # a protocol without generation; share of pixels that is an overlap
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One walk of a sweep."""
+
+    scene: str  # "rooms:SEED", "open:SEED" (no walls between the rooms), or a recording's folder
+    protocol: str  # a name in PROTOCOLS, or "recall"
+    policy: str  # a name in `policies`
+    generator: str = "warp"  # "warp", "writer", or a preset with published weights
+    geometry: str = "generator"  # where new depth comes from: "generator" (or Warp), or "cut3r"
+    k: int = 4
+    m: int = 4
+    seed: int = 0  # of the walk
+    height: int = 72  # of the images of houses; recordings have their own
+
+    @property
+    def name(self) -> str:
+        """The name of its file, which differs wherever a field does."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def last_and_greedy(memory: Memory, targets: Cameras, k: int) -> list[int]:
+    """Lyra 2.0's form of retrieval: the last view, then greedily those that see most of the rest.
+
+    # differs from Lyra 2.0: merged surfels instead of the views' points.
+    """
+    canvas = read(memory, targets, 48, 64)
+    pixels = pixels_per_surfel(memory, canvas)
+    surfel, view = sightings_of(memory.packed_sightings, pixels > 0)
+    chosen = [len(memory) - 1]
+    for _ in range(k - 1):
+        pixels[surfel[view == chosen[-1]]] = 0.0
+        gains = torch.bincount(view, pixels[surfel], minlength=len(memory))
+        if float(gains.max()) <= 0:
+            break
+        chosen.append(int(gains.argmax()))
+    return chosen
+
+
+def policies() -> dict[str, Policy]:
+    """All policies that a cell can name."""
+    return {**POLICIES, "last_and_greedy": last_and_greedy}
+
+
+def run_cell(cell: Cell) -> Row:
+    """The scores of a cell, with its fields, the hash of its course, and seconds; SCORES says what
+    each is. Scores that a protocol does not ask for are None.
+
+    Errors: ValueError for names that are not known, and whatever the stages raise.
+    """
+    _check_names(cell)
+    scene, route, size = _scene(cell)
+    course = PROTOCOLS["abca" if cell.protocol == RECALL else cell.protocol].course(route)
+    memory = begin(scene.render(course.given, *size))
+    began = time.perf_counter()
+    if cell.protocol == RECALL:
+        scores = overlap_recall(scene, memory, course.path, policies()[cell.policy], cell.k, cell.m)
+    else:
+        generator, reconstructor = _stages(cell.generator, cell.geometry)
+        config = WalkConfig(
+            generator=generator,
+            reconstructor=reconstructor,
+            policy=policies()[cell.policy],
+            k=cell.k,
+            m=cell.m,
+            seed=cell.seed,
+        )
+        steps = list(walk(memory, course.path, config))
+        scores = judge(course, scene, steps)
+    seconds = time.perf_counter() - began
+    scores = dict.fromkeys(SCORES) | scores
+    rounded = {name: None if x is None else round(x, DIGITS) for name, x in scores.items()}
+    return {**asdict(cell), **rounded, "course": course_hash(course), "seconds": round(seconds, 3)}
+
+
+def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, float | None]:
+    """The scores of a walk along a course. Errors: ValueError for a walk of another length."""
+    parts = [step.views for step in steps]
+    image = torch.cat([views.image for views in parts])
+    if len(image) != len(course.path):
+        raise ValueError(f"need a view for each of {len(course.path)} frames, got {len(image)}")
+    scores: dict[str, float | None] = {}
+    if len(course.truth):
+        truth = scene.render(course.path[course.truth], *image.shape[2:]).image
+        both = list(zip(image[course.truth], truth, strict=True))
+        scores["truth_ssim"] = mean(ssim(a, b) for a, b in both)
+        scores["truth_psnr"] = mean(psnr(a, b) for a, b in both)
+    if len(course.pairs):
+        scores |= _pair_scores(course, steps[-1].memory.views[-len(image) :])
+    covered, at = [], 0
+    for step in steps:
+        if course.back.start <= at < course.back.stop:
+            chosen = step.retrieval.chosen
+            covered += coverage(scene, step.before, step.targets, [chosen], len(chosen), rows=24)
+        at += len(step.targets)
+    if covered:
+        scores["coverage"] = mean(share for share, _ in covered)
+        scores["coverage_of_best"] = mean(share_of_best(*both) for both in covered)
+    return scores
+
+
+def overlap_recall(
+    scene: Scene, memory: Memory, targets: Cameras, policy: Policy, k: int = 4, m: int = 4
+) -> dict[str, float]:
+    """Whether a policy names the views that overlap the targets: means over windows of m targets.
+
+    A view overlaps a window if it really sees a tenth of the window's pixels or more. Nothing is
+    generated, and the memory stays as it is. The question is that of Context as Memory (Yu et al.,
+    2025), which labels overlaps by frusta; here they are exact, with occlusion.
+    """
+    recalls, precisions, finds = [], [], []
+    for start in range(0, len(targets), m):
+        window = targets[start : start + m]
+        shares = true_visibility(scene, memory.views.cameras, window, 24).float().mean(1)
+        overlaps = shares >= OVERLAP
+        if not overlaps.any():
+            continue
+        chosen = retrieve(memory, window, min(k, len(memory)), policy).chosen
+        hits = int(overlaps[chosen].sum())
+        recalls.append(hits / min(k, int(overlaps.sum())))
+        precisions.append(hits / max(1, len(chosen)))
+        finds.append(float(hits > 0))
+    if not recalls:
+        raise ValueError("no view of the memory overlaps any target: nothing can be recalled")
+    return {RECALL: mean(recalls), "precision": mean(precisions), "any_hit": mean(finds)}
+
+
+def course_hash(course: Course) -> str:
+    """A hash of the cameras and frames of a course: equal hashes mean equal tasks."""
+    total = hashlib.sha256()
+    for cameras in (course.given, course.path):
+        for tensor in (cameras.world_from_cam, cameras.K):
+            total.update(str(torch.round(tensor * 10**DIGITS).long().tolist()).encode())
+    frames = [course.truth.tolist(), course.pairs.tolist(), course.back.start, course.back.stop]
+    total.update(str(frames).encode())
+    return total.hexdigest()[:16]
+
+
+def sweep(
+    cells: Sequence[Cell],
+    out: str | Path,
+    workers: int = 1,
+    run: Callable[[Cell], Row] = run_cell,
+) -> Iterator[Row]:
+    """The rows of all cells, as they come; files of `out` that an earlier sweep wrote come first.
+
+    With one worker the cells run in this process, with more in processes of one thread each. A row
+    of a cell that failed has its `error` and no scores; it runs again in the next sweep.
+    Errors: ValueError for two equal cells and for a folder that cannot be made; OSError for disks.
+    """
+    if len(set(cells)) < len(cells):
+        raise ValueError("a sweep needs cells that differ: some are given twice")
+    folder = Path(out) / "cells"
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"{out} is a file: give a folder to write to")
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = []
+    for cell in cells:
+        row = _stored(folder / f"{cell.name}.json", cell)
+        if row is None:
+            waiting.append(cell)
+        else:
+            yield row
+    for cell, row in _rows(waiting, workers, run):
+        with replacing(folder / f"{cell.name}.json") as draft:
+            draft.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+        yield row
+
+
+def bootstrap(
+    values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the mean that so many resamples of the values give (Efron, 1979).
+
+    Errors: ValueError for no values.
+    """
+    if not len(values):
+        raise ValueError("an interval needs values, got none")
+    rng = torch.Generator().manual_seed(seed)
+    sample = torch.tensor(values, dtype=torch.float64)
+    drawn = torch.randint(len(values), (resamples, len(values)), generator=rng)
+    means = sample[drawn].mean(1)
+    ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = means.quantile(ends).tolist()
+    return low, high
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+
+def _check_names(cell: Cell) -> None:
+    known = {
+        "protocol": [*PROTOCOLS, RECALL],
+        "policy": policies(),
+        "generator": [*GENERATORS, *PRESETS],
+        "geometry": ["generator", "cut3r"],
+    }
+    for name, choices in known.items():
+        if getattr(cell, name) not in choices:
+            raise ValueError(
+                f"unknown {name} {getattr(cell, name)!r}: choose from {', '.join(choices)}"
+            )
+
+
+@functools.lru_cache(maxsize=1)  # a worker's cells mostly use the same networks
+def _stages(generator: str, geometry: str) -> tuple[Generator, Reconstructor]:
+    """Errors: ValueError for weights that are missing; it says how to get them."""
+    reconstructor = cut3r() if geometry == "cut3r" else from_depth
+    if generator in GENERATORS:
+        return GENERATORS[generator](), reconstructor
+    made = preset(generator)
+    return made if geometry == "cut3r" else with_depth(made, Warp()), reconstructor
+
+
+def _scene(cell: Cell) -> tuple[Scene, Route, tuple[int, int]]:
+    """The scene, its route, and the (height, width) of its views."""
+    kind, _, number = cell.scene.partition(":")
+    if kind in ("rooms", "open") and number.isdecimal():
+        plan = design(int(number))
+        house = build(plan if kind == "rooms" else open_plan(plan))
+        size = cell.height, round(ASPECT * cell.height)
+        return house, house_route(house, int(number), aspect=size[1] / size[0]), size
+    if not Path(cell.scene).exists():
+        raise ValueError(
+            f"there is no scene {cell.scene!r}: give rooms:SEED, open:SEED, or a recording's folder"
+        )
+    recording = capture(load_capture(cell.scene))
+    return recording, recorded_route(recording), recording.recorded_size
+
+
+def _pair_scores(course: Course, views: Views) -> dict[str, float]:
+    """Scores of the pairs of a course, among its generated views (n,)."""
+    ssims, psnrs, errors, shares = [], [], [], []
+    for i, j in course.pairs.tolist():
+        ssims.append(ssim(views.image[i], views.image[j]))
+        psnrs.append(psnr(views.image[i], views.image[j]))
+        error, share = warp_consistency(views[i : i + 1], views[j : j + 1])
+        errors.append(1.0 if error is None else error)
+        shares.append(share)
+    named = {"pair_ssim": ssims, "pair_psnr": psnrs, "warp_error": errors, "warp_share": shares}
+    return {name: _weighted(values, course.weights) for name, values in named.items()}
+
+
+def _weighted(values: Sequence[float], weights: Float[Tensor, " q"]) -> float:
+    return float((torch.tensor(values, dtype=torch.float64) * weights).sum())
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def _stored(path: Path, cell: Cell) -> Row | None:
+    """The finished row in a file; None without one. Errors: ValueError for a file of other content."""
+    if not path.is_file():
+        return None
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        if {name: row[name] for name in asdict(cell)} != asdict(cell):
+            raise ValueError("it is of another cell")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no row of this sweep ({error}): delete it") from error
+    return None if row.get("error") else row
+
+
+def _rows(
+    cells: Sequence[Cell], workers: int, run: Callable[[Cell], Row]
+) -> Iterator[tuple[Cell, Row]]:
+    if workers == 1:
+        yield from ((cell, _tried(run, cell)) for cell in cells)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, spawn, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = {pool.submit(_tried, run, cell): cell for cell in cells}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:  # after Ctrl-C, too: what has not begun is not waited for
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
+    try:
+        return run(cell)
+    except Exception as error:
+        return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}
