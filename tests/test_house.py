@@ -21,6 +21,7 @@ ROWS = (
     ("generation", "retrieval", "reconstruction"),
     ("pipeline",),
     ("evaluation", "figures", "sessions"),
+    ("exports",),
     ("widgets", "cli"),
 )
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
@@ -38,7 +39,7 @@ OUTSIDE = {"", "__main__"}  # the package's own `__init__` and `python -m vmemki
 MODULES = sorted(
     ".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in FOLDER.rglob("*.py")
 )
-NOT_LOADED = {"nets", "scenes", "evaluation", "figures", "sessions", "widgets", "cli"}
+NOT_LOADED = {"nets", "scenes", "evaluation", "figures", "sessions", "exports", "widgets", "cli"}
 INTERFACES = {"matplotlib", "plotly", "pythreejs", "ipywidgets", "IPython", "rich"}
 MAX_FUNCTION = 60  # lines
 WEIGHTS_ONLY = "weights_only=True"

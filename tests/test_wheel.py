@@ -90,6 +90,7 @@ def names(wheel: Path) -> set[str]:
 def test_the_wheel_carries_the_package_and_its_type_information(wheel):
     package = REPOSITORY / "vmemkit"
     sources = {*package.rglob("*.py"), *package.rglob("*.pyi"), package / "py.typed"}
+    sources |= {*package.rglob("*.css"), *package.rglob("*.js")}
     assert {path.relative_to(REPOSITORY).as_posix() for path in sources} <= names(wheel)
 
 

@@ -1,6 +1,7 @@
 from . import cli as cli
 from . import core as core
 from . import evaluation as evaluation
+from . import exports as exports
 from . import figures as figures
 from . import generation as generation
 from . import memory as memory

@@ -7,6 +7,7 @@ import subprocess
 import warnings
 import zipfile
 import zlib
+from contextlib import suppress
 
 import imageio_ffmpeg
 import numpy as np
@@ -21,6 +22,7 @@ from vmemkit.core import (
     image_size,
     load_depth,
     load_image,
+    new_folder,
     replacing,
     save_depth,
     save_image,
@@ -518,3 +520,32 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch, folder):
 def test_a_video_without_images_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least one image"):
         save_video(tmp_path / "a.mp4", torch.zeros(0, 3, 4, 4), 10.0)
+
+
+def test_a_new_folder_appears_complete_or_not_at_all(tmp_path):
+    with suppress(KeyError), new_folder(tmp_path / "a") as draft:
+        (draft / "half.txt").write_text("x")
+        assert not (tmp_path / "a").exists()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()  # empty, or as good as that
+    (tmp_path / "a" / ".DS_Store").write_bytes(b"x")
+    with new_folder(tmp_path / "a") as draft:
+        (draft / "whole.txt").write_text("x")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("place", ["full", "file", "link", "none/new"])
+def test_a_new_folder_takes_no_place_of_others(tmp_path, place):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with (
+        pytest.raises(ValueError, match="new folder in an existing one"),
+        new_folder(tmp_path / place),
+    ):
+        raise AssertionError
+    assert (tmp_path / "full" / "a.txt").exists()
+    assert (tmp_path / "file").read_text() == "x"

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmemkit.core import (
+    Views,
     cameras,
     crop,
     crop_to_aspect,
@@ -13,6 +14,7 @@ from vmemkit.core import (
     pixel_centres,
     project,
     resize,
+    surface_at,
     unproject,
     views,
     with_sky,
@@ -166,3 +168,19 @@ def test_an_aspect_that_is_not_positive_and_finite_is_refused(aspect):
 def test_resizing_to_no_pixels_is_refused():
     with pytest.raises(ValueError, match="pixels"):
         resize(make_views(), 0, 4)
+
+
+def test_a_view_tells_the_depth_of_points_and_of_the_surface_at_their_pixels():
+    """A wall at 4 with a column at 2; image coordinates are x / z + 1 / 2."""
+    depth = torch.full((1, 2, 4), 4.0)
+    depth[0, :, 2] = 2.0  # 0.5 <= u < 0.75
+    K = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    view = Views(
+        cameras(torch.eye(4)[None], K), torch.zeros(1, 3, 2, 4), torch.ones(1).bool(), depth
+    )
+    points = torch.tensor([[-1.0, 0, 3], [0.1, 0, 1], [3.0, 0, 3], [0.0, 0, -1], [2.0, 0, 4]])
+    in_view, surface = surface_at(view, points)
+    assert in_view.tolist() == [3, 1, 3, -1, 4]
+    # The last three are right of the image, behind the camera, and just on the right border.
+    expected = torch.tensor([4.0, 2.0, torch.nan, torch.nan, torch.nan])
+    torch.testing.assert_close(surface, expected, equal_nan=True)

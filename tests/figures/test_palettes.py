@@ -217,10 +217,13 @@ def test_surfels_are_given_generated_or_invented_by_where_given_views_look(box):
         assert (own @ hue).min() > 0.9999
 
 
-def test_what_is_generated_in_front_of_a_given_surface_is_invented(box):
+@pytest.mark.parametrize("behind", ["a surface", "sky"])
+def test_what_is_generated_in_front_of_what_a_given_view_sees_is_invented(box, behind):
     given = box.render(box.look(0.0), 12, 16)
-    memory = begin(given, MemoryConfig(association=AssociationConfig(empty=1.0)))
     near = given.replace(given=torch.tensor([False]), depth=0.5 * given.depth)
+    if behind == "sky":
+        given = given.replace(depth=torch.full_like(given.depth, torch.inf))
+    memory = begin(given, MemoryConfig(association=AssociationConfig(empty=1.0)))
     after = write(memory, near)
     assert (origins(after)[len(memory.surfels) :] == INVENTED).all()
 

@@ -105,12 +105,13 @@ def test_films_are_written(steps, tmp_path):
     save_walk_video(tmp_path / "walk.mp4", steps)
     assert (tmp_path / "walk.mp4").stat().st_size > 500
     images = torch.rand(5, 3, 8, 10, generator=torch.Generator().manual_seed(0))
-    save_animation(tmp_path / "a.webp", images, 12.5)
-    with Image.open(tmp_path / "a.webp") as animation:
-        animation.load()
-        assert (animation.n_frames, animation.size) == (5, (10, 8))
-        assert animation.info["duration"] == 80
-    with pytest.raises(ValueError, match=r"needs a \.webp"):
-        save_animation(tmp_path / "a.gif", images, 12.0)
+    for name in ("a.webp", "a.gif"):
+        save_animation(tmp_path / name, images, 12.5)
+        with Image.open(tmp_path / name) as animation:
+            animation.load()
+            assert (animation.n_frames, animation.size) == (5, (10, 8))
+            assert animation.info["duration"] == 80
+    with pytest.raises(ValueError, match=r"needs a \.webp or \.gif"):
+        save_animation(tmp_path / "a.avi", images, 12.0)
     with pytest.raises(ValueError, match="steps of a walk"):
         save_walk_video(tmp_path / "b.mp4", [])

@@ -147,6 +147,29 @@ def add_show(show: argparse.ArgumentParser) -> None:
     show.set_defaults(run=_runs("sessions", "run_show"))
 
 
+def add_export(export: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit export`."""
+    add = export.add_argument
+    add("folder", nargs="?", metavar="DIR", help="a session, or a memory that was saved")
+    add("--to", nargs="?", metavar="FORMAT", help="without a name, the formats are listed")
+    add("--out", metavar="PATH", help="new file or folder to write")
+    add(
+        "--at",
+        type=int,
+        metavar="NODE",
+        help="of a session: its memory and the steps that led there (where the walk was left)",
+    )
+    add(
+        "--least",
+        type=int,
+        metavar="N",
+        help="colmap: observations that a point needs (1); COLMAP's own tools want 2",
+    )
+    add("--points", action="store_true", help="glb: surfels as points, not as discs")
+    add("--rows", type=int, metavar="N", help="mp4, gif: height in pixels (360, 240)")
+    export.set_defaults(run=_runs("export", "run_export"))
+
+
 def _add_stages(
     command: argparse.ArgumentParser, generator: str | None = None, geometry: str | None = None
 ) -> None:

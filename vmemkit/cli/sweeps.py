@@ -122,7 +122,8 @@ def page(rows: Sequence[Row]) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>vmemkit evaluate</title>'
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;"
-        "padding:0 1rem;color:#222;background:#fff}h2{margin-top:2.5rem}</style>"
+        "padding:0 1rem;color:#222;background:#fff}h2{margin-top:2.5rem}"
+        "@media(prefers-color-scheme:dark){body{color:#ddd;background:#15181c}a{color:#8ab4f8}}</style>"
         "<h1>Which retrieval remembers?</h1>"
         "<p>A marker is a scene. Ticks are means, lines their 95 % intervals by 2,000 resamples of "
         f"the scenes. All rows are in <a href='{CSV}'>{CSV}</a>.</p>"

@@ -42,6 +42,7 @@ from .image_files import image_orientation as image_orientation
 from .image_files import image_size as image_size
 from .image_files import load_depth as load_depth
 from .image_files import load_image as load_image
+from .image_files import new_folder as new_folder
 from .image_files import photo_fov as photo_fov
 from .image_files import replacing as replacing
 from .image_files import save_depth as save_depth
@@ -93,6 +94,7 @@ from .view import crop_to_aspect as crop_to_aspect
 from .view import far_depths as far_depths
 from .view import resize as resize
 from .view import seen_through as seen_through
+from .view import surface_at as surface_at
 from .view import views as views
 from .view import with_confidence as with_confidence
 from .view import with_sky as with_sky

@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from vmemkit.core.camera import SKY_FROM, horizontal_fov
 from vmemkit.core.conversions import as_images, as_tensor
+from vmemkit.core.data_files import names_in
 from vmemkit.core.image_metadata import (
     JPEG_SCAN,
     JPEG_START,
@@ -267,6 +268,26 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         _to_disk(draft)
         os.replace(draft, path)
     _to_disk(path.parent)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a temporary folder to fill; it becomes `path` when the block ends without an error.
+
+    So the folder appears complete or not at all. Errors: ValueError for a path that is a file, a folder
+    with something in it, or without a folder to lie in.
+    """
+    path = Path(path)
+    is_empty = path.is_dir() and not names_in(path)
+    if not path.parent.is_dir() or (os.path.lexists(path) and not is_empty):
+        raise ValueError(f"cannot write {path}: it needs to be a new folder in an existing one")
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as temporary:
+        draft = Path(temporary) / "new"
+        draft.mkdir()
+        yield draft
+        if path.exists():  # it is as good as empty, and renaming onto a folder is not portable
+            os.replace(path, Path(temporary) / "replaced")
+        os.replace(draft, path)
 
 
 def _to_disk(path: Path) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from vmemkit.core.camera import SKY_FROM, Cameras, check_cameras, in_camera_axes
+from vmemkit.core.camera import SKY_FROM, Cameras, check_cameras, in_camera_axes, project
 from vmemkit.core.conversions import as_tensor
 from vmemkit.core.image_files import check_size, images_in_range
 from vmemkit.core.kernels import PATCH, accelerated
@@ -173,6 +173,20 @@ def with_confidence(views: Views) -> Views:
     if views.confidence is not None:
         return views
     return views.replace(confidence=torch.ones_like(views.depth))
+
+
+def surface_at(
+    view: Views, points_world: Float[Tensor, "n 3"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """The depth of points in a view (1,), and the depth that it shows at their pixels.
+
+    The second is NaN where that is unknown, and for points outside the image and behind the camera.
+    """
+    [uv], [depth] = project(view.cameras, points_world[None])
+    inside = (depth > 0) & (uv >= 0).all(-1) & (uv < 1).all(-1)
+    h, w = view.depth.shape[1:]
+    column, row = (torch.where(inside[:, None], uv, 0) * uv.new_tensor([w, h])).long().unbind(-1)
+    return depth, torch.where(inside, view.depth[0, row, column], torch.nan)
 
 
 def seen_through(

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, in_image, project, unproject
+from vmemkit.core import Cameras, Views, project, surface_at, unproject
 
 SAME_DEPTH = 0.05  # share of the depth within which two views see the same surface
 
@@ -88,19 +88,15 @@ def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:
     if a.depth is None or b.depth is None:
         raise ValueError("warp consistency needs views with depth")
     points = unproject(a.cameras, a.depth).reshape(-1, 3)
-    uv, depth = project(b.cameras, points)
-    uv, depth = uv[0], depth[0]
-    height, width = b.depth.shape[1:]
-    inside = in_image(uv, depth)
-    at = torch.where(inside[:, None], uv, 0.0) * uv.new_tensor([width, height])
-    column = at[:, 0].long().clamp(max=width - 1)
-    row = at[:, 1].long().clamp(max=height - 1)
-    there = b.depth[0, row, column]
-    same = inside & ((depth - there).abs() <= SAME_DEPTH * there)
+    depth, there = surface_at(b, points)
+    same = (depth - there).abs() <= SAME_DEPTH * there  # false where b's depth is unknown
     share = float(same.float().mean())
     if not same.any():
         return None, share
-    ours, theirs = a.image[0].flatten(1)[:, same], b.image[0, :, row[same], column[same]]
+    height, width = b.depth.shape[1:]
+    [uv], _ = project(b.cameras, points[same][None])
+    column, row = (uv * uv.new_tensor([width, height])).long().unbind(-1)
+    ours, theirs = a.image[0].flatten(1)[:, same], b.image[0, :, row, column]
     return float((ours - theirs).abs().mean()), share
 
 

@@ -198,8 +198,7 @@ PROTOCOLS: dict[str, Protocol] = {
             "cycle",
             "out and back by the same poses; the way back against the scene",
             "VMem (Li et al., ICCV 2025), section 4.2: every 10th frame",
-            "all views of the route are generated, so none between them; rooms have no video, so "
-            "every view counts",
+            "only views at the route's stride are generated, and each of them counts",
             cycle,
         ),
         Protocol(

@@ -193,8 +193,9 @@ def course_hash(course: Course) -> str:
     for cameras in (course.given, course.path):
         for tensor in (cameras.world_from_cam, cameras.K):
             total.update(str(torch.round(tensor * 10**DIGITS).long().tolist()).encode())
-    frames = [course.truth.tolist(), course.pairs.tolist(), course.back.start, course.back.stop]
-    total.update(str(frames).encode())
+    weights = torch.round(course.weights * 10**DIGITS).long()
+    frames = [part.tolist() for part in (course.truth, course.pairs, weights)]
+    total.update(f"{frames} {course.back}".encode())
     return total.hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from .house_drawings import floor_plan as floor_plan
 from .palettes import APPEARANCES as APPEARANCES
 from .palettes import COLOR_MODES as COLOR_MODES
 from .palettes import RETRIEVAL_MODES as RETRIEVAL_MODES
+from .palettes import SUPPORT as SUPPORT
 from .palettes import surfel_colors as surfel_colors
 from .picture import Picture as Picture
 from .picture import save_figure as save_figure
@@ -44,5 +45,6 @@ from .video import Film as Film
 from .video import fly_round as fly_round
 from .video import save_animation as save_animation
 from .video import save_walk_video as save_walk_video
+from .video import scaled as scaled
 from .video import side_by_side as side_by_side
 from .video import walk_film as walk_film

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from vmemkit.core import Views, project
+from vmemkit.core import Views, surface_at
 from vmemkit.figures.colors import view_colors
 from vmemkit.figures.renderings import PALE, SHADE, first_to_see, query_splat
 from vmemkit.memory import Memory, last_seen, sighting_counts, surfels_of
@@ -106,13 +106,9 @@ def origins(memory: Memory) -> Int[Tensor, " n"]:
 
 
 def _on_surface(view: Views, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
-    """Which points lie near the surface that a view (1,) sees at their pixel."""
-    [uv], [depth] = project(view.cameras, points_world[None])
-    inside = (depth > 0) & (uv >= 0).all(-1) & (uv < 1).all(-1)
-    h, w = view.depth.shape[1:]
-    column, row = (torch.where(inside[:, None], uv, 0) * uv.new_tensor([w, h])).long().unbind(-1)
-    surface = view.depth[0, row, column]  # NaN, where it is unknown, fails the comparison
-    return inside & ((depth - surface).abs() <= SUPPORT * surface)
+    """Which points lie near the surface that a view (1,) sees at their pixel. Sky is no surface."""
+    depth, surface = surface_at(view, points_world)
+    return surface.isfinite() & ((depth - surface).abs() <= SUPPORT * surface)
 
 
 def spotlight(

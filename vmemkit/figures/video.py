@@ -174,13 +174,15 @@ def save_walk_video(path: str | Path, steps: Sequence[Step], rows: int = VIDEO_R
 
 
 def save_animation(path: str | os.PathLike, images: Float[Tensor, "f 3 h w"], fps: float) -> None:
-    """Write images in [0, 1] as an animated .webp that repeats, for pages that show no video.
+    """Write images in [0, 1] as an animated .webp or .gif that repeats, for pages that show no video.
 
+    A GIF has 256 colours a frame, and counts time in hundredths of a second.
     Errors: ValueError for no images, a bad frame rate or another suffix.
     """
-    if Path(path).suffix.lower() != ".webp" or len(images) == 0 or not fps > 0:
+    if Path(path).suffix.lower() not in (".webp", ".gif") or len(images) == 0 or not fps > 0:
         raise ValueError(
-            f"save_animation needs a .webp, images and fps > 0, got {path}, {len(images)} and {fps}"
+            f"save_animation needs a .webp or .gif, images and fps > 0, got {path}, {len(images)} and "
+            f"{fps}"
         )
     first, *others = [Image.fromarray(pixels) for pixels in image_bytes(images)]
     with replacing(path) as draft:

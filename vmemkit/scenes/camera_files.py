@@ -169,12 +169,16 @@ def write_transforms(
     depths: Sequence[str | Path | None] | None = None,
     convention: str = "opengl",
     depth_unit: float | None = None,
+    masks: Sequence[str | Path] | None = None,
+    points: str | Path | None = None,
 ) -> None:
     """Write cameras (t,) as a nerfstudio transforms.json (`path`: the file, or its folder).
 
     `size` is (height, width) in pixels. File names are relative to the folder of the json, or
     absolute inside it. `depth_unit` is metres per step of the depth files; its default is that of
-    `load_depth` for their kind. Without images the file holds the trajectory alone.
+    `load_depth` for their kind. `masks` are images that are black where a trainer must not look, and
+    `points` a PLY file in the world frame of the cameras. Without images the file holds the
+    trajectory alone.
     Errors: ValueError, and nothing written, for skewed K, wrong counts, names outside the folder, and
     depth arrays without a `depth_unit` that are not there.
     """
@@ -184,13 +188,16 @@ def write_transforms(
     signs, file = _axis_signs(convention), _json_file(path)
     matrices = (cameras.world_from_cam.cpu().double().numpy() * signs).tolist()
     frames = [{"transform_matrix": matrix} for matrix in matrices]
-    for key, names in (("file_path", images), ("depth_file_path", depths)):
+    files = {"file_path": images, "depth_file_path": depths, "mask_path": masks}
+    for key, names in files.items():
         if names is not None and len(names) != len(frames):
             raise ValueError(f"need one {key} per camera: {len(frames)}, got {len(names)}")
         for frame, name in zip(frames, names or [], strict=False):
             if name is not None:
                 frame[key] = _relative(file, name)
     data: dict[str, Any] = {"camera_model": "OPENCV", "w": size[1], "h": size[0]}
+    if points is not None:
+        data["ply_file_path"] = _relative(file, points)
     intrinsics = [_pixel_intrinsics(K, size) for K in cameras.K.tolist()]
     if intrinsics.count(intrinsics[0]) == len(intrinsics):
         data |= intrinsics[0]

@@ -31,6 +31,7 @@ from vmemkit.core import (
     in_image,
     load_image,
     names_in,
+    new_folder,
     project,
     save_depth,
     save_image,
@@ -177,17 +178,8 @@ def save_capture(
     hold it. The folder appears complete or not at all. Errors: ValueError for no views, and for a
     path that is a file, a folder with something in it, or without a folder to lie in.
     """
-    folder = Path(folder)
-    is_empty = folder.is_dir() and not names_in(folder)
-    if not folder.parent.is_dir() or (folder.exists() and not is_empty):
-        raise ValueError(f"cannot write {folder}: it needs to be a new folder in an existing one")
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder.parent) as temporary:
-        draft = Path(temporary) / folder.name
-        draft.mkdir()
+    with new_folder(folder) as draft:
         _write(views, draft, convention, depth_unit)
-        if folder.exists():  # it is as good as empty, and renaming onto a folder is not portable
-            os.replace(folder, Path(temporary) / "replaced")
-        os.replace(draft, folder)
 
 
 def add_capture(
@@ -195,11 +187,14 @@ def add_capture(
     folder: str | os.PathLike,
     convention: str = "opengl",
     depth_unit: float = DEPTH_UNIT,
+    masks: Sequence[str] | None = None,
+    points: str | None = None,
 ) -> None:
     """Write views as `save_capture` does, into a folder that may hold other things.
 
-    The folder is made if it is missing. A capture that was written there before is replaced. Errors:
-    ValueError for no views, and as `check_capture_place`.
+    The folder is made if it is missing. A capture that was written there before is replaced. `masks`
+    and `points` are names of files in the folder, as in `write_transforms`. Errors: ValueError for no
+    views, and as `check_capture_place`.
     """
     folder = check_capture_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +202,7 @@ def add_capture(
         draft, replaced = Path(temporary) / "new", Path(temporary) / "replaced"
         draft.mkdir()
         replaced.mkdir()
-        _write(views, draft, convention, depth_unit)
+        _write(views, draft, convention, depth_unit, masks, points)
         for name in WRITTEN:  # the index comes last
             if (folder / name).exists():
                 os.replace(folder / name, replaced / name)
@@ -250,7 +245,14 @@ def resized_depth(
     return interpolate(depth[None, None], (height, width), mode="nearest-exact")[0, 0]
 
 
-def _write(views: Views, folder: Path, convention: str, depth_unit: float) -> None:
+def _write(
+    views: Views,
+    folder: Path,
+    convention: str,
+    depth_unit: float,
+    masks: Sequence[str] | None = None,
+    points: str | None = None,
+) -> None:
     """A capture in an empty folder. Errors: ValueError for no views."""
     if len(views) == 0:
         raise ValueError("a capture needs at least one view, got none")
@@ -261,7 +263,7 @@ def _write(views: Views, folder: Path, convention: str, depth_unit: float) -> No
     depths = _save_depths(folder, views, depth_unit)
     unit = depth_unit if any(depths) else None
     size = (views.image.shape[2], views.image.shape[3])
-    write_transforms(folder, views.cameras, size, images, depths, convention, unit)
+    write_transforms(folder, views.cameras, size, images, depths, convention, unit, masks, points)
 
 
 def _turns_and_size(

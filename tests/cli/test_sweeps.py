@@ -1,0 +1,98 @@
+"""`vmemkit evaluate PROTOCOL` and `table4`: which walks are taken, and what is reported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+
+from vmemkit.cli import arguments as known
+from vmemkit.cli.commands import main, parser
+from vmemkit.cli.sweeps import cells_of, run_sweep
+from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, policies
+
+
+def toy(cell: Cell) -> dict:
+    """A row whose scores follow from the names; `random` fails."""
+    if cell.policy == "random":
+        raise ValueError("no luck")
+    score = {"coverage": 0.9, "temporal": 0.4}[cell.policy] + 0.01 * int(cell.scene[-1])
+    return {**asdict(cell), **dict.fromkeys(SCORES), "truth_ssim": score, "coverage": score}
+
+
+def test_the_names_of_the_command_are_those_of_the_package():
+    assert tuple(known.PROTOCOLS) == (*PROTOCOLS, "recall")
+    assert set(known.TABLE4) < set(policies())
+
+
+def test_the_table_has_every_policy_on_every_scene_at_both_budgets():
+    cells = cells_of(parser().parse_args(["evaluate", "table4", "--seeds", "3"]))
+    assert len(cells) == len(set(cells)) == 2 * 3 * 2 * 2 * 2 * len(known.TABLE4)
+    assert {cell.scene for cell in cells} == {
+        f"{n}:{i}" for n in ("rooms", "open") for i in range(3)
+    }
+    assert {cell.k for cell in cells} == {4, 17}
+    assert {cell.generator for cell in cells} == {"warp", "writer"}
+
+
+def test_recall_needs_no_generators():
+    command = ["evaluate", "recall", "--generators", "warp", "writer", "--seeds", "2"]
+    cells = cells_of(parser().parse_args(command))
+    assert {cell.generator for cell in cells} == {"warp"}
+    assert len(cells) == 2 * len(known.TABLE4)
+
+
+def run(tmp_path, *more: str) -> str:
+    console = Console(record=True, width=100, markup=False)
+    command = ["evaluate", "aba", "--seeds", "3", "--workers", "1", "--out", str(tmp_path), *more]
+    run_sweep(parser().parse_args(command), console, run=toy)
+    return console.export_text()
+
+
+def test_means_with_intervals_are_printed_and_all_rows_are_kept(tmp_path):
+    text = run(tmp_path, "--policies", "temporal", "coverage", "random")
+    assert "aba, warp, K = 4, 3 houses with walls" in text
+    first, second = (line.split() for line in text.splitlines() if "±" in line)
+    assert first[:3] == ["coverage", "0.910", "±0.010"]
+    assert second[:2] == ["temporal", "0.410"]
+    assert text.count("ValueError: no luck") == 3
+    assert "6 of 9 walks are in" in text
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text("utf-8").splitlines()))
+    assert len(rows) == 9
+    assert [row["truth_ssim"] for row in rows if row["policy"] == "random"] == [""] * 3
+    assert [row["error"] for row in rows if row["policy"] == "coverage"] == [""] * 3
+
+
+def test_the_page_draws_each_score_once_and_needs_no_network(tmp_path):
+    run(tmp_path, "--policies", "temporal", "coverage")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("Plotly.newPlot(") == 2  # truth SSIM and coverage
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", page)
+    assert "LoopNav" in page
+    for name in SCORES:
+        assert f"<b>{name}</b>" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["aba", "--policies", "random"], "all 3 walks failed; the first: ValueError: no luck"),
+        (["aba", "--k", "0"], "must be 1 or more"),
+        (["aba", "--seeds", "0"], "must be 1 or more"),
+    ],
+)
+def test_nothing_to_report_is_an_error(tmp_path, arguments, message):
+    command = ["evaluate", *arguments, "--workers", "1", "--out", str(tmp_path)]
+    command += [] if "--seeds" in arguments else ["--seeds", "3"]
+    with pytest.raises(ValueError, match=message):
+        run_sweep(parser().parse_args(command), Console(file=io.StringIO()), run=toy)
+
+
+def test_a_missing_recording_is_one_line(tmp_path, capsys):
+    command = ["evaluate", "recall", "--data", "nowhere", "--policies", "temporal"]
+    assert main([*command, "--workers", "1", "--out", str(tmp_path)]) == 2
+    assert "there is no scene 'nowhere'" in capsys.readouterr().err

@@ -1,0 +1,16 @@
+from .camera_paths import lyra as lyra
+from .camera_paths import realestate10k as realestate10k
+from .camera_paths import tum as tum
+from .colmap_model import ColmapReport as ColmapReport
+from .colmap_model import colmap as colmap
+from .film_files import gif as gif
+from .film_files import mp4 as mp4
+from .formats import FORMATS as FORMATS
+from .formats import Format as Format
+from .formats import export as export
+from .formats import find_format as find_format
+from .gltf_scene import glb as glb
+from .nerfstudio_folder import nerfstudio as nerfstudio
+from .nerfstudio_folder import supported_pixels as supported_pixels
+from .surfel_points import ply as ply
+from .walk_page import html as html
