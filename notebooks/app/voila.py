@@ -3,11 +3,15 @@
 Every visitor has a kernel, a process of about 400 MB, and one websocket to it. Jupyter limits what
 kernels say (`iopub_msg_rate_limit`), but not what visitors say: a busy kernel's messages wait in the
 server, in any number. So the two classes below limit the visitors and their messages. Each trait can
-be set on the command line, such as --VisitorKernels.most=20.
+be set on the command line, such as --VisitorKernels.most=20. What a visitor keeps on the disk lies in
+a folder of the kernel's own, which goes with it.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
 
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -20,20 +24,38 @@ MB = 1_000_000  # bytes
 
 
 class VisitorKernels(AsyncMappingKernelManager):
-    """Kernels of at most so many visitors; the next one is told to come back later (503)."""
+    """Kernels of at most so many visitors; the next one is told to come back later (503). Each has a
+    folder for its temporary files, which is deleted when the kernel has ended or was culled."""
 
     most = Integer(8, config=True, help="Visitors at once.")
     _starting = 0
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._root = tempfile.TemporaryDirectory(prefix="vmemkit-visitors-")
+        self._folders = {}  # by kernel
 
     async def start_kernel(self, **options):
         if len(self) + self._starting >= self.most:
             self.log.warning("refused a visitor: %d are here", self.most)
             raise HTTPError(503, reason="Too many visitors: please come back in a few minutes")
         self._starting += 1
+        folder = tempfile.mkdtemp(dir=self._root.name)
+        environment = {**os.environ, **(options.pop("env", None) or {}), "TMPDIR": folder}
         try:
-            return await super().start_kernel(**options)
+            kernel = await super().start_kernel(env=environment, **options)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         finally:
             self._starting -= 1
+        self._folders[kernel] = folder
+        return kernel
+
+    def remove_kernel(self, kernel_id):
+        removed = super().remove_kernel(kernel_id)
+        shutil.rmtree(self._folders.pop(kernel_id, ""), ignore_errors=True)
+        return removed
 
 
 class VisitorConnection(ZMQChannelsWebsocketConnection):

@@ -302,6 +302,26 @@ def test_a_failure_of_any_call_of_the_system_refuses_the_step_only(
     check(tmp_path, steps[:3])
 
 
+@pytest.mark.parametrize("damage", ["shorten", "replace", "delete"])
+def test_a_journal_that_another_program_damages_is_not_written_to(damage, steps, tmp_path):
+    journal = tmp_path / "journal"
+    with kept_in(tmp_path, steps[:2]) as session:
+        if damage == "shorten":
+            os.truncate(journal, 100)
+        else:
+            content = journal.read_bytes()
+            journal.unlink()
+            if damage == "replace":
+                journal.write_bytes(content)
+        left = journal.read_bytes() if journal.exists() else b""
+        with pytest.raises(OSError, match="deleted, replaced or shortened its journal"):
+            session.add(steps[2])
+        with pytest.raises(OSError, match="deleted, replaced or shortened its journal"):
+            session.undo()
+        assert session.head == 2
+    assert (journal.read_bytes() if journal.exists() else b"") == left
+
+
 def test_a_step_that_is_interrupted_is_not_there(steps, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt

@@ -71,6 +71,18 @@ def test_branches_come_back_to_the_bit(tmp_path):
     check_all(tmp_path, steps)
 
 
+def test_the_last_picture_of_a_node_is_read_without_its_memory(tmp_path):
+    memory = begin(MemoryConfig(budget=60))  # so that older surfels change, too
+    with Session(tmp_path) as session:
+        steps = list(walk(memory, path(20, 40, 60), session=session))
+    with Session(tmp_path, readonly=True) as session:
+        (tmp_path / "tensors" / "00000001.safetensors").write_bytes(b"damaged")
+        assert torch.equal(session.picture(), steps[-1].views.image[-1])
+        assert torch.equal(session.picture(0), memory.views.image[-1])
+        with pytest.raises(ValueError, match=r"00000001\.safetensors is missing or damaged"):
+            session.picture(1)
+
+
 def test_a_step_from_a_truncated_memory_of_its_own_buffer_comes_back(tmp_path):
     first, second, third = walk(begin(), path(20, 40, 60))
     undone = third.memory.truncate(2)  # equal to the memory after the first step, but not the same

@@ -60,7 +60,7 @@ scrubber
 """
 EXPLORER = """
 from vmemkit import widgets
-explorer = widgets.Explorer("house, one view", height=72)
+explorer = widgets.Explorer("house, one view", height=72, session=None)
 explorer
 """
 INSPECTOR = """
@@ -81,7 +81,13 @@ from vmemkit.core import data_file
 room = widgets.RoomBox(data_file("cycles_left.png"))
 room
 """
+KEPT = """
+from vmemkit import widgets
+explorer = widgets.Explorer("house, one view", height=72, session=True)
+explorer
+"""
 SHOWN = {  # notebooks of one cell
+    "kept": KEPT,
     "explorer": EXPLORER,
     "inspector": INSPECTOR,
     "scrubber": SCRUBBER,
@@ -247,6 +253,52 @@ def test_the_explorer_walks_undoes_and_can_be_clicked_on(page, lab):
     wait_until(lambda: "large.bmp (13.0 MB)" in ask(page, "print(explorer.own.held.value)"))
     ask(page, "explorer.wait(); explorer.close()")
     wait_until(lambda: page.locator(".vmemkit-screen").count() == 0)
+    assert page.errors == []
+
+
+def test_after_a_restart_of_the_kernel_the_walk_is_opened_from_the_list(page, lab):
+    open_and_run(page, lab, "kept.ipynb")
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    ask(page, "for verb in ('right', 'forward'): explorer.move(verb); explorer.wait()")
+    rows = page.locator(".vmemkit-tree button")
+    wait_until(lambda: rows.count() == 3)
+    rows.nth(1).click()  # goes there
+    wait_until(lambda: ask(page, "print(explorer.value.at)") == "0")
+    page.keyboard.press("a")  # the click has left the focus on the walk's keys
+    wait_until(lambda: ask(page, "print(len(explorer.value.nodes))") == "3")
+    ask(page, "explorer.wait()")
+    wait_until(lambda: rows.count() == 4)
+    assert rows.nth(3).get_attribute("aria-current") == "step"
+    shown = page.locator(".vmemkit-keys").bounding_box()
+    assert shown["height"] < page.locator(".jp-NotebookPanel-notebook").bounding_box()["height"]
+    name = page.locator(".vmemkit-keys input[type=text]").first
+    name.fill("was it red?")  # its letters are no steps
+    name.press("Enter")
+    wait_until(lambda: "was it red?" in rows.nth(3).inner_text())
+    assert ask(page, "print(len(explorer.value.nodes))") == "3"
+    page.locator(".vmemkit-keys button", has_text="delete").click()
+    wait_until(lambda: rows.count() == 3)
+    page.get_by_role("button", name="bring back 1").click()
+    wait_until(lambda: rows.count() == 4)
+    rows.nth(3).click()
+    wait_until(lambda: ask(page, "print(explorer.value.at)") == "2")
+    pictures = [row.locator("img").get_attribute("src") for row in rows.all()]
+    screen = page.locator(".vmemkit-screen img").first
+    before = screen.get_attribute("src")
+
+    restart = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    page.evaluate(restart)
+    open_and_run(page, lab, "kept.ipynb")
+    page.get_by_role("button", name="earlier walks").click()
+    card = page.locator(".vmemkit-gallery.cards button")
+    assert "3 steps" in card.inner_text()
+    card.click()
+    wait_until(lambda: rows.count() == 4)
+    wait_until(lambda: screen.get_attribute("src") == before)
+    assert [row.locator("img").get_attribute("src") for row in rows.all()] == pictures
+    page.get_by_role("button", name="▲ forward").click()
+    wait_until(lambda: rows.count() == 5)
     assert page.errors == []
 
 

@@ -146,6 +146,7 @@ def explore(box):
 
     def make(generator=None, **options):
         generator = generator or Paints(box)
+        options = {"session": None, **options}
         return Explorer("box", generator, height=H, examples=examples, **options)
 
     return make
@@ -211,18 +212,23 @@ def test_undo_redo_and_clicks_in_the_strip_walk_the_journey(explore):
 
 def test_walking_on_from_an_earlier_step_branches(explore):
     explorer = walked(explore(), "forward", "right")
-    assert len(explorer.branches.children) == 0
     explorer.settings.policy.value = "temporal"
     explorer.strip.picked = 2
     walked(explorer, "left")
     assert explorer.value.leaves() == [1, 2]
-    first, second = explorer.branches.children
-    titles = [row.children[0].children[1].value for row in (first, second)]
-    assert "another branch" in titles[0]
-    assert "temporal, 2 steps: you are here" in titles[1]
-    assert [item["label"] for item in first.children[1].items] == ["right 20"]
-    first.children[0].children[0].click()
-    assert explorer.value.at == 1
+    tree = explorer.tree.tree
+    rows = [[row[name] for name in ("label", "more", "lane", "on_way")] for row in tree.rows]
+    assert rows == [
+        ["box", "", 0, True],
+        ["forward 0.4", "coverage", 0, True],
+        ["right 20", "", 0, False],
+        ["left 20", "temporal", 1, True],
+    ]
+    assert [row["parent"] for row in tree.rows] == [None, START, 0, 0]
+    assert tree.here == 2
+    tree.pressed = [1, 1]
+    assert (explorer.value.at, tree.here) == (1, 1)
+    assert [row["on_way"] for row in tree.rows] == [True, True, True, False]
     explorer.go(START)  # ahead lies the youngest branch
     youngest = explorer.value.nodes[2].step.views.image[-1]
     assert explorer.strip.items[-1]["src"] == data_uri(youngest)
@@ -358,7 +364,7 @@ def test_a_closed_explorer_gives_back_its_widgets_and_its_thread(explore):
 def test_a_diffusion_generator_walks_undoes_and_branches():
     """One that keeps latents with the memory's views, and shows its guesses on the way."""
     generator = vm.with_depth(small(preview_every=1), vm.Warp())
-    explorer = Explorer("house, one view", generator=generator, height=24)
+    explorer = Explorer("house, one view", generator=generator, height=24, session=None)
     for button in ("forward", "right"):
         explorer.buttons[button].click()
         explorer.wait(60)

@@ -15,6 +15,7 @@ from vmemkit.scenes import (
     moves,
 )
 from vmemkit.widgets import journeys
+from vmemkit.widgets.walk_tree import lanes_of
 
 HEIGHT = 24
 
@@ -67,8 +68,6 @@ def test_branches_keep_their_own_views_and_share_their_past(branched):
     assert branched.leaves() == [1, 2]
     assert branched.way(1) == [0, 1]
     assert branched.way() == [0, 2]
-    assert branched.fork_of(1) == 0
-    assert branched.fork_of(2) == 2
     shared = len(branched.nodes[0].step.memory)
     first, second = (branched.go(leaf).memory.views.image for leaf in (1, 2))
     assert torch.equal(first[:shared], second[:shared])
@@ -79,7 +78,30 @@ def test_branches_keep_their_own_views_and_share_their_past(branched):
 def test_branches_from_the_start_share_nothing_but_it(begun):
     two = taken(taken(begun, "right 15").undo(), "left 15")
     assert two.leaves() == [0, 1]
-    assert two.fork_of(0) == journeys.START
+    assert lanes_of(two) == {journeys.START: 0, 0: 0, 1: 1}
+
+
+def test_a_step_that_is_dropped_is_hidden_with_all_that_follow_it_and_comes_back(branched):
+    dropped = branched.drop(0)
+    assert (dropped.at, dropped.kept(), dropped.leaves()) == (journeys.START, [], [])
+    assert dropped.bring_back().leaves() == [1, 2]
+    aside = branched.drop(1)  # one stands on the other branch, and stays
+    assert (aside.at, aside.kept(), aside.children(0)) == (2, [0, 2], [2])
+    assert lanes_of(aside) == {journeys.START: 0, 0: 0, 2: 0}
+    assert lanes_of(branched) == {journeys.START: 0, 0: 0, 1: 0, 2: 1}
+    with pytest.raises(ValueError, match="step 1 was deleted"):
+        aside.go(1)
+    with pytest.raises(ValueError, match="the start cannot be deleted"):
+        branched.drop(journeys.START)
+    assert taken(aside, "left 15").way() == [0, 2, 3]  # numbers are not used again
+
+
+def test_steps_and_the_start_can_be_renamed(branched):
+    named = branched.rename(1, "the door").rename(journeys.START, "a house")
+    assert [node.label for node in named.nodes] == ["right 15", "the door", "left 15"]
+    assert (named.label, named.at, named.nodes[1].step) == ("a house", 2, branched.nodes[1].step)
+    with pytest.raises(ValueError, match="at least one letter"):
+        branched.rename(1, "")
 
 
 def test_a_step_from_another_memory_is_refused(begun, branched):

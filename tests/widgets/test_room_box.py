@@ -148,7 +148,7 @@ def test_the_button_starts_what_was_asked_for_and_can_be_observed():
 
 def test_the_explorer_can_start_in_a_drawn_room():
     box = RoomBox(data_file("cycles_left.png"))
-    explorer = Explorer("mine", height=24, examples={"mine": box.beginning})
+    explorer = Explorer("mine", height=24, examples={"mine": box.beginning}, session=None)
     assert "as you drew it" in explorer.message.text
     assert explorer.value.memory.views.image.shape == (1, 3, 24, 32)
     assert repr(box).startswith("RoomBox(PhotoRoom(")

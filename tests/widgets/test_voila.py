@@ -124,14 +124,42 @@ def test_a_visitor_who_does_not_fetch_what_is_sent_is_cut_off(tmp_path):
     assert "messages are not fetched" in (tmp_path / "log").read_text()
 
 
-def test_a_kernel_that_nobody_asks_is_ended(tmp_path):
+def test_a_kernel_that_nobody_asks_is_ended_and_its_folder_is_deleted(tmp_path, monkeypatch):
     culling = {"VisitorKernels.cull_idle_timeout": IDLE, "VisitorKernels.cull_interval": 1}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     with voila(tmp_path, **culling) as address:
         for _ in range(MOST):
             visit(address)
+        [root] = temporary.glob("vmemkit-visitors-*")
+        folders = list(root.iterdir())
+        assert len(folders) == MOST
+        for folder in folders:
+            (folder / "walk").write_text("kept while the visitor is here")
         log = tmp_path / "log"
         wait_until(lambda: log.read_text().count("of inactivity") >= MOST, 60)
+        wait_until(lambda: not any(root.iterdir()))
         visit(address)  # there is room again
+    assert not root.exists()
+
+
+def test_what_a_visitor_walks_is_kept_in_the_folder_of_the_kernel(tmp_path, monkeypatch):
+    browser = find_browser()
+    if browser is None:
+        pytest.skip(f"no browser: {HOW}")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with opened(browser) as chromium:
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        with voila(tmp_path) as address:
+            tab = chromium.new_context().new_page()
+            tab.goto(address, timeout=2 * MINUTE)
+            tab.get_by_text("your steps will be kept until the page is closed").wait_for()
+            tab.get_by_role("button", name="turn right").click()
+            tab.get_by_text("MB kept until the page is closed").wait_for(timeout=MINUTE)
+            assert len(list(temporary.glob("vmemkit-visitors-*/*/vmemkit-walks-*/*/journal"))) == 1
+    assert not any(temporary.glob("vmemkit-visitors-*"))
 
 
 def test_two_visitors_walk_and_see_their_own_pictures(page):

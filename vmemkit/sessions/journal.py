@@ -106,8 +106,10 @@ class JournalWriter(Journal):
     def append(self, record: Record, body: Record | None = None) -> int:
         """Write a record and its body, and wait until it is on the disk; returns its offset.
 
-        Errors: OSError, such as for a full disk; the file is then as it was.
+        Errors: OSError for a full disk; the file is then as it was. Also for a file that another
+        program has deleted, replaced or shortened since it was opened.
         """
+        self._check_file()
         start, number = self.end, self._file.fileno()
         remaining = memoryview(_framed(record, body))
         end = start + len(remaining)
@@ -122,6 +124,18 @@ class JournalWriter(Journal):
             raise
         self.end = end
         return start
+
+    def _check_file(self) -> None:
+        """Errors: OSError unless the file is still the one that was opened, and as long."""
+        opened = os.fstat(self._file.fileno())
+        try:
+            same = os.path.samestat(opened, self.path.stat())
+        except FileNotFoundError:
+            same = False
+        if not same or opened.st_size < self.end:
+            raise OSError(
+                errno.EIO, "another program has deleted, replaced or shortened its journal"
+            )
 
     def cut(self) -> None:
         """Take away what lies behind the last whole frame."""

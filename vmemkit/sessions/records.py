@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vmemkit.core import Views, same_bits
 from vmemkit.memory import (
@@ -84,6 +86,17 @@ def rows_in(body: Record, tensors: TensorFile) -> tuple[Columns, States]:
             rows = {name: (int(start), tensors.fetch(t)) for name, (start, t) in columns.items()}
             return rows, (shared, tuple(decode(state, tensors.fetch) for state in states))
     raise ValueError("a node lacks the rows of its memory")
+
+
+def picture_in(body: Record, tensors: TensorFile) -> Float[Tensor, "3 h w"]:
+    """The last image that a node adds. Errors: ValueError for a damaged one."""
+    match body.get("memory"):
+        case {"columns": {"views.image": [int(), str(name)]}}:
+            images = tensors.fetch(name)
+            pictures = images.is_floating_point() and images.ndim == 4 and images.shape[1] == 3
+            if pictures and images.numel():
+                return images[-1]
+    raise ValueError("a node lacks the images of its memory")
 
 
 def joined(parts: Sequence[tuple[Columns, States]]) -> tuple[Columns, States]:

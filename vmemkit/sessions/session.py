@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vmemkit.core import names_in, save_tensors
 from vmemkit.memory import Memory, Spill, same_memory, with_columns
@@ -31,6 +33,7 @@ from vmemkit.sessions.records import (
     joined,
     new_root,
     new_step,
+    picture_in,
     rows_in,
     step_in,
 )
@@ -162,6 +165,16 @@ class Session:
         if memory is None:
             memory = self._remember(entry.id, self._read_memory(entry))
         return memory
+
+    def picture(self, id: int | None = None) -> Float[Tensor, "3 h w"]:
+        """The last view of a node, by default of the head. Nothing else is read, so this is quick.
+
+        Errors: as `memory`.
+        """
+        entry = self.entry(id)
+        body, tensors = self._read(entry)
+        with _naming(self._path(entry.id)):
+            return picture_in(body, tensors)
 
     def step(self, id: int | None = None) -> Step:
         """The step of a node, by default of the head, with everything that passed between its stages.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ipywidgets
 import torch
@@ -19,7 +20,7 @@ from vmemkit.core import horizontal_fov, image_size, load_image, photo_fov
 from vmemkit.figures import APPEARANCES, COLOR_MODES, RETRIEVAL_MODES, Scene3D, share_labels
 from vmemkit.generation import Generation, Generator, Warp, Writer, WriterConfig
 from vmemkit.memory import load, save
-from vmemkit.pipeline import STAGES, Stage, stages, step_rng
+from vmemkit.pipeline import STAGES, Stage, WalkConfig, stages, step_rng
 from vmemkit.reconstruction import Reconstructor, from_depth
 from vmemkit.retrieval import POLICIES, Policy, with_config
 from vmemkit.scenes import (
@@ -34,6 +35,7 @@ from vmemkit.scenes import (
     load_photo_depth,
     moves,
 )
+from vmemkit.sessions import Described, Session
 from vmemkit.widgets import journeys
 from vmemkit.widgets.files import (
     HELD,
@@ -50,6 +52,7 @@ from vmemkit.widgets.files import (
 )
 from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
+from vmemkit.widgets.keeper import SESSIONS, Keeper, Opened, read_session, slug
 from vmemkit.widgets.parts import (
     ALIKE,
     DESCRIPTION,
@@ -66,11 +69,13 @@ from vmemkit.widgets.parts import (
     words_of,
 )
 from vmemkit.widgets.room_box import RoomBox
+from vmemkit.widgets.walk_list import WalkList
+from vmemkit.widgets.walk_tree import TreePanel
 
 HEIGHT = 240  # height of the images that are generated, pixels
 SCREEN, TRUTH = 440, 240  # widths of the screen and of the truth below it, pixels
 SCENE = (430, 330)  # width and height of the 3-D scene, pixels
-CONTEXT, STRIP, BRANCH_STRIP = 78, 60, 54  # heights of images in strips and branches, pixels
+CONTEXT, STRIP = 74, 60  # heights of images in strips, pixels
 CONTROLS = "344px"  # width of the controls, which stand to the left of what they change
 METRES, DEGREES = 0.4, 20.0  # length and angle of a press at first
 
@@ -97,6 +102,7 @@ PAD = (  # rows of buttons: name, verb
 )
 
 HELP = "Click on the picture, then W A S D or arrows walk, R F look up and down, U undo, Y redo."
+OWN = "an image of your own"  # what a walk into it is called
 WITH_DEPTH = "photo with depth"  # of `scenes.KINDS`
 BUSY = "One step at a time: this one is not finished."
 QUEUE = 2  # keys that are kept while a step is running
@@ -107,10 +113,13 @@ class Explorer(ipywidgets.VBox):
     """The memory at work: every press is a step of the walk, retrieved, generated and written.
 
     Press `buttons[verb]`, or keys on the `screen`. Undo, redo, or go to any earlier step in the
-    `strip`; walking on from there starts a branch. `value` is the journey, with all that was ever
-    generated. A step runs in the background (`wait()` blocks until it has ended) and can be
+    `strip` or the `tree`; walking on from there starts a branch. `value` is the journey, with all that
+    was ever generated. A step runs in the background (`wait()` blocks until it has ended) and can be
     cancelled. If it fails, the journey stays as it was, and `message` says why. `close()` gives
     back all that the widget holds.
+
+    The walk is kept on the disk, in a session that begins with the first step. After a restart,
+    `earlier` lists what was kept, and `open_session` goes on with it.
     """
 
     value: Journey
@@ -127,6 +136,7 @@ class Explorer(ipywidgets.VBox):
         seed: int = 0,
         examples: Mapping[str, Callable[[int, int], Beginning]] = EXAMPLES,
         shared: bool = False,
+        session: Session | str | os.PathLike | bool | None = True,
     ) -> None:
         """Images are `height` x 4/3 `height` pixels; `seed` is the house's and the generator's. By
         default, the generator is Warp in panoramas that were started here, and else the Writer.
@@ -134,8 +144,11 @@ class Explorer(ipywidgets.VBox):
         `examples` are the places to start in, by name: functions of the height and the seed.
         `shared` is for pages that strangers visit: saving is a download, loading an upload, the disk
         is out of reach, and there are limits, which the page states.
+        `session` keeps the walk: by default in a new folder in `sessions`, beside the notebook; None or
+        False keeps nothing. A `vmemkit.Session` or a folder that holds a walk is opened at its head;
+        walks that are started somewhere else are then kept beside it.
 
-        Errors: ValueError for an unknown example or policy.
+        Errors: ValueError for an unknown example or policy, and a folder that holds anything else.
         """
         if example not in examples:
             raise ValueError(f"need an example ({', '.join(examples)}), got {example!r}")
@@ -149,16 +162,27 @@ class Explorer(ipywidgets.VBox):
         self._shared = shared
         self._make_controls(example, Settings(self.policies, next(iter(named)), k))
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
-        self.truth, self.branches = Screen(width=TRUTH), Branches()
+        self.truth = Screen(width=TRUTH)
+        self.tree = TreePanel(self.go, self.rename, self.drop, self.bring_back)
+        self.earlier = WalkList(self.open_session, self._show_results)
         self.strip, self.context = Gallery(height=STRIP), Gallery(height=CONTEXT)
+        self._keeper, opened = _keeper_of(session, shared)
         self.beginning, self._opened = examples[example](height, seed), example
-        self.value = journeys.begin_journey(self.beginning.given)
+        self.value = journeys.begin_journey(self.beginning.given, example)
+        self._walk = self._settings_for(self.beginning)
         self.scene = Scene3D(self.value.memory, size=SCENE)
         self.message.say(f"{self.beginning.about}. {HELP}")
         self._redraw()
+        self._tell_kept()
         self._observe()
         super().__init__(self._layout())
         self.add_class(KEYS_ROOT)
+        if opened is not None:
+            try:
+                self._resume(opened)
+            except BaseException:
+                self.close()
+                raise
 
     def __repr__(self) -> str:
         return f"Explorer({self.example.value!r})"
@@ -167,6 +191,7 @@ class Explorer(ipywidgets.VBox):
         """Close the widget and all that it is made of, and let go of its thread."""
         if self.comm is not None:  # it is None after closing, and where `__init__` has failed
             self._worker.close()
+            self._keeper.close()
             close_all(self)
 
     # ---- steps -----------------------------------------------------------------------------------
@@ -187,28 +212,30 @@ class Explorer(ipywidgets.VBox):
         targets = moves(journey.camera, label, spacing, spacing)
         if self._shared:
             _check_room(journey, len(targets))
-        job = stages(
-            journey.memory,
-            targets,
-            generator=self._generator or default_generator(self.beginning.scene),
-            reconstructor=self._reconstructor,
+        self._config = WalkConfig(
             policy=with_config(self.policies[settings.policy.value], blind="nearest"),
             k=settings.k.value,
-            rng=step_rng(journey.memory, self._seed),
+            m=len(targets),
+            **self._walk,
         )
+        rng = step_rng(journey.memory, self._config.seed)
+        job = stages(journey.memory, targets, self._config, rng)
+        self._show_results()
         self._label, self.progress.value, self.cancel.disabled = label, 0, False
         self.screen.busy = True
         self.message.say(f"{label}: {STAGES[0]} …")
         return job
 
     def _attempt(self, act: Callable[[], object]) -> None:
-        """Do it if no step is running. Whatever goes wrong is a message."""
+        """Do it if no step is running, and keep what it changes. Whatever goes wrong is a message."""
         if self._worker.busy:
             self.message.say(BUSY)
             return
         self._queue.clear()
         try:
             act()
+            if not self._worker.busy:
+                self._keep()
         except Exception as error:
             self.message.warn(words_of(error))
 
@@ -218,7 +245,7 @@ class Explorer(ipywidgets.VBox):
         if isinstance(stage.made, Generation):
             self.screen.show(stage.made.image[-1], f"generating: {self._label}")
         if stage.step is not None:
-            self.value = self.value.take(stage.step, self._label)
+            self.value = self.value.take(stage.step, self._label, self._config)
         elif stage.name != "generate":
             self.message.say(f"{self._label}: {STAGES[done]} …")
 
@@ -236,12 +263,14 @@ class Explorer(ipywidgets.VBox):
                 step = self.value.nodes[self.value.at].step
                 note = f" ({step.note})" if step.note else ""
                 self.message.say(f"{self._label}: {sum(step.seconds.values()):.2f} s{note}")
+                self._keep()
                 while keys:
                     key = keys.pop(0)
                     if key in KEYS:
                         job, self._queue = self._job(KEYS[key]), keys
                         return job
                     self._step_in_time(TIME[key])
+                    self._keep()
         except Exception as failed:
             self.message.warn(words_of(failed))
         return None
@@ -261,17 +290,148 @@ class Explorer(ipywidgets.VBox):
             self._redraw()
             raise
 
+    # ---- the walk on the disk --------------------------------------------------------------------
+
+    def rename(self, label: str) -> None:
+        """Call the current step something else; at the start, the whole walk. Errors are messages."""
+        self._attempt(lambda: self._show(self.value.rename(self.value.at, label)))
+
+    def drop(self) -> None:
+        """Delete the current step and all that follow it. Errors are messages."""
+        self._attempt(self._drop)
+
+    def bring_back(self) -> None:
+        """Bring back all steps that were deleted since the walk was opened. Errors are messages."""
+        self._attempt(lambda: self._show(self.value.bring_back()))
+
+    def list_earlier(self) -> None:
+        """Show the earlier walks instead of this one. Errors are messages."""
+        self._attempt(self._list_earlier)
+
+    def open_session(self, session: Session | str | os.PathLike) -> None:
+        """Go on with a walk on the disk, where its head is. Errors are messages, and the journey stays."""
+        self._attempt(lambda: self._open_session(session))
+
+    def _drop(self) -> None:
+        before = len(self.value.dropped)
+        self._show(self.value.drop(self.value.at))
+        count = len(self.value.dropped) - before
+        self.message.say(f"deleted {count} step{'s' * (count != 1)}; 'bring back' undoes that")
+
+    def _list_earlier(self) -> None:
+        self.earlier.show(self._keeper.folder())
+        self.earlier.layout.display, self._results.layout.display = "", "none"
+
+    def _show_results(self) -> None:
+        self.earlier.layout.display, self._results.layout.display = "none", ""
+
+    def _open_session(self, session: Session | str | os.PathLike) -> None:
+        session = session if isinstance(session, Session) else Path(session)
+        folder = session.folder if isinstance(session, Session) else session
+        if self._keeper.holds(folder):
+            self._show_results()
+            raise ValueError(f"{folder.name} is the walk that you see")
+        self._resume(read_session(session))
+
+    def _resume(self, opened: Opened) -> None:
+        """Go on with the walk of a session, with its settings. If that fails, all stays as it was."""
+        session, journey = opened.session, opened.journey
+        try:
+            if self._shared:
+                _check_room(journey, 0)
+            settings = session.entry().settings or {}
+            name, beginning = self._beginning_of(session.folder, journey)
+            self._open(beginning, journey)
+        except BaseException:
+            if opened.owned:
+                session.close()
+            raise
+        self._keeper.take(opened)
+        if name is not None:
+            self._opened = self.example.value = name
+        notes = [opened.note, *self._take_settings(settings)]
+        said = f"opened {session.folder.name}: {len(journey.nodes)} steps, to go on where you were"
+        if any(notes):
+            self.message.warn(". ".join([said, *filter(None, notes)]))
+        else:
+            self.message.say(f"{said}.")
+        self._tell_kept()
+
+    def _take_settings(self, settings: Mapping[str, Any]) -> Iterator[str]:
+        """Go on with the settings of a step. Yields a sentence for each that cannot be made again."""
+        given = set[str]()
+        if self._generator is not None:
+            given.add("generator")
+        if self._reconstructor is not from_depth:
+            given.add("reconstructor")
+        for name in self._walk.keys() & settings.keys() - given:
+            stored = settings[name]
+            if isinstance(stored, Described):
+                made = self._walk[name]
+                words = f"Explorer({name}=...)"
+                yield f"Its {name} was {stored.name}: give it as {words}, or go on with {made!r}"
+            else:
+                self._walk[name] = stored
+        shown, step = self.settings, self.value.nodes[self.value.at].step if settings else None
+        if step is not None and step.retrieval.policy in self.policies:
+            shown.policy.value = step.retrieval.policy
+        if step is not None:
+            shown.views.value = len(step.targets)
+        if isinstance(k := settings.get("k"), int):
+            shown.k.max = max(shown.k.max, k)
+            shown.k.value = k
+
+    def _beginning_of(self, folder: Path, journey: Journey) -> tuple[str | None, Beginning]:
+        """The example that a walk began in, if it is one of ours, with its scene; its name or None."""
+        given = journey.start.views
+        for name, make in self._examples.items():
+            if slug(name) in folder.name:
+                with suppress(ValueError, OSError):
+                    made = make(given.image.shape[2], self._seed)
+                    if torch.equal(made.given.image, given.image):
+                        return name, made
+        return None, Beginning(given[:1], None, "a walk of yours")
+
+    def _settings_for(self, beginning: Beginning) -> dict[str, Any]:
+        """What a walk from there uses, besides the controls."""
+        return {
+            "generator": self._generator or default_generator(beginning.scene),
+            "reconstructor": self._reconstructor,
+            "seed": self._seed,
+        }
+
+    def _keep(self) -> None:
+        """Bring the disk up to date. If that fails, a message says why, and the walk goes on."""
+        try:
+            self._keeper.keep(self.value)
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+            why = getattr(cause, "strerror", None) or words_of(error)
+            self.message.warn(
+                f"The walk goes on in memory, because the disk does not keep it: {why}. Each step "
+                "tries again."
+            )
+        self._tell_kept()
+
+    def _tell_kept(self) -> None:
+        self.tree.tell(self._keeper.words(self.value))
+
     # ---- where to start, and files ---------------------------------------------------------------
 
-    def _open(self, beginning: Beginning, journey: Journey | None = None) -> None:
-        """Show another journey, seen as a whole. If that fails, all stays as it was."""
-        journey = journeys.begin_journey(beginning.given) if journey is None else journey
+    def _open(self, beginning: Beginning, journey: Journey | str) -> None:
+        """Show another journey, seen as a whole, or a new one of that name. If that fails, all stays as
+        it was."""
+        if isinstance(journey, str):
+            journey = journeys.begin_journey(beginning.given, journey)
         before, self.beginning = self.beginning, beginning
         try:
             self._show(journey)
         except Exception:
             self.beginning = before
             raise
+        self._keeper.let_go()
+        self._walk = self._settings_for(beginning)
+        self._show_results()
         self.scene.pick()
         self.scene.look_at_all()
         self.message.say(f"{beginning.about}. {HELP}")
@@ -282,12 +442,12 @@ class Explorer(ipywidgets.VBox):
             self.example.value = self._opened
 
     def _open_example(self, name: str) -> None:
-        self._open(self._examples[name](self._height, self._seed))
+        self._open(self._examples[name](self._height, self._seed), name)
         self._opened = name
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""
-        self._attempt(lambda: self._open(self.own.beginning(self._height)))
+        self._attempt(lambda: self._open(self.own.beginning(self._height), OWN))
 
     def draw_own(self) -> None:
         """Show the uploaded photo with the box of its room to draw. Errors are messages."""
@@ -295,7 +455,7 @@ class Explorer(ipywidgets.VBox):
 
     def start_drawn(self, room: RoomBox) -> None:
         """Start from the room that was drawn."""
-        self._attempt(lambda: self._open(room.beginning(self._height)))
+        self._attempt(lambda: self._open(room.beginning(self._height), OWN))
 
     def file(self, what: str) -> None:
         """ "save" or "load" the memory, or "export" the walk's video and views, in `folder`.
@@ -311,7 +471,7 @@ class Explorer(ipywidgets.VBox):
                 save(self.value.memory, folder / "memory")
                 return f"saved {self.value.memory} in {self.storage.place}"
             if what == "load":
-                journey = journeys.resume_journey(load(folder / "memory"))
+                journey = journeys.resume_journey(load(folder / "memory"), "a saved memory")
                 if self._shared:
                     _check_room(journey, 0)
                 self._open(Beginning(journey.start.views[:1], None, "a saved memory"), journey)
@@ -335,7 +495,7 @@ class Explorer(ipywidgets.VBox):
         retrieval = None if step is None else step.retrieval
         self.scene.update(memory=memory, retrieval=retrieval, lit=None, color=self._scene_color())
         self._redraw_strip()
-        self.branches.show(journey, self.go)
+        self.tree.show(journey)
         self._redraw_truth()
         self.undo.disabled = journey.at == START
         self.redo.disabled = not journey.children(journey.at)
@@ -401,7 +561,14 @@ class Explorer(ipywidgets.VBox):
     def _make_controls(self, example: str, settings: Settings) -> None:
         limits = (UPLOAD, IMAGE) if self._shared else (None, None)
         self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own, *limits)
-        self.example = menu("start in", self._examples, example)
+        self.example = menu("start in", self._examples, example, width="auto")
+        self.example.layout.flex, self.example.layout.min_width = "1 1 0", "0"
+        narrow = {
+            "width": "auto",
+            "flex": FIXED,
+            "padding": "0 4px",
+        }  # leaves long names their room
+        self.listing = button("earlier walks", self.list_earlier, layout=narrow)
         self.buttons = {
             verb: button(text, partial(self.move, verb), layout=ALIKE)
             for row in PAD
@@ -450,29 +617,31 @@ class Explorer(ipywidgets.VBox):
 
     def _layout(self) -> list[ipywidgets.Widget]:
         pad = [ipywidgets.HBox([self.buttons[verb] for _, verb in row]) for row in PAD]
+        begin = ipywidgets.HBox([self.example, self.listing])
+        self.listing.layout.display = "" if self._keeper.keeps else "none"
         going = ipywidgets.HBox([self.undo, self.redo, self.cancel, self.progress])
-        self.message.layout.min_height = "88px"  # four lines, so that longer words move nothing
+        self.message.layout.min_height = "68px"  # three lines, so that longer words move nothing
         controls = ipywidgets.VBox(
-            [self.example, *pad, going, self.message, self.settings],
+            [begin, *pad, going, self.message, self.settings, self.tree],
             layout={"width": CONTROLS, "max_width": "100%", "flex": FIXED},
         )
         pictures = ipywidgets.HBox(
             [ipywidgets.VBox([self.screen, self.truth]), self.scene], layout=WRAPPED
         )
-        shown = ipywidgets.VBox(
+        self._results = ipywidgets.VBox(
             [
                 pictures,
                 heading("The context of the last step: click on a view to see it above"),
                 self.context,
                 heading("The way so far: click on an image to go back to its step and branch off"),
                 self.strip,
-                self.branches,
-            ],
-            layout={"flex": f"1 1 {SCREEN}px", "min_width": "0"},
+            ]
         )
-        own = ipywidgets.Accordion(
-            [self.own, self.storage], titles=("an image of your own", "save, load, export")
+        self._show_results()
+        shown = ipywidgets.VBox(
+            [self.earlier, self._results], layout={"flex": f"1 1 {SCREEN}px", "min_width": "0"}
         )
+        own = ipywidgets.Accordion([self.own, self.storage], titles=(OWN, "save, load, export"))
         limits = [ipywidgets.HTML(LIMITS)] if self._shared else []
         return [ipywidgets.HBox([controls, shown], layout=WRAPPED), own, *limits]
 
@@ -598,38 +767,31 @@ class Settings(ipywidgets.VBox):
         return self.metres.value if VERBS.get(verb, ("move",))[0] == "move" else self.degrees.value
 
 
-class Branches(ipywidgets.VBox):
-    """The branches of a journey; of each, the steps that are not on the way to here."""
+def _keeper_of(
+    session: Session | str | os.PathLike | bool | None, shared: bool
+) -> tuple[Keeper, Opened | None]:
+    """Who keeps the walk, and the walk that the session holds already, if any.
 
-    _rows: Sequence[ipywidgets.Widget] = ()
+    Errors: ValueError for what is no session, and as `read_session`.
+    """
+    if session is None or session is False:
+        return Keeper(None), None
+    if session is True:
+        return Keeper(None if shared else Path(SESSIONS).absolute(), visitors=shared), None
+    if not isinstance(session, (Session, str, os.PathLike)):
+        raise ValueError(f"session needs a Session, a folder, True or None, got {session!r:.60}")
+    given = session if isinstance(session, Session) else Path(session).absolute()
+    folder = given.folder if isinstance(given, Session) else given
+    keeper = Keeper(folder.absolute().parent)
+    new = not given.tree if isinstance(given, Session) else _is_new(folder)
+    if new:
+        keeper.begin_in(given)
+    return keeper, None if new else read_session(given)
 
-    def show(self, journey: Journey, go: Callable[[int], None]) -> None:
-        """Pressing a branch's button calls `go` with the branch's last node."""
-        leaves, old = journey.leaves(), self._rows
-        shown = leaves if len(leaves) > 1 else []
-        self._rows = [self._row(journey, i, leaf, go) for i, leaf in enumerate(shown)]
-        self.children = self._rows
-        for row in old:
-            close_all(row)
 
-    @staticmethod
-    def _row(
-        journey: Journey, number: int, leaf: int, go: Callable[[int], None]
-    ) -> ipywidgets.VBox:
-        way, fork = journey.way(leaf), journey.fork_of(leaf)
-        nodes = [journey.nodes[i] for i in way if i > fork] or [journey.nodes[leaf]]
-        where = "you are here" if journey.at in way else "another branch"
-        policy = nodes[-1].step.retrieval.policy
-        title = ipywidgets.HTML(
-            f"<b>branch {number}</b>, {html.escape(policy)}, {len(way)} steps: {where}"
-        )
-        strip = Gallery(height=BRANCH_STRIP)
-        images = torch.cat([node.step.views.image[-1:] for node in nodes])
-        views = [len(node.step.memory) - 1 for node in nodes]
-        strip.show(images, views, [node.label for node in nodes])
-        return ipywidgets.VBox(
-            [ipywidgets.HBox([button("go there", partial(go, leaf)), title]), strip]
-        )
+def _is_new(folder: Path) -> bool:
+    """Whether there is no such folder, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _check_room(journey: Journey, new: int) -> None:

@@ -34,9 +34,11 @@ UNPACKED = 500 * MB  # bytes of a saved walk once it is unpacked
 IMAGE = 24_000_000  # pixels of an image
 STEPS = 100  # that are taken in a journey, undone ones among them
 HELD = 10_000_000  # pixels of all views that a journey holds
+DISK = 1000 * MB  # bytes of walks on the disk, about 100 steps
 LIMITS = (
     f"Limits of this page: files of {UPLOAD // MB} MB, images of {IMAGE // 10**6} megapixels, "
-    f"{STEPS} steps, views of {HELD // 10**6} megapixels in all. Nothing is kept on the server."
+    f"{STEPS} steps, views of {HELD // 10**6} megapixels in all, {DISK // MB} MB of walks. The "
+    "server keeps walks while you are here, and nothing afterwards: save yours to take it along."
 )
 
 DOWNLOAD = """

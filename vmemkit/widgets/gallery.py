@@ -26,7 +26,7 @@ GALLERY = """
 function render({ model, el }) {
   const box = document.createElement("div");
   box.className = "vmemkit-gallery";
-  box.classList.toggle("wraps", model.get("wraps"));
+  for (const name of ["wraps", "cards"]) box.classList.toggle(name, model.get(name));
   el.appendChild(box);
   const draw = () => {
     const picked = model.get("picked"), height = model.get("height");
@@ -42,7 +42,11 @@ function render({ model, el }) {
       image.alt = item.title;
       image.style.height = height + "px";
       const label = document.createElement("span");
-      label.textContent = item.label;
+      const [first, ...others] = item.label.split("\\n");
+      const name = document.createElement("b");
+      name.textContent = first;
+      if (model.get("cards")) label.append(name, "\\n" + others.join("\\n"));
+      else label.textContent = item.label;
       button.append(image, label);
       button.onclick = () => {
         model.set("picked", item.id === model.get("picked") ? -1 : item.id);
@@ -68,6 +72,14 @@ GALLERY_CSS = """
 .vmemkit-gallery span { position: absolute; left: 0; bottom: 0; background: rgba(255,255,255,.85);
   color: #22262b; font: 11px/14px sans-serif; padding: 0 4px; white-space: pre-line;
   text-align: left; }
+.vmemkit-gallery.cards { gap: 12px; }
+.vmemkit-gallery.cards button { border: 1px solid var(--jp-border-color2, #e0e0e0) !important;
+  border-radius: 4px; overflow: hidden; display: flex; flex-direction: column;
+  justify-content: flex-start; }
+.vmemkit-gallery.cards button:hover { border-color: var(--jp-brand-color1, #1976d2) !important; }
+.vmemkit-gallery.cards span { position: static; display: block; padding: 6px 8px; width: 0;
+  min-width: calc(100% - 16px); background: none; color: var(--jp-ui-font-color1, #22262b);
+  font: 12px/17px var(--jp-ui-font-family, sans-serif); overflow-wrap: anywhere; }
 """
 
 SCREEN = """
@@ -146,6 +158,7 @@ class Gallery(anywidget.AnyWidget):
     picked = traitlets.Int(-1).tag(sync=True)
     height = traitlets.Int(72).tag(sync=True)
     wraps = traitlets.Bool(False, help="go on below, instead of scrolling").tag(sync=True)
+    cards = traitlets.Bool(False, help="labels stand below the images").tag(sync=True)
 
     def __repr__(self) -> str:
         return f"Gallery({len(self.items)} images)"

@@ -23,6 +23,7 @@ from vmemkit.figures import (
     vote_map,
 )
 from vmemkit.memory import Memory
+from vmemkit.pipeline import Step
 from vmemkit.retrieval import (
     POLICIES,
     Policy,
@@ -73,7 +74,8 @@ class RetrievalInspector(ipywidgets.VBox):
     Controls: `place` along the given targets, `count` of them at once, `sliders` by name ("ahead",
     "aside" in metres, "turn", "look" in degrees; `buttons` have the verbs), `policy` and `rival`,
     `k`, `query`, `color`. `value` maps the policies' names to their retrievals. A click
-    on a chosen view shows which target pixels it saw.
+    on a chosen view shows which target pixels it saw. `RetrievalInspector.of(step)` looks from the
+    targets of a step that was taken.
     """
 
     def __init__(
@@ -114,6 +116,17 @@ class RetrievalInspector(ipywidgets.VBox):
         self._followed = self.query_targets[0]  # where the 3-D view stands, unless it was turned
         self.scene.look_from(self._followed)
         self.redraw()
+
+    @classmethod
+    def of(cls, step: Step, scene: Visibility | None = None) -> RetrievalInspector:
+        """The memory before a step, seen from its targets, with as many views of context. The policy is
+        that of the step, or "coverage" if it has no name in POLICIES.
+        """
+        policy = step.retrieval.policy
+        made = cls(step.before, step.targets, scene, policy if policy in POLICIES else "coverage")
+        made.count.value = made.count.max
+        made.k.value = min(len(step.retrieval.chosen), made.k.max)
+        return made
 
     def __repr__(self) -> str:
         return f"RetrievalInspector({len(self.memory)} views, {len(self.targets)} targets)"

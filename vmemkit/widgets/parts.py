@@ -84,10 +84,13 @@ class Message(ipywidgets.HTML):
     """A line that tells what goes on (`say`), or what went wrong (`warn`)."""
 
     def say(self, text: str) -> None:
-        self.value = f"<span>{html.escape(text)}</span>" if text else ""
+        style = "line-height:20px;padding:4px 0"
+        self.value = f'<div style="{style}">{html.escape(text)}</div>' if text else ""
 
     def warn(self, text: str) -> None:
-        style = "color:#8a1c1c;background:#fdecec;padding:4px 8px;border-radius:4px"
+        style = (
+            "color:#8a1c1c;background:#fdecec;padding:4px 8px;border-radius:4px;line-height:20px"
+        )
         self.value = f'<div role="alert" style="{style}">{html.escape(text)}</div>'
 
     @property

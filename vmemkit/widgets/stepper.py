@@ -22,7 +22,7 @@ from vmemkit.figures import (
 from vmemkit.generation import Generator, Warp
 from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
-from vmemkit.reconstruction import Reconstructor, from_depth
+from vmemkit.reconstruction import Reconstruction, Reconstructor, from_depth
 from vmemkit.retrieval import Policy, find_policy, with_config
 from vmemkit.widgets.gallery import Gallery, Screen
 from vmemkit.widgets.parts import FIXED, WRAPPED, Message, button, mosaic, words_of
@@ -40,7 +40,8 @@ PLANS = {  # what each stage will do
 
 class StepThrough(ipywidgets.VBox):
     """A walk, one stage per press. `next` runs one stage, `whole` the rest of the step, `again`
-    restarts the step, `undo` takes one back. `value` holds the finished steps.
+    restarts the step, `undo` takes one back. `value` holds the finished steps. `StepThrough.of(step)`
+    shows a step that was taken.
 
     Errors are shown and nothing is lost: the step can be taken again.
     """
@@ -69,6 +70,7 @@ class StepThrough(ipywidgets.VBox):
         self._generator, self._reconstructor = generator or Warp(), reconstructor
         self._policy = with_config(find_policy(policy), blind="nearest")
         self._k, self.seed = k, seed
+        self._taken: Step | None = None  # the step that is shown again, instead of taking one
         self.value: list[Step] = []
         self.next = button("", self.press, button_style="primary")
         self.whole = button("the rest of the step", self.finish)
@@ -82,6 +84,14 @@ class StepThrough(ipywidgets.VBox):
         stages_row = ipywidgets.HBox(list(self.panels.values()), layout=WRAPPED)
         super().__init__([row, self.message, stages_row])
         self.restart()
+
+    @classmethod
+    def of(cls, step: Step) -> StepThrough:
+        """A step that was taken, stage by stage, as it was; nothing is computed again."""
+        made = cls(step.before, step.targets, m=len(step.targets))
+        made._taken = step
+        made.restart()
+        return made
 
     def __repr__(self) -> str:
         return f"StepThrough({len(self.start)} views, {len(self.trajectory)} cameras)"
@@ -105,19 +115,22 @@ class StepThrough(ipywidgets.VBox):
         for panel in self.panels.values():
             panel.clear()
         if len(self.targets):
-            self._stages = stages(
-                self.memory,
-                self.targets,
-                generator=self._generator,
-                reconstructor=self._reconstructor,
-                policy=self._policy,
-                k=self._k,
-                rng=step_rng(self.memory, self.seed),
-            )
+            self._stages = self._run() if self._taken is None else _stages_of(self._taken)
             images = recall(self.memory, self.targets)
             caption = "the targets, as the memory recalls them"
             self.panels["retrieve"].show_input(mosaic(images), caption)
         self._label_buttons()
+
+    def _run(self) -> Iterator[Stage]:
+        return stages(
+            self.memory,
+            self.targets,
+            generator=self._generator,
+            reconstructor=self._reconstructor,
+            policy=self._policy,
+            k=self._k,
+            rng=step_rng(self.memory, self.seed),
+        )
 
     def press(self) -> bool:
         """Run one stage; after the last one, begin the next step. Returns whether that worked."""
@@ -165,7 +178,10 @@ class StepThrough(ipywidgets.VBox):
             "write": "to the next step",
         }
         last = self._done[-1].name if self._done else ""
-        self.next.description, self.next.disabled = "the end" if ended else following[last], ended
+        words = "the end" if ended else following[last]
+        if self._taken is not None:
+            words = words.replace("run:", "show:")
+        self.next.description, self.next.disabled = words, ended
         self.whole.disabled = ended or self._finished
         self.undo.disabled = not (self.value or self._done)
         first = len(self.memory)
@@ -229,6 +245,16 @@ class StepThrough(ipywidgets.VBox):
         summary = f"{new:,} new surfels, {again:,} sightings of old ones"
         caption = "in the colour of the last view that saw it; new surfels bright, old ones dark"
         self.panels["write"].show_output(image, caption, summary, stage.seconds)
+
+
+def _stages_of(step: Step) -> Iterator[Stage]:
+    """The stages of a step that was taken. The time of generating is told with the first state."""
+    seconds = step.seconds
+    yield Stage("retrieve", step.retrieval, seconds["retrieve"])
+    for number, generation in enumerate(step.generations):
+        yield Stage("generate", generation, 0.0 if number else seconds["generate"])
+    yield Stage("reconstruct", Reconstruction(step.views, step.reports), seconds["reconstruct"])
+    yield Stage("write", step.memory, seconds["write"], step)
 
 
 class _Panel(ipywidgets.VBox):
