@@ -130,6 +130,8 @@ def run_demo(
             bar.update(task, description=label, completed=state.done, total=state.total)
             if state.row is not None:
                 rows.append(state.row)
+                if not console.is_terminal:  # a log shows no bar
+                    console.print(f"{state.walk} with {state.policy} is done")
     console.print(metrics_table(rows))
     console.print(EXPLANATION, style="dim")
     console.print(
