@@ -189,7 +189,7 @@ def test_a_file_that_is_no_object_is_refused_by_name(tmp_path, name):
         ({"cx": {}}, "frame 0: cx"),
         ({"w": 0}, "frame 0: w"),
         ({"h": -6}, "frame 0: h"),
-        ({"w": 7.5}, "whole numbers"),
+        ({"w": 7.5}, "frame 0: w must be a whole number"),
         ({"fl_x": "DROP", "camera_angle_x": 4}, "below pi"),
         ({"k1": 0.1}, "undistort"),
         ({"p2": -1e-9}, "undistort"),
@@ -208,6 +208,22 @@ def test_hostile_values_are_refused_by_name(tmp_path, changes, message):
     assert "transforms.json" in str(error.value)
 
 
+def test_a_matrix_may_lack_its_last_row(tmp_path):
+    matrix = [[1, 0, 0, 3], [0, 1, 0, 4], [0, 0, 1, 5]]
+    frames = [{"file_path": "0.png", "transform_matrix": matrix}]
+    position = read_transforms(capture(tmp_path, frames=frames)).cameras.position[0]
+    torch.testing.assert_close(position, torch.tensor([3.0, 4.0, 5.0]))
+
+
+def test_all_missing_files_are_listed(tmp_path):
+    frames = [{"file_path": f"{i}.png", "transform_matrix": IDENTITY} for i in range(5)]
+    with pytest.raises(
+        ValueError, match=r"frame 2: file_path must .* 3 files are missing"
+    ) as error:
+        read_transforms(capture(tmp_path, frames=frames))
+    assert str(error.value).endswith("'2.png', '3.png', '4.png'")
+
+
 def scaled(rows, factor):
     return [[value * factor for value in row] for row in rows]
 
@@ -218,7 +234,7 @@ def scaled(rows, factor):
         None,
         3,
         [],
-        IDENTITY[:3],
+        IDENTITY[:2],
         [row[:3] for row in IDENTITY],
         [*IDENTITY[:3], "abcd"],
         [*IDENTITY[:3], [0, 0, 0, None]],
@@ -471,7 +487,7 @@ HARMLESS = {
 
 
 def test_keys_that_do_not_change_geometry_are_welcome(tmp_path):
-    own = {"colmap_im_id": 7, "sharpness": 31.5, "rotation": 0.0126, "mask_path": "masks/0.png"}
+    own = {"colmap_im_id": 7, "sharpness": 31.5, "rotation": 0.0126, "semantic_path": "gone.png"}
     frames = [{"file_path": "0.png", "transform_matrix": IDENTITY, **own}]
     assert len(read_transforms(capture(tmp_path, frames=frames, **HARMLESS)).images) == 1
 
@@ -667,6 +683,26 @@ def test_whole_timestamps_are_read_however_they_are_written(tmp_path, word):
     assert read_realestate10k(tmp_path / "a.txt")[1] == [33367]
 
 
+def test_the_line_of_the_address_may_be_missing(tmp_path):
+    (tmp_path / "a.txt").write_text(f"{LINE}\n{LINE.replace('7', '9')}\n")
+    cameras, times = read_realestate10k(tmp_path / "a.txt")
+    assert (len(cameras), times) == (2, [7, 9])
+
+
+@pytest.mark.parametrize(
+    ("words", "times"),
+    [
+        (["0", "0.033333", "1.5"], [0, 33_333, 1_500_000]),
+        (["0.0", "33333.5", "100000"], [0, 33_334, 100_000]),
+        (["0", "1", "2"], [0, 1, 2]),
+    ],
+)
+def test_fractional_times_up_to_a_day_are_seconds(tmp_path, words, times):
+    text = "\n".join(LINE.replace("7", word, 1) for word in words)
+    (tmp_path / "a.txt").write_text(text)
+    assert read_realestate10k(tmp_path / "a.txt")[1] == times
+
+
 def test_rounded_rotations_of_realestate10k_are_the_nearest_ones(tmp_path):
     turn = "0.866 0.5 0 0 -0.5 0.866 0 0 0 0 1 0"
     (tmp_path / "a.txt").write_text(f"url\n7 1 1 0.5 0.5 0 0 {turn}\n")
@@ -686,10 +722,8 @@ def test_timestamps_are_kept(tmp_path):
         ("", "got 0"),
         ("url", "got 0"),
         ("url\n\n", "got 0"),
-        (LINE, "address"),
         (f"url\n{LINE}\n{LINE} 3", "line 3 needs 19"),
         (f"url\n{LINE[:-2]}", "line 2 needs 19"),
-        (f"url\n{LINE.replace('7', '7.5')}", "line 2 needs 19"),
         (f"url\n{LINE.replace('7', '-7')}", "line 2 needs 19"),
         (f"url\n{LINE.replace('0.5', 'nan')}", "line 2 needs finite"),
         (f"url\n{LINE.replace('0.5', 'inf')}", "line 2 needs finite"),
@@ -700,8 +734,8 @@ def test_timestamps_are_kept(tmp_path):
         (f"url\n{LINE.replace('7 1 1', '7 640 648')}", "line 2: focal .* divide pixels"),
         (f"url\n{LINE.replace('0.5 0.5 0 0', '576 396 0 0')}", "line 2: focal .* divide pixels"),
         (f"url\n{LINE.replace('7 1 1', '7 0.001 0.001')}", "line 2: focal .* are shares"),
-        (f"url\n{LINE.replace('7', '1e999999999')}", "line 2 needs 19 .* an integer"),
-        (f"url\n{LINE.replace('7', 'sNaN')}", "line 2 needs 19 .* an integer"),
+        (f"url\n{LINE.replace('7', '1e999999999')}", "line 2 needs 19 .* a time"),
+        (f"url\n{LINE.replace('7', 'sNaN')}", "line 2 needs 19 .* a time"),
     ],
 )
 def test_hostile_realestate10k_is_refused_by_line(tmp_path, text, message):
@@ -750,7 +784,7 @@ def test_whatever_a_transforms_json_holds_it_is_read_or_a_value_error(tmp_path):
     rng = random.Random(0)
     for i in range(2):
         Image.new("RGB", (8, 6)).save(tmp_path / f"{i}.png")
-    names = {"depth_file_path": "0.png", "mask_path": "m.png", "timestamp": 1, "sharpness": 2.0}
+    names = {"depth_file_path": "0.png", "mask_path": "1.png", "timestamp": 1, "sharpness": 2.0}
     frames = [{"file_path": f"{i}.png", "transform_matrix": IDENTITY} | names for i in range(2)]
     sound = {"w": 8, "h": 6, "fl_x": 8, "fl_y": 6, "cx": 4, "cy": 3, "k1": 0, "frames": frames}
     sound |= {"camera_angle_x": 0.9, "camera_model": "OPENCV", "distortion_params": [0, 0, 0, 0]}

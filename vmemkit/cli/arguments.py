@@ -29,6 +29,17 @@ EXAMPLES = (
 WALKS = ("rooms", "rooms_capture", "panorama", "stereo")
 EYE_HEIGHT = 1.5  # metres
 PHOTO_FOV, DEFAULT_FOV = 65.0, 54.0  # degrees
+RECORDINGS = (
+    "transforms",
+    "colmap",
+    "tum",
+    "scannet",
+    "record3d",
+    "arrays",
+    "realestate10k",
+    "video",
+    "photo",
+)
 POLICIES = (
     "surfel_votes",
     "coverage",
@@ -78,7 +89,11 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 def add_walk(walk: argparse.ArgumentParser) -> None:
     """Add the arguments of `vmemkit walk`."""
     add = walk.add_argument
-    add("image", help=f"where the walk starts: an image file, or one of {', '.join(EXAMPLES)}")
+    add(
+        "image",
+        help="where the walk starts: an image file, the folder of a recording with depth (see "
+        f"`vmemkit inspect`), or one of {', '.join(EXAMPLES)}",
+    )
     add(
         "--depth",
         default="room",
@@ -107,8 +122,8 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
     path = walk.add_mutually_exclusive_group()
     path.add_argument(
         "--trajectory",
-        help="transforms.json or RealEstate10K text, of which poses and lenses are used; the first "
-        "camera is the image's",
+        help="camera file of any format that `vmemkit inspect` knows, of which poses and lenses are "
+        "used; the first camera is the image's",
     )
     path.add_argument("--moves", help=f"such as 'forward 1, right 90' ({MOVES})")
     add("--policy", default="coverage", help=f"one of {', '.join(POLICIES)} (%(default)s)")
@@ -124,6 +139,21 @@ def add_walk(walk: argparse.ArgumentParser) -> None:
         help="new folder that keeps each step as it is taken, for `vmemkit resume` and `show`",
     )
     walk.set_defaults(run=_runs("walk", "run_walk"))
+
+
+def add_inspect(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit inspect`."""
+    add = parser.add_argument
+    add("path", help="a folder or file of posed images, or a trajectory, of any known format")
+    add("--picture", metavar="FILE", help="draw cameras and points there, such as cameras.png")
+    add("--format", help=f"one of {', '.join(RECORDINGS)}, where several are there")
+    add("--cameras", metavar="FILE", help="camera file of a video or of a folder of images")
+    add("--every", type=int, help="open every n-th image (as many as make up to 100)")
+    add("--convention", help="camera axes of transforms.json and arrays: opengl or opencv")
+    add("--world-to-camera", action="store_true", help="the poses of arrays are that")
+    add("--depth-unit", type=float, help="metres per step of the depth files (the format's own)")
+    add("--fov", type=float, help="horizontal, degrees, of formats without a lens")
+    parser.set_defaults(run=_runs("inspection", "run_inspect"))
 
 
 def add_resume(resume: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +56,11 @@ from vmemkit.scenes import (
     NoRoomError,
     add_capture,
     check_capture_place,
+    find_source,
+    levelled,
     load_photo_depth,
     moves,
-    read_realestate10k,
+    open_source,
     read_transforms,
     same_shape,
     turn_of,
@@ -66,6 +69,7 @@ from vmemkit.sessions import Session
 
 # Generators that need no weights and take images of any size; the others are the published ones.
 WEIGHTLESS: dict[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
+MOST_GIVEN = 50  # views of a recording that a walk starts from
 SHAPE_UNIT = 10_000  # pixels of height that stand for a shape of which only the aspect is known
 MEMORY = "memory"  # folder of the memory, in that of the results; beside it lie these files
 FILES = ("surfels.ply", "transforms.json", "contact_sheet.png", "walk.mp4")
@@ -134,6 +138,8 @@ def run_walk(
     out = check_capture_place(options.out)
     if options.image in EXAMPLES:
         beginning, path, note = _from_example(options)
+    elif Path(options.image).is_dir():
+        beginning, path, note = _from_recording(options)
     else:
         load = partial(load_estimator, options.weights, asks(options, console))
         beginning, path, note = _from_file(options, load)
@@ -238,6 +244,36 @@ def _from_example(options: argparse.Namespace) -> tuple[Beginning, Cameras, str]
 
     Errors: ValueError for options that say what an example has already.
     """
+    _refuse_others(options, "an example")
+    size = _size(options, ASPECT)
+    beginning = EXAMPLES[options.image](size[0], 0)
+    beginning = replace(beginning, given=resize(beginning.given, *size))
+    return beginning, _path(options, None, beginning.given.cameras[0]), ""
+
+
+def _from_recording(options: argparse.Namespace) -> tuple[Beginning, Cameras, str]:
+    """Where a recording of any format ends, and the cameras (n,) to generate.
+
+    At most MOST_GIVEN of its views are given, evenly taken. Its world is turned so that up is up.
+    Errors: ValueError for a recording without depth, and as `_from_example`.
+    """
+    _refuse_others(options, "a recording")
+    source = find_source(Path(options.image))
+    every = math.ceil(len(source.cameras) / MOST_GIVEN)
+    recording = open_source(source, options.size or HEIGHT, every)
+    if recording.views is None or recording.views.depth is None:
+        raise ValueError(
+            f"{options.image} is a {recording.what} without depth, which a walk has to know: add depth "
+            "files, or start from one image with --depth auto"
+        )
+    h, w = recording.views.image.shape[2:]
+    given = levelled(resize(recording.views, *_size(options, w / h)))
+    about = f"{len(given)} of {len(source.cameras)} views of a recording ({recording.what})"
+    return Beginning(given, None, about), _path(options, None, given.cameras[-1]), ""
+
+
+def _refuse_others(options: argparse.Namespace, what: str) -> None:
+    """Errors: ValueError for options that say what an example or a recording has already."""
     for name, value, usual in (
         ("--fov", options.fov, None),
         ("--trajectory", options.trajectory, None),
@@ -247,13 +283,9 @@ def _from_example(options: argparse.Namespace) -> tuple[Beginning, Cameras, str]
     ):
         if value != usual:
             raise ValueError(
-                f"{options.image!r} is an example with a lens and depth of its own, got {name} {value}: "
+                f"{options.image!r} is {what} with a lens and depth of its own, got {name} {value}: "
                 f"leave it out, or give an image file"
             )
-    size = _size(options, ASPECT)
-    beginning = EXAMPLES[options.image](size[0], 0)
-    beginning = replace(beginning, given=resize(beginning.given, *size))
-    return beginning, _path(options, None, beginning.given.cameras[0]), ""
 
 
 def _from_file(
@@ -307,34 +339,35 @@ def _path(options: argparse.Namespace, path: Cameras | None, camera: Cameras) ->
 
 
 def read_path(file: str | Path, photo: str | Path, K: Float[Tensor, "3 3"]) -> tuple[Cameras, str]:
-    """Cameras (n,) of a transforms.json or a RealEstate10K text, relative to the first of them, and
-    what was changed about their lens, as words.
+    """Cameras (n,) of a camera file of any format, relative to the first of them, and what was changed
+    about their lens, as words.
 
-    They are in the order of time. Files that a transforms.json names need not exist, and frames that
-    state no lens have `K`, that of the photo. A lens for images of another shape keeps its field of
+    They are in the order of time. Files that a transforms.json names need not exist. Frames and formats
+    that state no lens have `K`, that of the photo. A lens for images of another shape keeps its field of
     view across, and is cut or extended in height.
     Errors: ValueError for unreadable files, frames of several sizes, and a lens for the photo's
     pixels as stored where EXIF turns it.
     """
     size, file = image_size(photo), Path(file)
-    if file.suffix.lower() == ".txt":
-        path, times = read_realestate10k(file)
-        order = sorted(range(len(times)), key=times.__getitem__)
-        aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # its pixels are square
-        lens_size = (SHAPE_UNIT, round(SHAPE_UNIT * aspect))
-    else:
+    if file.suffix.lower() == ".json" or (file / "transforms.json").is_file():
         transforms = read_transforms(file, assumed=(size, K))
-        path, order = transforms.cameras, list(transforms.order)
-        lens_size = transforms.size
-        if lens_size is None:
-            raise ValueError(f"{file} has frames of several sizes: a walk needs one w and h")
+        path, sizes = transforms.cameras[list(transforms.order)], set(transforms.sizes)
+    else:
+        source = find_source(file)
+        path, sizes = source.cameras, set(source.sizes)
+        if not source.lens_known:
+            path, sizes = cameras(path.world_from_cam, K), {size}
+    if len(sizes) > 1:
+        raise ValueError(f"{file} has frames of several sizes: a walk needs one w and h")
+    aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # of square pixels
+    lens_size = sizes.pop() if sizes else (SHAPE_UNIT, round(SHAPE_UNIT * aspect))
     is_own = not torch.equal(path.K, K.expand_as(path.K))
     if is_own and turn_of(photo, lens_size, f"the lens of {file.name}") != 1:
         raise ValueError(
             f"the lens of {file.name} is for the pixels of {photo} as stored, and its EXIF orientation "
             "turns them to be shown: save the photo without the tag"
         )
-    path, note = path[order], ""
+    note = ""
     aspect, lens_aspect = size[1] / size[0], lens_size[1] / lens_size[0]
     if not same_shape(size, lens_size):
         path = path.replace(K=_cut_to_aspect(path.K, aspect / lens_aspect))

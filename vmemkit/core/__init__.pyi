@@ -43,6 +43,7 @@ from .image_files import image_size as image_size
 from .image_files import load_depth as load_depth
 from .image_files import load_image as load_image
 from .image_files import new_folder as new_folder
+from .image_files import npy_header as npy_header
 from .image_files import photo_fov as photo_fov
 from .image_files import replacing as replacing
 from .image_files import save_depth as save_depth

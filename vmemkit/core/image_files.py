@@ -480,8 +480,11 @@ def _read_array(
         ) from error
 
 
-def _array_header(file: ArrayFile, max_pixels: int) -> _ArrayHeader:
-    """The header of an array [h w], also with an axis of one channel. Errors: ValueError."""
+def npy_header(file: ArrayFile) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type of the array in an open .npy, read up to its numbers.
+
+    Errors: ValueError for what is no .npy, and for kinds that hold other things than numbers.
+    """
     start = io.BytesIO(file.read(NPY_HEADER_BYTES))
     version = np.lib.format.read_magic(start)
     readers = {
@@ -491,10 +494,18 @@ def _array_header(file: ArrayFile, max_pixels: int) -> _ArrayHeader:
     if version not in readers:
         raise ValueError(f"its format is {version}, not one for numbers")
     shape, column_major, dtype = readers[version](start)
+    if dtype.kind not in "fiu" or min(shape, default=0) < 0:
+        raise ValueError(f"got an array {list(shape)} of {dtype}")
     file.seek(start.tell())
+    return shape, column_major, dtype
+
+
+def _array_header(file: ArrayFile, max_pixels: int) -> _ArrayHeader:
+    """The header of an array [h w], also with an axis of one channel. Errors: ValueError."""
+    shape, column_major, dtype = npy_header(file)
     if len(shape) == 3 and 1 in (shape[0], shape[2]):
         shape = shape[1:] if shape[0] == 1 else shape[:2]
-    if len(shape) != 2 or dtype.kind not in "fiu":
+    if len(shape) != 2:
         raise ValueError(f"got an array {list(shape)} of {dtype}")
     check_size(shape[0], shape[1], max_pixels)
     return _ArrayHeader(shape, column_major, dtype)

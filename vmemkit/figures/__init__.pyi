@@ -1,4 +1,5 @@
 from .bird_view import plan as plan
+from .camera_drawings import recording_drawing as recording_drawing
 from .charts import POLICY_COLORS as POLICY_COLORS
 from .charts import Chart as Chart
 from .charts import ablation as ablation

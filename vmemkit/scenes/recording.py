@@ -1,9 +1,7 @@
-"""Recordings: posed images with depth as a scene, and as a folder with a transforms.json.
+"""Recordings: posed images with depth as a scene, and written as a folder with a transforms.json.
 
-In: views with depth, or a folder in nerfstudio's format (docs.nerf.studio, data conventions).
-Out: a `Capture` that shows the recorded views and nothing else, or the views, or the folder.
-`camera_files.py` reads the json itself. Views of a folder come in the order in which they were taken,
-because whoever walks through a recording takes neighbours for neighbours in time.
+In: views with depth. Out: a `Capture` that shows the recorded views and nothing else, or a folder in
+nerfstudio's format (docs.nerf.studio, data conventions). `loading.py` reads folders.
 """
 
 from __future__ import annotations
@@ -27,23 +25,16 @@ from vmemkit.core import (
     MAX_STEP,
     Cameras,
     Views,
-    image_size,
     in_image,
-    load_image,
     names_in,
     new_folder,
     project,
     save_depth,
     save_image,
 )
-from vmemkit.core import views as checked_views
-from vmemkit.scenes.camera_files import read_transforms, write_transforms
+from vmemkit.scenes.readers.transforms import write_transforms
 from vmemkit.scenes.turned_photos import (
-    LYING,
-    load_photo_depth,
     same_shape,
-    turn_back,
-    turn_of,
 )
 
 CAMERA_TOLERANCE = 1e-4  # largest difference of pose and K entries from a recorded camera
@@ -127,43 +118,6 @@ def capture(views: Views, tolerance: float = 0.02) -> Capture:
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance must be a share of the depth of 0 or more, got {tolerance}")
     return Capture(views.replace(given=torch.ones_like(views.given), confidence=None), tolerance)
-
-
-def load_capture(
-    folder: str | os.PathLike,
-    convention: str = "opengl",
-    depth_unit: float | None = None,
-    sky: bool = False,
-) -> Views:
-    """The views of a folder with a nerfstudio transforms.json; depth is NaN where it is unknown.
-
-    `convention` names the camera axes of the file, "opengl" or "opencv". `depth_unit` is metres
-    per step of the depth files; by default it is the file's, else that of `load_depth`. With `sky`,
-    65535 of 16 bits means that nothing is met, not that the depth is unknown.
-    Views come in the order of their frames' `timestamp` or `time`, else of file names that differ
-    only in their numbers (2 before 10), else of the file.
-    Images may be smaller or larger than the file says, but not of another shape. Where EXIF turns
-    images and the lens is for their pixels as stored, they stay as stored. Depth of another
-    resolution is brought to the images' by nearest pixel.
-    Errors: ValueError for whatever is missing, malformed, hostile, or of differing sizes.
-    """
-    transforms = read_transforms(Path(folder), convention)
-    if not transforms.images:
-        raise ValueError(f"{folder} has cameras but no images: give every frame a file_path")
-    photos = [transforms.images[i] for i in transforms.order]
-    files = [transforms.depths[i] for i in transforms.order]
-    turns, (h, w) = _turns_and_size(photos, transforms.size)
-    images, depths = [], []
-    unit = transforms.depth_unit if depth_unit is None else depth_unit
-    for photo, file, turn in zip(photos, files, turns, strict=True):
-        images.append(turn_back(load_image(photo), turn))
-        depth = torch.full((h, w), torch.nan)
-        if file is not None:
-            depth = turn_back(load_photo_depth(photo, file, unit, sky=sky), turn)
-            depth = resized_depth(depth, h, w, str(file))
-        depths.append(depth)
-    cameras = transforms.cameras[list(transforms.order)]
-    return checked_views(torch.stack(images), cameras, torch.stack(depths) if any(files) else None)
 
 
 def save_capture(
@@ -264,47 +218,6 @@ def _write(
     unit = depth_unit if any(depths) else None
     size = (views.image.shape[2], views.image.shape[3])
     write_transforms(folder, views.cameras, size, images, depths, convention, unit, masks, points)
-
-
-def _turns_and_size(
-    photos: Sequence[Path], stated: tuple[int, int] | None
-) -> tuple[list[int], tuple[int, int]]:
-    """The EXIF orientation of each photo that its lens does not have, else 1; and the (height, width)
-    of all photos as their lens is for them. Errors: ValueError as `_check_sizes` and `_check_shape`."""
-    sizes = [image_size(photo) for photo in photos]
-    if stated is None:
-        _check_sizes(photos, sizes)
-        raise ValueError("the frames of a capture need one size, w and h, got several")
-    turns = [turn_of(photo, stated, "the lens of transforms.json") for photo in photos]
-    sizes = [(w, h) if turn in LYING else (h, w) for (h, w), turn in zip(sizes, turns, strict=True)]
-    _check_sizes(photos, sizes)
-    _check_shape(sizes[0], stated, photos[0].name)
-    return turns, sizes[0]
-
-
-def _check_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
-    """Errors: ValueError if the images differ in size or are too much to hold."""
-    differing = dict(zip(sizes, paths, strict=True))
-    if len(differing) > 1:
-        got = ", ".join(f"{w} x {h} ({path.name})" for (h, w), path in differing.items())
-        raise ValueError(f"the images of a capture need one size, got {got[:400]}: resize them")
-    h, w = sizes[0]
-    if len(paths) * h * w > MAX_CAPTURE_PIXELS:
-        raise ValueError(
-            f"{len(paths)} images of {w} x {h} are more than {MAX_CAPTURE_PIXELS} pixels: keep fewer "
-            "frames, or smaller images"
-        )
-
-
-def _check_shape(size: tuple[int, int], stated: tuple[int, int], name: str) -> None:
-    """Errors: ValueError for an image that is no smaller or larger copy of what is stated."""
-    (h, w), (stated_h, stated_w) = size, stated
-    # Half sizes and the like are rounded to whole pixels.
-    if abs(w * stated_h - h * stated_w) > max(stated_w, stated_h):
-        raise ValueError(
-            f"{name} is {w} x {h}, and the lens of transforms.json is for {stated_w} x {stated_h}: "
-            "the images of a capture need one size, that one, or smaller copies of the same shape"
-        )
 
 
 def _save_depths(folder: Path, views: Views, unit: float) -> list[str | None]:

@@ -32,7 +32,7 @@ from vmemkit.core import (
     look_at,
     pose_distance,
 )
-from vmemkit.scenes.camera_files import MAX_CAMERAS, check_path
+from vmemkit.scenes.readers.checks import MAX_CAMERAS, check_path
 
 # The verbs of `moves`: what a verb does, and along or about which axis. "move" and "turn" use axes of
 # the level frame (x right, y down along gravity, z ahead), "look" uses the camera's own axes.

@@ -73,8 +73,14 @@ def load_photo_depth(
 
     Errors: ValueError as `load_depth`, and if a turned photo leaves open which depth fits it.
     """
-    metres = load_depth(depth, unit, max_pixels, sky)
-    return turn(metres, turn_of(photo, (metres.shape[0], metres.shape[1]), "its depth"))
+    return turned_like(photo, load_depth(depth, unit, max_pixels, sky), "its depth")
+
+
+def turned_like(
+    photo: str | os.PathLike, plane: Shaped[Tensor, "h w"], what: str
+) -> Shaped[Tensor, "h2 w2"]:
+    """A plane that belongs to a photo, turned like it. Errors: ValueError as `turn_of`."""
+    return turn(plane, turn_of(photo, (plane.shape[0], plane.shape[1]), what))
 
 
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

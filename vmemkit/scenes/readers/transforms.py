@@ -1,13 +1,11 @@
-"""Camera files: nerfstudio's transforms.json and RealEstate10K's text files, read and written.
+"""The transforms.json of nerfstudio and instant-ngp, read and written.
 
-In: a file, or `Cameras` (t,). Out: the other. `read_transforms` and `read_realestate10k` are where
-files come in. These may come from anywhere, so every number and name is checked before it is used,
-and a ValueError says what is wrong in which frame or line.
+In: a file, or `Cameras` (t,). Out: the other. Files may come from anywhere, so every number and name
+is checked before it is used, and a ValueError says what is wrong in which frame.
 Only camera axes are converted; the world frame stays the file's own, and its up need not be
 `core.UP` (nerfstudio's worlds have z up). Numbers are float64 until they become cameras.
-Every key of a transforms.json is read, known not to change geometry, or refused by name.
-Sources: docs.nerf.studio (data conventions), instant-ngp (docs/nerf_dataset_tips.md) and
-google.github.io/realestate10k (the file format).
+Every key is read, known not to change geometry, or refused by name.
+Sources: docs.nerf.studio (data conventions) and instant-ngp (docs/nerf_dataset_tips.md).
 """
 
 from __future__ import annotations
@@ -18,38 +16,47 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, check_cameras, default_depth_unit, image_size, replacing
+from vmemkit.core import Cameras, default_depth_unit, image_size, replacing
 from vmemkit.core import cameras as checked_cameras
+from vmemkit.core import intrinsics as centred_lens
 from vmemkit.scenes.file_names import FolderFiles
+from vmemkit.scenes.readers.checks import (
+    MAX_CAMERAS,
+    MAX_NUMBER,
+    axis_signs,
+    check_writable,
+    finite,
+    inner_file,
+    is_number,
+    missing_files,
+    natural_key,
+    pixels,
+    positive,
+    read_json,
+    rigid,
+    shown,
+    unit_intrinsics,
+)
+from vmemkit.scenes.readers.lenses import FISHEYE, POLYNOMIAL, Distortion, distortion
+from vmemkit.scenes.readers.source import ARBITRARY, AXES, METRES, STAND_IN_FOV, Source
 from vmemkit.scenes.turned_photos import exif_orientation
 
-MAX_CAMERAS = 30_000  # in one path or file: a thousand seconds of video
-MAX_FILE_BYTES = 40_000_000  # that many frames of a transforms.json with long file names
-MAX_NUMBER = 1e9  # beyond it float32 cannot tell neighbouring positions or pixels apart
-MAX_TIMESTAMP = 10**18
-# Largest entry of |R^T R - 1|: what rounding to three decimals makes, and what coarser rounding can.
-ROUNDED, COARSELY_ROUNDED = 2e-3, 5e-2
-# Focal lengths as shares of the image: fields of view from 2 to 169 degrees.
-MIN_FOCAL, MAX_FOCAL = 0.05, 30.0
-MAX_CENTRE = 30.0  # of a principal point, in images: beyond it the share must be a pixel
-NUMBERS_PER_LINE = 19  # of a RealEstate10K camera
-FRAME_MICROSECONDS = 33_333  # RealEstate10K's time between frames, at 30 per second
-# Camera axes by name: the signs that turn their x, y and z into OpenCV's.
-CONVENTIONS = {"opengl": (1.0, -1.0, -1.0, 1.0), "opencv": (1.0, 1.0, 1.0, 1.0)}
 PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "FULL_OPENCV", "SIMPLE_RADIAL", "RADIAL")
-DISTORTION = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "p3", "p4", "b1", "b2")
+FISHEYES = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+DISTORTION = (*POLYNOMIAL, "p3", "p4", "b1", "b2")
+NERFSTUDIO = ("k1", "k2", "k3", "k4", "p1", "p2")  # the order of its distortion_params
 
 LENS_KEYS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
-NAME_KEYS = ("file_path", "depth_file_path", "depth_path")
+DEPTH_KEYS, MASK_KEYS = ("depth_file_path", "depth_path"), ("mask_path", "mask_file_path")
+NAME_KEYS = ("file_path", *DEPTH_KEYS, *MASK_KEYS)
 UNIT_KEYS = ("depth_unit_scale_factor", "integer_depth_scale")  # nerfstudio's and instant-ngp's
 TIME_KEYS = ("timestamp", "time")
 # Keys that are read in a frame, or once for all frames; and those that only the file can have.
@@ -61,7 +68,7 @@ FRAME_KEYS = (
 FILE_KEYS = {"frames", *UNIT_KEYS, "applied_scale", "applied_transform"}
 # Keys of programs that write these files; they do not change what the cameras and depth files mean.
 HARMLESS_KEYS = (
-    {"ply_file_path", "mask_path", "mask_file_path", "colmap_im_id", "orientation_override"}
+    {"ply_file_path", "colmap_im_id", "orientation_override"}
     | {"train_filenames", "val_filenames", "test_filenames", "semantic_path", "normal_file_path"}
     # instant-ngp: the bounds of its volume, and how it uses the images
     | {"aabb", "aabb_scale", "render_aabb", "sharpness", "sharpness_discard_threshold"}
@@ -93,20 +100,18 @@ class Transforms:
     size: tuple[int, int] | None  # (height, width) that K is for, None if frames differ
     depth_unit: float | None  # metres per step of the depth files, None if the file has none
     order: tuple[int, ...]  # of the cameras in time; without times and numbers, as in the file
-
-
-def check_path(cameras: Cameras, least: int = 1) -> Cameras:
-    """The same cameras, if they are a path (t,) of `least` to 30,000. Errors: ValueError if not."""
-    shape = check_cameras(cameras).world_from_cam.shape[:-2]
-    if len(shape) != 1 or not least <= shape[0] <= MAX_CAMERAS:
-        raise ValueError(
-            f"need a path (t,) of {least} to {MAX_CAMERAS} cameras, got shape {list(shape)}"
-        )
-    return cameras
+    sizes: tuple[tuple[int, int], ...]  # (height, width) of each camera
+    masks: tuple[Path | None, ...]  # one per camera, None where all of the depth counts
+    distortions: tuple[Distortion | None, ...]  # one per camera, None for a pinhole
+    applied_scale: float  # by which the file's positions were multiplied; it is undone
+    turned: bool  # whether the world was turned before, by an applied_transform
 
 
 def read_transforms(
-    path: str | Path, convention: str = "opengl", assumed: Lens | None = None
+    path: str | Path,
+    convention: str = "opengl",
+    assumed: Lens | None = None,
+    distorted: bool = False,
 ) -> Transforms:
     """Cameras and file names of a nerfstudio transforms.json (`path`: the file or its folder).
 
@@ -118,39 +123,35 @@ def read_transforms(
     Positions are in the unit of the depth files: `applied_scale` is undone. `applied_transform` is
     part of the poses already, and stays. Rotations that were rounded become the nearest ones.
     With `assumed`, the file is a path for a photo of that (height, width) and K: only poses are
-    needed, files that it names need not exist, and `images` and `depths` stay empty.
+    needed, files that it names need not exist, and `images` and `depths` stay empty. A lens with
+    distortion is refused unless `distorted`; then `distortions` holds it.
     Errors: ValueError naming file, frame and key for whatever is missing, malformed, not finite, not
     rigid, distorted, unknown, or outside the file's folder.
     """
     # 1. The JSON, and the frames with the values that they share.
-    signs, file = _axis_signs(convention), _json_file(path)
-    data = _read_json(file)
+    signs, file = axis_signs(convention), _json_file(path)
+    data = read_json(file)
     frames = _frames(data, file)
+    distortions = tuple(_distortion(frame, where, distorted) for where, frame in frames)
     # 2. Poses, turned into OpenCV's camera axes.
+    scale = _applied_scale(data, file)
     poses = np.array([_matrix(frame, where) for where, frame in frames]) * signs
-    poses = _rigid(poses, [where for where, _ in frames])
-    poses[:, :3, 3] /= _applied_scale(data, file)
+    poses = rigid(poses, [where for where, _ in frames])
+    poses[:, :3, 3] /= scale
     if np.abs(poses).max() > MAX_NUMBER:
         raise ValueError(f"{file}: applied_scale makes positions larger than {MAX_NUMBER:g}")
     # 3. Image and depth files, which must exist inside the folder.
     files = FolderFiles(file.parent)
     images: tuple[Path | None, ...] = (None,) * len(frames)
-    depths = images
+    depths = masks = images
     if assumed is None:
         images = _named_files(frames, ("file_path",), files)
-        depths = _named_files(frames, ("depth_file_path", "depth_path"), files)
+        depths = _named_files(frames, DEPTH_KEYS, files)
+        masks = _named_files(frames, MASK_KEYS, files)
     if None in images and any(images):
         raise ValueError(f"{file}: only some frames have a file_path: give every frame its image")
     # 4. K is for a 1 x 1 image, and the file counts in pixels of an image of some size.
-    if assumed is not None and len({_states_lens(frame) for _, frame in frames}) > 1:
-        raise ValueError(
-            f"{file}: only some frames have a lens: give every frame its fl_x, or none"
-        )
-    sizes, K = [], []
-    for (where, frame), image in zip(frames, images, strict=True):
-        size, lens = _lens(frame, image, where, files, assumed)
-        sizes.append(size)
-        K.append(lens)
+    sizes, K = _lenses(frames, images, files, assumed)
     return Transforms(
         cameras=checked_cameras(torch.from_numpy(poses), torch.tensor(K, dtype=torch.float64)),
         images=tuple(image for image in images if image is not None),
@@ -158,6 +159,70 @@ def read_transforms(
         size=sizes[0] if len(set(sizes)) == 1 else None,
         depth_unit=_depth_unit(data, file),
         order=_order([frame for _, frame in frames]),
+        sizes=sizes,
+        masks=masks,
+        distortions=distortions,
+        applied_scale=scale,
+        turned=data.get("applied_transform") is not None,
+    )
+
+
+def transforms_source(
+    path: Path, convention: str | None = None, depth_unit: float | None = None
+) -> Source:
+    """A transforms.json with its images, depth and masks, in the order of time.
+
+    Errors: ValueError as `read_transforms`.
+    """
+    convention = convention or "opengl"
+    read = read_transforms(path, convention, distorted=True)
+    order = list(read.order)
+
+    def sorted_by_time(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[i] for i in order) if values else ()
+
+    notes = []
+    if read.order != tuple(range(len(order))):
+        notes.append("the frames were not in the order of time, and are now")
+    if read.applied_scale != 1:
+        notes.append(f"positions were divided by applied_scale = {read.applied_scale:.6g}")
+    if read.turned:
+        notes.append("applied_transform is part of the poses, so the world is the turned one")
+    has_depth = any(read.depths)
+    return Source(
+        what="transforms.json of nerfstudio or instant-ngp",
+        cameras=read.cameras[order],
+        sizes=sorted_by_time(read.sizes),
+        images=sorted_by_time(read.images),
+        depths=sorted_by_time(read.depths) if has_depth else (),
+        masks=sorted_by_time(read.masks) if any(read.masks) else (),
+        distortions=sorted_by_time(read.distortions),
+        depth_unit=read.depth_unit if depth_unit is None else depth_unit,
+        axes=f"{AXES[convention]}, by default" if convention == "opengl" else AXES[convention],
+        scale=f"{METRES}, that of the depth files" if has_depth else ARBITRARY,
+        notes=tuple(notes),
+    )
+
+
+def transforms_cameras(
+    path: Path, size: tuple[int, int], convention: str | None = None, fov: float | None = None
+) -> Source:
+    """A transforms.json as a path for pictures of `size` (height, width) that it need not name.
+
+    `fov` (horizontal, degrees) is the lens of frames that state none. Errors: ValueError.
+    """
+    convention, file = convention or "opengl", _json_file(path)
+    K = centred_lens(STAND_IN_FOV if fov is None else fov, size[1] / size[0])
+    if fov is None and not all(_states_lens(frame) for _, frame in _frames(read_json(file), file)):
+        raise ValueError(f"{file} states no lens for some frames: give fov (horizontal, degrees)")
+    read = read_transforms(file, convention, assumed=(size, K), distorted=True)
+    order = list(read.order)
+    return Source(
+        what="transforms.json of nerfstudio or instant-ngp",
+        cameras=read.cameras[order],
+        sizes=tuple(read.sizes[i] for i in order),
+        distortions=tuple(read.distortions[i] for i in order),
+        axes=AXES[convention],
     )
 
 
@@ -182,10 +247,10 @@ def write_transforms(
     Errors: ValueError, and nothing written, for skewed K, wrong counts, names outside the folder, and
     depth arrays without a `depth_unit` that are not there.
     """
-    _check_writable(cameras)
+    check_writable(cameras)
     if min(size) < 1:
         raise ValueError(f"size is (height, width) in pixels, at least 1, got {size}")
-    signs, file = _axis_signs(convention), _json_file(path)
+    signs, file = axis_signs(convention), _json_file(path)
     matrices = (cameras.world_from_cam.cpu().double().numpy() * signs).tolist()
     frames = [{"transform_matrix": matrix} for matrix in matrices]
     files = {"file_path": images, "depth_file_path": depths, "mask_path": masks}
@@ -207,7 +272,7 @@ def write_transforms(
         names = [name for name in depths or [] if name is not None]
         units = {default_depth_unit(file.parent / name) for name in names}
     else:
-        units = {_positive(depth_unit, "depth_unit")}
+        units = {positive(depth_unit, "depth_unit")}
     if len(units) > 1:
         raise ValueError("depth images and depth arrays together need their common depth_unit")
     if units:
@@ -217,138 +282,12 @@ def write_transforms(
         draft.write_text(text, encoding="utf-8")
 
 
-def read_realestate10k(path: str | Path) -> tuple[Cameras, list[int]]:
-    """Cameras (t,) and timestamps (microseconds) of a RealEstate10K text file.
-
-    The first line is the video's address. Each further line has 19 numbers: timestamp, fx fy cx cy
-    (over width and height, as in our K), k1 k2 (zero), and the rows of the 3 x 4 world-to-camera
-    matrix. Rotations that were rounded become the nearest ones. Errors: ValueError naming file and
-    line for anything else.
-    """
-    lines = [line.split() for line in _read_text(Path(path)).splitlines()]
-    if lines and len(lines[0]) == NUMBERS_PER_LINE:
-        raise ValueError(f"{path} needs a line of its video's address before the cameras")
-    rows = [(f"{path}, line {i}", words) for i, words in enumerate(lines[1:], 2) if words]
-    if not 1 <= len(rows) <= MAX_CAMERAS:
-        raise ValueError(f"{path} needs 1 to {MAX_CAMERAS} cameras, got {len(rows)}")
-    timestamps, numbers = [], np.zeros((len(rows), NUMBERS_PER_LINE - 1))
-    for row, (where, words) in zip(numbers, rows, strict=True):
-        if len(words) != NUMBERS_PER_LINE:
-            raise ValueError(f"{where} needs {NUMBERS_PER_LINE} numbers, got {len(words)}")
-        timestamps.append(_timestamp(words[0], where))
-        row[:] = [_number(word, where) for word in words[1:]]
-        if row[4] or row[5]:
-            raise ValueError(f"{where} has lens distortion: undistort the images first")
-        focal, centre = (row[0], row[1]), (row[2], row[3])
-        if (
-            not MIN_FOCAL <= min(focal) <= max(focal) <= MAX_FOCAL
-            or max(map(abs, centre)) > MAX_CENTRE
-        ):
-            raise ValueError(
-                f"{where}: focal lengths and principal point are shares of the image's width and "
-                f"height, {MIN_FOCAL:g} to {MAX_FOCAL:g}, got {focal[0]:g}, {focal[1]:g}, "
-                f"{centre[0]:g}, {centre[1]:g}: divide pixels by the image's width or height"
-            )
-    cam_from_world = np.tile(np.eye(4), (len(rows), 1, 1))
-    cam_from_world[:, :3] = numbers[:, 6:].reshape(-1, 3, 4)
-    cam_from_world = _rigid(cam_from_world, [where for where, _ in rows])
-    K = np.tile(np.eye(3), (len(rows), 1, 1))
-    K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = numbers[:, :4]
-    poses = torch.from_numpy(np.linalg.inv(cam_from_world))
-    return checked_cameras(poses, torch.from_numpy(K)), timestamps
-
-
-def write_realestate10k(
-    path: str | Path, cameras: Cameras, timestamps: Sequence[int] | None = None, url: str = ""
-) -> None:
-    """Write cameras (t,) as a RealEstate10K text file; timestamps default to 30 per second.
-
-    Errors: ValueError, and nothing written, for skewed K, wrong counts and an address that is not
-    one line.
-    """
-    _check_writable(cameras)
-    if timestamps is None:
-        timestamps = range(0, len(cameras) * FRAME_MICROSECONDS, FRAME_MICROSECONDS)
-    times = list(timestamps)
-    if len(times) != len(cameras) or any(time < 0 for time in times):
-        raise ValueError(f"need {len(cameras)} timestamps of 0 or more, got {len(times)}")
-    if len(url.splitlines()) > 1 or len(url.split()) == NUMBERS_PER_LINE:
-        raise ValueError(f"the address must be one line, and not like a camera's, got {url[:60]!r}")
-    K = cameras.K.cpu().double().numpy()[:, [0, 1, 0, 1], [0, 1, 2, 2]]
-    matrices = np.linalg.inv(cameras.world_from_cam.cpu().double().numpy())[:, :3].reshape(-1, 12)
-    lines = [url.strip()]
-    for time, focal_and_centre, matrix in zip(times, K, matrices, strict=True):
-        numbers = " ".join(f"{number:.9f}" for number in [*focal_and_centre, 0, 0, *matrix])
-        lines.append(f"{time} {numbers}")
-    with replacing(path) as draft:
-        draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _check_writable(cameras: Cameras) -> None:
-    skew = check_path(cameras).K[:, [0, 1], [1, 0]]
-    if bool((skew.abs() > 1e-6).any()):
-        raise ValueError(
-            "the format has focal lengths and principal point, but no skew: got skew in K"
-        )
-
-
-def _rigid(poses: Float64[np.ndarray, "t 4 4"], where: list[str]) -> Float64[np.ndarray, "t 4 4"]:
-    """The poses with the nearest rotations, if rounding explains the difference.
-
-    Errors: ValueError naming the first place whose pose is not a rotation and a position.
-    """
-    R = poses[:, :3, :3]
-    error = np.abs(R.swapaxes(1, 2) @ R - np.eye(3)).max(axis=(1, 2))
-    mirrored = np.linalg.det(R) <= 0
-    bottom = np.abs(poses[:, 3] - [0, 0, 0, 1]).max(axis=1)
-    bad = (error > ROUNDED) | mirrored | (bottom > 1e-5)
-    if bad.any():
-        first = int(bad.argmax())
-        rounded = ROUNDED < error[first] <= COARSELY_ROUNDED and not mirrored[first]
-        cure = "write more decimals, if they were rounded, or " if rounded else ""
-        raise ValueError(
-            f"{where[first]}: the matrix must be rigid (rotation and position, last row 0 0 0 1), "
-            f"got |R^T R - 1| = {error[first]:.3g}: {cure}remove scale, shear and mirroring"
-        )
-    U, _, Vh = np.linalg.svd(R)
-    nearest = poses.copy()
-    nearest[:, :3, :3] = U @ Vh
-    return nearest
-
-
-def _axis_signs(convention: str) -> Float64[np.ndarray, 4]:
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {list(CONVENTIONS)}, got {convention!r}")
-    return np.array(CONVENTIONS[convention])
-
-
 def _json_file(path: str | Path) -> Path:
-    return Path(path) / "transforms.json" if os.path.isdir(path) else Path(path)
-
-
-def _read_text(file: Path) -> str:
-    try:
-        if not file.is_file() or file.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"it must be an existing file of at most {MAX_FILE_BYTES} bytes")
-        return file.read_text(encoding="utf-8-sig")
-    except Exception as error:
-        raise ValueError(f"cannot read {file} (a text file in UTF-8 is needed): {error}") from error
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    text = _read_text(file)
-    try:
-        data = json.loads(text)
-    except Exception as error:
-        raise ValueError(f"{file} must be a JSON object, but is not JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise ValueError(f"{file} must be a JSON object with frames, got {type(data).__name__}")
-    return data
+    return inner_file(Path(path), "transforms.json") if os.path.isdir(path) else Path(path)
 
 
 def _frames(data: dict[str, Any], file: Path) -> list[Frame]:
-    """All frames. Errors: ValueError for cameras that are not pinholes without distortion, and for
-    keys that may change geometry and are not known."""
+    """All frames. Errors: ValueError for keys that may change geometry and are not known."""
     _check_keys(data, FRAME_KEYS | FILE_KEYS, str(file))
     frames = data.get("frames")
     if not isinstance(frames, list) or not 1 <= len(frames) <= MAX_CAMERAS:
@@ -363,7 +302,6 @@ def _frames(data: dict[str, Any], file: Path) -> list[Frame]:
             raise ValueError(f"{where} must be an object, got {type(frame).__name__}")
         _check_keys(frame, FRAME_KEYS, where)
         values = shared | {key: value for key, value in frame.items() if value is not None}
-        _check_pinhole(values, where)
         checked_frames.append((where, values))
     return checked_frames
 
@@ -377,23 +315,48 @@ def _check_keys(values: Mapping[str, Any], known: set[str], where: str) -> None:
         if not (is_text or is_nothing or (key == "scale" and value == 1)):
             raise ValueError(
                 f"{where} has the key {key[:60]!r}, which may change geometry and is not known here, "
-                f"got {_shown(value)}: apply it to poses, lens and depth, and remove the key"
+                f"got {shown(value)}: apply it to poses, lens and depth, and remove the key"
             )
 
 
-def _check_pinhole(frame: Mapping[str, Any], where: str) -> None:
-    """Errors: ValueError for a camera that is no pinhole without distortion."""
+def _distortion(frame: Mapping[str, Any], where: str, welcome: bool) -> Distortion | None:
+    """The lens distortion of a frame, None for a pinhole.
+
+    Errors: ValueError for a model that is not known, for coefficients whose meaning is not, and for
+    any distortion if it is not welcome.
+    """
     model = frame.get("camera_model", "OPENCV")
-    if not isinstance(model, str) or model.upper() not in PINHOLES:
-        raise ValueError(f"{where}: camera_model must be a pinhole's, one of {PINHOLES}")
-    nonzero = [key for key in DISTORTION if key in frame and _finite(frame[key], f"{where}: {key}")]
-    parameters = _listed(frame.get("distortion_params", []))
-    if any(_finite(value, f"{where}: distortion_params") for value in parameters):
-        nonzero.append("distortion_params")
-    if frame.get("is_fisheye"):
-        nonzero.append("is_fisheye")
-    if nonzero:
+    model = model.upper() if isinstance(model, str) else ""
+    known = (*PINHOLES, *FISHEYES) if welcome else PINHOLES
+    if model not in known:
+        raise ValueError(f"{where}: camera_model must be a pinhole's or known, one of {known}")
+    values = {key: finite(frame[key], f"{where}: {key}") for key in DISTORTION if key in frame}
+    parameters = [
+        finite(value, f"{where}: distortion_params")
+        for value in _listed(frame.get("distortion_params", []))
+    ]
+    nonzero = [key for key, value in values.items() if value]
+    nonzero += ["distortion_params"] if any(parameters) else []
+    nonzero += ["is_fisheye"] if frame.get("is_fisheye") else []
+    if nonzero and not welcome:
         raise ValueError(f"{where} has lens distortion {nonzero}: undistort the images first")
+    if any(parameters):
+        if len(parameters) != len(NERFSTUDIO) or any(values.values()):
+            raise ValueError(
+                f"{where}: distortion_params must be nerfstudio's {len(NERFSTUDIO)} numbers "
+                f"{NERFSTUDIO} and stand alone, got {len(parameters)}: name the coefficients, as k1 "
+                "and p1"
+            )
+        values = dict(zip(NERFSTUDIO, parameters, strict=True))
+    fisheye = bool(frame.get("is_fisheye")) or model in FISHEYES
+    meant = FISHEYE if fisheye else POLYNOMIAL if model == "FULL_OPENCV" else POLYNOMIAL[:5]
+    unknown = [key for key, value in values.items() if value and key not in meant]
+    if unknown:
+        raise ValueError(
+            f"{where} has lens distortion {unknown}, which {model}{' with is_fisheye' * fisheye} does "
+            f"not have, but {meant}: undistort the images first"
+        )
+    return distortion(fisheye, **{key: value for key, value in values.items() if key in meant})
 
 
 def _applied_scale(data: Mapping[str, Any], file: Path) -> float:
@@ -401,16 +364,14 @@ def _applied_scale(data: Mapping[str, Any], file: Path) -> float:
     scale, transform = data.get("applied_scale"), data.get("applied_transform")
     if transform is not None:
         where = f"{file}: applied_transform"
-        _rigid(np.array([_pose_rows(transform, where)]), [where])
-    return 1.0 if scale is None else _positive(scale, f"{file}: applied_scale")
+        rigid(np.array([_pose_rows(transform, where)]), [where])
+    return 1.0 if scale is None else positive(scale, f"{file}: applied_scale")
 
 
 def _depth_unit(data: Mapping[str, Any], file: Path) -> float | None:
     """Metres per step of the depth files. Errors: ValueError for two units that differ."""
     given = {
-        key: _positive(data[key], f"{file}: {key}")
-        for key in UNIT_KEYS
-        if data.get(key) is not None
+        key: positive(data[key], f"{file}: {key}") for key in UNIT_KEYS if data.get(key) is not None
     }
     if len(set(given.values())) > 1:
         raise ValueError(f"{file} has two units of depth, {given}: keep the right one")
@@ -422,7 +383,7 @@ def _order(frames: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
     indices = range(len(frames))
     for key in TIME_KEYS:
         times = [frame.get(key) for frame in frames]
-        if all(_is_number(time) for time in times) and len(set(times)) > 1:
+        if all(is_number(time) for time in times) and len(set(times)) > 1:
             return tuple(sorted(indices, key=lambda i: times[i]))
     names = [frame.get("file_path") for frame in frames]
     if not all(isinstance(name, str) for name in names):
@@ -430,20 +391,12 @@ def _order(frames: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
     paths = [PurePosixPath(str(name).replace("\\", "/")) for name in names]
     if len({re.sub("[0-9]+", "0", path.stem) for path in paths}) > 1:
         return tuple(indices)
-    keys = [(_natural(str(path.parent)), _natural(path.stem)) for path in paths]
+    keys = [(natural_key(str(path.parent)), natural_key(path.stem)) for path in paths]
     return tuple(sorted(indices, key=lambda i: keys[i]))
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """A key that sorts numbers in a text by their value."""
-    parts = re.split("0*([0-9]+)", text)  # every second one is a number: more digits, more value
-    return [(len(part) if i % 2 else 0, part) for i, part in enumerate(parts)]
 
 
 def _matrix(frame: Mapping[str, Any], where: str) -> list[list[float]]:
     rows = frame.get("transform_matrix")
-    if not isinstance(rows, list) or len(rows) != 4:
-        raise ValueError(f"{where}: transform_matrix must be 4 lists of 4 numbers, camera to world")
     return _pose_rows(rows, f"{where}: transform_matrix")
 
 
@@ -453,12 +406,30 @@ def _pose_rows(rows: Any, where: str) -> list[list[float]]:
     lengths = [len(row) if isinstance(row, list) else 0 for row in rows]
     if lengths not in ([4] * 3, [4] * 4):
         raise ValueError(f"{where} must be 3 or 4 lists of 4 numbers, camera to world")
-    matrix = [[_finite(value, where) for value in row] for row in rows]
+    matrix = [[finite(value, where) for value in row] for row in rows]
     return matrix if len(matrix) == 4 else [*matrix, [0.0, 0.0, 0.0, 1.0]]
 
 
 def _states_lens(frame: Mapping[str, Any]) -> bool:
     return any(key in frame for key in LENS_KEYS)
+
+
+def _lenses(
+    frames: list[Frame],
+    images: tuple[Path | None, ...],
+    files: FolderFiles,
+    assumed: Lens | None,
+) -> tuple[tuple[tuple[int, int], ...], list[list[list[float]]]]:
+    """(height, width) in pixels and K for a 1 x 1 image of every frame. Errors: ValueError."""
+    if assumed is not None and len({_states_lens(frame) for _, frame in frames}) > 1:
+        raise ValueError(
+            f"{frames[0][0]} and others: only some frames have a lens: give every frame its fl_x, or none"
+        )
+    lenses = [
+        _lens(frame, image, where, files, assumed)
+        for (where, frame), image in zip(frames, images, strict=True)
+    ]
+    return tuple(size for size, _ in lenses), [K for _, K in lenses]
 
 
 def _lens(
@@ -490,10 +461,7 @@ def _stated_size(frame: Mapping[str, Any], where: str) -> tuple[int, int] | None
         return None
     if "w" not in frame or "h" not in frame:
         raise ValueError(f"{where} has only one of w and h: add w and h, or neither")
-    h, w = (_positive(frame[key], f"{where}: {key}") for key in ("h", "w"))
-    if h != int(h) or w != int(w):
-        raise ValueError(f"{where}: w and h must be whole numbers of pixels, got {w} and {h}")
-    return int(h), int(w)
+    return pixels(frame["h"], f"{where}: h"), pixels(frame["w"], f"{where}: w")
 
 
 def _measured(image: Path, where: str) -> tuple[int, int]:
@@ -516,20 +484,9 @@ def _unit_intrinsics(
     if fx is None:
         raise ValueError(f"{where}: fl_x or camera_angle_x is needed, a positive number")
     fy = _focal(frame, "fl_y", "camera_angle_y", h, where) or fx  # square pixels
-    cx = _finite(frame.get("cx", w / 2), f"{where}: cx")
-    cy = _finite(frame.get("cy", h / 2), f"{where}: cy")
-    if not (MIN_FOCAL <= fx / w <= MAX_FOCAL and MIN_FOCAL <= fy / h <= MAX_FOCAL):
-        raise ValueError(
-            f"{where}: fl_x and fl_y must be in pixels, {MIN_FOCAL:g} to {MAX_FOCAL:g} times the "
-            f"image's width and height, got {fx:g} and {fy:g} at {w} x {h}"
-        )
-    at_corner = max(abs(cx), abs(cy)) <= 1 < min(w, h)
-    if at_corner or abs(cx / w) > MAX_CENTRE or abs(cy / h) > MAX_CENTRE:
-        raise ValueError(
-            f"{where}: cx and cy must be in pixels from the image's corner, got {cx:g} and {cy:g} at "
-            f"{w} x {h}"
-        )
-    return [[fx / w, 0.0, cx / w], [0.0, fy / h, cy / h], [0.0, 0.0, 1.0]]
+    cx = finite(frame.get("cx", w / 2), f"{where}: cx")
+    cy = finite(frame.get("cy", h / 2), f"{where}: cy")
+    return unit_intrinsics(fx, fy, cx, cy, size, where)
 
 
 def _focal(
@@ -537,10 +494,10 @@ def _focal(
 ) -> float | None:
     """Pixels; None if the frame states neither a focal length nor a field of view."""
     if key in frame:
-        return _positive(frame[key], f"{where}: {key}")
+        return positive(frame[key], f"{where}: {key}")
     if angle_key not in frame:
         return None
-    angle = _positive(frame[angle_key], f"{where}: {angle_key}")
+    angle = positive(frame[angle_key], f"{where}: {angle_key}")
     if not 0.01 < angle < math.pi:
         raise ValueError(f"{where}: {angle_key} must be 0.01 to below pi radians, got {angle}")
     return side / 2 / math.tan(angle / 2)
@@ -559,66 +516,29 @@ def _all_are(value: Any, kind: type | tuple[type, ...]) -> bool:
     return all(isinstance(item, kind) for item in _listed(value))
 
 
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _shown(value: Any) -> str:
-    """A value from a file, as messages show it: short, however large or deep it is."""
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    if isinstance(value, int) and abs(value) > MAX_TIMESTAMP:
-        return "an enormous integer"
-    return repr(value[:60] if isinstance(value, str) else value)
-
-
-def _finite(value: Any, name: str) -> float:
-    if not _is_number(value) or not abs(value) <= MAX_NUMBER:
-        raise ValueError(f"{name} must be a number within {MAX_NUMBER:g}, got {_shown(value)}")
-    return float(value)
-
-
-def _number(word: str, where: str) -> float:
-    try:
-        return _finite(float(word), where)
-    except ValueError as error:
-        raise ValueError(f"{where} needs finite numbers, got {word[:60]!r}") from error
-
-
-def _timestamp(word: str, where: str) -> int:
-    """Whole microseconds, however they are written: 33367, 33367.0 or 3.3367e+04."""
-    try:
-        time = Decimal(word)
-        if time.is_finite() and 0 <= time < MAX_TIMESTAMP and time == time.to_integral_value():
-            return int(time)
-    except InvalidOperation:
-        pass
-    raise ValueError(
-        f"{where} needs {NUMBERS_PER_LINE} numbers, the first of them an integer, got {word[:60]!r}"
-    )
-
-
-def _positive(value: Any, name: str) -> float:
-    number = _finite(value, name)
-    if number <= 0:
-        raise ValueError(f"{name} must be positive, got {number}")
-    return number
-
-
 def _named_files(
     frames: list[Frame], keys: Iterable[str], files: FolderFiles
 ) -> tuple[Path | None, ...]:
-    """The file that each frame names under one of `keys`, None if it names none. Errors: ValueError."""
+    """The file that each frame names under one of `keys`, None if it names none.
 
-    def named(frame: Mapping[str, Any], where: str) -> Path | None:
-        found = {files.find(frame[key], f"{where}: {key}") for key in keys if key in frame}
-        if len(found) > 1:
+    Errors: ValueError that lists all frames whose file is not there.
+    """
+    found: list[Path | None] = []
+    misses: list[tuple[str, ValueError]] = []
+    for where, frame in frames:
+        paths = set()
+        for key in keys:
+            if key in frame:
+                try:
+                    paths.add(files.find(frame[key], f"{where}: {key}"))
+                except ValueError as error:
+                    misses.append((shown(frame[key]), error))
+        if len(paths) > 1:
             raise ValueError(f"{where}: {' and '.join(keys)} name different files: keep one")
-        return next(iter(found), None)
-
-    return tuple(named(frame, where) for where, frame in frames)
+        found.append(next(iter(paths), None))
+    if misses:
+        raise missing_files(misses)
+    return tuple(found)
 
 
 def _relative(file: Path, name: str | Path) -> str:
