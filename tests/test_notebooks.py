@@ -21,6 +21,16 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MAX_BYTES, MAX_LINES = 520_000, 15
 MAX_COLUMNS = 98  # what a page shows without a scroll bar
 FUNCTIONS = {"09_extend": 3}  # this lesson writes functions; elsewhere one is enough
+TOOLS = {  # a lesson that ends another process needs more than the package
+    "11_sessions": {
+        "json": "json",
+        "time": "time",
+        "Path": "pathlib.Path",
+        "DEVNULL": "subprocess.DEVNULL",
+        "mkdtemp": "tempfile.mkdtemp",
+        "KernelManager": "jupyter_client.KernelManager",
+    }
+}
 READERS_OWN = {"my_network"}  # stands in solutions for what only the reader has
 ROOMS = {path.parent.name for path in FOLDER.parent.glob("vmemkit/*/__init__.py")}
 FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -182,12 +192,12 @@ def test_every_notebook_checks_a_claim_and_sets_an_exercise(notebook):
     assert "<details>" in text
 
 
-def test_the_first_cell_imports_exactly_what_the_notebook_uses(notebook):
+def test_the_first_cell_imports_exactly_what_the_notebook_uses(notebook, path):
     later = [ast.parse(source(cell)) for cell in code(notebook)[1:]]
     nodes = [node for tree in later for node in ast.walk(tree)]
     assert not any(map(is_import, nodes))
     allowed = {"torch": "torch", "vm": "vmemkit", "display": "IPython.display.display"}
-    allowed |= {room: f"vmemkit.{room}" for room in ROOMS}
+    allowed |= {room: f"vmemkit.{room}" for room in ROOMS} | TOOLS.get(path.stem, {})
     assert imports(notebook).items() <= allowed.items()
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     assert set(imports(notebook)) - used == set()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from browser_helpers import HOW, find_browser, opened
 from PIL import Image
+from playwright.sync_api import expect
 
 from vmemkit.exports import html
 from vmemkit.exports.vote_bars import vote_bars_svg
@@ -112,9 +113,9 @@ def test_a_browser_shows_pictures_and_a_scene_that_follows_time(browser, file):
       time.dispatchEvent(new Event("input", { bubbles: true }));
     }""")
     assert 0 < drawn(page).sum() < 0.8 * whole.sum()
-    assert page.locator("output").inner_text() == "the beginning: 1 view"
+    expect(page.locator("output")).to_have_text("the beginning: 1 view")
     page.locator("select[name=color]").select_option("1")
-    assert "a given view saw it" in page.locator("#legend").inner_text()
+    expect(page.locator("#legend")).to_contain_text("a given view saw it")
     before = drawn(page)
     page.locator("#space").focus()
     page.keyboard.press("ArrowLeft")

@@ -38,7 +38,7 @@ from vmemkit.memory import Memory, begin, read, sightings_of
 from vmemkit.pipeline import Step, WalkConfig, walk
 from vmemkit.reconstruction import Reconstructor, cut3r, from_depth
 from vmemkit.retrieval import POLICIES, Policy, pixels_per_surfel, retrieve, true_visibility
-from vmemkit.scenes import Scene, build, capture, design, load_capture, open_plan
+from vmemkit.scenes import Scene, build, capture, design, load, open_plan
 
 Row = dict[str, Any]
 ASPECT = 4 / 3  # width over height of views in houses
@@ -287,7 +287,7 @@ def _scene(cell: Cell) -> tuple[Scene, Route, tuple[int, int]]:
         raise ValueError(
             f"there is no scene {cell.scene!r}: give rooms:SEED, open:SEED, or a recording's folder"
         )
-    recording = capture(load_capture(cell.scene))
+    recording = capture(load(cell.scene).views)
     return recording, recorded_route(recording), recording.recorded_size
 
 
