@@ -40,7 +40,7 @@ class Course:
     truth: Int[Tensor, " p"]  # frames to compare with the scene
     pairs: Int[Tensor, "q 2"]  # frames to compare with each other
     weights: Float[Tensor, " q"]  # of the pairs; their sum is 1
-    back: slice  # frames at which the chosen views are judged
+    judged: slice  # frames for which the choice of context is judged
 
     def __repr__(self) -> str:
         return (
@@ -177,11 +177,11 @@ def _course(
     path: Cameras,
     truth: Iterable[int],
     pairs: Sequence[tuple[int, int]],
-    back: slice,
+    judged: slice,
 ) -> Course:
     weights = torch.full((len(pairs),), 1 / max(1, len(pairs)))
     at = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
-    return Course(given, path, torch.tensor(list(truth), dtype=torch.long), at, weights, back)
+    return Course(given, path, torch.tensor(list(truth), dtype=torch.long), at, weights, judged)
 
 
 PROTOCOLS: dict[str, Protocol] = {
