@@ -114,7 +114,7 @@ def test_a_browser_shows_pictures_and_a_scene_that_follows_time(browser, file):
     assert 0 < drawn(page).sum() < 0.8 * whole.sum()
     assert page.locator("output").inner_text() == "the beginning: 1 view"
     page.locator("select[name=color]").select_option("1")
-    assert "a given view saw it" in page.locator("#legend").inner_text()
+    page.locator("#legend", has_text="a given view saw it").wait_for(timeout=5000)  # the next frame
     before = drawn(page)
     page.locator("#space").focus()
     page.keyboard.press("ArrowLeft")

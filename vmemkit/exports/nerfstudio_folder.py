@@ -26,12 +26,12 @@ POINTS, MASKS = "surfels.ply", "masks"
 
 
 def nerfstudio(memory: Memory, folder: str | os.PathLike, depth_unit: float = DEPTH_UNIT) -> None:
-    """Write a memory as a new folder with a transforms.json, `images/`, `depth/`, `masks/` and
-    `surfels.ply`.
+    """Write a memory as a new folder of transforms.json, `images/`, `depth/`, `masks/`, `surfels.ply`.
 
-    Depth is a 16-bit PNG in steps of `depth_unit` world units, which is nerfstudio's default, or .npy
-    in the same unit where that cannot hold it, as with sky. A mask is black where `supported_pixels`
-    says no, so that a trainer does not learn what was invented; delete the `mask_path` to train on it.
+    Depth is a 16-bit PNG in steps of `depth_unit` world units; the default is nerfstudio's. Depth that
+    this cannot hold, such as that of sky, is .npy in the same unit. A mask is black where
+    `supported_pixels` says no, so that a trainer does not learn what was invented. To train on that,
+    too, delete each `mask_path`.
     Errors: ValueError for a memory without views, and a folder that is not new or empty; OSError for a
     full disk.
     """
@@ -44,8 +44,10 @@ def nerfstudio(memory: Memory, folder: str | os.PathLike, depth_unit: float = DE
 
 
 def supported_pixels(memory: Memory) -> Bool[Tensor, "t h w"]:
-    """The pixels of each view that a given view supports: it shows the same surface there, within 5 %
-    of its depth, or both show sky. All pixels of given views are supported, and none of unknown depth.
+    """The pixels of each view that a given view supports.
+
+    There, some given view shows the same surface, within 5 % of its depth, or both show sky. All pixels
+    of given views are supported. Pixels of unknown depth in the others are not.
     """
     views = memory.views
     supported = views.given[:, None, None].expand(views.depth.shape).clone()
