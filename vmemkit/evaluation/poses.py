@@ -92,7 +92,9 @@ def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:
     depth.
     """
     if a.depth is None or b.depth is None:
-        raise ValueError("warp consistency needs views with depth")
+        raise ValueError(
+            "warp consistency needs two views with depth, got one without: take those of step.views"
+        )
     points = unproject(a.cameras, a.depth).reshape(-1, 3)
     depth, there = surface_at(b, points)
     same = (depth - there).abs() <= SAME_DEPTH * there  # false where b's depth is unknown

@@ -143,7 +143,9 @@ def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, floa
     parts = [step.views for step in steps]
     image = torch.cat([views.image for views in parts])
     if len(image) != len(course.path):
-        raise ValueError(f"need a view for each of {len(course.path)} frames, got {len(image)}")
+        raise ValueError(
+            f"need a view for each of {len(course.path)} frames, got {len(image)}: walk all of course.path"
+        )
     scores: dict[str, float | None] = {}
     if len(course.truth):
         truth = scene.render(course.path[course.truth], *image.shape[2:]).image
@@ -191,7 +193,10 @@ def overlap_recall(
         precisions.append(hits / max(1, len(chosen)))
         finds.append(float(hits > 0))
     if not recalls:
-        raise ValueError("no view of the memory overlaps any target: nothing can be recalled")
+        raise ValueError(
+            f"no view of the memory overlaps any target, of {len(memory)} views and {len(targets)} targets: "
+            "begin the memory with views of what the targets see"
+        )
     return {RECALL: mean(recalls), "precision": mean(precisions), "any_hit": mean(finds)}
 
 

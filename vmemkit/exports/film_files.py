@@ -29,7 +29,8 @@ def mp4(steps: Sequence[Step], path: str | os.PathLike, rows: int = VIDEO_ROWS) 
 def gif(steps: Sequence[Step], path: str | os.PathLike, rows: int = GIF_ROWS) -> None:
     """Write a walk as an animation that repeats, `rows` pixels high, with the frames of the video.
 
-    Errors: as `figures.walk_film`; ValueError for another suffix; OSError for a full disk.
+    Errors: as `figures.walk_film`; ValueError for another suffix and for fewer rows than one; OSError for
+    a full disk.
     """
     check_suffix(path, ".gif")
     with in_words(path):

@@ -36,7 +36,9 @@ def nerfstudio(memory: Memory, folder: str | os.PathLike, depth_unit: float = DE
     full disk.
     """
     if len(memory) == 0:
-        raise ValueError("a transforms.json needs a memory with views, got none")
+        raise ValueError(
+            "a transforms.json needs a memory with views, got none: write a view first"
+        )
     with writing_folder(folder) as draft:
         save_ply(facing_viewers(memory.surfels), draft / POINTS)
         masks = _save_masks(draft, supported_pixels(memory))

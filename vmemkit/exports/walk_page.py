@@ -70,7 +70,7 @@ def html(steps: Sequence[Step], path: str | os.PathLike) -> None:
     Errors: ValueError for no steps, another suffix and a missing folder; OSError for a full disk.
     """
     if not steps:
-        raise ValueError("a page needs the steps of a walk, got none")
+        raise ValueError("a page needs the steps of a walk, got none: list(vmemkit.walk(...))")
     memory = steps[-1].memory
     data = {"pictures": _pictures(memory.views.image), "scene": _scene(steps)}
     style, script = (Path(__file__).with_suffix(s).read_text("utf-8") for s in (".css", ".js"))

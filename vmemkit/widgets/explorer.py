@@ -52,7 +52,7 @@ from vmemkit.widgets.files import (
 )
 from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
-from vmemkit.widgets.keeper import SESSIONS, Keeper, Opened, read_session, slug
+from vmemkit.widgets.keeper import Opened, keeper_of, read_session, slug
 from vmemkit.widgets.parts import (
     ALIKE,
     DESCRIPTION,
@@ -166,7 +166,7 @@ class Explorer(ipywidgets.VBox):
         self.tree = TreePanel(self.go, self.rename, self.drop, self.bring_back)
         self.earlier = WalkList(self.open_session, self._show_results)
         self.strip, self.context = Gallery(height=STRIP), Gallery(height=CONTEXT)
-        self._keeper, opened = _keeper_of(session, shared)
+        self._keeper, opened = keeper_of(session, shared)
         self.beginning, self._shown_example = examples[example](height, seed), example
         self.value = journeys.begin_journey(self.beginning.given, example)
         self._walk = self._settings_for(self.beginning)
@@ -766,33 +766,6 @@ class Settings(ipywidgets.VBox):
     def amount(self, verb: str) -> float:
         """Metres or degrees of a press of `verb`."""
         return self.metres.value if VERBS.get(verb, ("move",))[0] == "move" else self.degrees.value
-
-
-def _keeper_of(
-    session: Session | str | os.PathLike | bool | None, shared: bool
-) -> tuple[Keeper, Opened | None]:
-    """Who keeps the walk, and the walk that the session holds already, if any.
-
-    Errors: ValueError for what is no session, and as `read_session`.
-    """
-    if session is None or session is False:
-        return Keeper(None), None
-    if session is True:
-        return Keeper(None if shared else Path(SESSIONS).absolute(), visitors=shared), None
-    if not isinstance(session, (Session, str, os.PathLike)):
-        raise ValueError(f"session needs a Session, a folder, True or None, got {session!r:.60}")
-    given = session if isinstance(session, Session) else Path(session).absolute()
-    folder = given.folder if isinstance(given, Session) else given
-    keeper = Keeper(folder.absolute().parent)
-    new = not given.tree if isinstance(given, Session) else _is_new(folder)
-    if new:
-        keeper.begin_in(given)
-    return keeper, None if new else read_session(given)
-
-
-def _is_new(folder: Path) -> bool:
-    """Whether there is no such folder, or an empty one."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _check_room(journey: Journey, new: int) -> None:

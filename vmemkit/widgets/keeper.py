@@ -1,7 +1,8 @@
-"""The walk of the Explorer on the disk: a journey is kept in a session, and a session is read back.
+"""The walk of the Explorer on the disk: `Keeper` writes a journey to a session, `read_session` reads it.
 
-In: journeys, as they change. Out: a session that is like the journey: its missing steps are added, its
-head moved, labels changed, dropped steps deleted. What a full disk has refused is added the next time.
+In: journeys, as they change. Out: a session that is like the journey. Missing steps are added to it, its
+head is moved, labels are changed, and dropped steps deleted. What a full disk has refused is added the
+next time. journeys.py has the walk in memory, walk_list.py shows what a folder of sessions holds.
 """
 
 from __future__ import annotations
@@ -222,6 +223,29 @@ class Keeper:
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
 
+def keeper_of(
+    session: Session | str | os.PathLike | bool | None, shared: bool
+) -> tuple[Keeper, Opened | None]:
+    """Who keeps the walk of an Explorer that is made with this `session` and this `shared`, and the walk
+    that the session holds already, if any.
+
+    Errors: ValueError for what is no session, and as `read_session`.
+    """
+    if session is None or session is False:
+        return Keeper(None), None
+    if session is True:
+        return Keeper(None if shared else Path(SESSIONS).absolute(), visitors=shared), None
+    if not isinstance(session, (Session, str, os.PathLike)):
+        raise ValueError(f"session needs a Session, a folder, True or None, got {session!r:.60}")
+    given = session if isinstance(session, Session) else Path(session).absolute()
+    folder = given.folder if isinstance(given, Session) else given
+    keeper = Keeper(folder.absolute().parent)
+    new = not given.tree if isinstance(given, Session) else _is_new(folder)
+    if new:
+        keeper.begin_in(given)
+    return keeper, None if new else read_session(given)
+
+
 def read_session(session: Session | Path) -> Opened:
     """Open a session and read its journey, to the bit; nothing is generated.
 
@@ -263,6 +287,11 @@ def label_of(entry: Entry) -> str:
 def slug(label: str) -> str:
     """A label as part of a folder's name."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:LONGEST] or "walk"
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether there is no such folder, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _read_journey(session: Session) -> tuple[Journey, dict[int, int]]:
