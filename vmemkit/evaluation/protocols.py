@@ -70,14 +70,14 @@ def house_route(house: Rooms, seed: int = 0, fov: float = 75.0, aspect: float = 
     return Route(out, tour.cameras[tour.back])
 
 
-def recorded_route(capture: Capture, stride: int = STRIDE, frames: int | None = None) -> Route:
-    """The cameras of a recording at every `stride`-th of its first `frames` frames (all).
+def recorded_route(capture: Capture, stride: int = STRIDE) -> Route:
+    """The cameras of a recording at every `stride`-th of its frames.
 
     Errors: ValueError for a stride below 1 and for fewer than four cameras.
     """
     if stride < 1:
         raise ValueError(f"the stride must be 1 or more frames, got {stride}")
-    out = capture.views.cameras[:frames][::stride]
+    out = capture.views.cameras[::stride]
     if len(out) < 4:
         raise ValueError(
             f"a route needs 4 cameras or more; {len(capture.views.cameras)} frames at a stride of {stride} "
