@@ -54,7 +54,8 @@ class VisitorKernels(AsyncMappingKernelManager):
 
     def remove_kernel(self, kernel_id):
         removed = super().remove_kernel(kernel_id)
-        shutil.rmtree(self._folders.pop(kernel_id, ""), ignore_errors=True)
+        if kernel_id in self._folders:
+            shutil.rmtree(self._folders.pop(kernel_id), ignore_errors=True)
         return removed
 
 

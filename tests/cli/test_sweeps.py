@@ -26,6 +26,7 @@ def toy(cell: Cell) -> dict:
 
 def test_the_names_of_the_command_are_those_of_the_package():
     assert tuple(known.PROTOCOLS) == (*PROTOCOLS, "recall")
+    assert set(known.SWEPT_POLICIES) == set(policies())
     assert set(known.TABLE4) < set(policies())
 
 
@@ -90,6 +91,13 @@ def test_nothing_to_report_is_an_error(tmp_path, arguments, message):
     command += [] if "--seeds" in arguments else ["--seeds", "3"]
     with pytest.raises(ValueError, match=message):
         run_sweep(parser().parse_args(command), Console(file=io.StringIO()), run=toy)
+
+
+def test_an_unknown_policy_is_refused_before_any_walk(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "aba", "--policies", "best", "--out", str(tmp_path / "out")])
+    assert "invalid choice: 'best'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_recording_is_one_line(tmp_path, capsys):

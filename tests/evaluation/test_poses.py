@@ -135,5 +135,5 @@ def test_the_difference_of_colours_is_that_of_the_pixels():
     error, share = warp_consistency(view, brighter)
     assert share == 1.0
     assert error == pytest.approx(float((view.image * 0.5).mean()), rel=1e-5)
-    with pytest.raises(ValueError, match="views with depth"):
+    with pytest.raises(ValueError, match="two views with depth"):
         warp_consistency(view.replace(depth=None), view)

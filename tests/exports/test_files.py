@@ -78,6 +78,14 @@ def test_films_are_as_high_as_asked_for(steps, tmp_path):
     assert b"ftyp" in (tmp_path / "a.mp4").read_bytes()[:16]
 
 
+@pytest.mark.parametrize(("write", "name"), [(mp4, "a.mp4"), (gif, "a.gif")])
+@pytest.mark.parametrize("rows", [0, -5])
+def test_films_without_height_are_refused(steps, tmp_path, write, name, rows):
+    with pytest.raises(ValueError, match=f"1 pixel or more, got {rows}"):
+        write(steps, tmp_path / name, rows)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("times", "message"),
     [([0.0], "2 finite timestamps"), ([1.0, 1.0], "rise"), ([0.0, float("nan")], "finite")],

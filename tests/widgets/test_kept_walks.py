@@ -16,7 +16,7 @@ from widget_helpers import H, Paints, W, ids
 
 import vmemkit as vm
 from vmemkit.scenes import Beginning
-from vmemkit.widgets import Explorer, RetrievalInspector, SessionSteps, StepThrough, files
+from vmemkit.widgets import Explorer, RetrievalInspector, SessionSteps, StepThrough
 from vmemkit.widgets.gallery import data_uri
 from vmemkit.widgets.journeys import START
 from vmemkit.widgets.keeper import Keeper, slug
@@ -240,16 +240,14 @@ def test_each_start_is_a_walk_of_its_own_and_all_are_listed(explore, tmp_path):
     assert explorer.earlier.layout.display == "none"
 
 
-def test_the_list_shows_the_newest_walks(explore, tmp_path, monkeypatch):
+def test_the_list_shows_the_newest_walks(explore, tmp_path):
     explorer = walked(explore(), "right")
     folder = kept(tmp_path)
-    monkeypatch.setattr("vmemkit.widgets.walk_list.LISTED", 2)
-    for number in range(2, 4):
-        shutil.copytree(folder, folder.with_name(f"{folder.name}-{number}"))
+    for number in range(LISTED):
+        shutil.copytree(folder, folder.with_name(f"{folder.name}-{number + 2}"))
     explorer.listing.click()
-    assert LISTED > 2
-    assert len(explorer.earlier.gallery.items) == 2
-    assert "the newest 2 of 3" in explorer.earlier.about.value
+    assert len(explorer.earlier.gallery.items) == LISTED
+    assert f"the newest {LISTED} of {LISTED + 1}" in explorer.earlier.about.value
     assert walks_in(tmp_path / "nowhere") == []
 
 
@@ -403,6 +401,31 @@ def test_an_explorer_takes_a_walk_over_from_another_in_the_same_notebook(explore
     assert [entry.label for entry in copy.tree] == ["box", "right 20", "back 0.4"]
 
 
+def test_a_walk_that_was_left_is_opened_elsewhere_without_taking_another_one(explore, tmp_path):
+    first = walked(explore(), "right")
+    folder = kept(tmp_path)
+    first.folder.value = str(tmp_path / "saved")
+    first.file("save")
+    first.file("load")
+    walked(first, "left")
+    second = explore()
+    second.open_session(folder)
+    assert second.message.text.startswith("opened ")
+    walked(first, "right")  # in its own session still
+    assert len(list((tmp_path / "sessions").iterdir())) == 2
+    assert "in memory alone" not in first.tree.kept.value
+
+
+def test_a_session_of_the_caller_stays_with_its_explorer(explore, tmp_path):
+    with vm.Session(tmp_path / "mine") as session:
+        walked(explore(session=session), "right")
+        first, second = explore(session=session), explore()
+        second.open_session(tmp_path / "mine")
+        assert "Steps from here are kept in a copy" in second.message.text
+        walked(first, "left")
+        assert len(session.tree) == 3
+
+
 def test_a_session_or_a_folder_can_be_given(explore, tmp_path):
     session = vm.Session(tmp_path / "mine")
     explorer = walked(explore(session=session), "right")
@@ -439,7 +462,7 @@ def test_of_several_beginnings_that_of_the_head_is_shown(explore, box, tmp_path)
         assert [entry.parent for entry in session.tree] == [None, 0, None, 2]
 
 
-def test_visitors_keep_walks_in_a_temporary_folder_that_is_limited(explore, tmp_path, monkeypatch):
+def test_visitors_keep_walks_in_a_temporary_folder(explore, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     explorer = explore(shared=True)
     assert "your steps will be kept until the page is closed" in explorer.tree.kept.value
@@ -450,13 +473,18 @@ def test_visitors_keep_walks_in_a_temporary_folder_that_is_limited(explore, tmp_
     assert str(tmp_path) not in explorer.tree.kept.value
     explorer.listing.click()
     assert len(explorer.earlier.gallery.items) == 1
-    monkeypatch.setattr("vmemkit.widgets.keeper.DISK", 1000)
-    walked(explorer, "left")
-    assert "this page keeps 0 MB of walks, and they are used" in explorer.message.text
-    assert len(explorer.value.nodes) == 2
-    assert files.DISK == 1_000_000_000
     explorer.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_visitors_keep_is_limited(explore):
+    explorer, keeper = walked(explore(session=None), "right"), Keeper(None, True, most=1000)
+    keeper.keep(explorer.value)
+    walked(explorer, "left")
+    with pytest.raises(ValueError, match=r"keeps 0\.001 MB of walks, and they are used"):
+        keeper.keep(explorer.value)
+    assert "1 step in memory alone" in keeper.words(explorer.value)
+    keeper.close()
 
 
 def test_folders_are_named_so_that_every_system_can_have_them():

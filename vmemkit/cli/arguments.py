@@ -52,6 +52,7 @@ POLICIES = (
 )
 GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
+SWEPT_POLICIES = (*POLICIES, "last_and_greedy")
 LAYOUTS = ("rooms", "open")
 TABLE4 = (
     "temporal",
@@ -227,9 +228,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `vmemkit evaluate` and of what it evaluates."""
     names = " | ".join(("generator", "table4", *PROTOCOLS))
     actions = parser.add_subparsers(required=True, metavar=names)
-    _add_sweep(actions.add_parser("table4", help="VMem's table of retrieval strategies"), True)
+    _add_sweep(actions.add_parser("table4", help="VMem's table of retrieval strategies"))
     for name, about in PROTOCOLS.items():
-        _add_sweep(actions.add_parser(name, help=about), False, name)
+        _add_sweep(actions.add_parser(name, help=about), name)
     generator = actions.add_parser("generator", help="where they have to invent, beside baselines")
     add = generator.add_argument
     add("--out", default="out/evaluate", help="folder to write to (%(default)s)")
@@ -240,13 +241,11 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     generator.set_defaults(run=_runs("evaluate", "run_evaluate"))
 
 
-def _add_sweep(
-    parser: argparse.ArgumentParser, whole_table: bool, protocol: str | None = None
-) -> None:
-    """Add the arguments of a sweep: of one protocol, or of the paper's table 4."""
-    add = parser.add_argument
+def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> None:
+    """Add the arguments of a sweep: of one protocol, or without one of the paper's table 4."""
+    add, whole_table = parser.add_argument, protocol is None
     add("--out", default=f"out/{protocol or 'table4'}", help="folder to write to (%(default)s)")
-    if protocol is None:
+    if whole_table:
         add(
             "--protocols",
             nargs="+",
@@ -259,18 +258,39 @@ def _add_sweep(
         parser.set_defaults(protocols=[protocol])
     add("--data", nargs="+", default=[], metavar="FOLDER", help="recordings (made-up houses)")
     add("--seeds", type=int, default=20 if whole_table else 5, help="houses (%(default)s)")
+    layouts = list(LAYOUTS if whole_table else LAYOUTS[:1])
     add(
         "--layouts",
         nargs="+",
         choices=LAYOUTS,
-        default=list(LAYOUTS if whole_table else LAYOUTS[:1]),
-        help="houses with walls between their rooms, and without (%(default)s)",
+        default=layouts,
+        help=f"houses with walls between their rooms, and without ({' '.join(layouts)})",
     )
-    add("--policies", nargs="+", default=list(TABLE4), metavar="NAME", help=f"({' '.join(TABLE4)})")
+    add(
+        "--policies",
+        nargs="+",
+        choices=SWEPT_POLICIES,
+        default=list(TABLE4),
+        metavar="NAME",
+        help=f"some of {', '.join(SWEPT_POLICIES)} ({' '.join(TABLE4)})",
+    )
     generators = list(GENERATORS if whole_table else GENERATORS[:1])
-    add("--generators", nargs="+", choices=(*GENERATORS, *PRESETS), default=generators)
-    add("--geometry", choices=("generator", "cut3r"), default="generator")
-    add("--k", type=int, nargs="+", default=[4, 17] if whole_table else [4], help="(%(default)s)")
+    add(
+        "--generators",
+        nargs="+",
+        choices=(*GENERATORS, *PRESETS),
+        default=generators,
+        help=f"what makes the views ({' '.join(generators)})",
+    )
+    add(
+        "--geometry",
+        choices=("generator", "cut3r"),
+        default="generator",
+        help="where the depth of new views comes from (%(default)s)",
+    )
+    budgets = [4, 17] if whole_table else [4]
+    words = " ".join(map(str, budgets))
+    add("--k", type=int, nargs="+", default=budgets, help=f"views of context ({words})")
     add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
     add("--workers", type=int, default=2, help="processes (%(default)s)")
     parser.set_defaults(run=_runs("sweeps", "run_sweep"))

@@ -78,8 +78,8 @@ def tree_table(entries: Sequence[Entry], head: int | None) -> Table:
     for entry, depth, branches in _in_order(entries):
         mark = "*" if entry.id == head else " "
         origin = f" from {entry.parent}" if branches else ""
-        # The Explorer's labels are the moves themselves.
-        label = f"{entry.label}: " if not entry.moved.startswith(entry.label) else ""
+        # A label of the Explorer is the move itself, which need not be told twice.
+        label = "" if entry.moved.startswith(entry.label) else f"{entry.label}: "
         table.add_row(
             Text(f"{mark}{'  ' * depth}{entry.id}{origin}", style="bold" if mark == "*" else ""),
             Text(label + (entry.moved or "start")),

@@ -93,28 +93,28 @@ def tables(rows: Sequence[Row]) -> list[tuple[str, Table]]:
     made = []
     for key, group in _groups(rows):
         scores = [name for name in HEADINGS if group[0][name] is not None]
+        values = _by_policy(group)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("policy", no_wrap=True)
         for name in scores:
             table.add_column(HEADINGS[name][0], justify="right", no_wrap=True)
-        for policy in sorted(
-            _by_policy(group), key=lambda p: -mean(_by_policy(group)[p][scores[0]])
-        ):
-            values = _by_policy(group)[policy]
-            table.add_row(policy, *(_cell(values[name], HEADINGS[name][1]) for name in scores))
+        for policy in sorted(values, key=lambda policy: -mean(values[policy][scores[0]])):
+            means = [_mean_text(values[policy][name], HEADINGS[name][1]) for name in scores]
+            table.add_row(policy, *means)
         made.append((_title(key, group), table))
     return made
 
 
 def page(rows: Sequence[Row]) -> str:
-    """A page with a chart of each group's most telling scores, which opens without a network."""
-    parts, script = [], True
+    """A page of HTML that opens without a network: for each group of rows a chart of each of CHARTS."""
+    parts, script = list[str](), True  # the first chart brings plotly's script
     for key, group in _groups(rows):
         parts.append(f"<h2>{escape(_title(key, group))}</h2>")
         parts.append(f"<p>{escape(_about(group[0]['protocol']))}</p>")
+        scores = _by_policy(group)
         for name in (name for name in CHARTS if group[0][name] is not None):
-            values = {policy: each[name] for policy, each in _by_policy(group).items()}
-            intervals = {policy: bootstrap(each) for policy, each in values.items()}
+            values = {policy: each[name] for policy, each in scores.items()}
+            intervals = {policy: bootstrap(seeds) for policy, seeds in values.items()}
             chart = ablation(values, HEADINGS[name][0], intervals=intervals)
             parts.append(chart.to_html(full_html=False, include_plotlyjs=script))
             script = False
@@ -132,21 +132,22 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def _groups(rows: Sequence[Row]) -> list[tuple[tuple, list[Row]]]:
-    keyed: dict[tuple, list[Row]] = {}
+    """Rows by their values of GROUP."""
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        keyed.setdefault(
-            tuple(_layout(row) if n == "layout" else row[n] for n in GROUP), []
-        ).append(row)
-    return list(keyed.items())
+        key = tuple(_layout(row) if name == "layout" else row[name] for name in GROUP)
+        groups.setdefault(key, []).append(row)
+    return list(groups.items())
 
 
 def _layout(row: Row) -> str:
+    """ "rooms", "open" or "recordings", as the scene of a row says (see `evaluation.Cell`)."""
     kind, _, number = row["scene"].partition(":")
     return kind if number.isdecimal() else "recordings"
 
 
 def _by_policy(group: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
-    """Values by policy and score."""
+    """Values by policy and score, without those that were not asked for."""
     values: dict[str, dict[str, list[float]]] = {}
     for row in group:
         for name in HEADINGS:
@@ -170,7 +171,8 @@ def _about(protocol: str) -> str:
     return f"{known.about[0].upper()}{known.about[1:]}. Source: {known.source}. Differs: {known.differs}."
 
 
-def _cell(values: Sequence[float], digits: int) -> str:
+def _mean_text(values: Sequence[float], digits: int) -> str:
+    """The mean and half the width of its interval."""
     low, high = bootstrap(values)
     return f"{mean(values):.{digits}f} ±{(high - low) / 2:.{digits}f}"
 

@@ -29,8 +29,11 @@ def rotation_distance(estimated: Cameras, asked: Cameras) -> float:
 
 
 def translation_distance(estimated: Cameras, asked: Cameras) -> float:
-    """T_dist: mean distance between the positions relative to the first camera, each path divided by
-    its furthest position (VMem, section 4.1). No unit. Errors: as `rotation_distance`."""
+    """T_dist: mean distance between the positions relative to the first camera; it has no unit.
+
+    The positions of each path are divided by the distance of its furthest one (VMem, section 4.1).
+    Errors: as `rotation_distance`.
+    """
     places = []
     for path in _paired(estimated, asked):
         place = _from_first(path)[:, :3, 3]
@@ -65,8 +68,10 @@ def relative_pose_error(estimated: Cameras, asked: Cameras) -> tuple[float, floa
 def similarity(
     a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"]
 ) -> tuple[float, Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
-    """Scale, rotation and shift that take the points a to the points b with the least squares error
-    (Umeyama, 1991). Points that do not move have scale 1."""
+    """Scale, rotation and shift that take points a to points b: b = scale * rotation @ a + shift.
+
+    Their squared error is the least (Umeyama, 1991). If all points of a are one, the scale is 1.
+    """
     from_a, from_b = a - a.mean(0), b - b.mean(0)
     u, size, v = torch.linalg.svd(from_b.T @ from_a)
     sign = torch.ones_like(size)
@@ -78,15 +83,18 @@ def similarity(
 
 
 def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:
-    """Whether two views (1,) with depth show one scene: the mean absolute colour difference where
-    both see the same surface, and the share of a's pixels where they do.
+    """Whether two views (1,) with depth show one scene.
 
-    Each pixel of a is projected into b by its own depth, and counts if b's depth there agrees within
-    5 %. The difference is None where no pixel does. The idea is MEt3R's (Asim et al., 2025), without
-    its network. Errors: ValueError for views without depth.
+    Returns the mean absolute difference of colours in [0, 1] where both see the same surface, and the
+    share of a's pixels where they do. Each pixel of a is projected into b by its own depth. It counts
+    if b's depth there agrees within 5 %. The difference is None if no pixel counts.
+    The idea is MEt3R's (Asim et al., 2025), without its network. Errors: ValueError for views without
+    depth.
     """
     if a.depth is None or b.depth is None:
-        raise ValueError("warp consistency needs views with depth")
+        raise ValueError(
+            "warp consistency needs two views with depth, got one without: take those of step.views"
+        )
     points = unproject(a.cameras, a.depth).reshape(-1, 3)
     depth, there = surface_at(b, points)
     same = (depth - there).abs() <= SAME_DEPTH * there  # false where b's depth is unknown

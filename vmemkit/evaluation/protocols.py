@@ -40,7 +40,7 @@ class Course:
     truth: Int[Tensor, " p"]  # frames to compare with the scene
     pairs: Int[Tensor, "q 2"]  # frames to compare with each other
     weights: Float[Tensor, " q"]  # of the pairs; their sum is 1
-    back: slice  # frames at which the chosen views are judged
+    judged: slice  # frames for which the choice of context is judged
 
     def __repr__(self) -> str:
         return (
@@ -70,14 +70,14 @@ def house_route(house: Rooms, seed: int = 0, fov: float = 75.0, aspect: float = 
     return Route(out, tour.cameras[tour.back])
 
 
-def recorded_route(capture: Capture, stride: int = STRIDE, frames: int | None = None) -> Route:
-    """The cameras of a recording at every `stride`-th of its first `frames` frames (all).
+def recorded_route(capture: Capture, stride: int = STRIDE) -> Route:
+    """The cameras of a recording at every `stride`-th of its frames.
 
     Errors: ValueError for a stride below 1 and for fewer than four cameras.
     """
     if stride < 1:
         raise ValueError(f"the stride must be 1 or more frames, got {stride}")
-    out = capture.views.cameras[:frames][::stride]
+    out = capture.views.cameras[::stride]
     if len(out) < 4:
         raise ValueError(
             f"a route needs 4 cameras or more; {len(capture.views.cameras)} frames at a stride of {stride} "
@@ -177,11 +177,11 @@ def _course(
     path: Cameras,
     truth: Iterable[int],
     pairs: Sequence[tuple[int, int]],
-    back: slice,
+    judged: slice,
 ) -> Course:
     weights = torch.full((len(pairs),), 1 / max(1, len(pairs)))
     at = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2)
-    return Course(given, path, torch.tensor(list(truth), dtype=torch.long), at, weights, back)
+    return Course(given, path, torch.tensor(list(truth), dtype=torch.long), at, weights, judged)
 
 
 PROTOCOLS: dict[str, Protocol] = {

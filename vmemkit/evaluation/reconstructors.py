@@ -66,6 +66,7 @@ class SimulatedNetwork:
 
     @property
     def fingerprint(self) -> str:
+        """The same for all simulated networks that answer alike, as far as their fields tell."""
         poses = self.cameras.world_from_cam.flatten().tolist()
         return f"simulated {self.seed} {self.corruption} {self.size} {hash(tuple(poses))}"
 

@@ -57,7 +57,8 @@ SCORES = {  # of a row -> what it says: range, direction, unit
     "precision": "chosen views that overlap the targets, of all that were chosen; 0 to 1",
     "any_hit": "windows with a chosen view that overlaps the targets; 0 to 1",
 }
-RECALL, OVERLAP = "recall", 0.1  # a protocol without generation; share of pixels that is an overlap
+RECALL = "recall"  # the protocol without generation
+OVERLAP = 0.1  # share of a window's pixels that a view must really see to overlap it
 
 
 @dataclass(frozen=True)
@@ -136,39 +137,48 @@ def run_cell(cell: Cell) -> Row:
 
 
 def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, float | None]:
-    """The scores of a walk along a course. Errors: ValueError for a walk of another length."""
+    """The scores of a walk along a course, as SCORES names them; those that it does not ask for are
+    missing. Errors: ValueError for a walk of another length.
+    """
     parts = [step.views for step in steps]
     image = torch.cat([views.image for views in parts])
     if len(image) != len(course.path):
-        raise ValueError(f"need a view for each of {len(course.path)} frames, got {len(image)}")
+        raise ValueError(
+            f"need a view for each of {len(course.path)} frames, got {len(image)}: walk all of course.path"
+        )
     scores: dict[str, float | None] = {}
     if len(course.truth):
         truth = scene.render(course.path[course.truth], *image.shape[2:]).image
-        both = list(zip(image[course.truth], truth, strict=True))
-        scores["truth_ssim"] = mean(ssim(a, b) for a, b in both)
-        scores["truth_psnr"] = mean(psnr(a, b) for a, b in both)
+        compared = list(zip(image[course.truth], truth, strict=True))
+        scores["truth_ssim"] = mean(ssim(a, b) for a, b in compared)
+        scores["truth_psnr"] = mean(psnr(a, b) for a, b in compared)
     if len(course.pairs):
         scores |= _pair_scores(course, steps[-1].memory.views[-len(image) :])
-    covered, at = [], 0
+    covered, at = (
+        [],
+        0,
+    )  # (share, the oracle's share) of judged steps; frame of the step's first target
     for step in steps:
-        if course.back.start <= at < course.back.stop:
+        if course.judged.start <= at < course.judged.stop:
             chosen = step.retrieval.chosen
             covered += coverage(scene, step.before, step.targets, [chosen], len(chosen), rows=24)
         at += len(step.targets)
     if covered:
         scores["coverage"] = mean(share for share, _ in covered)
-        scores["coverage_of_best"] = mean(share_of_best(*both) for both in covered)
+        scores["coverage_of_best"] = mean(share_of_best(share, best) for share, best in covered)
     return scores
 
 
 def overlap_recall(
     scene: Scene, memory: Memory, targets: Cameras, policy: Policy, k: int = 4, m: int = 4
 ) -> dict[str, float]:
-    """Whether a policy names the views that overlap the targets: means over windows of m targets.
+    """Whether a policy names the views that overlap the targets: "recall", "precision" and "any_hit" of
+    SCORES, as means over windows of m targets.
 
     A view overlaps a window if it really sees a tenth of the window's pixels or more. Nothing is
     generated, and the memory stays as it is. The question is that of Context as Memory (Yu et al.,
     2025), which labels overlaps by frusta; here they are exact, with occlusion.
+    Errors: ValueError if no view overlaps any window.
     """
     recalls, precisions, finds = [], [], []
     for start in range(0, len(targets), m):
@@ -183,7 +193,10 @@ def overlap_recall(
         precisions.append(hits / max(1, len(chosen)))
         finds.append(float(hits > 0))
     if not recalls:
-        raise ValueError("no view of the memory overlaps any target: nothing can be recalled")
+        raise ValueError(
+            f"no view of the memory overlaps any target, of {len(memory)} views and {len(targets)} targets: "
+            "begin the memory with views of what the targets see"
+        )
     return {RECALL: mean(recalls), "precision": mean(precisions), "any_hit": mean(finds)}
 
 
@@ -195,7 +208,7 @@ def course_hash(course: Course) -> str:
             total.update(str(torch.round(tensor * 10**DIGITS).long().tolist()).encode())
     weights = torch.round(course.weights * 10**DIGITS).long()
     frames = [part.tolist() for part in (course.truth, course.pairs, weights)]
-    total.update(f"{frames} {course.back}".encode())
+    total.update(f"{frames} {course.judged}".encode())
     return total.hexdigest()[:16]
 
 
@@ -205,11 +218,13 @@ def sweep(
     workers: int = 1,
     run: Callable[[Cell], Row] = run_cell,
 ) -> Iterator[Row]:
-    """The rows of all cells, as they come; files of `out` that an earlier sweep wrote come first.
+    """The rows of all cells, as they come; rows that an earlier sweep wrote to the folder `out` come
+    first.
 
     With one worker the cells run in this process, with more in processes of one thread each. A row
     of a cell that failed has its `error` and no scores; it runs again in the next sweep.
-    Errors: ValueError for two equal cells and for a folder that cannot be made; OSError for disks.
+    Errors: ValueError for two equal cells, for an `out` that is a file, and for files there that are
+    no rows; OSError for disks.
     """
     if len(set(cells)) < len(cells):
         raise ValueError("a sweep needs cells that differ: some are given twice")
@@ -233,7 +248,7 @@ def sweep(
 def bootstrap(
     values: Sequence[float], seed: int = 0, resamples: int = 2000, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of the mean that so many resamples of the values give (Efron, 1979).
+    """The lower and upper end of the mean's confidence interval, from resampled values (Efron, 1979).
 
     Errors: ValueError for no values.
     """
@@ -343,7 +358,8 @@ def _rows(
 
 
 def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
+    """The row of a cell, or its error."""
     try:
         return run(cell)
-    except Exception as error:
+    except Exception as error:  # of any stage: the other cells do not depend on this one
         return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}

@@ -20,7 +20,7 @@ from vmemkit.core import Cameras, camera_list, check_cameras
 from vmemkit.exports.places import check_suffix, in_words, writing_file
 from vmemkit.scenes import write_realestate10k
 
-FPS = 30.0  # frames per second, of paths without times
+FPS = 30.0  # cameras a second of a path without times
 
 
 def lyra(cameras: Cameras, path: str | os.PathLike, size: tuple[int, int]) -> None:
@@ -84,4 +84,5 @@ def realestate10k(cameras: Cameras, path: str | os.PathLike) -> None:
 
 
 def _path(cameras: Cameras) -> Cameras:
+    """Cameras (t,) that were checked. Errors: ValueError for none, and for a single one without an axis."""
     return check_cameras(camera_list(cameras, "a camera path"))

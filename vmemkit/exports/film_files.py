@@ -1,4 +1,7 @@
-"""Films: a walk as .mp4 and .gif."""
+"""Films: a walk as a video or an animation.
+
+In: the steps of a walk. Out: an .mp4 or .gif file, with the frames of `figures.walk_film`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from vmemkit.exports.places import check_suffix, in_words
 from vmemkit.figures import FPS, VIDEO_ROWS, save_animation, save_walk_video, scaled, walk_film
 from vmemkit.pipeline import Step
 
-GIF_ROWS = 240  # pixels: a GIF is some ten times as large as a video
+GIF_ROWS = 240  # height, pixels: a GIF is about ten times as large as a video
 
 
 def mp4(steps: Sequence[Step], path: str | os.PathLike, rows: int = VIDEO_ROWS) -> None:
@@ -26,7 +29,8 @@ def mp4(steps: Sequence[Step], path: str | os.PathLike, rows: int = VIDEO_ROWS) 
 def gif(steps: Sequence[Step], path: str | os.PathLike, rows: int = GIF_ROWS) -> None:
     """Write a walk as an animation that repeats, `rows` pixels high, with the frames of the video.
 
-    Errors: as `figures.walk_film`; ValueError for another suffix; OSError for a full disk.
+    Errors: as `figures.walk_film`; ValueError for another suffix and for fewer rows than one; OSError for
+    a full disk.
     """
     check_suffix(path, ".gif")
     with in_words(path):

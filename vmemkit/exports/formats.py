@@ -24,7 +24,7 @@ class Format:
 
     about: str  # one line
     write: Callable[..., Any]
-    source: Literal["memory", "steps", "cameras", "cameras and size"] = "memory"
+    source: Literal["memory", "steps", "cameras", "cameras and size"] = "memory"  # what it takes
     options: tuple[str, ...] = ()  # arguments of `write` that a user may give
 
 
@@ -72,14 +72,16 @@ def export(
     out: str | os.PathLike,
     **options: Any,
 ) -> Any:
-    """Write a memory, or the steps that led to it, as the format `name`; returns what its function does.
+    """Write a memory, or the steps that led to it, to `out` as the format `name`.
 
-    `options` are arguments of this function. Errors: ValueError for an unknown name, an option that it
-    does not have, and a format of steps without steps; and as the function.
+    `options` are those of the format. Returns what the function of the format returns. Errors:
+    ValueError for an unknown name, an option that the format does not have, and a format of walks
+    without steps; and those of the function.
     """
     format = find_format(name)
     for option in options.keys() - set(format.options):
-        raise ValueError(f"the format {name} has no option {option!r}")
+        known = ", ".join(format.options) or "none"
+        raise ValueError(f"the format {name} has no option {option!r}; it has: {known}")
     if format.source == "steps" and not steps:
         raise ValueError(
             f"{name} shows the steps of a walk, and there are none: keep the walk in a session "

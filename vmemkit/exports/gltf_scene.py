@@ -17,19 +17,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Shaped
 from scipy.spatial.transform import Rotation
 
 from vmemkit.core import Cameras, Surfels
-from vmemkit.exports.frusta import EDGES, frustum_corners
 from vmemkit.exports.places import writing_file
-from vmemkit.figures import view_colors
+from vmemkit.figures import FRUSTUM_EDGES, frustum_corners, view_colors
 from vmemkit.memory import Memory
 
-MAX_DISCS = 200_000  # 38 MB
+MAX_DISCS = 200_000  # surfels, which make a file of 38 MB
 CORNERS = 6  # of a disc
 AXES = np.diag([1.0, -1.0, -1.0])  # from OpenCV's axes to glTF's and back, of worlds and of cameras
-FRUSTUM, LEAST_FRUSTUM = 0.04, 0.05  # length: share of the scene's diagonal; world units
+FRUSTUM = 0.04  # length of a drawn camera, as a share of the scene's diagonal
+LEAST_FRUSTUM = 0.05  # least length of a drawn camera, world units
 NEAR, FAR = 0.01, 1000.0  # world units: clipping planes of the cameras
 MAGIC, VERSION, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 POINTS, LINES, TRIANGLES = 0, 1, 4
@@ -67,7 +68,7 @@ def glb(memory: Memory, path: str | os.PathLike, points: bool = False) -> None:
 
 @dataclass
 class Gltf:
-    """A glTF file that grows."""
+    """A glTF file to which meshes and cameras are added."""
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
     meshes: list[dict[str, Any]] = field(default_factory=list)
@@ -84,7 +85,8 @@ class Gltf:
         colors: Float[np.ndarray, "n 3"],
         indices: Shaped[np.ndarray, " i"] | None = None,
     ) -> None:
-        """A node of vertices in the memory's world, with sRGB colours in [0, 1]."""
+        """Add a node of vertices in the memory's world, with sRGB colours in [0, 1]. `mode` is POINTS,
+        LINES or TRIANGLES; `indices` are the vertices of each line or triangle."""
         positions = (vertices @ AXES).astype(np.float32)
         linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
         attributes = {
@@ -101,7 +103,7 @@ class Gltf:
         self.nodes.append({"name": name, "mesh": len(self.meshes) - 1})
 
     def add_camera(self, name: str, camera: Cameras) -> None:
-        """A node to look through."""
+        """Add a node to look through: a single camera, without the offset of its principal point."""
         fx, fy = camera.K[[0, 1], [0, 1]].tolist()
         lens = {"yfov": 2 * math.atan(0.5 / fy), "aspectRatio": fy / fx, "znear": NEAR, "zfar": FAR}
         pose = camera.world_from_cam.double().numpy()
@@ -168,7 +170,7 @@ def _points(surfels: Surfels) -> dict[str, Any]:
 
 
 def _discs(surfels: Surfels) -> dict[str, Any]:
-    """A fan of triangles for each surfel, counter-clockwise for who sees it."""
+    """A fan of triangles for each surfel, counter-clockwise from the side that was seen."""
     normal = -surfels.normal.double().numpy()
     # Any direction across the normal begins a disc: the axis that is farthest from it makes one.
     axis = np.eye(3)[np.abs(normal).argmin(1)]
@@ -195,11 +197,11 @@ def _frusta(cameras: Cameras, surfels: Surfels, colors: Float[np.ndarray, "t 3"]
     """The edges of each view's frustum, in the colour of the view."""
     low, high = np.quantile(surfels.position.double().numpy(), [0.02, 0.98], axis=0)
     length = max(LEAST_FRUSTUM, FRUSTUM * float(np.linalg.norm(high - low)))
-    corners = frustum_corners(cameras, length).double().numpy()
+    corners = frustum_corners(cameras, torch.full((len(cameras),), length)).double().numpy()
     starts = corners.shape[1] * np.arange(len(cameras))
     return {
         "mode": LINES,
         "vertices": corners.reshape(-1, 3),
         "colors": np.repeat(colors.astype(np.float64), corners.shape[1], 0),
-        "indices": (starts[:, None] + EDGES).reshape(-1),
+        "indices": (starts[:, None] + FRUSTUM_EDGES).reshape(-1),
     }

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from vmemkit.core import DEPTH_UNIT, MAX_DISTANCE, Views, pixel_centres, rays, surface_at
+from vmemkit.core import MAX_DISTANCE, Views, pixel_centres, rays, surface_at
 from vmemkit.exports.places import writing_folder
 from vmemkit.exports.surfel_points import facing_viewers
 from vmemkit.figures import SUPPORT
@@ -25,27 +25,31 @@ from vmemkit.scenes import add_capture
 POINTS, MASKS = "surfels.ply", "masks"
 
 
-def nerfstudio(memory: Memory, folder: str | os.PathLike, depth_unit: float = DEPTH_UNIT) -> None:
-    """Write a memory as a new folder with a transforms.json, `images/`, `depth/`, `masks/` and
-    `surfels.ply`.
+def nerfstudio(memory: Memory, folder: str | os.PathLike) -> None:
+    """Write a memory as a new folder of transforms.json, `images/`, `depth/`, `masks/`, `surfels.ply`.
 
-    Depth is a 16-bit PNG in steps of `depth_unit` world units, which is nerfstudio's default, or .npy
-    in the same unit where that cannot hold it, as with sky. A mask is black where `supported_pixels`
-    says no, so that a trainer does not learn what was invented; delete the `mask_path` to train on it.
+    Depth is a 16-bit PNG in steps of 1/1000 world unit, nerfstudio's default. Depth that this cannot
+    hold, such as that of sky, is .npy in the same unit. A mask is black where
+    `supported_pixels` says no, so that a trainer does not learn what was invented. To train on that,
+    too, delete each `mask_path`.
     Errors: ValueError for a memory without views, and a folder that is not new or empty; OSError for a
     full disk.
     """
     if len(memory) == 0:
-        raise ValueError("a transforms.json needs a memory with views, got none")
+        raise ValueError(
+            "a transforms.json needs a memory with views, got none: write a view first"
+        )
     with writing_folder(folder) as draft:
         save_ply(facing_viewers(memory.surfels), draft / POINTS)
         masks = _save_masks(draft, supported_pixels(memory))
-        add_capture(memory.views, draft, "opengl", depth_unit, masks, POINTS)
+        add_capture(memory.views, draft, masks=masks, points=POINTS)
 
 
 def supported_pixels(memory: Memory) -> Bool[Tensor, "t h w"]:
-    """The pixels of each view that a given view supports: it shows the same surface there, within 5 %
-    of its depth, or both show sky. All pixels of given views are supported, and none of unknown depth.
+    """The pixels of each view that a given view supports.
+
+    There, some given view shows the same surface, within 5 % of its depth, or both show sky. All pixels
+    of given views are supported. Pixels of unknown depth in the others are not.
     """
     views = memory.views
     supported = views.given[:, None, None].expand(views.depth.shape).clone()

@@ -12,7 +12,7 @@ from vmemkit.core import new_folder, replacing
 
 @contextmanager
 def writing_file(path: str | os.PathLike, suffix: str) -> Iterator[Path]:
-    """Gives a draft of a file, as `core.replacing`.
+    """Give the path of a draft, which becomes the file at the end, as `core.replacing` does.
 
     Errors: ValueError for another suffix and a missing folder; OSError, in a sentence, for a full disk.
     """
@@ -23,7 +23,7 @@ def writing_file(path: str | os.PathLike, suffix: str) -> Iterator[Path]:
 
 @contextmanager
 def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a draft of a folder, as `core.new_folder`.
+    """Give the path of a draft, which becomes the folder at the end, as `core.new_folder` does.
 
     Errors: ValueError unless `path` is new or empty; OSError, in a sentence, for a full disk.
     """
@@ -33,7 +33,7 @@ def writing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def in_words(path: str | os.PathLike) -> Iterator[None]:
-    """An OSError inside says what was not written, and what to do."""
+    """Make an OSError inside say what was not written, and what to do."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,7 @@
-"""PLY: the surfels as points with normals, radii and colours."""
+"""PLY: the surfels as points with normals, radii and colours.
+
+In: a memory. Out: a binary .ply file, in the memory's world and unit.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,18 @@
-"""Vote bars as SVG: they need no script, and take the colours of a light or a dark page."""
+"""Vote bars as SVG, for pages.
+
+In: a retrieval. Out: an SVG element. Unlike `figures.vote_bars`, it needs no plotly on the page and no
+other script, and its text has the colour of a light or a dark page.
+"""
 
 from __future__ import annotations
 
 from vmemkit.figures import view_hex
 from vmemkit.retrieval import Retrieval
 
-WIDTH, HEIGHT, MARGIN = 480.0, 100.0, 18.0  # of all bars, and the lines of text above and below
-LEAST_SLOTS, BAR = 20, 0.75  # few bars are not as wide as walls; a bar's share of its slot
+WIDTH, HEIGHT = 480.0, 100.0  # of all bars
+MARGIN = 18.0  # height of the line of text above the bars, and of that below
+LEAST_SLOTS = 20  # few bars do not fill the width: it has room for so many at least
+BAR = 0.75  # width of a bar, as a share of its slot
 PALE = 0.35  # opacity of views that were not chosen
 LABEL = 16.0  # least distance between numbers
 
@@ -46,13 +52,12 @@ def vote_bars_svg(retrieval: Retrieval) -> str:
 def _title(retrieval: Retrieval, view: int) -> str:
     """What hovering shows of a view."""
     chosen, rival = retrieval.chosen.tolist(), int(retrieval.suppressed_by[view])
-    unit = "votes" if retrieval.splat is not None else "score"
     fate = "not chosen"
     if view in chosen:
         fate = f"chosen as number {chosen.index(view) + 1}"
     elif rival >= 0:
         fate = f"skipped: too near to view {rival}"
-    return f"view {view}: {unit} {float(retrieval.votes[view]):,.3g}, {fate}"
+    return f"view {view}: {retrieval.unit} {float(retrieval.votes[view]):,.3g}, {fate}"
 
 
 def _text(x: float, y: float, number: int) -> str:

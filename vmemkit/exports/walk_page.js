@@ -127,19 +127,20 @@ function show(canvas, form, data) {
     const view = lookAt(at, eye.target);
     const lens = perspective(fov, canvas.width / canvas.height, data.extent / 1000, 20 * data.extent);
     const step = Number(form.elements.step.value);
-    bind(gl, discs, { place, normal, radius, color: colors[Number(form.elements.color.value)] });
-    gl.uniform1f(gl.getUniformLocation(discs, "pixels"), canvas.height / 2 / Math.tan(fov / 2));
-    gl.uniform1f(gl.getUniformLocation(discs, "widen"), data.widen);
-    for (const [made, mode, count, columns] of [
-      [discs, gl.POINTS, data.surfelCounts[step], null], [lines, gl.LINES, data.lineCounts[step], frusta],
-    ]) {
-      if (columns) bind(gl, made, columns);
+    const drawWith = (made, mode, count, columns) => {
+      bind(gl, made, columns);
       gl.uniformMatrix4fv(gl.getUniformLocation(made, "view"), false, view);
       gl.uniformMatrix4fv(gl.getUniformLocation(made, "lens"), false, lens);
       gl.drawArrays(mode, 0, count);
-    }
+    };
+    const mode = Number(form.elements.color.value);
+    gl.useProgram(discs);
+    gl.uniform1f(gl.getUniformLocation(discs, "pixels"), canvas.height / 2 / Math.tan(fov / 2));
+    gl.uniform1f(gl.getUniformLocation(discs, "widen"), data.widen);
+    drawWith(discs, gl.POINTS, data.surfelCounts[step], { place, normal, radius, color: colors[mode] });
+    drawWith(lines, gl.LINES, data.lineCounts[step], frusta);
     form.elements.shown.value = data.stepNames[step];
-    document.getElementById("legend").textContent = data.legends[Number(form.elements.color.value)];
+    document.getElementById("legend").textContent = data.legends[mode];
   }
 
   let waiting = false;

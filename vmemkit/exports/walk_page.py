@@ -23,21 +23,31 @@ from PIL import Image
 from torch import Tensor
 
 from vmemkit.core import image_bytes
-from vmemkit.exports.frusta import EDGES, frustum_corners
 from vmemkit.exports.places import writing_file
 from vmemkit.exports.vote_bars import vote_bars_svg
-from vmemkit.figures import COLOR_MODES, chip, share_labels, surfel_colors, view_colors, vote_map
+from vmemkit.figures import (
+    COLOR_MODES,
+    FRUSTUM_EDGES,
+    chip,
+    explained_shares,
+    frustum_corners,
+    surfel_colors,
+    view_colors,
+    vote_map,
+)
 from vmemkit.memory import Memory
 from vmemkit.pipeline import Step
 from vmemkit.retrieval import Retrieval
 from vmemkit.sessions import motion_between
 
 MAX_SURFELS = 60_000  # in the scene; a larger memory is sampled
-MAX_ROWS, JPEG_QUALITY = 288, 85  # of pictures: pixels, percent
+MAX_ROWS = 288  # height of pictures, pixels
+JPEG_QUALITY = 85
 MODES = ("image", "origin")  # colours of surfels that a reader can choose
 MODE_NAMES = ("of the pictures", "given, generated or invented")
-ELEVATION, AWAY = 0.9, 1.05  # of the eye at first: radians, and distance in extents
-FRUSTUM = 0.05  # length in extents
+ELEVATION = 0.9  # angle at which the eye looks down at first, radians
+AWAY = 1.05  # distance of the eye at first, in extents of the memory
+FRUSTUM = 0.05  # length of a drawn camera, in extents of the memory
 WIDER = 1.4  # how much wider discs are drawn: at a slant, exact ones show gaps
 MAX_GIVEN = 8  # pictures of the beginning
 VOTING = (
@@ -52,14 +62,15 @@ VOTE_MAP = (
 
 
 def html(steps: Sequence[Step], path: str | os.PathLike) -> None:
-    """Write a page of a walk: for each step the new views, the views that were chosen as their context,
-    what these had seen, and the votes of all views.
+    """Write a page of a walk, with the surfels and cameras in three dimensions.
 
-    Of more than MAX_SURFELS surfels a sample is drawn, and larger pictures are scaled to MAX_ROWS rows.
+    Each step has its new views, the views that were chosen as their context, what these had seen, and
+    the votes of all views. Of more than MAX_SURFELS surfels a sample is drawn. Pictures of more than
+    MAX_ROWS rows are scaled to them.
     Errors: ValueError for no steps, another suffix and a missing folder; OSError for a full disk.
     """
     if not steps:
-        raise ValueError("a page needs the steps of a walk, got none")
+        raise ValueError("a page needs the steps of a walk, got none: list(vmemkit.walk(...))")
     memory = steps[-1].memory
     data = {"pictures": _pictures(memory.views.image), "scene": _scene(steps)}
     style, script = (Path(__file__).with_suffix(s).read_text("utf-8") for s in (".css", ".js"))
@@ -141,9 +152,10 @@ def _beginning(memory: Memory) -> str:
 def _section(number: int, step: Step) -> str:
     retrieval, chosen = step.retrieval, step.retrieval.chosen.tolist()
     new = list(range(len(step.before), len(step.memory)))
-    labels = [label.partition(": ")[2] for label in share_labels(step.before, retrieval)]
+    added = explained_shares(step.before, retrieval).mean(0).tolist()
     words = [
-        f"{label}, {_kind(step.before, view)}" for label, view in zip(labels, chosen, strict=True)
+        f"+{share:.0%}, {_kind(step.before, view)}"
+        for share, view in zip(added, chosen, strict=True)
     ]
     note = f"<p>{escape(step.note)}</p>" if step.note else ""
     return f"""<section class="step" id="step-{number}">
@@ -155,7 +167,7 @@ def _section(number: int, step: Step) -> str:
 <div class="pictures">{_figures(chosen, words)}</div></div>
 <div><h3>Who saw it before</h3><div class="pictures">{_vote_maps(step)}</div>
 <p class="quiet">{VOTE_MAP}</p></div>
-<div><h3>{"Votes" if retrieval.splat is not None else "Scores"} of all views</h3>
+<div><h3>{retrieval.unit.capitalize()} of all views</h3>
 {vote_bars_svg(retrieval)}
 <p class="quiet">Numbers above bars: the order of choice; below: the view. Pale views were not chosen.
 {_suppressed(retrieval)}</p></div>
@@ -175,15 +187,16 @@ def _sentence(step: Step) -> str:
     grown = (
         f"The memory grew by {surfels:,} surfels" if surfels >= 0 else "The memory forgot surfels"
     )
+    made = f"{_count(new, 'view')} {'was' if new == 1 else 'were'} generated"
     return (
-        f"{_count(new, 'view')} were generated from {' '.join(chosen)}, which {escape(retrieval.policy)} "
+        f"{made} from {' '.join(chosen)}, which {escape(retrieval.policy)} "
         f"chose among {len(retrieval.votes)}. {grown}. It took {sum(step.seconds.values()):.1f} seconds."
     )
 
 
 def _suppressed(retrieval: Retrieval) -> str:
     count = int((retrieval.suppressed_by >= 0).sum())
-    return f"{_count(count, 'view')} skipped as too near to a chosen one (dashed)." if count else ""
+    return f"{_count(count, 'view')} (dashed) skipped as too near to a chosen one." if count else ""
 
 
 def _kind(memory: Memory, view: int) -> str:
@@ -229,10 +242,11 @@ def _pictures(images: Float[Tensor, "t 3 h w"]) -> list[str]:
 
 
 def _scene(steps: Sequence[Step]) -> dict[str, Any]:
-    """The surfels and cameras as the script wants them: rows in the order of their views."""
+    """The surfels and cameras as walk_page.js reads them. Both are in the order of their views, so that
+    a moment of the walk is how many of each are drawn."""
     memory = steps[-1].memory
-    surfels, sizes = memory.surfels.to("cpu"), [len(steps[0].before)]
-    sizes += [len(step.memory) for step in steps]
+    surfels = memory.surfels.to("cpu")
+    sizes = [len(steps[0].before), *(len(step.memory) for step in steps)]
     stride = -(-len(surfels) // MAX_SURFELS) or 1
     drawn = torch.arange(0, len(surfels), stride)
     ends = memory.ends[torch.tensor(sizes) - 1]
@@ -247,9 +261,11 @@ def _scene(steps: Sequence[Step]) -> dict[str, Any]:
         "colors": [_packed(_bytes(surfel_colors(memory, mode).cpu()[drawn])) for mode in MODES],
         "legends": [COLOR_MODES[mode] for mode in MODES],
         "frusta": _packed(lines.numpy().astype("<f4")),
-        "frustumColors": _packed(_bytes(view_colors(len(memory)).repeat_interleave(len(EDGES), 0))),
+        "frustumColors": _packed(
+            _bytes(view_colors(len(memory)).repeat_interleave(len(FRUSTUM_EDGES), 0))
+        ),
         "surfelCounts": torch.searchsorted(drawn, ends).tolist(),
-        "lineCounts": [len(EDGES) * size for size in sizes],
+        "lineCounts": [len(FRUSTUM_EDGES) * size for size in sizes],
         "stepNames": [f"{name}: {_count(n, 'view')}" for name, n in zip(names, sizes, strict=True)],
         "widen": WIDER * stride**0.5,  # the discs of a sample cover as much as all
         "extent": extent,
@@ -275,8 +291,9 @@ def _first_eye(memory: Memory, target: Float[Tensor, " 3"], distance: float) -> 
 
 def _frusta(memory: Memory, length: float) -> Float[Tensor, "v 3"]:
     """Both ends of the edges of each view's frustum, view after view."""
-    rims = frustum_corners(memory.views.cameras.to("cpu"), length)
-    return rims[:, EDGES].flatten(0, 1)
+    lengths = torch.full((len(memory),), length)
+    corners = frustum_corners(memory.views.cameras.to("cpu"), lengths)
+    return corners[:, FRUSTUM_EDGES].flatten(0, 1)
 
 
 def _bytes(colors: Float[Tensor, "n 3"]) -> np.ndarray:

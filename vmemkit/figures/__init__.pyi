@@ -11,6 +11,8 @@ from .colors import INK as INK
 from .colors import chip as chip
 from .colors import view_colors as view_colors
 from .colors import view_hex as view_hex
+from .frusta import FRUSTUM_EDGES as FRUSTUM_EDGES
+from .frusta import frustum_corners as frustum_corners
 from .house_drawings import floor_plan as floor_plan
 from .palettes import APPEARANCES as APPEARANCES
 from .palettes import COLOR_MODES as COLOR_MODES

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vmemkit.core import Cameras, cameras, canvas_width, cat, intrinsics, look_at, project
 from vmemkit.figures.colors import INK, view_colors
+from vmemkit.figures.frusta import frustum_corners
 from vmemkit.figures.picture import PAGE_WIDTH, Picture
 from vmemkit.figures.renderings import paint
 from vmemkit.memory import Memory, read
@@ -86,11 +87,7 @@ class DrawnCameras:
     @property
     def corners(self) -> Float[Tensor, "t 5 3"]:
         """World points of each camera's eye and of its image's corners, `length` ahead of it."""
-        uv = self.cameras.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-        world_from_image = self.cameras.rotation @ torch.linalg.inv(self.cameras.K)
-        ahead = torch.einsum("t,tij,cj->tci", self.length, world_from_image, uv)
-        ahead = torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
-        return self.cameras.position[:, None] + ahead
+        return frustum_corners(self.cameras, self.length)
 
 
 def draw_from_eye(

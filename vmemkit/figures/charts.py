@@ -149,7 +149,7 @@ def vote_bars(memory: Memory, retrieval: Retrieval) -> Chart:
     return _chart(
         [bars],
         _axis(f"view ({hint})", (-0.7, count - 0.3)),
-        _axis(_unit(retrieval), (low if min(votes) < 0 else 0.0, high), grid=True),
+        _axis(retrieval.unit, (low if min(votes) < 0 else 0.0, high), grid=True),
         f"{retrieval.policy} chose {', '.join(map(str, chosen))} of {count} views",
     )
 
@@ -398,7 +398,7 @@ def _markers(
 
 def _vote_texts(memory: Memory, retrieval: Retrieval) -> list[str]:
     """What hovering shows of each view."""
-    unit, texts = _unit(retrieval), []
+    unit, texts = retrieval.unit, []
     order = {view: place for place, view in enumerate(retrieval.chosen.tolist())}
     total = float(retrieval.votes.sum())
     for view in range(len(memory)):
@@ -413,11 +413,6 @@ def _vote_texts(memory: Memory, retrieval: Retrieval) -> list[str]:
         )
         texts.append("<br>".join(lines))
     return texts
-
-
-def _unit(retrieval: Retrieval) -> str:
-    """What a policy ranks views by."""
-    return "score" if retrieval.splat is None else "votes"
 
 
 def _styles(names: Iterable[str]) -> dict[str, tuple[str, str, str]]:

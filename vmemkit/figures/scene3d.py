@@ -43,6 +43,7 @@ from vmemkit.figures.buffers3d import (
     overwrite,
 )
 from vmemkit.figures.colors import INK, WHITE, chip, view_colors
+from vmemkit.figures.frusta import FRUSTUM_EDGES
 from vmemkit.figures.palettes import (
     RETRIEVAL_MODES,
     legend,
@@ -75,8 +76,14 @@ SKY = 40.0  # radius of the sphere that catches clicks, in extents of the memory
 STILL = 1e-5  # changes of the eye below this are rounding, not a drag
 BEHIND = 0.3  # distance behind a camera to look its way from, in extents of the memory
 CLICK_FOV = 0.01  # field of view of the camera that looks along a click's ray, degrees
-EDGES = [0, 1, 0, 2, 0, 3, 0, 4, 1, 2, 2, 3, 3, 4, 4, 1]  # of a pyramid: its eye is 0
-FACES = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [0, 4, 1], [1, 2, 3], [1, 3, 4]]
+FACES = [
+    [0, 1, 2],
+    [0, 2, 3],
+    [0, 3, 4],
+    [0, 4, 1],
+    [1, 2, 3],
+    [1, 3, 4],
+]  # of a camera's pyramid: its eye is 0
 KEEP: Any = object()  # default of arguments for which None has a meaning of its own
 
 
@@ -286,10 +293,10 @@ class Scene3D(ipywidgets.VBox):
         t, points = len(self.memory), drawn.corners
         self._pyramids = points[:t]
         in_ink = torch.tensor([color == INK for color in drawn.colors], dtype=torch.bool)
-        ends = points[:, EDGES].reshape(-1, len(EDGES) // 2, 2, 3)
+        ends = points[:, FRUSTUM_EDGES].reshape(-1, len(FRUSTUM_EDGES) // 2, 2, 3)
         dashes, dash_colors = _dashed(ends[in_ink].reshape(-1, 2, 3))
         plain = [color for color in drawn.colors if color != INK]
-        rgb = torch.tensor(plain).reshape(-1, 3).repeat_interleave(len(EDGES), 0)
+        rgb = torch.tensor(plain).reshape(-1, 3).repeat_interleave(len(FRUSTUM_EDGES), 0)
         plain_ends = ends[~in_ink].reshape(-1, 3)
         self._frames.show(torch.cat([plain_ends, dashes]), torch.cat([rgb, dash_colors]))
         with_image = (

@@ -117,7 +117,9 @@ def side_by_side(
 
 
 def scaled(images: Float[Tensor, "f 3 h w"], rows: int) -> Float[Tensor, "f 3 rows w2"]:
-    """The images with so many rows."""
+    """The images with so many rows. Errors: ValueError for fewer than one."""
+    if rows < 1:
+        raise ValueError(f"the height of pictures must be 1 pixel or more, got {rows}")
     size = (rows, round(rows * images.shape[3] / images.shape[2]))
     return interpolate(images, size, mode="bicubic", align_corners=False).clamp(0, 1)
 

@@ -48,6 +48,11 @@ class Retrieval:
     query: Cameras  # (m,) the cameras that the memory was rendered from
     splat: Splat | None  # what they see; None for policies that render nothing
 
+    @property
+    def unit(self) -> str:
+        """What `votes` counts: "votes" of surfels, or "score" if the policy looked at none."""
+        return "score" if self.splat is None else "votes"
+
     def __repr__(self) -> str:
         return f"Retrieval({self.policy}: {self.chosen.tolist()} of {len(self.votes)} views)"
 

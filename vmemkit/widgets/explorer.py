@@ -52,7 +52,7 @@ from vmemkit.widgets.files import (
 )
 from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
 from vmemkit.widgets.journeys import START, Journey
-from vmemkit.widgets.keeper import SESSIONS, Keeper, Opened, read_session, slug
+from vmemkit.widgets.keeper import Opened, keeper_of, read_session, slug
 from vmemkit.widgets.parts import (
     ALIKE,
     DESCRIPTION,
@@ -166,8 +166,8 @@ class Explorer(ipywidgets.VBox):
         self.tree = TreePanel(self.go, self.rename, self.drop, self.bring_back)
         self.earlier = WalkList(self.open_session, self._show_results)
         self.strip, self.context = Gallery(height=STRIP), Gallery(height=CONTEXT)
-        self._keeper, opened = _keeper_of(session, shared)
-        self.beginning, self._opened = examples[example](height, seed), example
+        self._keeper, opened = keeper_of(session, shared)
+        self.beginning, self._shown_example = examples[example](height, seed), example
         self.value = journeys.begin_journey(self.beginning.given, example)
         self._walk = self._settings_for(self.beginning)
         self.scene = Scene3D(self.value.memory, size=SCENE)
@@ -227,7 +227,7 @@ class Explorer(ipywidgets.VBox):
         return job
 
     def _attempt(self, act: Callable[[], object]) -> None:
-        """Do it if no step is running, and keep what it changes. Whatever goes wrong is a message."""
+        """Act if no step is running, and keep what that changes. Whatever goes wrong is a message."""
         if self._worker.busy:
             self.message.say(BUSY)
             return
@@ -281,7 +281,7 @@ class Explorer(ipywidgets.VBox):
         self.message.say("")
 
     def _show(self, journey: Journey) -> None:
-        """Another place of the journey. If it cannot be shown, the journey stays where it was."""
+        """Show another place of the journey. If that fails, the journey stays where it was."""
         before, self.value = self.value, journey
         try:
             self._redraw()
@@ -326,12 +326,12 @@ class Explorer(ipywidgets.VBox):
         self.earlier.layout.display, self._results.layout.display = "none", ""
 
     def _open_session(self, session: Session | str | os.PathLike) -> None:
-        session = session if isinstance(session, Session) else Path(session)
-        folder = session.folder if isinstance(session, Session) else session
+        given = session if isinstance(session, Session) else Path(session)
+        folder = given.folder if isinstance(given, Session) else given
         if self._keeper.holds(folder):
             self._show_results()
             raise ValueError(f"{folder.name} is the walk that you see")
-        self._resume(read_session(session))
+        self._resume(read_session(given))
 
     def _resume(self, opened: Opened) -> None:
         """Go on with the walk of a session, with its settings. If that fails, all stays as it was."""
@@ -348,7 +348,7 @@ class Explorer(ipywidgets.VBox):
             raise
         self._keeper.take(opened)
         if name is not None:
-            self._opened = self.example.value = name
+            self._shown_example = self.example.value = name
         notes = [opened.note, *self._take_settings(settings)]
         said = f"opened {session.folder.name}: {len(journey.nodes)} steps, to go on where you were"
         if any(notes):
@@ -357,29 +357,35 @@ class Explorer(ipywidgets.VBox):
             self.message.say(f"{said}.")
         self._tell_kept()
 
-    def _take_settings(self, settings: Mapping[str, Any]) -> Iterator[str]:
-        """Go on with the settings of a step. Yields a sentence for each that cannot be made again."""
-        given = set[str]()
-        if self._generator is not None:
-            given.add("generator")
-        if self._reconstructor is not from_depth:
-            given.add("reconstructor")
-        for name in self._walk.keys() & settings.keys() - given:
-            stored = settings[name]
+    def _take_settings(self, settings: Mapping[str, Any]) -> list[str]:
+        """Go on with the settings of the current step, as far as the user has given no others.
+
+        Returns a sentence for each that cannot be made again. Of the start there are no settings.
+        """
+        if not settings:
+            return []
+        notes, names = list[str](), ["seed"]
+        if self._generator is None:
+            names.append("generator")
+        if self._reconstructor is from_depth:
+            names.append("reconstructor")
+        for name in names:
+            stored = settings.get(name, self._walk[name])
             if isinstance(stored, Described):
-                made = self._walk[name]
-                words = f"Explorer({name}=...)"
-                yield f"Its {name} was {stored.name}: give it as {words}, or go on with {made!r}"
+                notes.append(
+                    f"Its {name} was {stored.name}: give it as Explorer({name}=...), or go on with "
+                    f"{self._walk[name]!r}"
+                )
             else:
                 self._walk[name] = stored
-        shown, step = self.settings, self.value.nodes[self.value.at].step if settings else None
-        if step is not None and step.retrieval.policy in self.policies:
+        shown, step = self.settings, self.value.nodes[self.value.at].step
+        if step.retrieval.policy in self.policies:
             shown.policy.value = step.retrieval.policy
-        if step is not None:
-            shown.views.value = len(step.targets)
+        shown.views.value = len(step.targets)
         if isinstance(k := settings.get("k"), int):
             shown.k.max = max(shown.k.max, k)
             shown.k.value = k
+        return notes
 
     def _beginning_of(self, folder: Path, journey: Journey) -> tuple[str | None, Beginning]:
         """The example that a walk began in, if it is one of ours, with its scene; its name or None."""
@@ -419,8 +425,7 @@ class Explorer(ipywidgets.VBox):
     # ---- where to start, and files ---------------------------------------------------------------
 
     def _open(self, beginning: Beginning, journey: Journey | str) -> None:
-        """Show another journey, seen as a whole, or a new one of that name. If that fails, all stays as
-        it was."""
+        """Show another journey, or begin a new one of this name. If that fails, all stays as it was."""
         if isinstance(journey, str):
             journey = journeys.begin_journey(beginning.given, journey)
         before, self.beginning = self.beginning, beginning
@@ -437,13 +442,13 @@ class Explorer(ipywidgets.VBox):
         self.message.say(f"{beginning.about}. {HELP}")
 
     def _example_chosen(self, change: dict) -> None:
-        if change["new"] != self._opened:
+        if change["new"] != self._shown_example:
             self._attempt(lambda: self._open_example(change["new"]))
-            self.example.value = self._opened
+            self.example.value = self._shown_example
 
     def _open_example(self, name: str) -> None:
         self._open(self._examples[name](self._height, self._seed), name)
-        self._opened = name
+        self._shown_example = name
 
     def start_own(self) -> None:
         """Start from the uploaded image. Errors are messages, and the journey stays."""
@@ -563,11 +568,7 @@ class Explorer(ipywidgets.VBox):
         self.settings, self.own = settings, OwnImage(self.start_own, self.draw_own, *limits)
         self.example = menu("start in", self._examples, example, width="auto")
         self.example.layout.flex, self.example.layout.min_width = "1 1 0", "0"
-        narrow = {
-            "width": "auto",
-            "flex": FIXED,
-            "padding": "0 4px",
-        }  # leaves long names their room
+        narrow = {"width": "auto", "flex": FIXED, "padding": "0 4px"}  # long names need the room
         self.listing = button("earlier walks", self.list_earlier, layout=narrow)
         self.buttons = {
             verb: button(text, partial(self.move, verb), layout=ALIKE)
@@ -765,33 +766,6 @@ class Settings(ipywidgets.VBox):
     def amount(self, verb: str) -> float:
         """Metres or degrees of a press of `verb`."""
         return self.metres.value if VERBS.get(verb, ("move",))[0] == "move" else self.degrees.value
-
-
-def _keeper_of(
-    session: Session | str | os.PathLike | bool | None, shared: bool
-) -> tuple[Keeper, Opened | None]:
-    """Who keeps the walk, and the walk that the session holds already, if any.
-
-    Errors: ValueError for what is no session, and as `read_session`.
-    """
-    if session is None or session is False:
-        return Keeper(None), None
-    if session is True:
-        return Keeper(None if shared else Path(SESSIONS).absolute(), visitors=shared), None
-    if not isinstance(session, (Session, str, os.PathLike)):
-        raise ValueError(f"session needs a Session, a folder, True or None, got {session!r:.60}")
-    given = session if isinstance(session, Session) else Path(session).absolute()
-    folder = given.folder if isinstance(given, Session) else given
-    keeper = Keeper(folder.absolute().parent)
-    new = not given.tree if isinstance(given, Session) else _is_new(folder)
-    if new:
-        keeper.begin_in(given)
-    return keeper, None if new else read_session(given)
-
-
-def _is_new(folder: Path) -> bool:
-    """Whether there is no such folder, or an empty one."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _check_room(journey: Journey, new: int) -> None:

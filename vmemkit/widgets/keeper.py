@@ -1,7 +1,8 @@
-"""The walk of the Explorer on the disk: a journey is kept in a session, and a session is read back.
+"""The walk of the Explorer on the disk: `Keeper` writes a journey to a session, `read_session` reads it.
 
-In: journeys, as they change. Out: a session that is like the journey: its missing steps are added, its
-head moved, labels changed, dropped steps deleted. What a full disk has refused is added the next time.
+In: journeys, as they change. Out: a session that is like the journey. Missing steps are added to it, its
+head is moved, labels are changed, and dropped steps deleted. What a full disk has refused is added the
+next time. journeys.py has the walk in memory, walk_list.py shows what a folder of sessions holds.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ class Keeper:
     """Keeps one journey at a time. It begins a session at the first step, so that looking around
     leaves nothing on the disk."""
 
-    def __init__(self, place: Path | None, visitors: bool = False) -> None:
+    def __init__(self, place: Path | None, visitors: bool = False, most: int = DISK) -> None:
         """New sessions are folders in `place`; None keeps nothing. For `visitors` of a page it is a
-        temporary folder, which ends with the kernel, and DISK is all that it may hold.
+        temporary folder, which ends with the kernel. It begins no step beyond `most` bytes.
         """
-        self.place, self._visitors = place, visitors
+        self.place, self._visitors, self._most = place, visitors, most
         self._temporary: tempfile.TemporaryDirectory | None = None
         self._next: Path | None = None  # the folder of the next session, if somebody has named it
         self.session: Session | None = None
@@ -55,6 +56,7 @@ class Keeper:
         self._kept: Journey | None = None  # what the disk is like
         self._elsewhere = 0  # how many nodes, the first ones, are in a session that is not ours
         self._busy = threading.Lock()
+        _keepers.add(self)
 
     def begin_in(self, session: Session | Path) -> None:
         """Keep the next journey in this empty session, or in this new folder."""
@@ -71,19 +73,21 @@ class Keeper:
         else:
             self.session, self._owned = opened.session, opened.owned
             self._ids, self._kept = dict(opened.ids), opened.journey
-            _keepers[_resolved(opened.session.folder)] = self
 
     def let_go(self) -> None:
         """Close the session. What is kept next begins another one."""
         with self._busy:
             self._forget()
 
-    def hand_over(self) -> None:
-        """Close the session, for another keeper. A next step here begins a copy."""
+    def hand_over(self, folder: Path) -> None:
+        """Close the session, if it was opened here and lies in this folder, for another keeper. The next
+        step here begins a copy.
+        """
         with self._busy:
-            nodes = () if self._kept is None else self._kept.nodes
-            self._forget()
-            self._elsewhere = len(nodes)
+            if self._owned and self.holds(folder):
+                nodes = () if self._kept is None else self._kept.nodes
+                self._forget()
+                self._elsewhere = len(nodes)
 
     def close(self) -> None:
         """Close the session, and take a temporary folder from the disk."""
@@ -99,11 +103,11 @@ class Keeper:
         begins a new one.
         """
         with self._busy:
-            if journey is self._kept or not (self._ids or self._new_steps(journey)):
+            is_new = journey is not self._kept and (self._ids or self._new_steps(journey))
+            if not is_new or not self.keeps:
                 return
-            if not self.keeps:
-                return
-            self._check_place()
+            self._check_folder()
+            self._check_most()
             if not self._ids:
                 self._begin(journey)
             self._update(journey)
@@ -170,7 +174,6 @@ class Keeper:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         self.session, self._next = session, None
-        _keepers[_resolved(folder)] = self
 
     def _update(self, journey: Journey) -> None:
         session, ids = self.session, self._ids
@@ -198,37 +201,64 @@ class Keeper:
         place.mkdir(parents=True, exist_ok=True)
         return place
 
-    def _check_place(self) -> None:
-        """Errors: FileNotFoundError for a folder that is gone, ValueError where a visitor has used the
-        disk up."""
+    def _check_folder(self) -> None:
+        """Errors: FileNotFoundError for a session whose folder is gone; it is forgotten."""
         if self._ids and self.session is not None and not self.session.folder.is_dir():
             name = self.session.folder.name
             self._forget()
             raise FileNotFoundError(f"the folder {name} is gone")
+
+    def _check_most(self) -> None:
+        """Errors: ValueError for a visitor whose walks have used up the disk."""
         place = self.folder()
         if self._visitors and place is not None:
             used = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-            if used >= DISK:
-                raise ValueError(f"this page keeps {DISK // MB} MB of walks, and they are used")
+            if used >= self._most:
+                raise ValueError(
+                    f"this page keeps {self._most / MB:g} MB of walks, and they are used"
+                )
 
 
-_keepers: weakref.WeakValueDictionary[Path, Keeper] = weakref.WeakValueDictionary()  # by folder
+# All keepers of this process. A session can be written by one of them, so it is handed over.
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def keeper_of(
+    session: Session | str | os.PathLike | bool | None, shared: bool
+) -> tuple[Keeper, Opened | None]:
+    """Who keeps the walk of an Explorer that is made with this `session` and this `shared`, and the walk
+    that the session holds already, if any.
+
+    Errors: ValueError for what is no session, and as `read_session`.
+    """
+    if session is None or session is False:
+        return Keeper(None), None
+    if session is True:
+        return Keeper(None if shared else Path(SESSIONS).absolute(), visitors=shared), None
+    if not isinstance(session, (Session, str, os.PathLike)):
+        raise ValueError(f"session needs a Session, a folder, True or None, got {session!r:.60}")
+    given = session if isinstance(session, Session) else Path(session).absolute()
+    folder = given.folder if isinstance(given, Session) else given
+    keeper = Keeper(folder.absolute().parent)
+    new = not given.tree if isinstance(given, Session) else _is_new(folder)
+    if new:
+        keeper.begin_in(given)
+    return keeper, None if new else read_session(given)
 
 
 def read_session(session: Session | Path) -> Opened:
     """Open a session and read its journey, to the bit; nothing is generated.
 
-    Another Explorer of this process that has it lets go of it. One that is held by another process, or
-    cannot be written, is read; `note` says so.
+    Another keeper of this process that has opened it hands it over. A session that another process
+    holds, or that cannot be written, is opened read-only; `note` says so.
     Errors: ValueError for a folder without a session, and a damaged one.
     """
     if isinstance(session, Session):
         journey, ids = _read_journey(session)
         return Opened(session, journey, ids, owned=False)
     Session(session, readonly=True).entry()  # so that none is made where there is none
-    other = _keepers.get(_resolved(session))
-    if other is not None:
-        other.hand_over()
+    for keeper in list(_keepers):
+        keeper.hand_over(session)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the note says it
@@ -257,6 +287,11 @@ def label_of(entry: Entry) -> str:
 def slug(label: str) -> str:
     """A label as part of a folder's name."""
     return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:LONGEST] or "walk"
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether there is no such folder, or an empty one."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _read_journey(session: Session) -> tuple[Journey, dict[int, int]]:

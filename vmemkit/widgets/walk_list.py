@@ -37,7 +37,7 @@ class Walk:
     name: str
     steps: int = 0
     size: int = 0  # bytes
-    time: float = 0.0  # when its last step was taken, seconds since 1970
+    time: datetime = datetime.min  # when its last step was taken
     picture: Float[Tensor, "3 h w"] = BLANK
     problem: str = ""
 
@@ -47,12 +47,11 @@ class Walk:
         if self.problem:
             return f"{self.name}\ncannot be opened"
         steps = f"{self.steps} step{'s' * (self.steps != 1)}"
-        date = f"{datetime.fromtimestamp(self.time):%d %b %Y, %H:%M}"
-        return f"{self.name}\n{steps}, {self.size / MB:.1f} MB\n{date}"
+        return f"{self.name}\n{steps}, {self.size / MB:.1f} MB\n{self.time:%d %b %Y, %H:%M}"
 
 
 class WalkList(ipywidgets.VBox):
-    """Earlier walks as pictures; a click on one opens it. `value` is what is listed."""
+    """Earlier walks as pictures; a click on one opens it. `value` has the walks that are listed."""
 
     def __init__(self, opens: Callable[[Path], object], closes: Callable[[], object]) -> None:
         """`opens` is called with a walk's folder, `closes` by the button that leaves the list."""
@@ -101,7 +100,7 @@ def walks_in(folder: Path) -> list[Walk]:
     with os.scandir(folder) as entries:
         folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     walks = [_walk(path) for path in sorted(folders) if (path / "journal").exists()]
-    return sorted(walks, key=lambda walk: (bool(walk.problem), -walk.time))
+    return sorted(walks, key=lambda walk: walk.time, reverse=True)
 
 
 def _walk(folder: Path) -> Walk:
@@ -109,11 +108,10 @@ def _walk(folder: Path) -> Walk:
         session = Session(folder, readonly=True)
         entries, root = session.tree, session.way()[0]
         steps = sum(entry.parent is not None for entry in entries)
-        time, picture = max(entry.time for entry in entries), _thumbnail(session.picture())
-        walk = Walk(folder, root.label or folder.name, steps, session.size, time, picture)
-        assert walk.words  # a date that no calendar has is refused here
-        return walk
-    except (ValueError, OSError, OverflowError) as error:
+        time = datetime.fromtimestamp(max(entry.time for entry in entries))
+        picture = _thumbnail(session.picture())
+        return Walk(folder, root.label or folder.name, steps, session.size, time, picture)
+    except (ValueError, OSError, OverflowError) as error:  # overflow: a date that no calendar has
         return Walk(folder, folder.name, problem=words_of(error))
 
 

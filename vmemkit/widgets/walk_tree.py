@@ -132,9 +132,7 @@ class WalkTree(anywidget.AnyWidget):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._pictures: dict[
-            int, tuple[torch.Tensor, str]
-        ] = {}  # by node: the view, and its picture
+        self._pictures: dict[int, tuple[torch.Tensor, str]] = {}  # node -> view, its picture
 
     def __repr__(self) -> str:
         return f"WalkTree({len(self.rows)} rows)"
