@@ -346,9 +346,7 @@ def _rows(
         yield from ((cell, _tried(run, cell)) for cell in cells)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, spawn, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, spawn) as pool:
         futures = {pool.submit(_tried, run, cell): cell for cell in cells}
         try:
             for future in as_completed(futures):
@@ -358,8 +356,15 @@ def _rows(
 
 
 def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
-    """The row of a cell, or its error."""
+    """The row of a cell, or its error.
+
+    torch has one thread meanwhile: sums round otherwise with several, and rows must not depend on that.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         return run(cell)
     except Exception as error:  # of any stage: the other cells do not depend on this one
         return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}
+    finally:
+        torch.set_num_threads(threads)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vmemkit.core import Cameras
 from vmemkit.figures.colors import INK, view_colors
+from vmemkit.figures.frusta import FRUSTUM_EDGES, frustum_corners
 from vmemkit.figures.picture import PAGE_WIDTH, Picture
 
 HEIGHT = 4.2  # inches
@@ -18,17 +19,7 @@ CAMERA_LENGTH = 0.06  # of a drawn camera, as a share of what is shown
 KEPT = 0.98  # share of the points that is in the picture: the farthest are often wrong
 QUANTILE_SAMPLE = 100_000  # points that suffice for a quantile
 GREY = (0.55, 0.55, 0.55)
-EDGES = (
-    (0, 1),
-    (0, 2),
-    (0, 3),
-    (0, 4),
-    (1, 2),
-    (2, 3),
-    (3, 4),
-    (4, 1),
-)  # of a pyramid, from its eye
-TOP = ((1, 2),)  # the edge above its image, which is thick
+TOP = [1, 2]  # the edge above its image, which is thick
 
 
 def recording_drawing(
@@ -99,21 +90,13 @@ def _draw(
     axes.scatter(x, y, s=0.6, c=colors.numpy(), linewidths=0)
     axes.plot(*(cameras.position @ flat).T.numpy(), color=INK, linewidth=0.6)
     shown = cameras[:: 1 + (len(cameras) - 1) // MOST_CAMERAS]
-    corners = _pyramids(shown, length) @ flat
-    for edges, width in ((EDGES, 0.7), (TOP, 2.0)):
-        lines = corners[:, torch.tensor(edges)].flatten(0, 1).numpy()
-        tints = [color for color in view_colors(len(shown)).tolist() for _ in edges]
+    corners = frustum_corners(shown, torch.full((len(shown),), length)) @ flat
+    for ends, width in ((FRUSTUM_EDGES, 0.7), (TOP, 2.0)):
+        lines = corners[:, ends].reshape(-1, 2, 2).numpy()
+        tints = view_colors(len(shown)).repeat_interleave(len(ends) // 2, 0).tolist()
         axes.add_collection(LineCollection(list(lines), colors=tints, linewidths=width))
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.05)
-
-
-def _pyramids(cameras: Cameras, length: float) -> Float[Tensor, "t 5 3"]:
-    """World points of each camera's eye and of its image's corners, `length` ahead of it."""
-    uv = cameras.K.new_tensor([[0, 0, 1], [1, 0, 1], [1, 1, 1], [0, 1, 1]])
-    world_from_image = cameras.rotation @ torch.linalg.inv(cameras.K)
-    ahead = length * torch.einsum("tij,cj->tci", world_from_image, uv)
-    return cameras.position[:, None] + torch.cat([torch.zeros_like(ahead[:, :1]), ahead], 1)
 
 
 def _words(direction: Float[Tensor, 3]) -> str:
