@@ -45,6 +45,7 @@ lab: $(VENV)/.dev
 	$(BIN)/jupyter trust $(LESSONS)/*.ipynb
 	@echo "The lessons are copies in $(LESSONS): your changes stay there. Delete one to start it anew."
 	$(BIN)/jupyter lab $(ROOT) --port $(PORT) --ServerApp.root_dir=$(LESSONS) \
+		--LabApp.default_url=/lab/tree/00_quickstart.ipynb \
 		--ServerApp.tornado_settings='{"websocket_max_message_size": $(UPLOAD)}'
 
 # The Explorer as a web page without code, on this machine alone; notebooks/app/voila.py has its limits.

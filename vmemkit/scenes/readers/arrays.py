@@ -37,6 +37,7 @@ POSES, LENS = "poses.npy", "intrinsics.npy"  # names in a folder
 # Arrays of an .npz: its poses, whether these are world-to-camera, and its lens.
 POSE_KEYS: dict[str, bool | None] = {"w2c": True, "c2w": False, "poses": None}
 LENS_KEYS, SIZE_KEYS = ("intrinsics", "K"), ("image_height", "image_width")
+MOST_OF_SHARES = 2.0  # of a principal point that is a share of the image: usually a half
 MAX_ENTRIES = 100  # of an .npz
 
 
@@ -123,8 +124,9 @@ def _lens(
         words = [] if fov is None else [f"the lens is the given fov, {fov:g} degrees"]
         return np.tile(K, (count, 1, 1)), size, words
     values = _four(found[_only(found, dict.fromkeys(LENS_KEYS), file, "intrinsics")], count, file)
-    if np.abs(values[:, :2]).max() <= MAX_FOCAL:  # shares: of an image of 1 x 1
-        if not (np.abs(values) <= MAX_FOCAL).all() or not (values[:, :2] > 0).all():
+    # The focal lengths of very small images may look like shares; their principal point does not.
+    if np.abs(values[:, :2]).max() <= MAX_FOCAL and np.abs(values[:, 2:]).max() <= MOST_OF_SHARES:
+        if not (values[:, :2] > 0).all():
             raise ValueError(f"{file}: intrinsics are neither pixels nor shares, got {values[0]}")
         K = np.tile(np.eye(3), (count, 1, 1))
         K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = values
