@@ -53,6 +53,7 @@ POLICIES = (
 GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
 LAYOUTS = ("rooms", "open")
+LOCAL_RAY = "local"
 TABLE4 = (
     "temporal",
     "camera_distance",
@@ -272,7 +273,22 @@ def _add_sweep(
     add("--geometry", choices=("generator", "cut3r"), default="generator")
     add("--k", type=int, nargs="+", default=[4, 17] if whole_table else [4], help="(%(default)s)")
     add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
-    add("--workers", type=int, default=2, help="processes (%(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=2,
+        help="processes (%(default)s); a cluster of --ray ADDRESS uses all its CPUs",
+    )
+    add(
+        "--ray",
+        nargs="?",
+        const=LOCAL_RAY,
+        metavar="ADDRESS",
+        help="run the walks on Ray, which tries again those whose worker or machine dies. Without an "
+        "address, a Ray on this machine is started and stopped; HOST:PORT is a running cluster, auto "
+        "the one of this machine. Its machines need the same vmemkit, weights and full paths of "
+        'recordings; published weights need GPUs. Needs: pip install "vmemkit[cluster]"',
+    )
     parser.set_defaults(run=_runs("sweeps", "run_sweep"))
 
 
