@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -14,6 +15,7 @@ from vmemkit.cli import arguments as known
 from vmemkit.cli.commands import main, parser
 from vmemkit.cli.sweeps import cells_of, run_sweep
 from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, policies
+from vmemkit.evaluation.clusters import LOCAL
 
 
 def toy(cell: Cell) -> dict:
@@ -98,6 +100,15 @@ def test_an_unknown_policy_is_refused_before_any_walk(tmp_path, capsys):
         main(["evaluate", "aba", "--policies", "best", "--out", str(tmp_path / "out")])
     assert "invalid choice: 'best'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_ray_is_started_here_or_joined_where_it_is(tmp_path, monkeypatch, capsys):
+    command = ["evaluate", "recall", "--seeds", "1", "--out", str(tmp_path)]
+    for more, address in (([], None), (["--ray"], LOCAL), (["--ray", "head:6379"], "head:6379")):
+        assert parser().parse_args([*command, *more]).ray == address
+    monkeypatch.setitem(sys.modules, "ray", None)  # importing it fails
+    assert main([*command, "--ray"]) == 2
+    assert 'pip install "vmemkit[cluster]"' in capsys.readouterr().err
 
 
 def test_a_missing_recording_is_one_line(tmp_path, capsys):

@@ -54,6 +54,7 @@ GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
 SWEPT_POLICIES = (*POLICIES, "last_and_greedy")
 LAYOUTS = ("rooms", "open")
+LOCAL_RAY = "local"
 TABLE4 = (
     "temporal",
     "camera_distance",
@@ -292,8 +293,29 @@ def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> 
     words = " ".join(map(str, budgets))
     add("--k", type=int, nargs="+", default=budgets, help=f"views of context ({words})")
     add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
-    add("--workers", type=int, default=2, help="processes (%(default)s)")
+    _add_runners(parser)
     parser.set_defaults(run=_runs("sweeps", "run_sweep"))
+
+
+def _add_runners(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where a sweep runs."""
+    add = parser.add_argument
+    add(
+        "--workers",
+        type=int,
+        default=2,
+        help="processes (%(default)s); a cluster of --ray ADDRESS uses all its CPUs",
+    )
+    add(
+        "--ray",
+        nargs="?",
+        const=LOCAL_RAY,
+        metavar="ADDRESS",
+        help="run the walks on Ray, which tries again those whose worker or machine dies. Without an "
+        "address, a Ray on this machine is started and stopped; HOST:PORT is a running cluster, auto "
+        "the one of this machine. Its machines need the same vmemkit, weights and full paths of "
+        'recordings; published weights need GPUs. Needs: pip install "vmemkit[cluster]"',
+    )
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

@@ -47,7 +47,7 @@ def run_sweep(
     rows: list[Row] = []
     with progress_bar(console) as bar:
         task = bar.add_task("walks", total=len(cells))
-        for row in sweep(cells, out, options.workers, run):
+        for row in sweep(cells, out, options.workers, run, options.ray):
             rows.append(row)
             bar.advance(task)
     rows.sort(

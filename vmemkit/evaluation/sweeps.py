@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, replacing
+from vmemkit.evaluation.clusters import run_on_ray
 from vmemkit.evaluation.poses import warp_consistency
 from vmemkit.evaluation.protocols import (
     PROTOCOLS,
@@ -217,14 +218,19 @@ def sweep(
     out: str | Path,
     workers: int = 1,
     run: Callable[[Cell], Row] = run_cell,
+    ray: str | None = None,
 ) -> Iterator[Row]:
     """The rows of all cells, as they come; rows that an earlier sweep wrote to the folder `out` come
     first.
 
     With one worker the cells run in this process, with more in processes of one thread each. A row
     of a cell that failed has its `error` and no scores; it runs again in the next sweep.
-    Errors: ValueError for two equal cells, for an `out` that is a file, and for files there that are
-    no rows; OSError for disks.
+    ray: "local" starts a Ray with as many workers and stops it in the end. Any other text is the
+    address of a cluster, all of whose CPUs and GPUs are used. Its machines need the same vmemkit,
+    the weights, and recordings under the same full paths; this process writes all files. A cell
+    whose worker or machine dies is tried again. Rows equal those of this machine but for seconds.
+    Errors: ValueError for two equal cells, for an `out` that is a file, for files there that are no
+    rows, and for a Ray that is missing or cannot be joined; OSError for disks.
     """
     if len(set(cells)) < len(cells):
         raise ValueError("a sweep needs cells that differ: some are given twice")
@@ -239,7 +245,8 @@ def sweep(
             waiting.append(cell)
         else:
             yield row
-    for cell, row in _rows(waiting, workers, run):
+    rows = _rows(waiting, workers, run) if ray is None else _rows_of_ray(waiting, workers, run, ray)
+    for cell, row in rows:
         with replacing(folder / f"{cell.name}.json") as draft:
             draft.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
         yield row
@@ -355,6 +362,24 @@ def _rows(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _rows_of_ray(
+    cells: Sequence[Cell], workers: int, run: Callable[[Cell], Row], address: str
+) -> Iterator[tuple[Cell, Row]]:
+    if not cells:  # then no Ray is needed
+        return
+    for cell, row in run_on_ray(
+        functools.partial(_tried, run), cells, address, workers, _has_networks
+    ):
+        yield cell, _failed(cell, row) if isinstance(row, Exception) else row
+
+
+def _has_networks(cell: Cell) -> bool:
+    """Whether a cell takes published weights, which a GPU should run."""
+    return cell.protocol != RECALL and (
+        cell.generator not in GENERATORS or cell.geometry == "cut3r"
+    )
+
+
 def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
     """The row of a cell, or its error.
 
@@ -365,6 +390,10 @@ def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
     try:
         return run(cell)
     except Exception as error:  # of any stage: the other cells do not depend on this one
-        return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}
+        return _failed(cell, error)
     finally:
         torch.set_num_threads(threads)
+
+
+def _failed(cell: Cell, error: Exception) -> Row:
+    return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}
