@@ -115,3 +115,14 @@ def test_a_missing_recording_is_one_line(tmp_path, capsys):
     command = ["evaluate", "recall", "--data", "nowhere", "--policies", "temporal"]
     assert main([*command, "--workers", "1", "--out", str(tmp_path)]) == 2
     assert "there is no scene 'nowhere'" in capsys.readouterr().err
+
+
+def test_clips_of_a_folder_are_chosen_by_their_names(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    command = ["evaluate", "cycle", "--data", str(tmp_path), "--clips", "2"]
+    cells = cells_of(parser().parse_args([*command, "--policies", "coverage"]))
+    assert [cell.scene for cell in cells] == [str(tmp_path / "c"), str(tmp_path / "b")]
+    command[3] = str(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="--clips needs a folder of recordings"):
+        cells_of(parser().parse_args(command))

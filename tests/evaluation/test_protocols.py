@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from core_helpers import Box
 
 from vmemkit.core import Cameras, cat
-from vmemkit.evaluation import PROTOCOLS, Route, house_route, recorded_route
-from vmemkit.scenes import capture, rooms
+from vmemkit.evaluation import (
+    PROTOCOLS,
+    Route,
+    chosen_clips,
+    course_hash,
+    house_route,
+    recorded_route,
+)
+from vmemkit.scenes import build, capture, design, open_plan, rooms
 
 BOX = Box()
+REPOSITORY = Path(__file__).parents[2]
 
 
 def row(count: int, height: float = 0.0) -> Cameras:
@@ -105,3 +116,26 @@ def test_a_recording_is_taken_at_its_stride():
         recorded_route(scene)
     with pytest.raises(ValueError, match="stride must be 1 or more"):
         recorded_route(scene, 0)
+
+
+@pytest.mark.parametrize("scene", ["rooms:0", "open:3"])
+def test_the_stored_index_says_what_the_protocols_do(scene):
+    """Published hashes stay as they are: others compare their rows by them."""
+    index = json.loads((REPOSITORY / "benchmarks/courses.json").read_text())[scene]
+    layout, _, seed = scene.partition(":")
+    plan = design(int(seed))
+    house = build(plan if layout == "rooms" else open_plan(plan))
+    assert index.keys() == PROTOCOLS.keys()
+    for name, protocol in PROTOCOLS.items():
+        made = protocol.course(house_route(house, int(seed)))
+        stored = {"given": len(made.given), "frames": len(made.path), "hash": course_hash(made)}
+        assert index[name] == stored
+
+
+def test_everybody_takes_the_same_clips():
+    names = ["000c3ab189999a83", "00703abf0f52f3c2", "00cc5e0fbd8b1f1e", "a", "b"]
+    assert chosen_clips(names, 3) == chosen_clips(names[::-1], 4)[:3]
+    # SHA-256 of "b" begins with 3e, of "a" with ca.
+    assert chosen_clips(["a", "b", "b"], 2) == ["b", "a"]
+    with pytest.raises(ValueError, match="6 clips are asked for, and there are 5"):
+        chosen_clips(names, 6)

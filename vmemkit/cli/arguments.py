@@ -258,6 +258,12 @@ def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> 
     else:
         parser.set_defaults(protocols=[protocol])
     add("--data", nargs="+", default=[], metavar="FOLDER", help="recordings (made-up houses)")
+    add(
+        "--clips",
+        type=int,
+        help="recordings to take from each folder of --data, which holds one in each file or folder: "
+        "those with the smallest SHA-256 of their names, so that all who have the data take the same",
+    )
     add("--seeds", type=int, default=20 if whole_table else 5, help="houses (%(default)s)")
     layouts = list(LAYOUTS if whole_table else LAYOUTS[:1])
     add(

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vmemkit.cli.terminal import progress_bar
-from vmemkit.core import replacing
-from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, bootstrap, run_cell, sweep
+from vmemkit.core import names_in, replacing
+from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, bootstrap, chosen_clips, run_cell, sweep
 from vmemkit.figures import ablation
 
 Row = dict[str, Any]
@@ -72,7 +72,8 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     """The cells of the command's options. Errors: ValueError for numbers below 1."""
     if min(options.seeds, options.workers, *options.k, options.height) < 1:
         raise ValueError("--seeds, --workers, --k and --height must be 1 or more")
-    scenes = list(options.data) or [
+    scenes = [scene for folder in options.data for scene in _recordings(folder, options.clips)]
+    scenes = scenes or [
         f"{layout}:{seed}" for layout in options.layouts for seed in range(options.seeds)
     ]
     # Without generation, one generator stands for all.
@@ -86,6 +87,15 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
             scenes, options.k, generators[protocol], options.policies
         )
     ]
+
+
+def _recordings(folder: str, clips: int | None) -> list[str]:
+    """The folder itself, or so many of the recordings in it."""
+    if clips is None:
+        return [folder]
+    if not Path(folder).is_dir():
+        raise ValueError(f"--clips needs a folder of recordings, got {folder}")
+    return [str(Path(folder) / name) for name in chosen_clips(names_in(Path(folder)), clips)]
 
 
 def tables(rows: Sequence[Row]) -> list[tuple[str, Table]]:

@@ -24,6 +24,7 @@ from .protocols import PROTOCOLS as PROTOCOLS
 from .protocols import Course as Course
 from .protocols import Protocol as Protocol
 from .protocols import Route as Route
+from .protocols import chosen_clips as chosen_clips
 from .protocols import house_route as house_route
 from .protocols import recorded_route as recorded_route
 from .reconstructors import CORRUPTIONS as CORRUPTIONS

@@ -7,6 +7,7 @@ their papers as far as a route allows; each says what differs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -84,6 +85,17 @@ def recorded_route(capture: Capture, stride: int = STRIDE) -> Route:
             f"have {len(out)}: choose a smaller stride"
         )
     return Route(out, None, stride)
+
+
+def chosen_clips(names: Iterable[str], count: int) -> list[str]:
+    """The same clips for everybody who has the data: those with the smallest SHA-256 of their names.
+
+    A larger count only adds clips. Errors: ValueError for fewer names than that, or a count below 1.
+    """
+    known = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    if not 1 <= count <= len(known):
+        raise ValueError(f"{count} clips are asked for, and there are {len(known)}")
+    return known[:count]
 
 
 # ---- the protocols -------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ from vmemkit.scenes import Scene, build, capture, design, load, open_plan
 
 Row = dict[str, Any]
 ASPECT = 4 / 3  # width over height of views in houses
-DIGITS = 4  # decimals of scores in rows, and of the poses in a course's hash
+DIGITS = 4  # decimals of scores in rows
+HASHED_DIGITS = 2  # decimals of poses in a hash: more would depend on a machine's rounding
 GENERATORS: Mapping[str, Callable[[], Generator]] = {"warp": Warp, "writer": Writer}
 SCORES = {  # of a row -> what it says: range, direction, unit
     "truth_ssim": "frames against the scene; -1 to 1, higher is better",
@@ -202,11 +203,14 @@ def overlap_recall(
 
 
 def course_hash(course: Course) -> str:
-    """A hash of the cameras and frames of a course: equal hashes mean equal tasks."""
+    """A hash of the cameras and frames of a course: equal hashes mean equal tasks.
+
+    Poses count to two decimals. `benchmarks/courses.json` has the hashes of the made-up houses.
+    """
     total = hashlib.sha256()
     for cameras in (course.given, course.path):
         for tensor in (cameras.world_from_cam, cameras.K):
-            total.update(str(torch.round(tensor * 10**DIGITS).long().tolist()).encode())
+            total.update(str(torch.round(tensor * 10**HASHED_DIGITS).long().tolist()).encode())
     weights = torch.round(course.weights * 10**DIGITS).long()
     frames = [part.tolist() for part in (course.truth, course.pairs, weights)]
     total.update(f"{frames} {course.judged}".encode())
