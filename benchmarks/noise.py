@@ -8,8 +8,7 @@ sighting is judged by whether the view truly sees the surface point that its sur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from statistics import mean
 
 import torch
@@ -18,65 +17,12 @@ from torch import Tensor
 from worlds import KINDS, box_world, walk
 
 from vmemkit.core import Cameras, Views, project, unproject
-from vmemkit.evaluation import coverage, share_of_best
+from vmemkit.evaluation import NOISES, RecordingNoise, coverage, noisy, share_of_best
 from vmemkit.memory import Memory, begin, write
 from vmemkit.retrieval import retrieve
 from vmemkit.scenes import Scene, capture_tour, rooms
 
 SIZE, K, M = (96, 128), 4, 4
-NOISES = {  # name -> the arguments of `disturbed`
-    "clean": {},
-    "depth 1 %": {"depth": 0.01},
-    "depth 3 %": {"depth": 0.03},
-    "depth 10 %": {"depth": 0.1},
-    "smooth depth 1 %": {"smooth": 0.01},
-    "smooth depth 3 %": {"smooth": 0.03},
-    "smooth depth 10 %": {"smooth": 0.1},
-    "scale 3 %": {"scale": 0.03},
-    "scale 10 %": {"scale": 0.1},
-    "poses 1 cm, 0.5 deg": {"shift": 0.01, "turn": 0.5},
-    "poses 5 cm, 2 deg": {"shift": 0.05, "turn": 2.0},
-    "holes 10 %": {"holes": 0.1},
-    "sky at 65.5 m": {"sky": 65.535},
-}
-BLOBS = (6, 8)  # cells of smooth noise
-
-
-def disturbed(
-    views: Views,
-    depth: float = 0,
-    smooth: float = 0,
-    scale: float = 0,
-    shift: float = 0,
-    turn: float = 0,
-    holes: float = 0,
-    sky: float = 0,
-) -> Views:
-    """Views with errors of these standard deviations: of depth per pixel, smooth over the image, and
-    common to a view (shares); of the position (metres) and rotation (degrees). `holes` is the share
-    of pixels without depth, in blobs; `sky` the depth that a sensor records where nothing is met."""
-    rng = torch.Generator().manual_seed(0)
-    t, h, w = views.depth.shape
-
-    def blobs() -> Tensor:
-        cells = torch.randn(t, 1, *BLOBS, generator=rng)
-        return torch.nn.functional.interpolate(cells, (h, w), mode="bicubic")[:, 0]
-
-    factor = 1 + depth * torch.randn(t, h, w, generator=rng) + smooth * blobs()
-    factor = (factor + scale * torch.randn(t, 1, 1, generator=rng)).clamp(min=0.2)
-    found = views.depth * factor
-    if holes:
-        field = blobs()
-        found = torch.where(field > field.flatten().quantile(1 - holes), torch.nan, found)
-    if sky:
-        found = torch.where(views.depth.isnan(), sky, found)
-    pose = views.cameras.world_from_cam.clone()
-    pose[:, :3, 3] += shift * torch.randn(t, 3, generator=rng)
-    axis = torch.deg2rad(turn * torch.randn(t, 3, generator=rng) / 3**0.5)
-    x, y, z = axis.unbind(1)
-    skew = torch.stack([0 * x, -z, y, z, 0 * x, -x, -y, x, 0 * x], 1).view(t, 3, 3)
-    pose[:, :3, :3] = torch.linalg.matrix_exp(skew.double()).float() @ pose[:, :3, :3]
-    return views.replace(cameras=views.cameras.replace(world_from_cam=pose), depth=found)
 
 
 def true_points(memory: Memory, truth: Views) -> Float[Tensor, "n 3"]:
@@ -111,31 +57,21 @@ def sightings_score(memory: Memory, scene: Scene, truth: Views) -> dict[str, flo
     }
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A memory as it truly is, for the judge: views with their true depth and poses."""
-
-    views: Views
-
-    def __len__(self) -> int:
-        return len(self.views.image)
-
-
 def one_walk(
-    scene: Scene, path: Cameras, back: int, policies: Sequence[str], noise: Mapping[str, float]
+    scene: Scene, path: Cameras, back: int, policies: Sequence[str], noise: RecordingNoise
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Per policy the true coverage relative to the best choice, per step; and the sightings' score.
 
     The first `back` views of the path are given. Then each policy chooses for the next M cameras.
     """
     truth = scene.render(path, *SIZE)
-    found = disturbed(truth, **noise)
+    found = noisy(truth, noise)
     memory = begin(found[:back])
     ratios: dict[str, list[float]] = {name: [] for name in policies}
     for start in range(back, len(path), M):
         targets = path[start : start + M]
         choices = [retrieve(memory, targets, K, name).chosen for name in policies]
-        shares = coverage(scene, Judged(truth[: len(memory)]), targets, choices, K)
+        shares = coverage(scene, truth.cameras[: len(memory)], targets, choices, K)
         for name, both in zip(policies, shares, strict=True):
             ratios[name].append(share_of_best(*both))
         memory = write(memory, found[start : start + M])

@@ -12,10 +12,10 @@ import json
 from collections.abc import Sequence
 from statistics import mean
 
-from noise import NOISES, by_noise
+from noise import by_noise
 
 from vmemkit.core import SurfelConfig
-from vmemkit.evaluation import compare_policies
+from vmemkit.evaluation import NOISES, compare_policies
 from vmemkit.memory import MemoryConfig
 from vmemkit.retrieval import POLICIES, Hard, Policy, RetrievalConfig, SurfelVotes
 from vmemkit.scenes import capture_tour, rooms

@@ -153,7 +153,7 @@ def test_a_recording_judges_by_what_is_not_sky():
     scene: Capture = capture(plain(cameras_at(*ROUND)))
     targets = cameras_at(*ROUND[:1])
     assert vm.evaluation.coverage(
-        scene, vm.begin(scene.views), targets, [torch.tensor([0]), torch.tensor([4])], 1
+        scene, scene.views.cameras, targets, [torch.tensor([0]), torch.tensor([4])], 1
     ) == [(1.0, 1.0), (0.0, 1.0)]
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from vmemkit.cli import arguments as known
 from vmemkit.cli.commands import main, parser
 from vmemkit.cli.sweeps import cells_of, run_sweep
-from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, policies
+from vmemkit.evaluation import NOISES, PROTOCOLS, SCORES, Cell, policies
 from vmemkit.evaluation.clusters import LOCAL
 
 
@@ -30,6 +30,7 @@ def test_the_names_of_the_command_are_those_of_the_package():
     assert tuple(known.PROTOCOLS) == (*PROTOCOLS, "recall")
     assert set(known.SWEPT_POLICIES) == set(policies())
     assert set(known.TABLE4) < set(policies())
+    assert tuple(NOISES) == known.NOISES
 
 
 def test_the_table_has_every_policy_on_every_scene_at_both_budgets():

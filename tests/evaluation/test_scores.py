@@ -106,7 +106,7 @@ def test_coverage_of_all_views_is_what_the_memory_can_show():
     everything = torch.arange(len(memory))
     chosen = step.retrieval.chosen
     (share, best), (most, _), (none, _) = coverage(
-        house, memory, step.targets, [chosen, everything, everything[:0]], len(memory)
+        house, memory.views.cameras, step.targets, [chosen, everything, everything[:0]], len(memory)
     )
     assert 0 < share <= most <= 1
     assert share <= best <= most
@@ -128,13 +128,13 @@ def test_in_a_recording_coverage_is_that_of_the_world_that_was_recorded(recordin
     box, scene, tour = recording
     memory = vm.begin(scene.render(tour.given, 24, 32))
     choices = [torch.tensor(views) for views in ([0], [1], [2], [0, 1])]
-    in_truth = coverage(box, memory, tour.cameras[2:], choices, 2, rows=24)
-    recorded = coverage(scene, memory, tour.cameras[2:], choices, 2, rows=24)
+    in_truth = coverage(box, memory.views.cameras, tour.cameras[2:], choices, 2, rows=24)
+    recorded = coverage(scene, memory.views.cameras, tour.cameras[2:], choices, 2, rows=24)
     for ours, true in zip(recorded, in_truth, strict=True):
         assert ours == pytest.approx(true, abs=0.02)
-    coarse = coverage(scene, memory, tour.cameras[2:], choices, 2, rows=6)
+    coarse = coverage(scene, memory.views.cameras, tour.cameras[2:], choices, 2, rows=6)
     assert coarse[3][0] == pytest.approx(in_truth[3][0], abs=0.05)
-    fine = coverage(scene, memory, tour.cameras[2:], choices, 2, rows=100)
+    fine = coverage(scene, memory.views.cameras, tour.cameras[2:], choices, 2, rows=100)
     assert fine == recorded  # there are no more than the recorded pixels
 
 
@@ -155,7 +155,7 @@ def test_targets_without_depth_have_no_coverage(recording):
     unknown = capture(scene.views.replace(depth=depth))
     memory = vm.begin(unknown.render(tour.given, 24, 32))
     with pytest.raises(ValueError, match="no depth at any pixel of these 2 targets"):
-        coverage(unknown, memory, tour.cameras[2:], [torch.tensor([0])], 1)
+        coverage(unknown, memory.views.cameras, tour.cameras[2:], [torch.tensor([0])], 1)
 
 
 def test_scores_without_scene_or_revisits_are_none():

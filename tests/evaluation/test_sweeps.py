@@ -97,6 +97,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
         ({"protocol": "loop"}, "unknown protocol 'loop': choose from leave_and_return"),
         ({"generator": "gan"}, "unknown generator 'gan': choose from warp, writer, vmem"),
         ({"geometry": "slam"}, "unknown geometry 'slam': choose from generator, cut3r"),
+        ({"noise": "fog"}, "unknown noise 'fog': choose from clean, depth 1 %"),
         ({"scene": "rooms:x"}, "there is no scene 'rooms:x': give rooms:SEED"),
     ],
 )

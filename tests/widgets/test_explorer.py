@@ -690,7 +690,8 @@ def test_a_race_is_walks_and_their_evaluation(box, tour):
         assert same(tables(race.value[name][-1].memory), tables(steps[-1].memory))
         for step, ratio in zip(steps, race.coverage[name], strict=True):
             chosen = step.retrieval.chosen
-            [both] = coverage(box, step.before, step.targets, [chosen], len(chosen), 24)
+            known, k = step.before.views.cameras, len(chosen)
+            [both] = coverage(box, known, step.targets, [chosen], k, 24)
             assert ratio == share_of_best(*both)
         images = torch.cat([step.views.image for step in steps])
         truth = box.render(tour.cameras, *size).image

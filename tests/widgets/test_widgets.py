@@ -387,7 +387,7 @@ def test_the_true_coverage_is_that_of_an_evaluation(memory, box):
     inspector.k.value = 1
     step = vm.step(memory, target, generator=Paints(box), policy="temporal", k=1)
     chosen = step.retrieval.chosen
-    [(share, best)] = coverage(box, memory, target, [chosen], len(chosen), rows=24)
+    [(share, best)] = coverage(box, memory.views.cameras, target, [chosen], len(chosen), rows=24)
     assert share < 0.05 < best
     said = f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"
     assert said in inspector.columns[0].title.value

@@ -54,6 +54,21 @@ GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
 SWEPT_POLICIES = (*POLICIES, "last_and_greedy")
 LAYOUTS = ("rooms", "open")
+NOISES = (
+    "clean",
+    "depth 1 %",
+    "depth 3 %",
+    "depth 10 %",
+    "smooth depth 1 %",
+    "smooth depth 3 %",
+    "smooth depth 10 %",
+    "scale 3 %",
+    "scale 10 %",
+    "poses 1 cm, 0.5 deg",
+    "poses 5 cm, 2 deg",
+    "holes 10 %",
+    "sky at 65.5 m",
+)
 LOCAL_RAY = "local"
 TABLE4 = (
     "temporal",
@@ -232,7 +247,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_sweep(actions.add_parser("table4", help="VMem's table of retrieval strategies"))
     for name, about in PROTOCOLS.items():
         _add_sweep(actions.add_parser(name, help=about), name)
-    generator = actions.add_parser("generator", help="where they have to invent, beside baselines")
+    generator = actions.add_parser(
+        "generator", help="the generators without weights where they must invent, beside baselines"
+    )
     add = generator.add_argument
     add("--out", default="out/evaluate", help="folder to write to (%(default)s)")
     add("--count", type=int, default=96, help="targets (%(default)s)")
@@ -257,22 +274,7 @@ def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> 
         )
     else:
         parser.set_defaults(protocols=[protocol])
-    add("--data", nargs="+", default=[], metavar="FOLDER", help="recordings (made-up houses)")
-    add(
-        "--clips",
-        type=int,
-        help="recordings to take from each folder of --data, which holds one in each file or folder: "
-        "those with the smallest SHA-256 of their names, so that all who have the data take the same",
-    )
-    add("--seeds", type=int, default=20 if whole_table else 5, help="houses (%(default)s)")
-    layouts = list(LAYOUTS if whole_table else LAYOUTS[:1])
-    add(
-        "--layouts",
-        nargs="+",
-        choices=LAYOUTS,
-        default=layouts,
-        help=f"houses with walls between their rooms, and without ({' '.join(layouts)})",
-    )
+    _add_scenes(parser, whole_table)
     add(
         "--policies",
         nargs="+",
@@ -298,9 +300,38 @@ def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> 
     budgets = [4, 17] if whole_table else [4]
     words = " ".join(map(str, budgets))
     add("--k", type=int, nargs="+", default=budgets, help=f"views of context ({words})")
-    add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
     _add_runners(parser)
     parser.set_defaults(run=_runs("sweeps", "run_sweep"))
+
+
+def _add_scenes(parser: argparse.ArgumentParser, whole_table: bool) -> None:
+    """Add the arguments that say in which scenes a sweep walks."""
+    add = parser.add_argument
+    add("--data", nargs="+", default=[], metavar="FOLDER", help="recordings (made-up houses)")
+    add(
+        "--clips",
+        type=int,
+        help="recordings to take from each folder of --data, which holds one in each file or folder: "
+        "those with the smallest SHA-256 of their names, so that all who have the data take the same",
+    )
+    add("--seeds", type=int, default=20 if whole_table else 5, help="houses (%(default)s)")
+    layouts = list(LAYOUTS if whole_table else LAYOUTS[:1])
+    add(
+        "--layouts",
+        nargs="+",
+        choices=LAYOUTS,
+        default=layouts,
+        help=f"houses with walls between their rooms, and without ({' '.join(layouts)})",
+    )
+    add("--height", type=int, default=72, help="of the images of houses, pixels (%(default)s)")
+    add(
+        "--noise",
+        nargs="+",
+        choices=NOISES,
+        default=[NOISES[0]],
+        metavar="NAME",
+        help=f"what is wrong with the given views: {'; '.join(NOISES).replace('%', '%%')} (clean)",
+    )
 
 
 def _add_runners(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, bootstrap, chosen_clips,
 from vmemkit.figures import ablation
 
 Row = dict[str, Any]
-GROUP = ("protocol", "generator", "layout", "k")  # rows of one table
+GROUP = ("protocol", "generator", "layout", "k", "noise")  # rows of one table
 HEADINGS = {  # score -> heading, decimals
     "truth_ssim": ("truth SSIM", 3),
     "truth_psnr": ("truth dB", 1),
@@ -81,7 +81,17 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     if "recall" in generators:
         generators["recall"] = options.generators[:1]
     return [
-        Cell(scene, protocol, policy, generator, options.geometry, k, height=options.height)
+        Cell(
+            scene,
+            protocol,
+            policy,
+            generator,
+            options.geometry,
+            k,
+            height=options.height,
+            noise=noise,
+        )
+        for noise in options.noise
         for protocol in options.protocols
         for scene, k, generator, policy in itertools.product(
             scenes, options.k, generators[protocol], options.policies
@@ -167,11 +177,12 @@ def _by_policy(group: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
 
 
 def _title(key: tuple, group: Sequence[Row]) -> str:
-    protocol, generator, layout, k = key
+    protocol, generator, layout, k, noise = key
     scenes = len({row["scene"] for row in group})
     where = {"rooms": "houses with walls", "open": "houses without walls between rooms"}
     stage = "" if protocol == "recall" else f", {generator}"
-    return f"{protocol}{stage}, K = {k}, {scenes} {where.get(layout, layout)}"
+    error = "" if noise == "clean" else f", {noise}"
+    return f"{protocol}{stage}, K = {k}, {scenes} {where.get(layout, layout)}{error}"
 
 
 def _about(protocol: str) -> str:

@@ -32,6 +32,9 @@ from .reconstructors import Corruption as Corruption
 from .reconstructors import ReconstructorScores as ReconstructorScores
 from .reconstructors import SimulatedNetwork as SimulatedNetwork
 from .reconstructors import evaluate_reconstructor as evaluate_reconstructor
+from .recording_noise import NOISES as NOISES
+from .recording_noise import RecordingNoise as RecordingNoise
+from .recording_noise import noisy as noisy
 from .scores import Scores as Scores
 from .scores import compare_policies as compare_policies
 from .scores import coverage as coverage

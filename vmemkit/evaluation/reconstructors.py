@@ -139,7 +139,7 @@ def evaluate_reconstructor(
         views = scene.render(path[start : start + m], *size)
         if start >= tour.back.start:
             chosen = retrieve(memory, views.cameras, k, policy, WALKING).chosen
-            [both] = coverage(scene, memory, views.cameras, [chosen], k)
+            [both] = coverage(scene, memory.views.cameras, views.cameras, [chosen], k)
             ratios.append(share_of_best(*both))
         images = views.replace(depth=None, confidence=None)
         result = reconstruct(reconstructor, memory, images)

@@ -18,13 +18,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views
-from vmemkit.memory import Memory, MemoryConfig, begin, write
+from vmemkit.core import Cameras, Views, pose_distance
+from vmemkit.memory import MemoryConfig, begin, write
 from vmemkit.pipeline import Step
 from vmemkit.retrieval import (
-    Oracle,
     Policy,
-    RetrievalConfig,
+    largest_cover,
     render_size,
     retrieve,
     true_visibility,
@@ -84,7 +83,9 @@ def score(
         for step in steps:
             if tour.back.start <= at < tour.back.stop:
                 chosen = step.retrieval.chosen
-                coverages += coverage(scene, step.before, step.targets, [chosen], len(chosen), rows)
+                coverages += coverage(
+                    scene, step.before.views.cameras, step.targets, [chosen], len(chosen), rows
+                )
             at += len(step.targets)
     return Scores(
         coverage=mean(share for share, _ in coverages) if coverages else None,
@@ -98,27 +99,27 @@ def score(
 
 def coverage(
     scene: Scene,
-    memory: Memory,
+    cameras: Cameras,
     targets: Cameras,
     choices: Sequence[Int[Tensor, " _"]],
     k: int,
     rows: int = 36,
 ) -> list[tuple[float, float]]:
-    """How much each choice of views (their numbers in the memory) truly shows of the targets.
+    """How much each choice among the cameras (t,), by their numbers, truly shows of the targets.
 
     Per choice: the share of target pixels whose surface point some chosen view sees, on a grid of
-    `rows` rows; and the share that the oracle's k views see. A scene may be a recording (`Capture`),
-    if the targets and the memory's views are recorded ones.
+    `rows` rows; and the share that the best k views see, as the `Oracle` finds them. A scene may be a
+    recording (`Capture`), if the targets and the cameras are recorded ones.
     Errors: ValueError for targets at which the scene has no known depth.
     """
-    visible = true_visibility(scene, memory.views.cameras, targets, rows)
+    visible = true_visibility(scene, cameras, targets, rows)
     if visible.shape[1] == 0:
         raise ValueError(
             f"the scene has no depth at any pixel of these {len(targets)} targets, so nothing can be "
             "covered: choose targets with depth"
         )
-    config = RetrievalConfig(rows=2 * rows, blind="nearest")  # the oracle looks at half its rows
-    best = Oracle(scene, config)(memory, targets, k).chosen
+    poses, ahead = cameras.world_from_cam, targets.world_from_cam
+    best = largest_cover(visible, pose_distance(poses[:, None], ahead[None]).mean(1), k)
     shares = [float(visible[chosen].any(0).float().mean()) for chosen in (best, *choices)]
     return [(share, shares[0]) for share in shares[1:]]
 
@@ -150,7 +151,7 @@ def compare_policies(
     for start in range(tour.back.start, tour.back.stop, m):
         targets = path[start : start + m]
         choices = [retrieve(memory, targets, k, policy).chosen for policy in policies.values()]
-        coverages = coverage(scene, memory, targets, choices, k)
+        coverages = coverage(scene, memory.views.cameras, targets, choices, k)
         for label, both in zip(policies, coverages, strict=True):
             ratios[label].append(share_of_best(*both))
         memory = write(memory, views[start : start + m])

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, replacing
+from vmemkit.core import Cameras, Views, cat, replacing
 from vmemkit.evaluation.clusters import run_on_ray
 from vmemkit.evaluation.poses import warp_consistency
 from vmemkit.evaluation.protocols import (
@@ -33,6 +33,7 @@ from vmemkit.evaluation.protocols import (
     house_route,
     recorded_route,
 )
+from vmemkit.evaluation.recording_noise import NOISES, noisy
 from vmemkit.evaluation.scores import coverage, psnr, share_of_best, ssim
 from vmemkit.generation import PRESETS, Generator, Warp, Writer, preset, with_depth
 from vmemkit.memory import Memory, begin, read, sightings_of
@@ -76,6 +77,7 @@ class Cell:
     m: int = 4
     seed: int = 0  # of the walk
     height: int = 72  # of the images of houses; recordings have their own
+    noise: str = "clean"  # a name in NOISES: what is wrong with the given views
 
     @property
     def name(self) -> str:
@@ -116,10 +118,12 @@ def run_cell(cell: Cell) -> Row:
     _check_names(cell)
     scene, route, size = _scene(cell)
     course = PROTOCOLS["abca" if cell.protocol == RECALL else cell.protocol].course(route)
-    memory = begin(scene.render(course.given, *size))
+    memory = begin(noisy(scene.render(course.given, *size), NOISES[cell.noise]))
     began = time.perf_counter()
     if cell.protocol == RECALL:
-        scores = overlap_recall(scene, memory, course.path, policies()[cell.policy], cell.k, cell.m)
+        scores = overlap_recall(
+            scene, memory, course.path, policies()[cell.policy], cell.k, cell.m, course.given
+        )
     else:
         generator, reconstructor = _stages(cell.generator, cell.geometry)
         config = WalkConfig(
@@ -156,14 +160,13 @@ def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, floa
         scores["truth_psnr"] = mean(psnr(a, b) for a, b in compared)
     if len(course.pairs):
         scores |= _pair_scores(course, steps[-1].memory.views[-len(image) :])
-    covered, at = (
-        [],
-        0,
-    )  # (share, the oracle's share) of judged steps; frame of the step's first target
+    cameras = cat([course.given, course.path])  # where views were really taken
+    covered, at = [], 0  # shares of judged steps, own and best; frame of the step's first target
     for step in steps:
         if course.judged.start <= at < course.judged.stop:
             chosen = step.retrieval.chosen
-            covered += coverage(scene, step.before, step.targets, [chosen], len(chosen), rows=24)
+            known = cameras[: len(step.before)]
+            covered += coverage(scene, known, step.targets, [chosen], len(chosen), rows=24)
         at += len(step.targets)
     if covered:
         scores["coverage"] = mean(share for share, _ in covered)
@@ -172,20 +175,28 @@ def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, floa
 
 
 def overlap_recall(
-    scene: Scene, memory: Memory, targets: Cameras, policy: Policy, k: int = 4, m: int = 4
+    scene: Scene,
+    memory: Memory,
+    targets: Cameras,
+    policy: Policy,
+    k: int = 4,
+    m: int = 4,
+    taken: Cameras | None = None,
 ) -> dict[str, float]:
     """Whether a policy names the views that overlap the targets: "recall", "precision" and "any_hit" of
     SCORES, as means over windows of m targets.
 
     A view overlaps a window if it really sees a tenth of the window's pixels or more. Nothing is
-    generated, and the memory stays as it is. The question is that of Context as Memory (Yu et al.,
+    generated, and the memory stays as it is. `taken` are the cameras that its views were really taken
+    with, if their poses are wrong. The question is that of Context as Memory (Yu et al.,
     2025), which labels overlaps by frusta; here they are exact, with occlusion.
     Errors: ValueError if no view overlaps any window.
     """
+    taken = memory.views.cameras if taken is None else taken
     recalls, precisions, finds = [], [], []
     for start in range(0, len(targets), m):
         window = targets[start : start + m]
-        shares = true_visibility(scene, memory.views.cameras, window, 24).float().mean(1)
+        shares = true_visibility(scene, taken, window, 24).float().mean(1)
         overlaps = shares >= OVERLAP
         if not overlaps.any():
             continue
@@ -283,6 +294,7 @@ def _check_names(cell: Cell) -> None:
         "policy": policies(),
         "generator": [*GENERATORS, *PRESETS],
         "geometry": ["generator", "cut3r"],
+        "noise": NOISES,
     }
     for name, choices in known.items():
         if getattr(cell, name) not in choices:

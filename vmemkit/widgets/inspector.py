@@ -186,9 +186,8 @@ class RetrievalInspector(ipywidgets.VBox):
             return ""
         try:
             chosen = retrieval.chosen
-            [(share, best)] = coverage(
-                self.truth, self.memory, targets, [chosen], len(chosen), TRUTH_ROWS
-            )
+            known, k = self.memory.views.cameras, len(chosen)
+            [(share, best)] = coverage(self.truth, known, targets, [chosen], k, TRUTH_ROWS)
         except ValueError as error:  # such as a camera inside a wall, which sees no truth
             return f"(true coverage unknown: {str(error).split(':')[0]})"
         return f"truly covers {share:.0%} of the pixels, the best choice {best:.0%}"

@@ -116,9 +116,8 @@ class PolicyRace(ipywidgets.VBox):
             for name, steps in walks.items():
                 step = next(steps)
                 chosen = step.retrieval.chosen
-                [both] = coverage(
-                    self.scene, step.before, step.targets, [chosen], len(chosen), COVERAGE_ROWS
-                )
+                known, k = step.before.views.cameras, len(chosen)
+                [both] = coverage(self.scene, known, step.targets, [chosen], k, COVERAGE_ROWS)
                 self.value[name].append(step)
                 self.coverage[name].append(share_of_best(*both))
                 true = truth[at : at + self._m]
