@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import jaxtyping
 import pytest
 import torch
+from browser_helpers import HOW, find_browser, opened
 from core_helpers import Box
 
 # Minutes long: they start first, so that no worker waits for them in the end.
@@ -37,3 +42,15 @@ def device(request) -> str:
 def as_installed(monkeypatch) -> None:
     """Without the shape checks that only the tests have: bad shapes arrive where users' would."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A running browser; without one the test is skipped, and fails where CI is set."""
+    path = find_browser()
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI has no browser: {HOW}")
+        pytest.skip(f"no browser: {HOW}")
+    with opened(path) as running:
+        yield running

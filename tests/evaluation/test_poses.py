@@ -15,11 +15,11 @@ from vmemkit.core import Cameras, cat, stream
 from vmemkit.evaluation import (
     relative_pose_error,
     rotation_distance,
-    similarity,
     trajectory_error,
     translation_distance,
     warp_consistency,
 )
+from vmemkit.reconstruction import fit_similarity
 
 
 def path(count: int = 9) -> Cameras:
@@ -103,7 +103,7 @@ def test_distances_worked_by_hand():
 
 def test_a_mirrored_path_is_not_taken_for_a_turned_one():
     a = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]], dtype=torch.float64)
-    _, rotation, _ = similarity(a, a * torch.tensor([-1.0, 1.0, 1.0]))
+    _, rotation, _ = fit_similarity(a, a * torch.tensor([-1.0, 1.0, 1.0]))
     assert float(torch.linalg.det(rotation)) == pytest.approx(1.0)
 
 

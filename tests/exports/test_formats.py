@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
+from disk_helpers import files_up_to
 
 from vmemkit.exports import FORMATS, export, find_format
 
@@ -20,17 +17,6 @@ NAMES = {
 OPTIONS = {name: {"rows": 24} for name in ("mp4", "gif")}  # larger films take seconds
 
 
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Files cannot grow beyond so many bytes, as on a disk that gets full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_is_written_by_its_name(name, memory, steps, tmp_path):
     export(name, memory, steps, tmp_path / NAMES[name], **OPTIONS.get(name, {}))
@@ -40,7 +26,7 @@ def test_every_format_is_written_by_its_name(name, memory, steps, tmp_path):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_is_an_error_in_words_and_leaves_nothing(name, memory, steps, tmp_path):
     path = tmp_path / NAMES[name]
-    with room_for(100), pytest.raises(OSError, match="was not written, because of the disk"):
+    with files_up_to(100), pytest.raises(OSError, match="was not written, because of the disk"):
         export(name, memory, steps, path, **OPTIONS.get(name, {}))
     assert list(tmp_path.iterdir()) == []
 

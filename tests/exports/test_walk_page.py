@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import re
 
 import numpy as np
 import pytest
 import torch
-from browser_helpers import HOW, find_browser, opened
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -29,17 +27,6 @@ def file(steps, tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(file) -> str:
     return file.read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_browser()
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI has no browser: {HOW}")
-        pytest.skip(f"no browser: {HOW}")
-    with opened(path) as running:
-        yield running
 
 
 def test_the_page_tells_of_each_step(steps, text):

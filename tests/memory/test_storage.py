@@ -7,9 +7,8 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from core_helpers import Box, same, tables
+from disk_helpers import files_up_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -137,23 +137,11 @@ def fail(*_: object) -> None:
     raise OSError("no space left on device")
 
 
-@contextmanager
-def small_files_only() -> Iterator[None]:
-    """The system lets no file grow beyond 4 kB."""
-    resource = pytest.importorskip("resource", reason="needs Unix")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 @pytest.mark.parametrize("step", ["tables", "index"])
 def test_a_save_that_fails_leaves_the_older_memory(memory, tmp_path, step, monkeypatch):
     save(memory, tmp_path)
     if step == "tables":
-        with small_files_only(), pytest.raises(OSError, match="File too large"):
+        with files_up_to(4096), pytest.raises(OSError, match="File too large"):
             save(memory.truncate(2), tmp_path)
     else:
         with monkeypatch.context() as patch:

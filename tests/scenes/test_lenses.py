@@ -16,7 +16,7 @@ LENS = FX, FY, CX, CY = 120.0, 122.0, 82.0, 58.5  # pixels from the image's corn
 DOTS = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 7), np.linspace(-0.36, 0.36, 5)), -1).reshape(
     -1, 2
 )
-WIDTH_OF_DOT = 0.016  # of the Gaussian, in focal lengths: two pixels
+WIDTH_OF_DOT = 0.016  # a dot is a Gaussian of this width, in focal lengths: two pixels
 
 # Model of COLMAP, number of focal lengths, coefficients in the file's order.
 LENSES = {

@@ -9,12 +9,12 @@ import shutil
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from disk_helpers import damage_file, files_up_to
 from session_helpers import begin, parts, some_yaws, walk
 
 from vmemkit.pipeline import Step
@@ -237,18 +237,6 @@ def test_what_killed_writers_left_is_swept(steps, tmp_path):
 # ---- full disks ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """The system lets no file grow beyond so many bytes."""
-    resource = pytest.importorskip("resource", reason="needs Unix")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def refused(session: Session, step: Step, count: int) -> None:
     """The step is refused in one sentence, and nothing of it shows."""
     with pytest.raises(OSError, match=r"was not stored, because .* cannot be written") as caught:
@@ -306,13 +294,7 @@ def test_a_failure_of_any_call_of_the_system_refuses_the_step_only(
 def test_a_journal_that_another_program_damages_is_not_written_to(damage, steps, tmp_path):
     journal = tmp_path / "journal"
     with kept_in(tmp_path, steps[:2]) as session:
-        if damage == "shorten":
-            os.truncate(journal, 100)
-        else:
-            content = journal.read_bytes()
-            journal.unlink()
-            if damage == "replace":
-                journal.write_bytes(content)
+        damage_file(journal, damage)
         left = journal.read_bytes() if journal.exists() else b""
         with pytest.raises(OSError, match="deleted, replaced or shortened its journal"):
             session.add(steps[2])

@@ -22,14 +22,11 @@ import nbformat
 import numpy as np
 import pytest
 from browser_helpers import (
-    HOW,
     MINUTE,
     ask,
     camera_in_sight,
-    find_browser,
     jupyterlab,
     open_and_run,
-    opened,
     surfels_in_sight,
     wait_until,
 )
@@ -94,17 +91,6 @@ SHOWN = {  # notebooks of one cell
     "room_box": ROOM_BOX,
 }
 pytestmark = pytest.mark.filterwarnings("default")  # the browser's driver warns
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = find_browser()
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI has no browser: {HOW}")
-        pytest.skip(f"no browser: {HOW}")
-    with opened(path) as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from core_helpers import same, tables
+from disk_helpers import damage_file
 from widget_helpers import H, Paints, W, ids
 
 import vmemkit as vm
@@ -317,13 +318,7 @@ def test_a_journal_that_is_damaged_while_it_is_open_is_told_and_the_walk_goes_on
 ):
     explorer = walked(explore(), "right")
     journal = kept(tmp_path) / "journal"
-    if damage == "shorten":
-        os.truncate(journal, 100)
-    else:
-        content = journal.read_bytes()
-        journal.unlink()
-        if damage == "replace":
-            journal.write_bytes(content)
+    damage_file(journal, damage)
     walked(explorer, "left")
     assert "another program has deleted, replaced or shortened" in explorer.message.text
     assert "1 step in memory alone" in explorer.tree.kept.value
