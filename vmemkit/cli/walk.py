@@ -359,7 +359,7 @@ def read_path(file: str | Path, photo: str | Path, K: Float[Tensor, "3 3"]) -> t
             path, sizes = cameras(path.world_from_cam, K), {size}
     if len(sizes) > 1:
         raise ValueError(f"{file} has frames of several sizes: a walk needs one w and h")
-    aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # of square pixels
+    aspect = float(path.K[0, 1, 1] / path.K[0, 0, 0])  # pixels are square
     lens_size = sizes.pop() if sizes else (SHAPE_UNIT, round(SHAPE_UNIT * aspect))
     is_own = not torch.equal(path.K, K.expand_as(path.K))
     if is_own and turn_of(photo, lens_size, f"the lens of {file.name}") != 1:

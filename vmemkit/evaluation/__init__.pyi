@@ -16,7 +16,6 @@ from .generators import trial_metrics as trial_metrics
 from .generators import walk_circle as walk_circle
 from .poses import relative_pose_error as relative_pose_error
 from .poses import rotation_distance as rotation_distance
-from .poses import similarity as similarity
 from .poses import trajectory_error as trajectory_error
 from .poses import translation_distance as translation_distance
 from .poses import warp_consistency as warp_consistency

@@ -20,7 +20,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 LOCAL = "local"  # the address that starts a Ray of our own
-RETRIES = 3  # of a job whose worker or machine died
+RETRIES = 3  # a job whose worker or machine died is tried so often again
 PATIENCE = 10  # seconds for a cluster to answer
 MOST_AT_ONCE = 200  # jobs that Ray knows of, so that a long sweep fills no scheduler
 
@@ -36,8 +36,8 @@ def run_on_ray(
 
     address: "local" starts a Ray with `workers` CPUs and stops it in the end; any other is that of a
     running cluster, all of whose CPUs are used. Whoever stops iterating cancels what is left.
-    A job takes one CPU. Jobs on GPUs have an actor for each GPU of the cluster,
-    because Ray ends the process of a task that had a GPU, and its networks would be loaded again.
+    A job takes one CPU. Jobs on GPUs have an actor for each GPU of the cluster, because Ray ends the
+    process of a task that had a GPU, and its networks would be loaded again.
     Errors: ValueError where Ray is missing or cannot be reached, where no GPU is there for jobs
     that need one, and where machines cannot run the function.
     """

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, project, surface_at, unproject
+from vmemkit.reconstruction import fit_similarity
 
 SAME_DEPTH = 0.05  # share of the depth within which two views see the same surface
 
@@ -47,7 +48,7 @@ def trajectory_error(estimated: Cameras, asked: Cameras) -> float:
     In world units. Errors: as `rotation_distance`.
     """
     a, b = (path.position.double() for path in _paired(estimated, asked))
-    scale, rotation, shift = similarity(a, b)
+    scale, rotation, shift = fit_similarity(a, b)
     return float((scale * a @ rotation.T + shift - b).square().sum(1).mean().sqrt())
 
 
@@ -58,28 +59,11 @@ def relative_pose_error(estimated: Cameras, asked: Cameras) -> tuple[float, floa
     `rotation_distance`.
     """
     ours, theirs = _paired(estimated, asked)
-    scale, _, _ = similarity(ours.position.double(), theirs.position.double())
-    a, b = _motions(ours, scale), _motions(theirs, 1.0)
+    scale, _, _ = fit_similarity(ours.position.double(), theirs.position.double())
+    a, b = _motions(ours, float(scale)), _motions(theirs, 1.0)
     shift = (torch.linalg.inv(b) @ a)[:, :3, 3].norm(dim=1)
     angle = torch.rad2deg(_angles(a[:, :3, :3], b[:, :3, :3]))
     return float(shift.square().mean().sqrt()), float(angle.square().mean().sqrt())
-
-
-def similarity(
-    a: Float[Tensor, "n 3"], b: Float[Tensor, "n 3"]
-) -> tuple[float, Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
-    """Scale, rotation and shift that take points a to points b: b = scale * rotation @ a + shift.
-
-    Their squared error is the least (Umeyama, 1991). If all points of a are one, the scale is 1.
-    """
-    from_a, from_b = a - a.mean(0), b - b.mean(0)
-    u, size, v = torch.linalg.svd(from_b.T @ from_a)
-    sign = torch.ones_like(size)
-    sign[2] = torch.sign(torch.linalg.det(u) * torch.linalg.det(v))
-    rotation = u @ torch.diag(sign) @ v
-    spread = float(from_a.square().sum())
-    scale = float((size * sign).sum()) / spread if spread > 1e-18 else 1.0
-    return scale, rotation, b.mean(0) - scale * rotation @ a.mean(0)
 
 
 def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:

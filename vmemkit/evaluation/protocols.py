@@ -19,7 +19,7 @@ from vmemkit.core import Cameras, cat
 from vmemkit.scenes import Capture, Rooms, single_tour
 
 AGAIN = 6  # frames of the way out that `leave_and_return` repeats at its end
-SHORT_FRAME = 50  # of a video: VMem's near measurement
+SHORT_FRAME = 50  # VMem's near measurement is at this frame of a video
 STRIDE = 10  # frames of a video between two views
 
 
@@ -40,7 +40,7 @@ class Course:
     path: Cameras  # (n,) to be generated, in order
     truth: Int[Tensor, " p"]  # frames to compare with the scene
     pairs: Int[Tensor, "q 2"]  # frames to compare with each other
-    weights: Float[Tensor, " q"]  # of the pairs; their sum is 1
+    weights: Float[Tensor, " q"]  # how much each pair counts; their sum is 1
     judged: slice  # frames for which the choice of context is judged
 
     def __repr__(self) -> str:
@@ -55,9 +55,9 @@ class Protocol:
     """A way to ask whether a walk remembers."""
 
     name: str
-    about: str  # what is done and compared
+    about: str  # says what is done and what is compared
     source: str
-    differs: str  # from the source
+    differs: str  # says how it differs from the source
     course: Callable[[Route], Course]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from vmemkit.core import Views
@@ -21,11 +22,11 @@ LEAST_FACTOR = 0.2  # depth is at least so much of the true one
 class RecordingNoise:
     """What is wrong with a recording; the errors have these standard deviations."""
 
-    depth: float = 0.0  # of depth per pixel, a share
-    smooth: float = 0.0  # likewise, smooth over the image
-    scale: float = 0.0  # likewise, common to a view
-    shift: float = 0.0  # of positions, world units
-    turn: float = 0.0  # of rotations, degrees
+    depth: float = 0.0  # error of depth, different at each pixel; a share of the depth
+    smooth: float = 0.0  # the same, smooth over the image
+    scale: float = 0.0  # the same, one for each view
+    shift: float = 0.0  # error of a position, world units
+    turn: float = 0.0  # error of a rotation, degrees
     holes: float = 0.0  # share of pixels without depth, in blobs
     sky: float = 0.0  # depth that a sensor records where it meets nothing, world units; 0: unknown
 
@@ -72,12 +73,6 @@ def noisy(views: Views, noise: RecordingNoise, seed: int = 0) -> Views:
     pose = views.cameras.world_from_cam.clone()
     pose[:, :3, 3] += noise.shift * torch.randn(t, 3, generator=rng)
     axis = torch.deg2rad(noise.turn * torch.randn(t, 3, generator=rng) / 3**0.5)
-    pose[:, :3, :3] = _rotations(axis) @ pose[:, :3, :3]
+    turns = torch.from_numpy(Rotation.from_rotvec(axis.double().numpy()).as_matrix())
+    pose[:, :3, :3] = turns.float() @ pose[:, :3, :3]
     return views.replace(cameras=views.cameras.replace(world_from_cam=pose), depth=found)
-
-
-def _rotations(axis: Float[Tensor, "t 3"]) -> Float[Tensor, "t 3 3"]:
-    """Rotations about axes by their lengths, in radians."""
-    x, y, z = axis.unbind(1)
-    skew = torch.stack([0 * x, -z, y, z, 0 * x, -x, -y, x, 0 * x], 1).view(len(axis), 3, 3)
-    return torch.linalg.matrix_exp(skew.double()).float()

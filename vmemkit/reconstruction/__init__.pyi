@@ -1,3 +1,4 @@
+from .alignment import fit_similarity as fit_similarity
 from .cut3r_images import NetworkCrop as NetworkCrop
 from .cut3r_images import prepare_images as prepare_images
 from .cut3r_images import sample_depth as sample_depth

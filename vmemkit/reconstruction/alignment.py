@@ -36,6 +36,7 @@ from vmemkit.reconstruction.pnp import (
 )
 
 Variant = Literal["released", "full"]
+LEAST_SPREAD = 1e-18  # squared length below which points are one
 FOCAL_UNIT = 20.0  # Adam moves this times ln(focal length), as in the released code
 
 
@@ -111,7 +112,7 @@ def fit_similarity(
     x: Float[Tensor, "n 3"], y: Float[Tensor, "n 3"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "3 3"], Float[Tensor, " 3"]]:
     """Scale s, rotation R and translation t for which s R x + t fits y best in the least squares
-    (Umeyama, 1991)."""
+    (Umeyama, 1991). If all points x are one, the scale is 1."""
     # 1. Take the means off.
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, y = x - mean_x, y - mean_y
@@ -121,7 +122,8 @@ def fit_similarity(
     signs[2] = torch.sign(torch.linalg.det(U @ Vh))
     R = U * signs @ Vh
     # 3. The scale is the share of y that lies along R x; the translation joins the means.
-    s = (R * (y.mT @ x)).sum() / x.square().sum()
+    spread = x.square().sum()
+    s = torch.where(spread > LEAST_SPREAD, (R * (y.mT @ x)).sum() / spread, 1.0)
     return s, R, mean_y - s * (R @ mean_x)
 
 

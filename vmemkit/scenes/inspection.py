@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, in_image, project, unproject
+from vmemkit.core import Cameras, Views, in_image, project, surface_at, unproject
 from vmemkit.scenes.formats import find_source
 from vmemkit.scenes.gravity import up_direction, up_words
 from vmemkit.scenes.loading import Recording, open_source
@@ -114,12 +114,8 @@ def _difference(here: Views, there: Views) -> Float[Tensor, " n"]:
     """Relative differences of depth, for the pixels of a view that another one sees."""
     known = here.depth.isfinite()
     points = unproject(here.cameras, here.depth.nan_to_num(posinf=0.0))[known]
-    uv, depth = project(there.cameras, points)
-    inside = in_image(uv, depth)[0]
-    uv, depth = uv[0][inside], depth[0][inside]
-    h, w = there.depth.shape[1:]
-    rows, columns = (uv[:, 1] * h).long().clamp(max=h - 1), (uv[:, 0] * w).long().clamp(max=w - 1)
-    difference = (there.depth[0, rows, columns] / depth - 1).abs()
+    depth, surface = surface_at(there, points)
+    difference = (surface / depth - 1).abs()
     return difference[difference.isfinite()]
 
 
