@@ -197,6 +197,16 @@ def test_given_views_are_preferred_to_generated_ones_of_the_same():
         assert int(retrieve(memory, BOX.look(3.0), 1, "coverage", ROWS).chosen[0]) == expected
 
 
+def test_a_generated_view_must_add_more_than_a_given_one():
+    """Of two views to either side of the target, the second adds a stripe of about a tenth."""
+    first, second = BOX.render(BOX.look(-10.0)), BOX.render(BOX.look(10.0))
+    generated = second.replace(given=torch.zeros(1, dtype=torch.bool))
+    for views, least, count in ((second, 0.2, 2), (generated, 0.2, 1), (generated, 0.0, 2)):
+        memory = write(write(Memory.empty(), first), views)
+        chosen = Coverage(least=least)(memory, BOX.look(0.0), 2).chosen
+        assert len(chosen) == count
+
+
 def test_sharper_views_are_preferred_to_distant_ones_of_the_same():
     near, far = BOX.look(0.0, at=(0.0, 0.0, 0.8)), BOX.look(0.0, at=(0.0, 0.0, -2.0))
     memory = begin(BOX.render(cat([far, near])))

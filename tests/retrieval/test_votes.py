@@ -246,6 +246,13 @@ def test_a_cover_ends_when_nothing_is_left_to_cover():
     assert chosen.tolist() == [0]
 
 
+def test_a_view_that_adds_less_than_its_cost_is_left_out():
+    surfel, view = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 0, 1, 2])
+    pixels, cost = torch.tensor([50.0, 40.0, 6.0, 4.0]), torch.tensor([99.0, 5.0, 5.0])
+    chosen = best_cover(surfel, view, torch.ones(4), pixels, torch.zeros(3), 3, cost)
+    assert chosen.tolist() == [0, 1]  # the first costs nothing, the last adds 4
+
+
 def test_equal_covers_go_to_the_nearer_view():
     surfel, view = torch.tensor([0, 0, 0]), torch.tensor([0, 1, 2])
     distance = torch.tensor([0.3, 0.1, 0.2])

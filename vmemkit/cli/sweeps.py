@@ -7,7 +7,6 @@ with charts; in the terminal a table of means with their intervals over the scen
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 from collections.abc import Callable, Sequence
 from html import escape
@@ -21,7 +20,16 @@ from rich.table import Table
 
 from vmemkit.cli.terminal import progress_bar
 from vmemkit.core import names_in, replacing
-from vmemkit.evaluation import PROTOCOLS, SCORES, Cell, bootstrap, chosen_clips, run_cell, sweep
+from vmemkit.evaluation import (
+    PROTOCOLS,
+    SCORES,
+    Cell,
+    bootstrap,
+    chosen_clips,
+    run_cell,
+    sweep,
+    write_rows,
+)
 from vmemkit.figures import ablation
 
 Row = dict[str, Any]
@@ -54,7 +62,7 @@ def run_sweep(
         key=lambda row: [str(row[name]) for name in ("protocol", "generator", "scene", "policy")]
     )
     good, failed = [r for r in rows if "error" not in r], [r for r in rows if "error" in r]
-    _write_csv(out / CSV, rows)
+    write_rows(out / CSV, rows)
     for title, table in tables(good):
         console.print(f"\n{title}")
         console.print(table)
@@ -196,11 +204,3 @@ def _mean_text(values: Sequence[float], digits: int) -> str:
     """The mean and half the width of its interval."""
     low, high = bootstrap(values)
     return f"{mean(values):.{digits}f} ±{(high - low) / 2:.{digits}f}"
-
-
-def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)

@@ -49,5 +49,7 @@ from .sweeps import judge as judge
 from .sweeps import last_and_greedy as last_and_greedy
 from .sweeps import overlap_recall as overlap_recall
 from .sweeps import policies as policies
+from .sweeps import read_rows as read_rows
 from .sweeps import run_cell as run_cell
 from .sweeps import sweep as sweep
+from .sweeps import write_rows as write_rows

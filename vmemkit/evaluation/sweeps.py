@@ -7,6 +7,7 @@ file that is there is done. A cell that fails is a row with its error, not the e
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import json
@@ -265,6 +266,36 @@ def sweep(
         with replacing(folder / f"{cell.name}.json") as draft:
             draft.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
         yield row
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of the results.csv of `vmemkit evaluate`; empty fields are None.
+
+    `core.data_file("table4.csv")` is VMem's table of retrieval strategies, as stored with vmemkit.
+    Errors: ValueError for a file that is no such table, OSError if it cannot be read.
+    """
+    kinds = {name: type(getattr(Cell("", "", ""), name)) for name in Cell.__dataclass_fields__}
+    kinds |= dict.fromkeys((*SCORES, "seconds"), float)
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            if missing := {"scene", "policy", *SCORES}.difference(table.fieldnames or ()):
+                raise ValueError(f"it has no {', '.join(sorted(missing))}")
+            return [
+                {name: kinds.get(name, str)(text) if text else None for name, text in row.items()}
+                for row in table
+            ]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no table of a sweep: {error}") from error
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows of a sweep as CSV. Errors: OSError for disks."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def bootstrap(

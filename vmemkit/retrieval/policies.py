@@ -120,19 +120,22 @@ class Coverage:
     the pixel's surfel. It is monotone and submodular, so the greedy choice is within 1 - 1/e of the
     best set (Nemhauser et al., 1978); exchanging single views then improves it further.
     Where the targets meet no surfel, views count that show sky in that direction (sky.py).
+    A further generated view must add at least the share `least`: what it shows again, it shows with
+    its own mistakes. A given view has none, so it needs to add only something.
     """
 
     sharpness: float = 0.1  # share of a pixel's worth that depends on how sharply it was seen
     generated: float = 0.9  # worth of a generated view, where a given one has 1
     sky: float = 0.1  # worth of a pixel of sky, where one of a surface has 1
     verify: bool = False  # test each pixel against the views' depth, instead of using sightings
+    least: float = 0.005  # share of the targets that a further generated view must add
     config: RetrievalConfig = field(default_factory=RetrievalConfig)
 
     def __post_init__(self) -> None:
-        shares = (self.sharpness, self.generated, self.sky)
+        shares = (self.sharpness, self.generated, self.sky, self.least)
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(
-                f"sharpness, generated and sky are shares from 0 to 1, got {', '.join(map(str, shares))}"
+                f"sharpness, generated, sky and least are shares from 0 to 1, got {', '.join(map(str, shares))}"
             )
 
     def __call__(self, memory: Memory, targets: Cameras, k: int) -> Retrieval:
@@ -161,7 +164,8 @@ class Coverage:
             pixels = torch.cat([pixels, pixels.new_full((directions,), worth)])
             votes = votes + worth * torch.bincount(beholder, minlength=len(memory))
         quality = torch.where(memory.views.given[view], quality, self.generated * quality)
-        chosen = best_cover(surfel, view, quality, pixels, distance, k)
+        cost = torch.where(memory.views.given, 0, self.least * pixels.sum())
+        chosen = best_cover(surfel, view, quality, pixels, distance, k, cost)
         return Retrieval("coverage", chosen, votes, distance, none_suppressed(votes), query, canvas)
 
 

@@ -130,10 +130,12 @@ def best_cover(
     pixels: Float[Tensor, " n"],
     distance: Float[Tensor, " t"],
     k: int,
+    cost: Float[Tensor, " t"] | float = 0.0,
 ) -> Int[Tensor, " c"]:
     """Up to k views by coordinate ascent: each in turn becomes the best one given all others, until
     none changes, at most EXCHANGES rounds. The first round is the greedy choice. Row e: `view` saw
-    `surfel` with `quality`."""
+    `surfel` with `quality`. A view is taken only if it adds more than its `cost`, in pixels; the
+    first one costs nothing."""
     near, views = torch.argsort(distance, stable=True), len(distance)
     chosen = torch.full((k,), views, device=distance.device)  # `views` stands for none
     for _ in range(EXCHANGES):
@@ -142,10 +144,12 @@ def best_cover(
             others = torch.zeros(views + 1, dtype=torch.bool, device=distance.device)
             others[torch.cat([chosen[:i], chosen[i + 1 :]])] = True
             gains = _gains(surfel, view, quality, pixels, others[:views])
+            gains = gains - cost * others[:views].any()
             winner = _best(gains, near)
             current = chosen[i : i + 1]
-            worth = torch.nn.functional.pad(gains, (0, 1))[current]  # 0 for none
+            worth = torch.nn.functional.pad(gains, (0, 1))[current].clamp(min=0)  # 0 for none
             better = gains[winner] > worth * (1 + 1e-6)  # strictly, so that the rounds end
+            current = torch.where(worth > 0, current, views)
             chosen[i : i + 1] = torch.where(better, winner, current)
         if torch.equal(chosen, before):  # a GPU waits here only, once a round
             break
