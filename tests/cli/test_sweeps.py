@@ -13,8 +13,8 @@ from rich.console import Console
 
 from vmemkit.cli import arguments as known
 from vmemkit.cli.commands import main, parser
-from vmemkit.cli.sweeps import cells_of, run_sweep
-from vmemkit.evaluation import NOISES, PROTOCOLS, SCORES, Cell, policies
+from vmemkit.cli.sweeps import cells_of, run_sweep, tables
+from vmemkit.evaluation import ESTIMATORS, NOISES, PROTOCOLS, SCORES, Cell, policies
 from vmemkit.evaluation.clusters import LOCAL
 
 
@@ -31,6 +31,7 @@ def test_the_names_of_the_command_are_those_of_the_package():
     assert set(known.SWEPT_POLICIES) == set(policies())
     assert set(known.TABLE4) < set(policies())
     assert tuple(NOISES) == known.NOISES
+    assert known.ESTIMATORS == ESTIMATORS
 
 
 def test_the_table_has_every_policy_on_every_scene_at_both_budgets():
@@ -48,6 +49,37 @@ def test_recall_needs_no_generators():
     cells = cells_of(parser().parse_args(command))
     assert {cell.generator for cell in cells} == {"warp"}
     assert len(cells) == 2 * len(known.TABLE4)
+
+
+def test_scores_by_networks_are_asked_for_where_frames_are_generated():
+    command = ["evaluate", "table4", "--seeds", "1", "--lpips", "a.pth", "--poses", "xfeat"]
+    cells = cells_of(parser().parse_args([*command, "--protocols", "cycle", "recall"]))
+    asked = {(cell.protocol, cell.lpips, cell.poses) for cell in cells}
+    assert asked == {("cycle", "a.pth", "xfeat"), ("recall", "", "")}
+
+
+def test_what_networks_are_missing_for_is_told(tmp_path, capsys):
+    text = run(tmp_path, "--policies", "coverage")
+    assert "LPIPS was left out: give --lpips FILE, torchvision's alexnet-owt-7be5be79.pth" in text
+    assert "FID is not computed" in text
+    command = ["evaluate", "aba", "--lpips", "none.pth", "--out", str(tmp_path / "new")]
+    assert main(command) == 2
+    assert "none.pth is missing" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()  # no walk was taken
+
+
+def test_scores_that_some_rows_lack_are_shown_as_a_dash():
+    scores = dict.fromkeys(SCORES) | {"truth_ssim": 0.5, "poses_found": 0.0}
+    cells = [Cell("rooms:0", "aba", policy, poses="xfeat") for policy in ("coverage", "temporal")]
+    rows = [cell.fields | scores for cell in cells]
+    rows[1] |= {"poses_found": 1.0, "rotation_distance": 2.0}
+    [_, (title, table)] = tables(rows)
+    assert title.endswith(": poses")
+    console = Console(record=True, width=200)
+    console.print(table)
+    lines = console.export_text().splitlines()
+    assert any(line.split()[-1] == "-" for line in lines if "coverage" in line)
+    assert any("2.00 ±0.00" in line for line in lines if "temporal" in line)
 
 
 def run(tmp_path, *more: str) -> str:

@@ -57,9 +57,33 @@ def test_psnr_is_that_of_torchmetrics():
     assert psnr(a, b) == pytest.approx(float(peak_signal_noise_ratio(a, b, data_range=1.0)))
 
 
-def test_tiny_images_have_no_ssim():
-    with pytest.raises(ValueError, match="more than 5 pixels a side, got 5 x 40"):
-        ssim(torch.rand(3, 5, 40), torch.rand(3, 5, 40))
+def test_ssim_in_uniform_windows_is_that_of_scikit_image():
+    rng = torch.Generator().manual_seed(1)
+    a = torch.rand(3, 20, 24, generator=rng)
+    b = (a + 0.2 * torch.randn(3, 20, 24, generator=rng)).clamp(0, 1)
+    # skimage.metrics.structural_similarity(a, b, channel_axis=0, data_range=1.0), version 0.26.0
+    assert ssim(a, b, window="uniform") == pytest.approx(0.8217897341915172, abs=1e-9)
+
+
+def test_ssim_in_one_uniform_window_worked_by_hand():
+    """One window of 48 dark pixels and a bright one, and the same twice as bright."""
+    a = torch.zeros(3, 7, 7)
+    a[:, 3, 3] = 0.5
+    mean, variance = 0.5 / 49, 0.25 / 49
+    luminance = (4 * mean**2 + 1e-4) / (5 * mean**2 + 1e-4)
+    structure = (4 * variance + 9e-4) / (5 * variance + 9e-4)
+    assert ssim(a, 2 * a, window="uniform") == pytest.approx(luminance * structure, abs=1e-6)
+
+
+@pytest.mark.usefixtures("as_installed")  # the type checks refuse the wrong name first
+@pytest.mark.parametrize(("window", "least"), [("gaussian", 6), ("uniform", 7)])
+def test_tiny_images_and_other_windows_have_no_ssim(window, least):
+    image = torch.rand(3, least, least)
+    assert ssim(image, image, window) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match=f"{least} pixels a side or more, got {least - 1} x 40"):
+        ssim(torch.rand(3, least - 1, 40), torch.rand(3, least - 1, 40), window)
+    with pytest.raises(ValueError, match="window is one of gaussian, uniform, got 'box'"):
+        ssim(image, image, "box")
 
 
 @pytest.mark.usefixtures("as_installed")  # a third of the time would go into shape checks

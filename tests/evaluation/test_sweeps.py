@@ -18,9 +18,12 @@ from core_helpers import Box
 import vmemkit as vm
 from vmemkit.core import cat, stream
 from vmemkit.evaluation import (
+    BACKBONES,
+    ON_REQUEST,
     PROTOCOLS,
     SCORES,
     Cell,
+    Lpips,
     Route,
     bootstrap,
     course_hash,
@@ -30,6 +33,7 @@ from vmemkit.evaluation import (
     run_cell,
     sweep,
 )
+from vmemkit.evaluation.perceptual import _convolutions
 from vmemkit.scenes import save_capture
 
 CELL = Cell("rooms:0", "aba", "coverage", height=24)
@@ -46,8 +50,35 @@ def test_the_same_cell_has_the_same_row_here_and_in_other_processes(tmp_path):
     coverage, temporal = sweep(CELLS[:2], tmp_path / "one")
     (there,) = sweep(CELLS[:1], tmp_path / "two", workers=2)
     assert {**there, "seconds": 0} == {**coverage, "seconds": 0}
-    assert set(SCORES) < set(there)
+    assert set(CELL.scores) < set(there)
     assert coverage["truth_ssim"] > temporal["truth_ssim"]
+
+
+def test_scores_by_networks_are_in_rows_that_ask_for_them(tmp_path):
+    file = tmp_path / "alexnet.pth"
+    state = _convolutions(BACKBONES[0]).state_dict()
+    torch.save({f"features.{key}": value for key, value in state.items()}, file)
+    cell = replace(CELL, protocol="short", height=36, lpips=str(file), poses="xfeat")
+    row = run_cell(cell)
+    assert cell.scores == list(SCORES)
+    assert set(cell.fields) | set(SCORES) <= set(row)
+    assert 0 < row["truth_lpips"] < 1
+    assert row["lpips_weights"] == Lpips(file).name
+    # `Warp` moves pixels to where they are asked for, so what they tell is near.
+    assert row["poses_found"] > 0.5
+    assert row["rotation_distance"] < 10
+    plain = set(CELL.fields) | set(CELL.scores) | {"course", "seconds"}
+    assert set(row) - plain == {
+        *ON_REQUEST["lpips"],
+        *ON_REQUEST["poses"],
+        *("lpips", "poses", "lpips_weights"),
+    }
+
+
+def test_rows_of_earlier_sweeps_are_still_found():
+    """The name of a row's file, from before there were fields that add scores."""
+    assert CELL.name == "5a204c4b9c02c8a3de7a"
+    assert len({cell.name for cell in (CELL, replace(CELL, poses="xfeat"))}) == 2
 
 
 def test_what_is_done_is_read_and_what_failed_is_tried_again(tmp_path):
@@ -97,6 +128,8 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(tmp_path):
         ({"protocol": "loop"}, "unknown protocol 'loop': choose from leave_and_return"),
         ({"generator": "gan"}, "unknown generator 'gan': choose from warp, writer, vmem"),
         ({"geometry": "slam"}, "unknown geometry 'slam': choose from generator, cut3r"),
+        ({"poses": "slam"}, "unknown poses 'slam': choose from xfeat, cut3r"),
+        ({"lpips": "none.pth"}, "none.pth is missing: give a file"),
         ({"noise": "fog"}, "unknown noise 'fog': choose from clean, depth 1 %"),
         ({"scene": "rooms:x"}, "there is no scene 'rooms:x': give rooms:SEED"),
     ],

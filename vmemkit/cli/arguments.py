@@ -37,6 +37,8 @@ RECORDINGS = (
     "record3d",
     "arrays",
     "realestate10k",
+    "context_as_memory",
+    "mind",
     "video",
     "photo",
 )
@@ -54,6 +56,7 @@ GENERATORS = ("warp", "writer")  # without weights
 PRESETS = ("vmem", "seva", "seva-1.0")  # with published weights
 SWEPT_POLICIES = (*POLICIES, "last_and_greedy")
 LAYOUTS = ("rooms", "open")
+ESTIMATORS = ("xfeat", "cut3r")
 NOISES = (
     "clean",
     "depth 1 %",
@@ -300,6 +303,9 @@ def _add_sweep(parser: argparse.ArgumentParser, protocol: str | None = None) -> 
     budgets = [4, 17] if whole_table else [4]
     words = " ".join(map(str, budgets))
     add("--k", type=int, nargs="+", default=budgets, help=f"views of context ({words})")
+    parser.set_defaults(lpips="", poses="")
+    if protocol != "recall":  # which generates nothing
+        _add_measures(parser)
     _add_runners(parser)
     parser.set_defaults(run=_runs("sweeps", "run_sweep"))
 
@@ -331,6 +337,23 @@ def _add_scenes(parser: argparse.ArgumentParser, whole_table: bool) -> None:
         default=[NOISES[0]],
         metavar="NAME",
         help=f"what is wrong with the given views: {'; '.join(NOISES).replace('%', '%%')} (clean)",
+    )
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that ask for scores by trained networks."""
+    add = parser.add_argument
+    add(
+        "--lpips",
+        metavar="FILE",
+        help="compare with the truth by LPIPS, too, with torchvision's weights of AlexNet or VGG16 "
+        "(alexnet-owt-7be5be79.pth, vgg16-397923af.pth); nothing is downloaded",
+    )
+    add(
+        "--poses",
+        choices=ESTIMATORS,
+        help='tell the poses of the frames from their pixels, by XFeat (pip install "vmemkit[poses]") '
+        "or by CUT3R (published weights), and compare them with those asked for",
     )
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -21,27 +20,38 @@ from rich.table import Table
 from vmemkit.cli.terminal import progress_bar
 from vmemkit.core import names_in, replacing
 from vmemkit.evaluation import (
+    BACKBONES,
     PROTOCOLS,
     SCORES,
     Cell,
+    Lpips,
+    Row,
     bootstrap,
     chosen_clips,
+    pose_estimator,
     run_cell,
     sweep,
     write_rows,
 )
 from vmemkit.figures import ablation
 
-Row = dict[str, Any]
 GROUP = ("protocol", "generator", "layout", "k", "noise")  # rows of one table
 HEADINGS = {  # score -> heading, decimals
     "truth_ssim": ("truth SSIM", 3),
     "truth_psnr": ("truth dB", 1),
+    "truth_lpips": ("LPIPS", 3),
     "pair_ssim": ("return SSIM", 3),
     "coverage": ("coverage", 3),
     "recall": ("recall", 3),
     "precision": ("precision", 3),
     "any_hit": ("any hit", 3),
+}
+POSE_HEADINGS = {  # in a table of their own: all would be too wide for a terminal
+    "poses_found": ("found", 3),
+    "rotation_distance": ("R_dist", 2),
+    "translation_distance": ("T_dist", 3),
+    "trajectory_error": ("ATE", 3),
+    "motion_error": ("RPE", 3),
 }
 CHARTS = ("truth_ssim", "coverage", "recall")  # scores that the page draws
 CSV, PAGE = "results.csv", "index.html"
@@ -52,6 +62,9 @@ def run_sweep(
 ) -> None:
     """`vmemkit evaluate PROTOCOL` or `table4`: takes the walks that are not done yet, and reports."""
     cells, out = cells_of(options), Path(options.out)
+    lpips = Lpips(options.lpips) if options.lpips else None
+    if options.poses:
+        pose_estimator(options.poses)  # what is missing is told before the first walk
     rows: list[Row] = []
     with progress_bar(console) as bar:
         task = bar.add_task("walks", total=len(cells))
@@ -73,6 +86,8 @@ def run_sweep(
         console.print(f"failed: {what}: {row['error']}", soft_wrap=True)
     if not good:
         raise ValueError(f"all {len(failed)} walks failed; the first: {failed[0]['error']}")
+    if any(row["truth_ssim"] is not None for row in good):
+        console.print(_about_networks(lpips), soft_wrap=True)
     console.print(f"{len(good)} of {len(rows)} walks are in {out / CSV}; open {out / PAGE}")
 
 
@@ -84,10 +99,12 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
     scenes = scenes or [
         f"{layout}:{seed}" for layout in options.layouts for seed in range(options.seeds)
     ]
-    # Without generation, one generator stands for all.
+    # Without generation, one generator stands for all, and there are no frames to measure.
     generators = dict.fromkeys(options.protocols, options.generators)
+    measures = dict.fromkeys(options.protocols, (options.lpips, options.poses))
     if "recall" in generators:
         generators["recall"] = options.generators[:1]
+        measures["recall"] = ("", "")
     return [
         Cell(
             scene,
@@ -98,6 +115,8 @@ def cells_of(options: argparse.Namespace) -> list[Cell]:
             k,
             height=options.height,
             noise=noise,
+            lpips=measures[protocol][0],
+            poses=measures[protocol][1],
         )
         for noise in options.noise
         for protocol in options.protocols
@@ -117,20 +136,30 @@ def _recordings(folder: str, clips: int | None) -> list[str]:
 
 
 def tables(rows: Sequence[Row]) -> list[tuple[str, Table]]:
-    """A title and a table of policies for each group of rows that differ in scene and policy only."""
+    """A title and a table of policies for each group of rows that differ in scene and policy only; a
+    second table where poses were asked for."""
     made = []
     for key, group in _groups(rows):
-        scores = [name for name in HEADINGS if group[0][name] is not None]
-        values = _by_policy(group)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("policy", no_wrap=True)
-        for name in scores:
-            table.add_column(HEADINGS[name][0], justify="right", no_wrap=True)
-        for policy in sorted(values, key=lambda policy: -mean(values[policy][scores[0]])):
-            means = [_mean_text(values[policy][name], HEADINGS[name][1]) for name in scores]
-            table.add_row(policy, *means)
-        made.append((_title(key, group), table))
+        values, title = _by_policy(group), _title(key, group)
+        made.append((title, _table(values, HEADINGS)))
+        if any("poses_found" in each for each in values.values()):
+            made.append((f"{title}: poses", _table(values, POSE_HEADINGS)))
     return made
+
+
+def _table(
+    values: Mapping[str, Mapping[str, list[float]]], headings: Mapping[str, tuple[str, int]]
+) -> Table:
+    """The means of the scores that some policy has, the best policy by the first of them on top."""
+    scores = [name for name in headings if any(name in each for each in values.values())]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("policy", no_wrap=True)
+    for name in scores:
+        table.add_column(headings[name][0], justify="right", no_wrap=True)
+    for policy in sorted(values, key=lambda policy: -mean(values[policy][scores[0]])):
+        means = [_mean_text(values[policy].get(name), headings[name][1]) for name in scores]
+        table.add_row(policy, *means)
+    return table
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -178,8 +207,8 @@ def _by_policy(group: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
     """Values by policy and score, without those that were not asked for."""
     values: dict[str, dict[str, list[float]]] = {}
     for row in group:
-        for name in HEADINGS:
-            if row[name] is not None:
+        for name in (*HEADINGS, *POSE_HEADINGS):
+            if row.get(name) is not None:
                 values.setdefault(row["policy"], {}).setdefault(name, []).append(row[name])
     return values
 
@@ -200,7 +229,23 @@ def _about(protocol: str) -> str:
     return f"{known.about[0].upper()}{known.about[1:]}. Source: {known.source}. Differs: {known.differs}."
 
 
-def _mean_text(values: Sequence[float], digits: int) -> str:
-    """The mean and half the width of its interval."""
+def _mean_text(values: Sequence[float] | None, digits: int) -> str:
+    """The mean and half the width of its interval; a dash where no walk has the score."""
+    if values is None:
+        return "-"
     low, high = bootstrap(values)
     return f"{mean(values):.{digits}f} ±{(high - low) / 2:.{digits}f}"
+
+
+def _about_networks(lpips: Lpips | None) -> str:
+    """What is to be known of the scores that need trained networks."""
+    fid = "FID is not computed: it compares thousands of images, and a walk has dozens."
+    if lpips is None:
+        files = " or ".join(backbone.file for backbone in BACKBONES)
+        return f"LPIPS was left out: give --lpips FILE, torchvision's {files}. {fid}"
+    if lpips.is_published:
+        return f"LPIPS is by torchvision's {lpips.backbone.file}. {fid}"
+    return (
+        f"LPIPS is by weights ({lpips.name}) that are not torchvision's {lpips.backbone.file}: do not "
+        f"compare it with published numbers. {fid}"
+    )

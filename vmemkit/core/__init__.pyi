@@ -89,6 +89,7 @@ from .tensor_files import same_bits as same_bits
 from .tensor_files import save_tensors as save_tensors
 from .view import CODES as CODES
 from .view import LUMA as LUMA
+from .view import SAME_SURFACE as SAME_SURFACE
 from .view import Views as Views
 from .view import crop as crop
 from .view import crop_to_aspect as crop_to_aspect

@@ -23,6 +23,7 @@ from vmemkit.core.structs import TensorStruct, convert_fields
 
 SATURATED = (65535.0, 65.535)  # the largest depth of 16 bits: in steps, and in metres of 0.001 each
 LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in luminance (ITU-R BT.601)
+SAME_SURFACE = 0.05  # share of the depth within which two depths are of one surface
 CODES = {"latent": 4, "embedding": 2}  # optional columns of a generator, and their number of axes
 
 

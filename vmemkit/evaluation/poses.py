@@ -13,10 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.core import Cameras, Views, project, surface_at, unproject
+from vmemkit.core import SAME_SURFACE, Cameras, Views, project, surface_at, unproject
 from vmemkit.reconstruction import fit_similarity
-
-SAME_DEPTH = 0.05  # share of the depth within which two views see the same surface
 
 
 def rotation_distance(estimated: Cameras, asked: Cameras) -> float:
@@ -81,7 +79,7 @@ def warp_consistency(a: Views, b: Views) -> tuple[float | None, float]:
         )
     points = unproject(a.cameras, a.depth).reshape(-1, 3)
     depth, there = surface_at(b, points)
-    same = (depth - there).abs() <= SAME_DEPTH * there  # false where b's depth is unknown
+    same = (depth - there).abs() <= SAME_SURFACE * there  # false where b's depth is unknown
     share = float(same.float().mean())
     if not same.any():
         return None, share

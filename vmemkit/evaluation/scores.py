@@ -13,10 +13,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from vmemkit.core import Cameras, Views, pose_distance
 from vmemkit.memory import MemoryConfig, begin, write
@@ -32,7 +34,10 @@ from vmemkit.scenes import Scene, Tour
 
 SIZE = (96, 128)  # height and width of the images of `compare_policies`
 MAX_PSNR = 99.0  # dB: the score of equal images
+Window = Literal["gaussian", "uniform"]
 SSIM_BORDER = 5  # pixels: half a Gaussian window, by which images are mirrored at their edges
+SSIM_SIDE = 7  # pixels of a uniform window
+SSIM_LEVELS = (0.01**2, 0.03**2)  # added to squared means and to variances (Wang et al., 2004)
 
 
 @dataclass(frozen=True)
@@ -164,19 +169,41 @@ def psnr(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
     return min(MAX_PSNR, -10 * math.log10(max(error, 1e-12)))
 
 
-def ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
-    """Structural similarity of images in [0, 1] (Wang et al., 2004; Gaussian 11 x 11 windows).
+def ssim(
+    a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"], window: Window = "gaussian"
+) -> float:
+    """Structural similarity of images in [0, 1] (Wang et al., 2004).
 
-    Errors: ValueError for images of fewer than 6 pixels a side.
+    "gaussian": windows of 11 x 11 pixels, of images that are mirrored at their edges, as in
+    torchmetrics and in papers on generated views. "uniform": windows of 7 x 7 pixels inside the
+    image, scikit-image's default. The two give different numbers.
+    Errors: ValueError for another window, and for images smaller than it (6 or 7 pixels a side).
     """
+    if window not in get_args(Window):
+        raise ValueError(f"window is one of {', '.join(get_args(Window))}, got {window!r}")
+    least = SSIM_BORDER + 1 if window == "gaussian" else SSIM_SIDE
+    height, width = a.shape[1:]
+    if min(height, width) < least:
+        raise ValueError(
+            f"SSIM needs {least} pixels a side or more, got {height} x {width}: render the images "
+            "larger"
+        )
+    if window == "uniform":
+        return _uniform_ssim(a.double(), b.double())
     # Loaded on first use: torchmetrics loads many libraries, which takes seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    height, width = a.shape[1:]
-    if min(height, width) <= SSIM_BORDER:
-        raise ValueError(
-            f"SSIM needs more than {SSIM_BORDER} pixels a side, got {height} x {width}: render the "
-            "images larger"
-        )
     similarity = structural_similarity_index_measure(a[None], b[None], data_range=1.0)
     return float(similarity)  # type: ignore[arg-type]  # a pair only if the image is asked for
+
+
+def _uniform_ssim(a: Float[Tensor, "3 h w"], b: Float[Tensor, "3 h w"]) -> float:
+    # scikit-image divides by one sample less, which torchmetrics does not.
+    unbiased = SSIM_SIDE**2 / (SSIM_SIDE**2 - 1)
+    products = torch.stack([a, b, a * a, b * b, a * b])
+    mean_a, mean_b, aa, bb, ab = avg_pool2d(products, SSIM_SIDE, stride=1)
+    variances = unbiased * (aa - mean_a**2 + bb - mean_b**2)
+    covariance = unbiased * (ab - mean_a * mean_b)
+    c1, c2 = SSIM_LEVELS
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return float((luminance * (2 * covariance + c2) / (variances + c2)).mean())

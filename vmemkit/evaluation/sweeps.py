@@ -26,6 +26,13 @@ from torch import Tensor
 
 from vmemkit.core import Cameras, Views, cat, replacing
 from vmemkit.evaluation.clusters import run_on_ray
+from vmemkit.evaluation.perceptual import Lpips
+from vmemkit.evaluation.pose_estimates import (
+    ESTIMATORS,
+    PoseEstimate,
+    pose_estimator,
+    pose_scores,
+)
 from vmemkit.evaluation.poses import warp_consistency
 from vmemkit.evaluation.protocols import (
     PROTOCOLS,
@@ -51,6 +58,7 @@ GENERATORS: Mapping[str, Callable[[], Generator]] = {"warp": Warp, "writer": Wri
 SCORES = {  # of a row -> what it says: range, direction, unit
     "truth_ssim": "frames against the scene; -1 to 1, higher is better",
     "truth_psnr": "the same; dB, higher is better, at most 99",
+    "truth_lpips": "the same by LPIPS, only with its network's file; 0 or more, lower is better",
     "pair_ssim": "frames against each other, weighted; -1 to 1, higher is better",
     "pair_psnr": "the same; dB. A world that has faded to one colour has the most",
     "warp_error": "colour difference where a pair shows one surface; 0 to 1, lower is better",
@@ -60,6 +68,24 @@ SCORES = {  # of a row -> what it says: range, direction, unit
     "recall": "chosen views that overlap the targets, of all such views or of k; 0 to 1",
     "precision": "chosen views that overlap the targets, of all that were chosen; 0 to 1",
     "any_hit": "windows with a chosen view that overlaps the targets; 0 to 1",
+    "poses_found": "frames whose pixels tell a pose, only if poses are asked for; 0 to 1",
+    "rotation_distance": "R_dist of these poses, from those asked for; mean, degrees, lower is better",
+    "translation_distance": "T_dist: mean, in shares of the furthest position; lower is better",
+    "trajectory_error": "ATE: root mean square of positions; world units, lower is better",
+    "motion_error": "RPE: the same of motions between located frames; world units, lower is better",
+    "turn_error": "RPE: the same of turns between located frames; degrees, lower is better",
+}
+# Scores that a row has only where a field of its cell asks for them.
+ON_REQUEST = {
+    "lpips": ("truth_lpips",),
+    "poses": (
+        "poses_found",
+        "rotation_distance",
+        "translation_distance",
+        "trajectory_error",
+        "motion_error",
+        "turn_error",
+    ),
 }
 RECALL = "recall"  # the protocol without generation
 OVERLAP = 0.1  # share of a window's pixels that a view must really see to overlap it
@@ -79,11 +105,28 @@ class Cell:
     seed: int = 0  # of the walk
     height: int = 72  # of the images of houses; recordings have their own
     noise: str = "clean"  # a name in NOISES: what is wrong with the given views
+    lpips: str = ""  # a file with the network of LPIPS, see `Lpips`; none if empty
+    poses: str = ""  # a name in ESTIMATORS: what tells the poses of the frames; nothing if empty
+
+    @property
+    def fields(self) -> Row:
+        """The fields, as its row has them: those of ON_REQUEST only if they ask for something."""
+        return {
+            name: value for name, value in asdict(self).items() if value or name not in ON_REQUEST
+        }
+
+    @property
+    def scores(self) -> list[str]:
+        """The names of the scores in its row."""
+        missing = [
+            name for field in ON_REQUEST if not getattr(self, field) for name in ON_REQUEST[field]
+        ]
+        return [name for name in SCORES if name not in missing]
 
     @property
     def name(self) -> str:
         """The name of its file, which differs wherever a field does."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(self.fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -112,7 +155,7 @@ def policies() -> dict[str, Policy]:
 
 def run_cell(cell: Cell) -> Row:
     """The scores of a cell, with its fields, the hash of its course, and seconds; SCORES says what
-    each is. Scores that a protocol does not ask for are None.
+    each is. Scores that a protocol does not ask for are None. With LPIPS, "lpips_weights" says whose.
 
     Errors: ValueError for names that are not known, and whatever the stages raise.
     """
@@ -120,6 +163,7 @@ def run_cell(cell: Cell) -> Row:
     scene, route, size = _scene(cell)
     course = PROTOCOLS["abca" if cell.protocol == RECALL else cell.protocol].course(route)
     memory = begin(noisy(scene.render(course.given, *size), NOISES[cell.noise]))
+    lpips, estimate = _measures(cell.lpips, cell.poses)  # what is missing is told before the walk
     began = time.perf_counter()
     if cell.protocol == RECALL:
         scores = overlap_recall(
@@ -136,16 +180,23 @@ def run_cell(cell: Cell) -> Row:
             seed=cell.seed,
         )
         steps = list(walk(memory, course.path, config))
-        scores = judge(course, scene, steps)
+        scores = judge(course, scene, steps, lpips)
+        if estimate is not None:
+            frames = steps[-1].memory.views[len(course.given) - 1 :]
+            scores |= pose_scores(estimate(frames), frames.cameras)
     seconds = time.perf_counter() - began
-    scores = dict.fromkeys(SCORES) | scores
+    scores = dict.fromkeys(cell.scores) | scores
     rounded = {name: None if x is None else round(x, DIGITS) for name, x in scores.items()}
-    return {**asdict(cell), **rounded, "course": course_hash(course), "seconds": round(seconds, 3)}
+    weights = {} if lpips is None else {"lpips_weights": lpips.name}
+    about = {"course": course_hash(course), "seconds": round(seconds, 3)}
+    return {**cell.fields, **rounded, **weights, **about}
 
 
-def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, float | None]:
+def judge(
+    course: Course, scene: Scene, steps: Sequence[Step], lpips: Lpips | None = None
+) -> dict[str, float | None]:
     """The scores of a walk along a course, as SCORES names them; those that it does not ask for are
-    missing. Errors: ValueError for a walk of another length.
+    missing, as are those of poses (`pose_scores`). Errors: ValueError for a walk of another length.
     """
     parts = [step.views for step in steps]
     image = torch.cat([views.image for views in parts])
@@ -159,6 +210,8 @@ def judge(course: Course, scene: Scene, steps: Sequence[Step]) -> dict[str, floa
         compared = list(zip(image[course.truth], truth, strict=True))
         scores["truth_ssim"] = mean(ssim(a, b) for a, b in compared)
         scores["truth_psnr"] = mean(psnr(a, b) for a, b in compared)
+        if lpips is not None:
+            scores["truth_lpips"] = mean(lpips(a, b) for a, b in compared)
     if len(course.pairs):
         scores |= _pair_scores(course, steps[-1].memory.views[-len(image) :])
     cameras = cat([course.given, course.path])  # where views were really taken
@@ -274,12 +327,13 @@ def read_rows(path: str | Path) -> list[Row]:
     `core.data_file("table4.csv")` is VMem's table of retrieval strategies, as stored with vmemkit.
     Errors: ValueError for a file that is no such table, OSError if it cannot be read.
     """
-    kinds = {name: type(getattr(Cell("", "", ""), name)) for name in Cell.__dataclass_fields__}
+    any_cell = Cell("", "", "")
+    kinds: dict[str, type] = {name: type(value) for name, value in any_cell.fields.items()}
     kinds |= dict.fromkeys((*SCORES, "seconds"), float)
     try:
         with open(path, newline="", encoding="utf-8") as file:
             table = csv.DictReader(file)
-            if missing := {"scene", "policy", *SCORES}.difference(table.fieldnames or ()):
+            if missing := {*any_cell.fields, *any_cell.scores}.difference(table.fieldnames or ()):
                 raise ValueError(f"it has no {', '.join(sorted(missing))}")
             return [
                 {name: kinds.get(name, str)(text) if text else None for name, text in row.items()}
@@ -326,11 +380,12 @@ def _check_names(cell: Cell) -> None:
         "generator": [*GENERATORS, *PRESETS],
         "geometry": ["generator", "cut3r"],
         "noise": NOISES,
+        "poses": ["", *ESTIMATORS],
     }
     for name, choices in known.items():
         if getattr(cell, name) not in choices:
             raise ValueError(
-                f"unknown {name} {getattr(cell, name)!r}: choose from {', '.join(choices)}"
+                f"unknown {name} {getattr(cell, name)!r}: choose from {', '.join(filter(None, choices))}"
             )
 
 
@@ -342,6 +397,13 @@ def _stages(generator: str, geometry: str) -> tuple[Generator, Reconstructor]:
         return GENERATORS[generator](), reconstructor
     made = preset(generator)
     return made if geometry == "cut3r" else with_depth(made, Warp()), reconstructor
+
+
+@functools.lru_cache(maxsize=1)  # a sweep's cells have the same
+def _measures(
+    lpips: str, poses: str
+) -> tuple[Lpips | None, Callable[[Views], PoseEstimate] | None]:
+    return Lpips(lpips) if lpips else None, pose_estimator(poses) if poses else None
 
 
 def _scene(cell: Cell) -> tuple[Scene, Route, tuple[int, int]]:
@@ -386,7 +448,7 @@ def _stored(path: Path, cell: Cell) -> Row | None:
         return None
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
-        if {name: row[name] for name in asdict(cell)} != asdict(cell):
+        if {name: row[name] for name in cell.fields} != cell.fields:
             raise ValueError("it is of another cell")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no row of this sweep ({error}): delete it") from error
@@ -423,7 +485,7 @@ def _rows_of_ray(
 def _has_networks(cell: Cell) -> bool:
     """Whether a cell takes published weights, which a GPU should run."""
     return cell.protocol != RECALL and (
-        cell.generator not in GENERATORS or cell.geometry == "cut3r"
+        cell.generator not in GENERATORS or "cut3r" in (cell.geometry, cell.poses)
     )
 
 
@@ -443,4 +505,4 @@ def _tried(run: Callable[[Cell], Row], cell: Cell) -> Row:
 
 
 def _failed(cell: Cell, error: Exception) -> Row:
-    return {**asdict(cell), "error": f"{type(error).__name__}: {error}"}
+    return {**cell.fields, "error": f"{type(error).__name__}: {error}"}

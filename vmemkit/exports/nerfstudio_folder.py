@@ -15,10 +15,9 @@ from jaxtyping import Bool
 from PIL import Image
 from torch import Tensor
 
-from vmemkit.core import MAX_DISTANCE, Views, pixel_centres, rays, surface_at
+from vmemkit.core import MAX_DISTANCE, SAME_SURFACE, Views, pixel_centres, rays, surface_at
 from vmemkit.exports.places import writing_folder
 from vmemkit.exports.surfel_points import facing_viewers
-from vmemkit.figures import SUPPORT
 from vmemkit.memory import Memory, save_ply
 from vmemkit.scenes import add_capture
 
@@ -69,7 +68,7 @@ def _supported_by(given: Views, view: Views) -> Bool[Tensor, "h w"]:
     uv = pixel_centres(h, w, depth.device)
     points = view.cameras.position[0] + reach * rays(view.cameras[0], uv).flatten(0, 1)
     there, surface = surface_at(given, points)
-    near = surface.isfinite() & ((there - surface).abs() <= SUPPORT * surface)
+    near = surface.isfinite() & ((there - surface).abs() <= SAME_SURFACE * surface)
     return torch.where(is_sky, surface.isinf(), near).view(h, w)
 
 

@@ -17,7 +17,6 @@ from .house_drawings import floor_plan as floor_plan
 from .palettes import APPEARANCES as APPEARANCES
 from .palettes import COLOR_MODES as COLOR_MODES
 from .palettes import RETRIEVAL_MODES as RETRIEVAL_MODES
-from .palettes import SUPPORT as SUPPORT
 from .palettes import surfel_colors as surfel_colors
 from .picture import Picture as Picture
 from .picture import save_figure as save_figure

@@ -14,7 +14,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from vmemkit.core import Views, surface_at
+from vmemkit.core import SAME_SURFACE, Views, surface_at
 from vmemkit.figures.colors import view_colors
 from vmemkit.figures.renderings import PALE, SHADE, first_to_see, query_splat
 from vmemkit.memory import Memory, last_seen, sighting_counts, surfels_of
@@ -39,7 +39,6 @@ RETRIEVAL_MODES = ("vote weight", "votes for")  # colour modes that need a retri
 ORIGIN_COLORS = ("#0072b2", "#56b4e9", "#e69f00")
 GIVEN, GENERATED, INVENTED = range(3)
 APPEARANCES = ("shown", "faded", "hidden")  # what a scene can do with invented surfels
-SUPPORT = 0.05  # how far a surfel may be from a given view's surface, as a share of its depth
 AMOUNTS = "cividis"  # Nunez et al., 2018: even to normal and to colour-blind eyes
 UNSEEN = 0.72  # grey level of surfels that no target sees
 FAINT = 0.18  # opacity of surfels outside the spotlight
@@ -92,7 +91,7 @@ def origins(memory: Memory) -> Int[Tensor, " n"]:
     """Where each surfel comes from.
 
     GIVEN: a given view saw it. GENERATED: only generated views did, but it lies where a given view
-    looks, within SUPPORT of the surface that this view sees. INVENTED: all others.
+    looks, within SAME_SURFACE of the surface that this view sees. INVENTED: all others.
     """
     origin = torch.full((len(memory.surfels),), INVENTED, device=memory.device)
     given = memory.views.given.nonzero()[:, 0].tolist()
@@ -108,7 +107,7 @@ def origins(memory: Memory) -> Int[Tensor, " n"]:
 def _on_surface(view: Views, points_world: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
     """Which points lie near the surface that a view (1,) sees at their pixel. Sky is no surface."""
     depth, surface = surface_at(view, points_world)
-    return surface.isfinite() & ((depth - surface).abs() <= SUPPORT * surface)
+    return surface.isfinite() & ((depth - surface).abs() <= SAME_SURFACE * surface)
 
 
 def spotlight(

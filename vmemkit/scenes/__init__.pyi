@@ -44,6 +44,7 @@ from .readers.realestate10k import write_realestate10k as write_realestate10k
 from .readers.transforms import Transforms as Transforms
 from .readers.transforms import read_transforms as read_transforms
 from .readers.transforms import write_transforms as write_transforms
+from .readers.unreal import unreal_placement as unreal_placement
 from .recording import Capture as Capture
 from .recording import add_capture as add_capture
 from .recording import capture as capture

@@ -26,6 +26,12 @@ from vmemkit.scenes.readers.scannet import FOLDERS, scannet_source
 from vmemkit.scenes.readers.source import Source
 from vmemkit.scenes.readers.transforms import transforms_cameras, transforms_source
 from vmemkit.scenes.readers.tum import is_tum, tum_source
+from vmemkit.scenes.readers.unreal import (
+    context_as_memory_source,
+    is_context_as_memory,
+    is_mind,
+    mind_source,
+)
 from vmemkit.scenes.readers.video import CONTAINERS, video_format
 from vmemkit.scenes.room_box import PHOTO_FOV
 
@@ -159,6 +165,13 @@ FORMATS = {
         lambda path: _realestate10k_file(path) is not None,
         _realestate10k_folder,
     ),
+    "context_as_memory": Format(
+        "frames of a scene of Context-as-Memory",
+        is_context_as_memory,
+        context_as_memory_source,
+        ("fov",),
+    ),
+    "mind": Format("folder of a video of MIND", is_mind, mind_source, ("fov",)),
     "video": Format("video, with cameras=", lambda path: path.suffix.lower() in CONTAINERS, _video),
     "photo": Format(
         "photo", lambda path: path.is_file() and path.suffix.lower() in IMAGES, _photo, ("fov",)

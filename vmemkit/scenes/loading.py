@@ -82,7 +82,8 @@ def load(
     convention: camera axes of transforms.json and arrays, "opengl" or "opencv".
     world_to_camera: whether the poses of arrays are that, not camera-to-world.
     depth_unit: metres per step of the depth files, in place of the format's own.
-    fov: horizontal, degrees, of formats that lack a lens: arrays, TUM, photos.
+    fov: horizontal, degrees, of formats that lack a lens: arrays, TUM, Context-as-Memory, MIND,
+        photos.
     sky: 65535 of 16 bits means that nothing is met, not that the depth is unknown.
     Poses become camera-to-world with OpenCV's camera axes; the world frame stays the file's own. Lens
     distortion is undone. Masked pixels have unknown depth. `notes` says all of this.
