@@ -25,6 +25,7 @@ DATA = {
     "oakd_calibration.json",
     "potsdamer_platz_1k.jpg",
     "st_fagans_interior_1k.jpg",
+    "table4.csv",
 }
 WRITER = """
 import vmemkit as vm

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
@@ -16,7 +18,7 @@ import torch
 from core_helpers import Box
 
 import vmemkit as vm
-from vmemkit.core import cat, stream
+from vmemkit.core import cat, data_file, stream
 from vmemkit.evaluation import (
     BACKBONES,
     ON_REQUEST,
@@ -30,12 +32,15 @@ from vmemkit.evaluation import (
     judge,
     last_and_greedy,
     overlap_recall,
+    read_rows,
     run_cell,
     sweep,
+    write_rows,
 )
 from vmemkit.evaluation.perceptual import _convolutions
 from vmemkit.scenes import save_capture
 
+REPOSITORY = Path(__file__).parents[2]
 CELL = Cell("rooms:0", "aba", "coverage", height=24)
 CELLS = [replace(CELL, policy=name) for name in ("coverage", "temporal", "random")]
 
@@ -215,6 +220,24 @@ def test_the_last_view_comes_first_and_its_pixels_do_not_count_again():
     seen = memory.truncate(3)  # the last view is at 20 degrees and shows most of the first target
     assert last_and_greedy(seen, targets, 2) == [2, 1]
     assert last_and_greedy(seen, cat([box.look(20.0)]), 3)[:1] == [2]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    rows = list(sweep(CELLS[:2], tmp_path / "out"))
+    write_rows(tmp_path / "rows.csv", rows)
+    assert read_rows(tmp_path / "rows.csv") == rows
+    (tmp_path / "other.csv").write_text("scene,policy\nrooms:0,coverage\n")
+    with pytest.raises(ValueError, match=r"other.csv is no table of a sweep: it has no any_hit"):
+        read_rows(tmp_path / "other.csv")
+
+
+def test_the_stored_table_is_whole():
+    rows = read_rows(data_file("table4.csv"))
+    wanted = {name: {row[name] for row in rows} for name in ("scene", "policy", "k", "generator")}
+    wanted["protocol"] = {"cycle", "leave_and_return"}
+    assert len(rows) == math.prod(len(values) for values in wanted.values())
+    courses = json.loads((REPOSITORY / "benchmarks/courses.json").read_text())
+    assert all(r["course"] == courses[r["scene"]][r["protocol"]]["hash"] for r in rows)
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_it_should_be():
