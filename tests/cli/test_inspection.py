@@ -11,6 +11,8 @@ from vmemkit.cli import arguments as known
 from vmemkit.cli import main
 from vmemkit.cli.walk import read_path
 from vmemkit.core import save_image
+from vmemkit.memory import begin
+from vmemkit.sessions import Session
 
 pytestmark = pytest.mark.usefixtures("as_installed")
 
@@ -54,6 +56,16 @@ def test_inspect_refuses_what_it_does_not_know_in_one_line(folder, printed, tmp_
     assert "Recognised are transforms" in printed()
     assert main(["inspect", folder, "--format", "blender"]) == 2
     assert "format must be one of" in printed()
+
+
+def test_inspect_says_what_to_do_with_a_session(recorded, printed, tmp_path):
+    with Session(tmp_path) as session:
+        session.begin(begin(recorded))
+    assert main(["inspect", str(tmp_path)]) == 2
+    words = printed()
+    assert "is the session of a walk" in words
+    assert f"vmemkit show {tmp_path}" in words
+    assert main(["show", str(tmp_path)]) == 0
 
 
 def test_a_walk_begins_in_a_recording_with_depth(recorded, printed, tmp_path):

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from vmemkit.core import LUMA, cat
@@ -22,6 +24,8 @@ from vmemkit.figures import (
     plan,
     view_colors,
 )
+from vmemkit.figures.colors import CARD, CARD_INK, CARD_QUIET
+from vmemkit.figures.surfel_drawing import DISC, FOOTPRINT, RAY
 from vmemkit.pipeline import walk
 from vmemkit.retrieval import retrieve
 
@@ -56,11 +60,49 @@ def test_a_contact_sheet_has_a_row_per_step_with_everything_in_it(steps, truth):
     figure = contact_sheet(steps, truth, title="a title")
     images = figure.axes[0].images
     chosen = sum(len(step.retrieval.chosen) for step in steps)
-    assert len(images) == chosen + 2 * 3 * 3
+    assert len(images) == chosen + 2 * 3 * 2  # of three targets the first and the last are shown
     assert pixels(figure).width == 1200
     assert "a title" in texts(figure)
     assert any(text.startswith("given 0") for text in texts(figure))
     assert "view 7" in texts(figure)
+
+
+def test_images_of_a_contact_sheet_are_a_fifth_of_the_page_wide(steps, truth):
+    """They were an eighth, too small for a projector."""
+    for image in contact_sheet(steps, truth, rows=[1]).axes[0].images:
+        left, right, *_ = image.get_extent()
+        assert 0.18 < right - left < 0.2
+    alone = contact_sheet(list(walk(steps[0].before, steps[0].targets, m=1)))
+    assert (
+        min(right - left for left, right, *_ in map(AxesImage.get_extent, alone.axes[0].images))
+        > 0.1
+    )
+
+
+def contrast(a: str, b: str) -> float:
+    """Of two colours, as WCAG 2.2 defines it."""
+    linear = [
+        torch.tensor(
+            [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(x)]
+        )
+        for x in (a, b)
+    ]
+    low, high = sorted(float(x @ torch.tensor([0.2126, 0.7152, 0.0722])) for x in linear)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_pictures_are_cards_on_which_all_texts_can_be_read(steps, truth):
+    """The card is opaque, so what is legible on it is legible on light and on dark pages."""
+    assert contrast("white", "black") == pytest.approx(21)
+    assert contrast("#767676", "white") == pytest.approx(4.54, abs=0.01)  # by WCAG's own examples
+    for color in (CARD_INK, CARD_QUIET, RAY, FOOTPRINT, DISC):
+        assert contrast(color, CARD) > 4.5
+    # It is seen as a card on JupyterLab's dark page as on a white one.
+    assert min(contrast(CARD, "#111111"), contrast(CARD, "white")) > 1.4
+    for figure in (contact_sheet(steps, truth, "a title"), plan(steps[-1].memory, rows=60)):
+        shown = Image.open(io.BytesIO(figure._repr_jpeg_()))
+        corner = torch.tensor(shown.getpixel((0, 0))) / 255
+        assert (corner - torch.tensor(to_rgb(CARD))).abs().max() < 0.02
 
 
 def test_views_wear_their_colours_as_frames(steps, truth):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from core_helpers import Box
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from vmemkit.core import cat, pose_distance
@@ -14,6 +15,7 @@ from vmemkit.figures import (
     side_by_side,
     walk_film,
 )
+from vmemkit.figures.colors import CARD
 from vmemkit.generation import Generation
 from vmemkit.memory import Memory
 from vmemkit.pipeline import Step, step, walk
@@ -68,12 +70,14 @@ def test_panels_stand_beside_each_other_under_their_names():
     red, blue = torch.zeros(2, 3, 12, 16), torch.zeros(2, 3, 12, 16)
     red[:, 0], blue[:, 2] = 1, 1
     frames = side_by_side({"first": red, "second": blue})
-    assert frames.shape == (2, 3, 396, 960)
-    caption, left, right = frames[0, :, :36], frames[0, :, 36:, :480], frames[0, :, 36:, 480:]
+    assert frames.shape == (2, 3, 410, 960)
+    caption, left, right = frames[0, :, :50], frames[0, :, 50:, :480], frames[0, :, 50:, 480:]
     assert (left.mean((1, 2)) - torch.tensor([1.0, 0, 0])).abs().max() < 1e-6
     assert (right.mean((1, 2)) - torch.tensor([0.0, 0, 1])).abs().max() < 1e-6
-    assert (caption < 0.5).any()
-    assert caption.mean() > 0.8
+    assert caption[:, 0, 0].tolist() == pytest.approx(to_rgb(CARD), abs=1 / 255)
+    # At the width of a README, 800 pixels for three panels, letters are about 12 pixels high.
+    (rows,) = (caption[:, :, :480].amin(0) > 0.5).any(1).nonzero(as_tuple=True)
+    assert (rows[-1] - rows[0]) * 800 / (3 * 480) > 12
     with pytest.raises(ValueError, match="one size"):
         side_by_side({"first": red, "second": blue[:1]})
     with pytest.raises(ValueError, match="at least one panel"):

@@ -72,6 +72,15 @@ inspector = widgets.RetrievalInspector(
 inspector.place.value = 5
 inspector
 """
+STEPPER = """
+import vmemkit as vm
+from vmemkit import scenes, widgets
+house = scenes.rooms(0)
+tour = scenes.single_tour(house)
+memory = vm.begin(house.render(tour.given, 48, 64))
+stepper = widgets.StepThrough(memory, tour.cameras[:8], generator=vm.Writer(), m=3)
+stepper
+"""
 ROOM_BOX = """
 from vmemkit import widgets
 from vmemkit.core import data_file
@@ -87,6 +96,7 @@ SHOWN = {  # notebooks of one cell
     "kept": KEPT,
     "explorer": EXPLORER,
     "inspector": INSPECTOR,
+    "stepper": STEPPER,
     "scrubber": SCRUBBER,
     "room_box": ROOM_BOX,
 }
@@ -135,6 +145,17 @@ def is_drawn(canvas, paper: float = 0.05) -> bool:
 
 def run_command(page, name: str, **options: str) -> None:
     page.evaluate("([name, o]) => window.jupyterapp.commands.execute(name, o)", [name, options])
+
+
+def is_whole(page) -> bool:
+    """Whether nothing of the widget reaches beyond the page, once the page has settled."""
+    time.sleep(1)
+    right = page.locator(".jp-NotebookPanel-notebook").bounding_box()
+    return page.locator(".vmemkit-touch *").evaluate_all(
+        "(all, right) => all.map(one => one.getBoundingClientRect())"
+        ".every(box => !box.height || box.right <= right)",
+        right["x"] + right["width"],
+    )
 
 
 def check_layout(page) -> None:
@@ -263,7 +284,7 @@ def test_after_a_restart_of_the_kernel_the_walk_is_opened_from_the_list(page, la
     name.press("Enter")
     wait_until(lambda: "was it red?" in rows.nth(3).inner_text())
     assert ask(page, "print(len(explorer.value.nodes))") == "3"
-    page.locator(".vmemkit-keys button", has_text="delete").click()
+    page.get_by_title("delete this step").click()
     wait_until(lambda: rows.count() == 3)
     page.get_by_role("button", name="bring back 1").click()
     wait_until(lambda: rows.count() == 4)
@@ -310,6 +331,25 @@ def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
     wait_until(lambda: ask(page, "print(inspector.scene.lit)") == f"({first},)")
     seen = page.locator(".vmemkit-screen", has_text=f"were seen by view {first}")
     wait_until(lambda: seen.count() == 1)
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": 1024, "height": 768})
+    assert is_whole(page)
+    assert page.errors == []
+
+
+def test_a_step_is_gone_through_stage_by_stage_and_fits_a_projector(page, lab):
+    open_and_run(page, lab, "stepper.ipynb")
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+    page.set_viewport_size({"width": 1024, "height": 768})
+    following = page.locator(".vmemkit-touch button.mod-primary")
+    presses = 0
+    while following.inner_text() != "to the next step":
+        following.click()
+        presses += 1
+        wait_until(lambda n=presses: ask(page, "print(len(stepper._done))") == str(n))
+        wait_until(lambda: following.inner_text() == ask(page, "print(stepper.next.description)"))
+    assert presses >= 4  # stages
+    assert is_whole(page)
     assert page.errors == []
 
 

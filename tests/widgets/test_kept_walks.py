@@ -252,6 +252,64 @@ def test_the_list_shows_the_newest_walks(explore, tmp_path):
     assert walks_in(tmp_path / "nowhere") == []
 
 
+def test_earlier_walks_are_deleted_after_a_question(explore, tmp_path):
+    place = tmp_path / "sessions"
+    walked(explore(), "right").close()
+    explorer = walked(explore(), "left")
+    old, mine = sorted(place.iterdir())
+    notes = place / "notes"
+    notes.mkdir()
+    earlier = explorer.earlier
+    explorer.listing.click()
+    names = [walk.folder for walk in earlier.value]
+    earlier.deleting.value = True
+    earlier.gallery.picked = names.index(old)
+    assert "Delete <b>box</b> (1 step, " in earlier.question.value
+    assert earlier.asking.layout.display == ""
+    earlier.no.click()
+    assert (old.is_dir(), earlier.asking.layout.display) == (True, "none")
+    earlier.gallery.picked = names.index(old)
+    earlier.yes.click()
+    assert explorer.message.text == f"deleted {old.name}"
+    assert sorted(place.iterdir()) == [mine, notes]
+    assert [walk.folder for walk in earlier.value] == [mine]
+    earlier.gallery.picked = 0
+    earlier.yes.click()
+    assert "is the walk that you see" in explorer.message.text
+    assert len(vm.Session(mine, readonly=True).tree) == 2
+    earlier.back.click()
+    explorer.listing.click()
+    assert not earlier.deleting.value  # a click opens again
+
+
+def test_only_walks_that_nobody_has_open_are_deleted_and_only_from_the_own_folder(
+    explore, tmp_path
+):
+    explorer = walked(explore(), "right")
+    [mine] = (tmp_path / "sessions").iterdir()
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(mine, elsewhere)
+    explorer.delete_session(elsewhere)
+    assert "is not one of the walks that are kept" in explorer.message.text
+    link = mine.with_name("link")
+    link.symlink_to(elsewhere, target_is_directory=True)
+    explorer.delete_session(link)
+    assert "there is no session in" in explorer.message.text
+    open_one = mine.with_name("open")
+    shutil.copytree(mine, open_one)
+    with vm.Session(open_one):
+        explorer.delete_session(open_one)
+    assert "this process writes to the session" in explorer.message.text
+    (open_one / "thesis.tex").write_text("mine")
+    explorer.delete_session(open_one)
+    assert "holds other files, too, such as thesis.tex" in explorer.message.text
+    assert all(len(vm.Session(folder, readonly=True).tree) == 2 for folder in (elsewhere, open_one))
+    (open_one / "thesis.tex").unlink()
+    (open_one / "journal").write_bytes(b"damaged")
+    explorer.delete_session(open_one)
+    assert not open_one.exists()
+
+
 # ---- disks ---------------------------------------------------------------------------------------
 
 

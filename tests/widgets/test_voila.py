@@ -178,14 +178,44 @@ def test_two_visitors_walk_and_see_their_own_pictures(page):
         assert picture(second) == start
         second.get_by_role("button", name="look up").click()
         wait_until(lambda: picture(second) not in (start, picture(first)), 60)
-        # On the phone nothing is cut off, and a tap meets a surfel although the canvas is scaled.
-        assert second.evaluate("document.documentElement.scrollWidth") <= PHONE["viewport"]["width"]
+        check_phone(second)
+        # A tap meets a surfel although the canvas is scaled.
         canvas, scene = second.locator("canvas").first, second.locator(".vmemkit-scene")
         canvas.scroll_into_view_if_needed()
         box = canvas.bounding_box()
         assert box["width"] < PHONE["viewport"]["width"]
         second.touchscreen.tap(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"])
         wait_until(lambda: "Surfel" in scene.inner_text())
+
+
+def check_phone(tab) -> None:
+    """Nothing is cut off; the picture and, below it, buttons large enough for a finger fill the first
+    screen; and the rest follows."""
+    width, height = PHONE["viewport"].values()
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    wide = tab.locator(".vmemkit-touch *").evaluate_all(
+        "(all, width) => all.map(one => one.getBoundingClientRect())"
+        ".filter(box => box.height && (box.right > width || box.left < 0)).length",
+        width,
+    )
+    assert wide == 0
+    tab.evaluate("document.querySelector('.vmemkit-screen').scrollIntoView()")
+    screen = tab.locator(".vmemkit-screen img").first.bounding_box()
+    assert screen["width"] > 0.9 * width
+    buttons = [
+        tab.get_by_role("button", name=name).bounding_box() for name in ("forward", "sink", "undo")
+    ]
+    assert all(box["height"] >= 44 and box["width"] >= 44 for box in buttons)
+    assert (
+        screen["y"] + screen["height"]
+        < buttons[0]["y"]
+        < buttons[1]["y"]
+        < buttons[2]["y"]
+        < height
+    )
+    rest = [tab.locator("canvas").first, tab.get_by_text("metres a step")]
+    places = [buttons[2]["y"], *(part.bounding_box()["y"] for part in rest)]
+    assert places == sorted(places)
 
 
 def picture(tab) -> str:

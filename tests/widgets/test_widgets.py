@@ -5,11 +5,12 @@ import threading
 import pytest
 import torch
 from core_helpers import same, tables
+from matplotlib.colors import to_rgb
 from widget_helpers import Nowhere, Paints, agrees, ids, picture
 
 import vmemkit as vm
 from vmemkit.evaluation import coverage
-from vmemkit.figures import chip, seen_by, view_hex
+from vmemkit.figures import CARD, chip, seen_by, view_hex
 from vmemkit.memory import begin, views_of
 from vmemkit.retrieval import Hard, SurfelVotes
 from vmemkit.scenes import moves
@@ -84,7 +85,8 @@ def test_a_mosaic_lays_images_in_rows_of_two(n, size):
     assert laid.shape == (3, *size)
     for i, (top, left) in enumerate([(0, 0), (0, 8), (6, 0), (6, 8)][:n]):
         assert (laid[:, top : top + 4, left : left + 6] == (i + 1) / 8).all()
-    assert (laid == 1).sum() == 3 * (size[0] * size[1] - 24 * n)
+    card = torch.tensor(to_rgb(CARD))[:, None, None]
+    assert (laid == card).all(0).sum() == size[0] * size[1] - 24 * n
 
 
 def test_a_table_of_votes_says_who_was_chosen_and_who_was_suppressed_by_whom(box):

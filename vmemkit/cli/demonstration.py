@@ -75,6 +75,7 @@ LIFT = 0.12  # metres by which its way back is higher
 POLICIES = ("coverage", "temporal")
 LABELS = {"coverage": "surfel memory", "temporal": "latest views"}  # names of the overview's rows
 MOMENTS = (0.06, 0.215, 0.96)  # shares of the path at which the overview shows a view
+SHEET_ROWS = 3  # steps in a contact sheet
 DIGITS = 4  # decimals of the metrics
 OVERVIEW_SCALE = 0.5  # the animation has this share of the film's height and width
 PAGE = "index.html"
@@ -100,6 +101,10 @@ class Job:
     truth: Views | None  # (n,) of the tour's cameras
     generator: Generator
     render: Callable[[Cameras], Views] | None = None  # the truth of other cameras
+
+    @property
+    def title(self) -> str:
+        return self.about[0].upper() + self.about[1:]
 
 
 @dataclass(frozen=True)
@@ -318,7 +323,8 @@ def _row(job: Job, policy: str, steps: list[Step]) -> dict[str, Any]:
 def _write(out: Path, job: Job, policy: str, steps: list[Step]) -> None:
     truth = None if job.truth is None else job.truth.image
     stem = out / f"{job.name}-{policy}"
-    save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, f"{job.about} · {policy}"))
+    title = f"{job.title} · {LABELS.get(policy, policy)}"
+    save_figure(stem.with_suffix(".png"), contact_sheet(steps, truth, title, SHEET_ROWS))
     save_ply(steps[-1].memory.surfels, stem.with_suffix(".ply"))
 
 
@@ -338,7 +344,7 @@ def _film(job: Job, steps_by_policy: dict[str, list[Step]], rows: int) -> Float[
 def _section(job: Job, policies: Sequence[str], rows: Sequence[dict[str, Any]]) -> Section:
     names = {LABELS.get(policy, policy): f"{job.name}-{policy}" for policy in policies}
     return Section(
-        title=f"{job.about[0].upper()}{job.about[1:]}",
+        title=job.title,
         film=f"{job.name}.mp4",
         flight=f"{job.name}-surfels.mp4",
         sheets={label: f"{stem}.png" for label, stem in names.items()},

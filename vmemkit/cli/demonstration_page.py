@@ -18,7 +18,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
 video, img { width: 100%; border-radius: 6px; display: block }
 figure { margin: 1rem 0 } figcaption { margin-top: .3rem; opacity: .8 }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1rem }
+.flight { max-width: 30rem } details figure { max-width: 52rem }
+summary { cursor: pointer; font-weight: 600; padding: .6rem 0 }
 table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .15rem .9rem; text-align: right }
 td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid }
 .wide { overflow-x: auto } section { margin: 3rem 0 }
@@ -49,7 +50,7 @@ class Section:
 
 def page(sections: Sequence[Section], explanation: str, overview: str | None = None) -> str:
     """The page as HTML. `explanation` says what the metrics mean, `overview` names a picture."""
-    parts = "\n".join(_section(section) for section in sections)
+    parts = "\n".join(_section(section, first=i == 0) for i, section in enumerate(sections))
     first = "" if overview is None else _picture(overview, OVERVIEW)
     return f"""<!doctype html>
 <html lang="en">
@@ -72,7 +73,8 @@ through a photo of a room of yours.</p>
 """
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, first: bool) -> str:
+    """A walk. Its contact sheets are large, to be legible, so those of the first walk alone are open."""
     sheets = "\n".join(
         _picture(
             name, f"{policy}: targets, who saw what they show, the views chosen, the new views"
@@ -87,11 +89,11 @@ def _section(section: Section) -> str:
 {_video(section.film, "The same path, view by view")}
 {_summary(section.rows)}
 {_table(section.rows)}
-<div class="pair">
-{_video(section.flight, "The surfels that are remembered at the end")}
-{sheets}
-</div>
+<div class="flight">{_video(section.flight, "The surfels that are remembered at the end")}</div>
 <p>Surfels for MeshLab, CloudCompare or Blender: {links}</p>
+<details{" open" if first else ""}><summary>What some steps retrieved, and what came of it</summary>
+{sheets}
+</details>
 </section>"""
 
 

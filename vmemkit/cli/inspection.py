@@ -10,14 +10,20 @@ from rich.text import Text
 
 from vmemkit.figures import recording_drawing, save_figure
 from vmemkit.scenes import inspect, surface_points, up_direction
+from vmemkit.sessions import is_session
 
 
 def run_inspect(options: argparse.Namespace, console: Console) -> None:
     """`vmemkit inspect PATH`: format, cameras, sizes, scale, axes, path, depth and notes; with
     `--picture`, the cameras and points as one picture.
 
-    Errors: ValueError for a path that holds nothing known.
+    Errors: ValueError for a path that holds nothing known, and for a session of a walk.
     """
+    if options.format is None and is_session(options.path):
+        raise ValueError(
+            f"{options.path} is the session of a walk, no recording: `vmemkit show {options.path}` lists "
+            f"its steps, `vmemkit export {options.path} --to nerfstudio --out FOLDER` makes a recording"
+        )
     recording, report = inspect(
         options.path,
         options.format,

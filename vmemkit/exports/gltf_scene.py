@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from vmemkit.core import Cameras, Surfels
 from vmemkit.exports.places import writing_file
-from vmemkit.figures import FRUSTUM_EDGES, frustum_corners, view_colors
+from vmemkit.figures import FRUSTUM_EDGES, frustum_corners, surfel_box, view_colors
 from vmemkit.memory import Memory
 
 MAX_DISCS = 200_000  # surfels, which make a file of 38 MB
@@ -195,8 +195,8 @@ def _discs(surfels: Surfels) -> dict[str, Any]:
 
 def _frusta(cameras: Cameras, surfels: Surfels, colors: Float[np.ndarray, "t 3"]) -> dict[str, Any]:
     """The edges of each view's frustum, in the colour of the view."""
-    low, high = np.quantile(surfels.position.double().numpy(), [0.02, 0.98], axis=0)
-    length = max(LEAST_FRUSTUM, FRUSTUM * float(np.linalg.norm(high - low)))
+    low, high = surfel_box(surfels.position, cameras.position)
+    length = max(LEAST_FRUSTUM, FRUSTUM * float((high - low).norm()))
     corners = frustum_corners(cameras, torch.full((len(cameras),), length)).double().numpy()
     starts = corners.shape[1] * np.arange(len(cameras))
     return {

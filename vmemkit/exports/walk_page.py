@@ -31,6 +31,7 @@ from vmemkit.figures import (
     chip,
     explained_shares,
     frustum_corners,
+    scene_box,
     surfel_colors,
     view_colors,
     vote_map,
@@ -250,7 +251,7 @@ def _scene(steps: Sequence[Step]) -> dict[str, Any]:
     stride = -(-len(surfels) // MAX_SURFELS) or 1
     drawn = torch.arange(0, len(surfels), stride)
     ends = memory.ends[torch.tensor(sizes) - 1]
-    low, high = _bounds(memory)
+    low, high = scene_box(surfels.position, memory.views.cameras.position.cpu())
     extent = float((high - low).norm()) or 1.0
     lines = _frusta(memory, FRUSTUM * extent)
     names = ["the beginning", *(f"after step {i}" for i in range(1, len(steps) + 1))]
@@ -271,15 +272,6 @@ def _scene(steps: Sequence[Step]) -> dict[str, Any]:
         "extent": extent,
         "eye": _first_eye(memory, (low + high) / 2, AWAY * extent),
     }
-
-
-def _bounds(memory: Memory) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
-    """The box of the surfels without strays, and of the cameras."""
-    places = memory.views.cameras.position.cpu()
-    if len(memory.surfels):
-        sample = memory.surfels.position[:: 1 + len(memory.surfels) // 100_000].cpu()
-        places = torch.cat([places, sample.quantile(torch.tensor([0.02, 0.98]), 0)])
-    return places.amin(0), places.amax(0)
 
 
 def _first_eye(memory: Memory, target: Float[Tensor, " 3"], distance: float) -> dict[str, Any]:

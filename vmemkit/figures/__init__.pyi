@@ -7,10 +7,13 @@ from .charts import coverage_curves as coverage_curves
 from .charts import memory_growth as memory_growth
 from .charts import retrieval_matrix as retrieval_matrix
 from .charts import vote_bars as vote_bars
+from .colors import CARD as CARD
 from .colors import INK as INK
 from .colors import chip as chip
 from .colors import view_colors as view_colors
 from .colors import view_hex as view_hex
+from .extents import scene_box as scene_box
+from .extents import surfel_box as surfel_box
 from .frusta import FRUSTUM_EDGES as FRUSTUM_EDGES
 from .frusta import frustum_corners as frustum_corners
 from .house_drawings import floor_plan as floor_plan

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
 from vmemkit.core import Cameras, cameras, canvas_width, cat, intrinsics, look_at, project
-from vmemkit.figures.colors import INK, view_colors
+from vmemkit.figures.colors import CARD, CARD_INK, view_colors
+from vmemkit.figures.extents import without_background
 from vmemkit.figures.frusta import frustum_corners
 from vmemkit.figures.picture import PAGE_WIDTH, Picture
 from vmemkit.figures.renderings import paint
@@ -23,9 +25,6 @@ FOV = 35.0  # degrees, vertical: narrow, so that rooms stay nearly rectangular
 ASPECT = 2.0  # width / height of the rendering
 CAMERA_LENGTH = 0.05  # length of a drawn camera, as a share of the memory's extent
 EMPHASIS = 2.0  # how much larger the cameras of a retrieval are drawn
-# A surfel is background if it is farther from the cameras than BACKGROUND times the nearest tenth.
-NEAREST, BACKGROUND = 0.1, 100.0
-QUANTILE_SAMPLE = 100_000  # surfels that suffice for a quantile
 
 
 def plan(
@@ -38,8 +37,8 @@ def plan(
     """The memory as a doll's house: its surfels from above, where ceilings face away and so are not
     drawn, and its views as small cameras, the given ones filled.
 
-    With a retrieval, its query cameras are black, only the chosen views are filled, and both are
-    larger. With a path, its cameras are drawn instead of the views. The background is white.
+    With a retrieval, its query cameras are white, only the chosen views are filled, and both are
+    larger. With a path, its cameras are drawn instead of the views. The background is the card.
     `elevation` is in degrees, 90 looks straight down; `rows` is the rendering's height in pixels.
     Errors: ValueError for a memory without surfels, an elevation outside (0, 90], and both a
     retrieval and a path.
@@ -75,12 +74,12 @@ class DrawnCameras:
     filled: Bool[Tensor, " t"]
 
     def add(self, others: Cameras, length: float) -> DrawnCameras:
-        """More cameras (m,), in black and not filled."""
+        """More cameras (m,), in `CARD_INK` and not filled."""
         count = len(others)
         return DrawnCameras(
             cat([self.cameras, others.to("cpu")]),
             torch.cat([self.length, torch.full((count,), length)]),
-            self.colors + [INK] * count,
+            self.colors + [CARD_INK] * count,
             torch.cat([self.filled, torch.zeros(count, dtype=torch.bool)]),
         )
 
@@ -113,7 +112,7 @@ def draw_from_eye(
         (left, top), (right, bottom) = inside.amin(0).tolist(), inside.amax(0).tolist()
     picture = Picture(PAGE_WIDTH, PAGE_WIDTH * (bottom - top) / (right - left))
     axes = picture.add_page()
-    image = paint(memory, seen, 1.0, surfel_colors)[0]
+    image = paint(memory, seen, to_rgb(CARD), surfel_colors)[0]
     axes.imshow(image.permute(1, 2, 0).numpy(), aspect="auto")
     axes.set(xlim=(left, right), ylim=(bottom, top))
     for i in drawn.length.argsort(stable=True).tolist():  # large cameras on top of small ones
@@ -126,22 +125,12 @@ def _draw_pyramid(
     axes: Axes, points: Float[Tensor, "5 2"], color: Sequence[float] | str, fill: float
 ) -> None:
     eye, *corners = points.tolist()
-    width, alpha = (1.2, 1.0) if fill or color == INK else (0.6, 0.6)
+    width, alpha = (1.2, 1.0) if fill or color == CARD_INK else (0.6, 0.6)
     outline = [*corners, corners[0], eye, corners[1], corners[2], eye, corners[3]]
     (line,) = axes.plot(*zip(*outline, strict=True), color=color, solid_joinstyle="round")
     line.set(linewidth=width, alpha=alpha)
     if fill:
         axes.fill(*zip(*corners, strict=True), color=color, alpha=fill, linewidth=0)
-
-
-def without_background(
-    surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
-) -> Float[Tensor, "m 3"]:
-    """The surfels (n >= 1) that a picture should have in sight: no sky at 1e10 metres."""
-    centre = eyes.mean(0) if len(eyes) else surfels.median(0).values
-    distance = (surfels - centre).norm(dim=-1)
-    near = distance[:: 1 + len(surfels) // QUANTILE_SAMPLE].quantile(NEAREST)
-    return surfels[distance <= BACKGROUND * near]
 
 
 def _from_above(memory: Memory, elevation: float) -> tuple[Cameras, float]:

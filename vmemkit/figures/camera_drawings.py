@@ -9,15 +9,15 @@ from matplotlib.collections import LineCollection
 from torch import Tensor
 
 from vmemkit.core import Cameras
-from vmemkit.figures.colors import INK, view_colors
+from vmemkit.figures.colors import CARD_INK, view_colors
+from vmemkit.figures.extents import QUANTILE_SAMPLE
 from vmemkit.figures.frusta import FRUSTUM_EDGES, frustum_corners
-from vmemkit.figures.picture import PAGE_WIDTH, Picture
+from vmemkit.figures.picture import PAGE_WIDTH, Picture, on_card
 
 HEIGHT = 4.2  # inches
 MOST_CAMERAS = 60  # drawn as pyramids; the path shows the others
 CAMERA_LENGTH = 0.06  # of a drawn camera, as a share of what is shown
 KEPT = 0.98  # share of the points that is in the picture: the farthest are often wrong
-QUANTILE_SAMPLE = 100_000  # points that suffice for a quantile
 GREY = (0.55, 0.55, 0.55)
 TOP = [1, 2]  # the edge above its image, which is thick
 
@@ -43,10 +43,11 @@ def recording_drawing(
     for i, (x, y, title) in enumerate(((right, ahead, "from above"), (ahead, up, "from the side"))):
         axes = picture.add_subplot(1, 2, i + 1)
         _draw(axes, torch.stack([x, y], -1), length, cameras, points, colors)
-        axes.set_title(title, fontsize=9)
-        axes.set_xlabel(f"along {_words(x)}", fontsize=7)
-        axes.set_ylabel(f"along {_words(y)}", fontsize=7)
-        axes.tick_params(labelsize=6)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(f"along {_words(x)}", fontsize=8.5)
+        axes.set_ylabel(f"along {_words(y)}", fontsize=8.5)
+        axes.tick_params(labelsize=8)
+        on_card(axes)
     return picture
 
 
@@ -88,7 +89,7 @@ def _draw(
     that of a drawn camera."""
     x, y = (points @ flat).T.numpy()
     axes.scatter(x, y, s=0.6, c=colors.numpy(), linewidths=0)
-    axes.plot(*(cameras.position @ flat).T.numpy(), color=INK, linewidth=0.6)
+    axes.plot(*(cameras.position @ flat).T.numpy(), color=CARD_INK, linewidth=0.6)
     shown = cameras[:: 1 + (len(cameras) - 1) // MOST_CAMERAS]
     corners = frustum_corners(shown, torch.full((len(shown),), length)) @ flat
     for ends, width in ((FRUSTUM_EDGES, 0.7), (TOP, 2.0)):

@@ -455,7 +455,7 @@ def _ordinal(place: int) -> str:
 def _still(chart: dict[str, Any]) -> Picture:
     layout = chart["layout"]
     width, height, margin = layout["width"], layout["height"], layout["margin"]
-    picture = Picture(width / NOTEBOOK_DPI, height / NOTEBOOK_DPI)
+    picture = Picture(width / NOTEBOOK_DPI, height / NOTEBOOK_DPI, facecolor=WHITE)
     axes, top = picture.add_subplot(), 1 - margin["t"] / height
     left, bottom, right = margin["l"] / width, margin["b"] / height, 1 - margin["r"] / width
     picture.subplots_adjust(left, bottom, right, top)

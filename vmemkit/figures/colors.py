@@ -17,6 +17,9 @@ from vmemkit.core import LUMA
 
 INK, QUIET = "#22262b", "#6d747c"  # main texts and lines | secondary texts
 WHITE = "#ffffff"
+# Pictures are JPEG, which cannot be transparent, so they lie on a dark card, as photographs do in an
+# album. It fits light and dark pages, and its texts can be read on both.
+CARD, CARD_INK, CARD_QUIET = "#2d3238", "#e8eaed", "#aab1b9"
 
 # View colours: OKLCh hue and lightness advance by fixed shares of their ranges. A search chose the
 # shares so that views less than 30 apart differ most, to normal eyes and to simulated colour-blind

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon, Rectangle
 
 from vmemkit.core import Cameras
-from vmemkit.figures.colors import INK, QUIET, view_hex
-from vmemkit.figures.picture import PAGE_WIDTH, Picture
+from vmemkit.figures.colors import CARD, CARD_INK, CARD_QUIET, INK, text_color, view_hex
+from vmemkit.figures.picture import PAGE_WIDTH, Picture, fitting
 from vmemkit.generation import Facts, thing_space
 from vmemkit.scenes.house import (
     THINGS,
@@ -34,12 +36,12 @@ OPEN = 1.6  # from a place in a room to a side whose wall is unknown
 CAMERA = 0.55  # length of a drawn camera
 WALL_LINE = 2.5  # points
 FLAT = 0.12  # depth up to which a thing hangs on the wall, as pictures and windows do
-PALE = 0.55  # share of white in a room's colour
-UNKNOWN = (0.78, 0.78, 0.78)  # colour of what has no palette
-LEAST_LABEL = 0.5  # width of a thing that is named
+DIM = 0.38  # share of the card in a room's colour
+UNKNOWN = (0.6, 0.6, 0.6)  # colour of what has no palette
 TITLE_SPACE = 0.7
-LABEL: dict[str, Any] = {"fontsize": 5.5, "ha": "center", "va": "center", "color": INK, "zorder": 5}
-TITLE: dict[str, Any] = {"fontsize": 9, "ha": "center", "va": "top", "color": INK}
+LABEL_SIZE, LEAST_SIZE = 8.0, 5.5  # points: of a thing's name, and the least at which it is drawn
+LABEL: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5}
+TITLE: dict[str, Any] = {"fontsize": 10, "ha": "center", "va": "top", "color": CARD_INK}
 
 Side = tuple[float, float]
 Color = tuple[float, float, float]
@@ -92,7 +94,7 @@ def floor_plan(
         axes.set(xlim=x, ylim=z, aspect="equal")
         axes.set_axis_off()
         for room in rooms:
-            _draw_room(axes, room)
+            _draw_room(axes, room, PAGE_WIDTH / len(houses) / (x[1] - x[0]))
         for gap in gaps:
             _draw_gap(axes, gap)
         if i < len(titles):
@@ -151,34 +153,42 @@ def _of_facts(facts: Facts) -> tuple[list[_Area], list[_Gap]]:
     return areas, gaps
 
 
-def _draw_room(axes: Axes, room: _Area) -> None:
+def _draw_room(axes: Axes, room: _Area, scale: float) -> None:
+    """A floor with its things; `scale` is in inches of the page per metre."""
     (x0, x1), (z0, z1) = room.x, room.z
     palette = room.palette
     floor = UNKNOWN if palette is None else palette.wall
-    axes.add_patch(Rectangle((x0, z0), x1 - x0, z1 - z0, color=_pale(floor), zorder=0))
+    axes.add_patch(Rectangle((x0, z0), x1 - x0, z1 - z0, color=_dim(floor), zorder=0))
     if room.rug is not None:
         a, b = room.rug
         corner = (x0 + x1 - a) / 2, (z0 + z1 - b) / 2
         color = UNKNOWN if palette is None else palette.textile
-        axes.add_patch(Rectangle(corner, a, b, color=_pale(color), zorder=1))
+        axes.add_patch(Rectangle(corner, a, b, color=_dim(color), zorder=1))
     for thing, (low, high) in room.things:
         size = high[0] - low[0], high[2] - low[2]
         main = THINGS[thing.kind].parts[0].color
         color = UNKNOWN if palette is None else part_colors(palette, main)[0]
         box = Rectangle((low[0], low[2]), *size, facecolor=color, edgecolor=INK, linewidth=0.7)
         axes.add_patch(box)
-        if min(size) > FLAT and max(size) > LEAST_LABEL:
-            middle = low[0] + size[0] / 2, low[2] + size[1] / 2
+        letters = fitting(thing.kind, scale * max(size), LABEL_SIZE)
+        if min(size) > FLAT and letters >= LEAST_SIZE:
+            x, z = low[0] + size[0] / 2, low[2] + size[1] / 2
             turned = 90 if size[1] > size[0] else 0
-            axes.text(*middle, thing.kind, rotation=turned, **LABEL)
+            ink = text_color(torch.tensor(color))
+            axes.text(x, z, thing.kind, size=letters, color=ink, rotation=turned, **LABEL)
     ends = [((x0, x0), (z0, z1)), ((x1, x1), (z0, z1)), ((x0, x1), (z0, z0)), ((x0, x1), (z1, z1))]
     for (x, z), known in zip(ends, room.known, strict=True):
         if known:
-            axes.plot(x, z, color=INK, linewidth=WALL_LINE, solid_capstyle="projecting", zorder=3)
+            axes.plot(
+                x, z, color=CARD_INK, linewidth=WALL_LINE, solid_capstyle="projecting", zorder=3
+            )
 
 
-def _pale(color: Sequence[float]) -> Color:
-    r, g, b = (PALE + (1 - PALE) * value for value in color)
+def _dim(color: Sequence[float]) -> Color:
+    """The colour of a floor, dark enough for the walls around it to stand out."""
+    r, g, b = (
+        DIM * card + (1 - DIM) * value for card, value in zip(to_rgb(CARD), color, strict=True)
+    )
     return r, g, b
 
 
@@ -186,10 +196,10 @@ def _draw_gap(axes: Axes, gap: _Gap) -> None:
     """A doorway: the floor goes on, between two short walls."""
     (a, b), (c, d) = gap.across, gap.along
     corner, size = ((a, c), (b - a, d - c)) if gap.axis == 0 else ((c, a), (d - c, b - a))
-    axes.add_patch(Rectangle(corner, *size, color="white", zorder=4))
+    axes.add_patch(Rectangle(corner, *size, color=CARD, zorder=4))
     for at in gap.along:
         x, z = ((a, b), (at, at)) if gap.axis == 0 else ((at, at), (a, b))
-        axes.plot(x, z, color=QUIET, linewidth=WALL_LINE, solid_capstyle="butt", zorder=4)
+        axes.plot(x, z, color=CARD_QUIET, linewidth=WALL_LINE, solid_capstyle="butt", zorder=4)
 
 
 def _draw_camera(axes: Axes, camera: Cameras, color: str) -> None:

@@ -34,12 +34,15 @@ def recall(memory: Memory, cameras: Cameras, rows: int = ROWS) -> Float[Tensor, 
 
 
 def paint(
-    memory: Memory, seen: Splat, background: float, colors: Float[Tensor, "n 3"] | None = None
+    memory: Memory,
+    seen: Splat,
+    background: float | tuple[float, float, float],
+    colors: Float[Tensor, "n 3"] | None = None,
 ) -> Float[Tensor, "m 3 h w"]:
-    """An image of a splat, with the surfels in `colors` (default: their own) and the grey level
-    `background` where there are none."""
+    """An image of a splat, with the surfels in `colors` (default: their own) and `background`, a grey
+    level or a colour, where there are none."""
     colors = memory.surfels.color if colors is None else colors
-    colors = torch.cat([colors, colors.new_full((1, 3), background)])
+    colors = torch.cat([colors, colors.new_tensor(background).expand(1, 3)])
     return colors[_surfel_rows(memory, seen)].permute(0, 3, 1, 2)
 
 

@@ -29,10 +29,8 @@ from vmemkit.core import UP, Cameras, cameras, cat, intrinsics, look_at, pose, p
 from vmemkit.figures.bird_view import (
     CAMERA_LENGTH,
     EMPHASIS,
-    QUANTILE_SAMPLE,
     DrawnCameras,
     draw_from_eye,
-    without_background,
 )
 from vmemkit.figures.buffers3d import (
     MAX_IMAGES,
@@ -42,7 +40,8 @@ from vmemkit.figures.buffers3d import (
     geometry,
     overwrite,
 )
-from vmemkit.figures.colors import INK, WHITE, chip, view_colors
+from vmemkit.figures.colors import CARD, CARD_INK, INK, WHITE, chip, view_colors
+from vmemkit.figures.extents import scene_box
 from vmemkit.figures.frusta import FRUSTUM_EDGES
 from vmemkit.figures.palettes import (
     RETRIEVAL_MODES,
@@ -62,7 +61,6 @@ WORDS = "44px"  # height of two lines
 BUTTON = {"width": "auto", "flex": "0 0 auto"}  # layout of buttons as wide as their words
 FOV = 40.0  # vertical field of view of the eye, degrees
 ELEVATION = 55.0  # angle at which the eye looks down at first, degrees
-STRAYS = 0.01  # share of surfels at either end that may be out of sight at first
 ALL_ROUND = 0.4  # viewing directions whose mean is shorter than this look all round
 MIN_EXTENT = 0.5  # least extent of a scene, world units
 FILL, FITS = 0.95, 4  # share of the canvas that the memory fills at first, rounds to fit it
@@ -255,9 +253,10 @@ class Scene3D(ipywidgets.VBox):
         eye = cameras(_pose(self.eye, self.target)[None], self._intrinsics())
         memory, ids = self._in_sight()
         color, opacity = self.paint[ids, :3], self.paint[ids, 3:]
-        on_white, drawn = opacity * color + (1 - opacity), self._drawn_cameras()
+        on_card = opacity * color + (1 - opacity) * color.new_tensor(to_rgb(CARD))
+        drawn = self._drawn_cameras()
         return draw_from_eye(
-            eye, memory.to("cpu"), on_white, drawn, rows, trim=False, fill=FILL_STILL
+            eye, memory.to("cpu"), on_card, drawn, rows, trim=False, fill=FILL_STILL
         )
 
     def _in_sight(self) -> tuple[Memory, Int[Tensor, " n"]]:
@@ -292,10 +291,10 @@ class Scene3D(ipywidgets.VBox):
         drawn = self._drawn_cameras()
         t, points = len(self.memory), drawn.corners
         self._pyramids = points[:t]
-        in_ink = torch.tensor([color == INK for color in drawn.colors], dtype=torch.bool)
+        in_ink = torch.tensor([color == CARD_INK for color in drawn.colors], dtype=torch.bool)
         ends = points[:, FRUSTUM_EDGES].reshape(-1, len(FRUSTUM_EDGES) // 2, 2, 3)
         dashes, dash_colors = _dashed(ends[in_ink].reshape(-1, 2, 3))
-        plain = [color for color in drawn.colors if color != INK]
+        plain = [color for color in drawn.colors if color != CARD_INK]
         rgb = torch.tensor(plain).reshape(-1, 3).repeat_interleave(len(FRUSTUM_EDGES), 0)
         plain_ends = ends[~in_ink].reshape(-1, 3)
         self._frames.show(torch.cat([plain_ends, dashes]), torch.cat([rgb, dash_colors]))
@@ -356,7 +355,7 @@ class Scene3D(ipywidgets.VBox):
         drawn = memory.views.cameras
         if self.path is not None:
             drawn = cat([drawn, self.path.to("cpu")])
-        low, high = _bounds(memory.surfels.position, drawn.position)
+        low, high = scene_box(memory.surfels.position, drawn.position)
         centre, self._extent = (low + high) / 2, max(float((high - low).norm()) / 2, MIN_EXTENT)
         corners = torch.cartesian_prod(*torch.stack([low, high], 1))
         eye = centre - 4 * self._extent * _downwards(memory, drawn)
@@ -431,20 +430,6 @@ def _downwards(memory: Memory, drawn: Cameras) -> Float[Tensor, " 3"]:
     if ahead.norm() < ALL_ROUND:
         ahead = torch.tensor([0.0, 0.0, 1.0])
     return math.cos(angle) * torch.nn.functional.normalize(ahead, dim=0) - math.sin(angle) * up
-
-
-def _bounds(
-    surfels: Float[Tensor, "n 3"], eyes: Float[Tensor, "t 3"]
-) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
-    """Corners of the box around all cameras and around the surfels without the background and
-    without their farthest few."""
-    ends = [eyes]
-    if len(surfels):
-        near = without_background(surfels, eyes)
-        sample = near[:: 1 + len(near) // QUANTILE_SAMPLE]
-        ends.append(sample.quantile(torch.tensor([STRAYS, 1 - STRAYS]), 0))
-    points = torch.cat(ends) if len(eyes) or len(surfels) else torch.zeros(1, 3)
-    return points.amin(0), points.amax(0)
 
 
 # ---- what a click meets --------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, TransformedBbox
 from torch import Tensor
 
-from vmemkit.figures.colors import INK, QUIET, text_color, view_colors
-from vmemkit.figures.picture import PAGE_WIDTH, POINTS, Picture
+from vmemkit.figures.colors import CARD_INK, CARD_QUIET, text_color, view_colors
+from vmemkit.figures.picture import PAGE_WIDTH, POINTS, Picture, fitting, on_card
 from vmemkit.figures.renderings import recall, share_labels, vote_map
 from vmemkit.memory import Memory
 from vmemkit.pipeline import Step
@@ -28,12 +28,13 @@ from vmemkit.reconstruction import DepthFit, FitConfig
 from vmemkit.retrieval import Retrieval
 
 GAP, SEAM, FRAME = 0.07, 0.03, 0.024  # inches: between cells, between their images, frame width
-HEADING, TITLE = 0.22, 0.3  # inches: height of the line of headings, of the title
+HEADING, TITLE = 0.26, 0.32  # inches: height of the line of headings, of the title
+LABEL_SIZE, HEADING_SIZE, TITLE_SIZE = 8.0, 9.5, 11.0  # points: 11, 13 and 15 pixels in notebooks
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Images that share a place of a sheet, in a square mosaic.
+    """Images that share a place of a sheet, `across` beside each other.
 
     With `views`, each has a frame in its view's colour. Labels stand in the lower left corners.
     """
@@ -41,6 +42,15 @@ class Cell:
     images: Float[Tensor, "n 3 h w"]
     views: Sequence[int] | None = None
     labels: Sequence[str] = ()
+    columns: int | None = None  # None: a square mosaic
+
+    @property
+    def across(self) -> int:
+        return self.columns or max(1, math.ceil(math.sqrt(len(self.images))))
+
+    @property
+    def down(self) -> int:
+        return math.ceil(len(self.images) / self.across)
 
 
 # ---- figures -------------------------------------------------------------------------------------
@@ -52,8 +62,8 @@ def contact_sheet(
     title: str | None = None,
     rows: int | Sequence[int] = 4,
 ) -> Picture:
-    """A row per shown step: its targets, the votes for them, the chosen views with the share of the
-    targets' pixels that each explains, and the generated views with their numbers.
+    """A row per shown step: its first and last target, the votes for them, the chosen views with the
+    share of all targets' pixels that each explains, and the two generated views with their numbers.
 
     `truth` holds the true images of the whole path; without it the targets are shown as far as the
     memory recalls them. `rows` is the number of steps to show, evenly spaced, or their indices.
@@ -67,21 +77,24 @@ def contact_sheet(
         step, memory = steps[i], steps[i].before
         whole = slice(starts[i], starts[i + 1])
         targets = recall(memory, step.targets) if truth is None else truth[whole]
-        chosen, new = step.retrieval.chosen.tolist(), range(len(memory), len(step.memory))
+        votes = vote_map(memory, step.retrieval).permute(0, 3, 1, 2)
+        chosen, ends = step.retrieval.chosen.tolist(), _ends(len(targets))
+        new = [range(len(memory), len(step.memory))[end] for end in ends]
         kinds = ["given" if memory.views.given[view] else "view" for view in chosen]
         shares = share_labels(memory, step.retrieval)
         labels = [f"{kind} {share}" for kind, share in zip(kinds, shares, strict=True)]
         cells.append(
             [
-                Cell(targets),
-                Cell(vote_map(memory, step.retrieval).permute(0, 3, 1, 2)),
+                Cell(targets[ends], columns=1),
+                Cell(votes[_ends(len(votes))], columns=1),
                 Cell(step.context.image, chosen, labels),
-                Cell(step.views.image, new, [f"view {view}" for view in new]),
+                Cell(step.views.image[ends], new, [f"view {view}" for view in new], columns=1),
             ]
         )
     first = "targets, as recalled" if truth is None else "targets, in truth"
     aspect = _aspect(steps[0].views.image)
-    return _sheet(cells, aspect, [first, "who saw it", "chosen", "generated"], title)
+    spans = (1, 1, 2, 1) if max(row[0].down for row in cells) > 1 else (1, 1, 1, 1)
+    return _sheet(cells, aspect, [first, "who saw it", "chosen", "generated"], title, spans)
 
 
 def comparison(
@@ -157,7 +170,7 @@ def depth_fits(
     fits: Mapping[str, tuple[Float[Tensor, " n"], Float[Tensor, " n"], DepthFit]],
 ) -> Picture:
     """Per name: a network's depths against those that the memory knows, a dot per surfel, and the
-    line of the fit. Dots that the fit explains are dark.
+    line of the fit. Dots that the fit explains are blue, the others grey.
 
     Errors: ValueError for no fits.
     """
@@ -168,15 +181,16 @@ def depth_fits(
     for column, (name, (depth, reference, fit)) in enumerate(fits.items(), start=1):
         axes = picture.add_subplot(1, columns, column)
         explained = (fit(depth) / reference - 1).abs() < FitConfig.tolerance
-        for dots, color in ((~explained, "#c9ced4"), (explained, "#1f6f8b")):
+        for dots, color in ((~explained, "#6d747c"), (explained, "#56b4e9")):
             axes.plot(depth[dots], reference[dots], ".", color=color, markersize=1.5)
         ends = torch.stack([depth.min(), depth.max()])
-        axes.plot(ends, fit(ends), color="#c8553d", linewidth=1.2)
-        axes.set_title(name, fontsize=8, color=INK)
-        axes.set_xlabel("depth, the network's units", fontsize=7, color=QUIET)
-        axes.set_ylabel("depth that the memory knows, m" if column == 1 else "", fontsize=7)
-        axes.tick_params(labelsize=7, colors=QUIET)
+        axes.plot(ends, fit(ends), color="#f0a044", linewidth=1.2)
+        axes.set_title(name, fontsize=9.5)
+        axes.set_xlabel("depth, the network's units", fontsize=8)
+        axes.set_ylabel("depth that the memory knows, m" if column == 1 else "", fontsize=8)
+        axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
+        on_card(axes)
     return picture
 
 
@@ -218,42 +232,60 @@ def _sheet(
     aspect: float,
     headings: Sequence[str] = (),
     title: str | None = None,
+    spans: Sequence[int] | None = None,
 ) -> Picture:
-    """Rows of equal cells, of width / height `aspect`, under headings and a title."""
-    rows, columns = len(cells), len(cells[0])
-    width = (PAGE_WIDTH - (columns + 1) * GAP) / columns
-    height = width / aspect
+    """Rows of cells under headings and a title. Images have width / height `aspect`; a column is as
+    wide as `spans` of it says, in images beside each other, by default all are equal."""
+    spans = [1] * len(cells[0]) if spans is None else spans
+    free = PAGE_WIDTH - (len(spans) + 1) * GAP - (sum(spans) - len(spans)) * SEAM
+    widths = [span * free / sum(spans) + (span - 1) * SEAM for span in spans]
+    lefts = [GAP, *(GAP + x for x in itertools.accumulate(width + GAP for width in widths))]
+    sizes = [
+        [_image_size(cell, x, aspect) for cell, x in zip(row, widths, strict=False)]
+        for row in cells
+    ]
+    heights = [
+        max(cell.down * (h + SEAM) - SEAM for cell, (_, h) in zip(*row, strict=True))
+        for row in zip(cells, sizes, strict=True)
+    ]
     top = (HEADING if headings else 0) + (TITLE if title else GAP)
-    page_height = top + rows * (height + GAP)
+    page_height = top + sum(heights) + len(heights) * GAP
     picture = Picture(PAGE_WIDTH, page_height)
-    layout = picture.add_gridspec(
-        rows,
-        columns,
-        left=GAP / PAGE_WIDTH,
-        right=1 - GAP / PAGE_WIDTH,
-        bottom=GAP / page_height,
-        top=1 - top / page_height,
-        wspace=GAP / width,
-        hspace=GAP / height,
-    )
     axes = picture.add_page()  # in shares of the page, from its lower left corner
     if title:
         middle = 1 - (TITLE + GAP) / 2 / page_height
-        style = {"size": 9, "weight": "bold", "va": "center_baseline", "color": INK}
+        style = {"size": TITLE_SIZE, "weight": "bold", "va": "center_baseline", "color": CARD_INK}
         axes.text(GAP / PAGE_WIDTH, middle, title, fontdict=style)
-    for column, heading in enumerate(headings):
-        box = layout[0, column].get_position(picture)
-        lift = 0.25 * HEADING * POINTS
-        _write(axes, heading, (box.x0, box.y1), (0, lift), size=7.5, color=QUIET)
-    for row, row_cells in enumerate(cells):
-        for column, cell in enumerate(row_cells):
-            side = max(1, math.ceil(math.sqrt(len(cell.images))))
-            # matplotlib wants the seams as shares of an image's width and height.
-            wspace, hspace = (SEAM * side / (x - (side - 1) * SEAM) for x in (width, height))
-            mosaic = layout[row, column].subgridspec(side, side, wspace=wspace, hspace=hspace)
-            boxes = [mosaic[i].get_position(picture) for i in range(len(cell.images))]
+    for left, width, heading in zip(lefts, widths, headings, strict=False):
+        corner, lift = (left / PAGE_WIDTH, 1 - top / page_height), 0.25 * HEADING * POINTS
+        _write(
+            axes,
+            heading,
+            corner,
+            (0, lift),
+            size=fitting(heading, width, HEADING_SIZE),
+            color=CARD_QUIET,
+        )
+    for row, row_sizes, height in zip(cells, sizes, heights, strict=True):
+        for cell, (w, h), left in zip(row, row_sizes, lefts, strict=False):
+            boxes = []
+            for i in range(len(cell.images)):
+                x = left + i % cell.across * (w + SEAM)
+                y = page_height - top - i // cell.across * (h + SEAM) - h
+                boxes.append(
+                    Bbox.from_bounds(
+                        x / PAGE_WIDTH, y / page_height, w / PAGE_WIDTH, h / page_height
+                    )
+                )
             _draw_cell(axes, boxes, cell)
+        top += height + GAP
     return picture
+
+
+def _image_size(cell: Cell, width: float, aspect: float) -> tuple[float, float]:
+    """Width and height of the images of a cell, inches."""
+    width = (width - (cell.across - 1) * SEAM) / cell.across
+    return width, width / aspect
 
 
 def _draw_cell(axes: Axes, boxes: Sequence[Bbox], cell: Cell) -> None:
@@ -270,7 +302,7 @@ def _draw_cell(axes: Axes, boxes: Sequence[Bbox], cell: Cell) -> None:
             frame.set_clip_box(TransformedBbox(box, axes.transData))  # keeps the inner half
         if cell.labels and cell.labels[i]:
             chip = {"facecolor": color.tolist(), "edgecolor": "none", "pad": FRAME * POINTS}
-            style = {"size": 5.5, "color": text_color(color), "bbox": chip}
+            style = {"size": LABEL_SIZE, "color": text_color(color), "bbox": chip}
             inside = (2 * FRAME * POINTS, 2 * FRAME * POINTS)
             _write(axes, cell.labels[i], (box.x0, box.y0), inside, **style)
 
@@ -290,6 +322,11 @@ def _shown(steps: Sequence[Step], rows: int | Sequence[int]) -> list[int]:
     if not rows or not all(0 <= i < len(steps) for i in rows):
         raise ValueError(f"need steps and rows of them, got {len(steps)} steps and rows {rows}")
     return list(rows)
+
+
+def _ends(count: int) -> list[int]:
+    """The first and the last of so many: four images in a place of a sheet would be too small."""
+    return [0, -1] if count > 1 else [0]
 
 
 def _stretched(image: Float[Tensor, "1 h w"]) -> Float[Tensor, "3 h w"]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -35,12 +36,12 @@ from vmemkit.core import (
     surfels_from_points,
     thin,
 )
-from vmemkit.figures.colors import INK, QUIET
-from vmemkit.figures.picture import PAGE_WIDTH, Picture
+from vmemkit.figures.colors import CARD, CARD_INK, CARD_QUIET
+from vmemkit.figures.picture import PAGE_WIDTH, Picture, on_card
 
 PAGE_HEIGHT = 6.4  # inches
 ASPECT = 1.33  # width / height of a drawing
-RAY, FOOTPRINT, DISC = "#d55e00", "#0072b2", "#009e73"  # Okabe and Ito, 2008
+RAY, FOOTPRINT, DISC = "#f0a044", "#56b4e9", "#35c79b"  # after Okabe and Ito, 2008, on a dark card
 TEXT, TITLE = 9.5, 10.5  # points: large enough for a projector
 PALE = 0.45  # share of their colour that surfels in the background keep
 IMAGE_PLANE = 0.38  # distance of the drawn image plane, as a share of the pixel's depth
@@ -184,17 +185,17 @@ def _draw_ray(axes: Axes, pixel: _Pixel) -> None:
     ends = torch.tensor([0.0, 1.0])
     for v in torch.arange(rows + 1) / rows:
         line = pixel.on_image(torch.stack([ends, v.expand(2)], 1))
-        draw.line(line, color=QUIET, linewidth=0.5)
+        draw.line(line, color=CARD_QUIET, linewidth=0.5)
     for u in torch.arange(columns + 1) / columns:
         line = pixel.on_image(torch.stack([u.expand(2), ends], 1))
-        draw.line(line, color=QUIET, linewidth=0.5)
+        draw.line(line, color=CARD_QUIET, linewidth=0.5)
     for corner in pixel.on_image(torch.cartesian_prod(ends, ends)):
-        draw.line(torch.stack([pixel.camera.position, corner]), color=INK, linewidth=1.0)
+        draw.line(torch.stack([pixel.camera.position, corner]), color=CARD_INK, linewidth=1.0)
     square = pixel.on_image(pixel.square)
     draw.fill(square, RAY, alpha=1.0)
     draw.line(torch.stack([pixel.camera.position, pixel.point]), color=RAY, linewidth=2.0)
     draw.dot(pixel.point, RAY)
-    draw.text(pixel.camera.position, "camera", (-4, 8), INK)
+    draw.text(pixel.camera.position, "camera", (-4, 8), CARD_INK)
     draw.text(pixel.point, "point on the surface", (7, -10), RAY)
     draw.text(square[1], f"pixel ({row}, {column})", (-14, -34), RAY)
     _title(axes, f"1  The pixel's ray: point at z-depth $z$ = {pixel.depth:.2f} m")
@@ -214,7 +215,7 @@ def _draw_footprint(axes: Axes, pixel: _Pixel) -> None:
     ends = torch.stack([w * (point @ normal) / (w @ normal) for w in window])
     length = float((ends[1] - ends[0]).norm())
     line = torch.stack([point - 1.5 * length * surface, point + 1.5 * length * surface])
-    _plot(axes, line, color=INK, linewidth=1.5)
+    _plot(axes, line, color=CARD_INK, linewidth=1.5)
     for end, edge in zip(ends, window, strict=True):
         far = end if float(end[0]) > float(edge[0]) else edge
         _plot(axes, torch.stack([eye, far]), color=RAY, linewidth=1.2)
@@ -226,7 +227,7 @@ def _draw_footprint(axes: Axes, pixel: _Pixel) -> None:
     axes.set(xlim=(reach - 1.6 * half * ASPECT, reach + 0.4 * half * ASPECT), ylim=(-half, half))
     left = reach - 1.55 * half * ASPECT
     _note(axes, torch.tensor([left, 0.0]), f"camera, {reach:.2f} m away", (0, 6), RAY)
-    _note(axes, line[1], "surface", (8, -2), INK)
+    _note(axes, line[1], "surface", (8, -2), CARD_INK)
     words = f"the pixel's width at depth $z$:\n$z/f$ = {100 * side:.0f} cm"
     _note(axes, window[0], words, (-12, -34), FOOTPRINT, "right")
     _note(axes, ends[1], f"on the surface:\n{100 * length:.0f} cm", (-22, 2), DISC, "right")
@@ -244,14 +245,14 @@ def _draw_disc(axes: Axes, pixel: _Pixel) -> None:
     draw.line(_closed(pixel.disc()), color=DISC, linewidth=2.0)
     draw.line(_closed(pixel.footprint), color=FOOTPRINT, linewidth=2.0)
     draw.arrow(pixel.point - 2 * radius * pixel.sight, pixel.point, RAY)
-    draw.arrow(pixel.point, pixel.point + 1.6 * radius * pixel.normal, INK)
+    draw.arrow(pixel.point, pixel.point + 1.6 * radius * pixel.normal, CARD_INK)
     draw.line(torch.stack([pixel.point, pixel.point + radius * along]), color=DISC, linewidth=2.0)
     draw.text(pixel.point - 2 * radius * pixel.sight, "$v$, line of sight", (4, 4), RAY)
-    draw.text(pixel.point + 1.6 * radius * pixel.normal, "$n$, normal", (6, -4), INK)
+    draw.text(pixel.point + 1.6 * radius * pixel.normal, "$n$, normal", (6, -4), CARD_INK)
     draw.text(pixel.point + radius * along, f"$r$ = {100 * radius:.0f} cm", (6, 2), DISC)
     draw.text(pixel.footprint[0], "footprint", (-4, 4), FOOTPRINT)
     formula = r"$r = \frac{z \,/\, 2f}{a + (1 - a)\, n \cdot v}$"
-    _note(axes, torch.tensor([0.03, 0.95]), formula, (0, 0), INK, size=1.5 * TEXT)
+    _note(axes, torch.tensor([0.03, 0.95]), formula, (0, 0), CARD_INK, size=1.5 * TEXT)
     _title(axes, f"3  The disc: $n \\cdot v$ = {pixel.cosine:.2f}")
 
 
@@ -272,14 +273,14 @@ def _draw_splat(axes: Axes, pixel: _Pixel, other: Cameras) -> None:
         alpha = 0.9 if won[row, column] else 0.4
         square = Rectangle((column, row), 1, 1, facecolor=DISC, alpha=alpha, linewidth=0)
         axes.add_patch(square)
-    _plot(axes, outline, color=INK, linewidth=1.8)
+    _plot(axes, outline, color=CARD_INK, linewidth=1.8)
     (left, top), (right, bottom) = outline.amin(0).tolist(), outline.amax(0).tolist()
     half = AROUND * max((right - left) / ASPECT, bottom - top) / 2
     x, y = (left + right) / 2, (top + bottom) / 2
     for at in range(columns + 1):
-        axes.axvline(at, color="white", linewidth=0.6)
+        axes.axvline(at, color=CARD, linewidth=0.6)
     for at in range(rows + 1):
-        axes.axhline(at, color="white", linewidth=0.6)
+        axes.axhline(at, color=CARD, linewidth=0.6)
     axes.set(xlim=(x - half * ASPECT, x + half * ASPECT), ylim=(y + half, y - half))
     _title(
         axes, f"4  The splat: covers {int(covered.sum())} pixels, is nearest in {int(won.sum())}"
@@ -334,8 +335,9 @@ class _Observer:
 
 
 def _painted(surfels: Surfels, seen: Int[Tensor, "h w"], share: float) -> Float[Tensor, "h w 3"]:
-    """The surfels in their colours, mixed with white; white where none is."""
-    colors = torch.cat([1 - share + share * surfels.color, torch.ones(1, 3)])
+    """The surfels in their colours, mixed with the card; the card where none is."""
+    card = torch.tensor([to_rgb(CARD)])
+    colors = torch.cat([(1 - share) * card + share * surfels.color, card])
     return colors[seen]
 
 
@@ -349,7 +351,7 @@ def _note(
     size: float = TEXT,
 ) -> None:
     """Words beside a place; `side` is the end of the words that is `offset` points from it."""
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+    box = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
     style: dict[str, Any] = {"color": color, "fontsize": size, "ha": side, "bbox": box, "zorder": 6}
     x, y = place.tolist()
     axes.annotate(words, (x, y), offset, textcoords="offset points", **style)
@@ -364,6 +366,6 @@ def _plot(axes: Axes, points: Float[Tensor, "n 2"], **style) -> None:
 
 
 def _title(axes: Axes, words: str) -> None:
-    axes.set_title(words, fontsize=TITLE, color=INK, loc="left", pad=4)
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color("#d8dce0")
+    on_card(axes)
+    axes.set_title(words, fontsize=TITLE, color=CARD_INK, loc="left", pad=4)

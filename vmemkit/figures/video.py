@@ -34,6 +34,8 @@ from vmemkit.core import (
     replacing,
     save_video,
 )
+from vmemkit.figures.colors import CARD, CARD_INK
+from vmemkit.figures.extents import surfel_box
 from vmemkit.figures.renderings import recall
 from vmemkit.generation import context_batch, reproject, with_far_sky
 from vmemkit.memory import Memory
@@ -47,7 +49,7 @@ LEAST_SECONDS = (
 PARTS = 2  # frames per view, at least
 CUT = 1.0  # pose distance beyond which nothing is put between two views
 VIDEO_ROWS = 360  # pixels: height of a film
-CAPTION = 0.1  # share of the height that a caption takes
+CAPTION = 0.14  # share of the height that a caption takes: legible in films half as high
 WEBP_QUALITY = 60  # percent, of animations
 FLIGHT_FOV, FLIGHT_HEIGHT, FLIGHT_SWING = 50.0, 40.0, 35.0  # degrees: lens, elevation, to each side
 ONE_SIDED = 0.4  # length of the mean normal above which surfels can be seen from one side only
@@ -125,13 +127,13 @@ def scaled(images: Float[Tensor, "f 3 h w"], rows: int) -> Float[Tensor, "f 3 ro
 
 
 def _caption(name: str, images: Float[Tensor, "f 3 h w"]) -> Float[Tensor, "f 3 c w"]:
-    """A strip with the name in its middle, for every frame."""
+    """A strip of card with the name in its middle, for every frame."""
     count, _, height, width = images.shape
     rows = round(CAPTION * height)
-    strip = Image.new("RGB", (width, rows), "white")
-    font = ImageFont.load_default(round(0.62 * rows))
+    strip = Image.new("RGB", (width, rows), CARD)
+    font = ImageFont.load_default(round(0.66 * rows))
     middle = (width / 2, rows / 2)
-    ImageDraw.Draw(strip).text(middle, name, "black", font, anchor="mm")
+    ImageDraw.Draw(strip).text(middle, name, CARD_INK, font, anchor="mm")
     pixels = torch.from_numpy(np.array(strip)).permute(2, 0, 1).float() / 255
     return pixels.to(images.device).expand(count, 3, rows, width)
 
@@ -146,9 +148,7 @@ def fly_round(memory: Memory, frames: int = 72, rows: int = VIDEO_ROWS) -> Film:
     surfels = memory.surfels
     if len(surfels) == 0:
         raise ValueError("a flight needs surfels, and this memory has none: write a view first")
-    ends = torch.tensor([0.02, 0.98], device=surfels.device)
-    sample = surfels.position[:: 1 + len(surfels) // 100_000]
-    low, high = sample.quantile(ends, 0)
+    low, high = surfel_box(surfels.position, memory.views.cameras.position)
     centre, reach = (low + high) / 2, float((high - low).norm()) / 2
     facing = surfels.normal.mean(0)
     share = torch.arange(frames, device=surfels.device) / frames

@@ -73,7 +73,7 @@ class Session:
         self._recent: Memory | None = None  # the last memory is most often the next one's beginning
         self._nodes, self._journal = Tree(), Journal(self.folder / JOURNAL)
         if readonly:
-            if not (self.folder / JOURNAL).is_file():
+            if not is_session(self.folder):
                 raise ValueError(f"there is no session in {self.folder}")
             self._release = weakref.finalize(self, lambda: None)
             self._read_news()
@@ -508,6 +508,11 @@ class Session:
             if node in beginnings:
                 return node, beginnings[node].truncate(entries[node].views)
         return None, None
+
+
+def is_session(folder: str | os.PathLike) -> bool:
+    """Whether a folder holds a session, sound or damaged."""
+    return (Path(folder) / JOURNAL).is_file()
 
 
 def _check_place(folder: Path) -> None:

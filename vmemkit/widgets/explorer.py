@@ -50,7 +50,17 @@ from vmemkit.widgets.files import (
     received,
     upload,
 )
-from vmemkit.widgets.gallery import KEYS_ROOT, Gallery, Screen
+from vmemkit.widgets.gallery import (
+    COLUMN,
+    FIRST,
+    KEYS_ROOT,
+    LAST,
+    OPEN,
+    SECOND,
+    TOUCH,
+    Gallery,
+    Screen,
+)
 from vmemkit.widgets.journeys import START, Journey
 from vmemkit.widgets.keeper import Opened, keeper_of, read_session, slug
 from vmemkit.widgets.parts import (
@@ -61,6 +71,7 @@ from vmemkit.widgets.parts import (
     Message,
     Worker,
     button,
+    classed,
     close_all,
     heading,
     menu,
@@ -69,7 +80,7 @@ from vmemkit.widgets.parts import (
     words_of,
 )
 from vmemkit.widgets.room_box import RoomBox
-from vmemkit.widgets.walk_list import WalkList
+from vmemkit.widgets.walk_list import BLANK, WalkList
 from vmemkit.widgets.walk_tree import TreePanel
 
 HEIGHT = 240  # height of the images that are generated, pixels
@@ -164,7 +175,7 @@ class Explorer(ipywidgets.VBox):
         self.screen = Screen(width=SCREEN, listens=[*KEYS, UNDO, REDO])
         self.truth = Screen(width=TRUTH)
         self.tree = TreePanel(self.go, self.rename, self.drop, self.bring_back)
-        self.earlier = WalkList(self.open_session, self._show_results)
+        self.earlier = WalkList(self.open_session, self.delete_session, self._show_results)
         self.strip, self.context = Gallery(height=STRIP), Gallery(height=CONTEXT)
         self._keeper, opened = keeper_of(session, shared)
         self.beginning, self._shown_example = examples[example](height, seed), example
@@ -176,7 +187,7 @@ class Explorer(ipywidgets.VBox):
         self._tell_kept()
         self._observe()
         super().__init__(self._layout())
-        self.add_class(KEYS_ROOT)
+        classed(self, KEYS_ROOT, TOUCH)
         if opened is not None:
             try:
                 self._resume(opened)
@@ -312,11 +323,20 @@ class Explorer(ipywidgets.VBox):
         """Go on with a walk on the disk, where its head is. Errors are messages, and the journey stays."""
         self._attempt(lambda: self._open_session(session))
 
+    def delete_session(self, folder: str | os.PathLike) -> None:
+        """Delete one of the earlier walks from the disk, for good. Errors are messages."""
+        self._attempt(lambda: self._delete_session(Path(folder)))
+
     def _drop(self) -> None:
         before = len(self.value.dropped)
         self._show(self.value.drop(self.value.at))
         count = len(self.value.dropped) - before
         self.message.say(f"deleted {count} step{'s' * (count != 1)}; 'bring back' undoes that")
+
+    def _delete_session(self, folder: Path) -> None:
+        self._keeper.delete(folder)
+        self.earlier.refresh(self._keeper.folder())
+        self.message.say(f"deleted {folder.name}")
 
     def _list_earlier(self) -> None:
         self.earlier.show(self._keeper.folder())
@@ -538,7 +558,7 @@ class Explorer(ipywidgets.VBox):
         self.truth.layout.display = "" if self.settings.truth.value else "none"
         if not self.settings.truth.value:
             return
-        image, caption = torch.ones(3, 3, 4), "the truth is not known here"
+        image, caption = BLANK, "the truth is not known here"
         if self.beginning.scene is not None:
             camera = self.value.camera.map(lambda tensor: tensor[None])
             size = self.value.memory.views.image.shape[2:]
@@ -617,6 +637,8 @@ class Explorer(ipywidgets.VBox):
         self._worker.cancel()
 
     def _layout(self) -> list[ipywidgets.Widget]:
+        """The controls beside the pictures. On a phone the picture comes first, then the buttons, what
+        else there is to see, and the settings."""
         pad = [ipywidgets.HBox([self.buttons[verb] for _, verb in row]) for row in PAD]
         begin = ipywidgets.HBox([self.example, self.listing])
         self.listing.layout.display = "" if self._keeper.keeps else "none"
@@ -626,9 +648,8 @@ class Explorer(ipywidgets.VBox):
             [begin, *pad, going, self.message, self.settings, self.tree],
             layout={"width": CONTROLS, "max_width": "100%", "flex": FIXED},
         )
-        pictures = ipywidgets.HBox(
-            [ipywidgets.VBox([self.screen, self.truth]), self.scene], layout=WRAPPED
-        )
+        screens = ipywidgets.VBox([self.screen, self.truth])
+        pictures = ipywidgets.HBox([screens, self.scene], layout=WRAPPED)
         self._results = ipywidgets.VBox(
             [
                 pictures,
@@ -644,7 +665,16 @@ class Explorer(ipywidgets.VBox):
         )
         own = ipywidgets.Accordion([self.own, self.storage], titles=(OWN, "save, load, export"))
         limits = [ipywidgets.HTML(LIMITS)] if self._shared else []
-        return [ipywidgets.HBox([controls, shown], layout=WRAPPED), own, *limits]
+        for part in (self.earlier, screens):
+            part.add_class(FIRST)
+        for part in (*pad, going, self.message):
+            part.add_class(SECOND)
+        for part in (self.settings, self.tree):
+            part.add_class(LAST)
+        for part in (controls, shown, self._results, pictures):
+            part.add_class(OPEN)
+        walk = classed(ipywidgets.HBox([controls, shown], layout=WRAPPED), COLUMN)
+        return [walk, own, *limits]
 
 
 def default_generator(scene: Scene | None) -> Generator:

@@ -20,6 +20,11 @@ from torch import Tensor
 from vmemkit.figures import view_hex
 
 KEYS_ROOT = "vmemkit-keys"  # class of the widget within which a screen's keys work
+# Classes for narrow pages: a widget whose controls grow to the size of a finger; a row whose parts
+# stand below each other there, in the order of FIRST, SECOND, the others and LAST; and a part that
+# gives up its own box, so that this order holds for what is in it.
+TOUCH, COLUMN, OPEN = "vmemkit-touch", "vmemkit-column", "vmemkit-open"
+FIRST, SECOND, LAST = "vmemkit-first", "vmemkit-second", "vmemkit-last"
 QUALITY = 88  # of JPEG, up to 100; the images are small
 
 GALLERY = """
@@ -147,6 +152,22 @@ SCREEN_CSS = """
 .vmemkit-screen img[hidden] { display: none; }
 .vmemkit-screen div { font: 12px/18px sans-serif; min-height: 18px; }
 .vmemkit-scene canvas { max-width: 100%; height: auto !important; }
+@media (max-width: 600px) {
+  .vmemkit-touch { --jp-widgets-inline-height: 44px; --jp-widgets-font-size: 13px; }
+  .vmemkit-touch .widget-html-content { line-height: 1.5 !important; }
+  .vmemkit-touch .vmemkit-screen, .vmemkit-touch .vmemkit-screen img { width: 100% !important;
+    box-sizing: border-box; }
+  .vmemkit-touch .widget-slider, .vmemkit-touch .widget-dropdown { width: calc(100% - 4px) !important; }
+  .vmemkit-touch .slider-container { margin-left: 16px; }
+  .vmemkit-touch .noUi-handle { width: 28px !important; height: 28px !important;
+    top: -12px !important; right: -14px !important; border-radius: 14px !important; }
+  .vmemkit-touch .vmemkit-column { flex-flow: column nowrap !important; align-items: stretch; }
+  .vmemkit-touch .vmemkit-column > * { width: 100% !important; }
+  .vmemkit-column .vmemkit-open.vmemkit-open.vmemkit-open { display: contents; }
+  .vmemkit-column .vmemkit-first { order: -2; }
+  .vmemkit-column .vmemkit-second { order: -1; }
+  .vmemkit-column .vmemkit-last { order: 1; }
+}
 """
 
 

@@ -34,7 +34,7 @@ from vmemkit.retrieval import (
     with_config,
 )
 from vmemkit.scenes import moves
-from vmemkit.widgets.gallery import Gallery, Screen
+from vmemkit.widgets.gallery import TOUCH, Gallery, Screen
 from vmemkit.widgets.parts import (
     ALIKE,
     FIXED,
@@ -113,6 +113,7 @@ class RetrievalInspector(ipywidgets.VBox):
             control.observe(lambda change: self.redraw(), "value")
         self.color.observe(self._recolor, "value")
         super().__init__(self._layout())
+        self.add_class(TOUCH)
         self._followed = self.query_targets[0]  # where the 3-D view stands, unless it was turned
         self.scene.look_from(self._followed)
         self.redraw()

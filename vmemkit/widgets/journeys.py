@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vmemkit.core import Cameras, Views, cat
-from vmemkit.figures import save_walk_video
+from vmemkit.exports import mp4
 from vmemkit.memory import Memory, begin
 from vmemkit.pipeline import Step, WalkConfig
 from vmemkit.scenes import add_capture, check_capture_place
@@ -162,7 +162,7 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
     `transforms.json` with images and depth. `scenes.load_capture` and nerfstudio read it.
 
     Errors: ValueError at the start, where there is nothing to write, and for a bad folder; as
-    `save_walk_video`, after the cameras are written.
+    `exports.mp4`, after the cameras are written.
     """
     steps = journey.steps()
     if not steps:
@@ -174,5 +174,5 @@ def export(journey: Journey, folder: str | os.PathLike) -> list[Path]:
     views = [step.views.replace(**rest) for step in steps]
     add_capture(cat(views), folder)
     video = folder / "walk.mp4"
-    save_walk_video(video, steps)
+    mp4(steps, video)
     return [video, folder / "transforms.json"]

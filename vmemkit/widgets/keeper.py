@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vmemkit.pipeline import WalkConfig
-from vmemkit.sessions import Entry, Session
+from vmemkit.sessions import Entry, Session, delete_session
 from vmemkit.widgets.files import DISK, MB
 from vmemkit.widgets.journeys import START, Journey, Node, resume_journey
 
@@ -88,6 +88,18 @@ class Keeper:
                 nodes = () if self._kept is None else self._kept.nodes
                 self._forget()
                 self._elsewhere = len(nodes)
+
+    def delete(self, folder: Path) -> None:
+        """Delete a session that lies where new ones are kept.
+
+        Errors: ValueError for another folder, the session of the journey, and as `delete_session`.
+        """
+        place = self.folder()
+        if place is None or _resolved(folder.parent) != _resolved(place):
+            raise ValueError(f"{folder} is not one of the walks that are kept in {place}")
+        if self.holds(folder):
+            raise ValueError(f"{folder.name} is the walk that you see: open another one first")
+        delete_session(folder)
 
     def close(self) -> None:
         """Close the session, and take a temporary folder from the disk."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextvars
 import html
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import ipywidgets
-import torch
 from jaxtyping import Float
+from matplotlib.colors import to_rgb
 from torch import Tensor
 
-from vmemkit.figures import chip, view_hex
+from vmemkit.figures import CARD, chip, view_hex
 from vmemkit.memory import Memory
 from vmemkit.retrieval import POLICIES, Policy, Retrieval, find_policy, policy_name
 
@@ -27,6 +28,7 @@ WRAPPED = {"flex_flow": "row wrap", "grid_gap": "4px 8px"}  # rows that go on be
 FIXED = "0 0 auto"  # flex of what keeps its size in a row
 DESCRIPTION = {"description_width": "initial"}  # as wide as its words
 WIDTH = "290px"  # of sliders and menus
+W = TypeVar("W", bound=ipywidgets.DOMWidget)
 
 
 def button(text: str, press: Callable[[], object], **options: Any) -> ipywidgets.Button:
@@ -43,6 +45,13 @@ def slider(
     kind = ipywidgets.IntSlider if isinstance(value, int) else ipywidgets.FloatSlider
     style = {"style": DESCRIPTION, "layout": {"width": width, "flex": FIXED}}
     return kind(value, min=low, max=high, step=step, description=text, **style)
+
+
+def classed(widget: W, *names: str) -> W:
+    """The widget, with classes for style sheets."""
+    for name in names:
+        widget.add_class(name)
+    return widget
 
 
 def menu(
@@ -171,13 +180,17 @@ class Worker:
 
 
 def mosaic(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "3 h2 w2"]:
-    """Images in one, on white: one alone, two side by side, more in rows of two."""
+    """Images in one, on a card: one alone, two side by side, more in rows of two."""
     columns = min(2, len(images))
-    missing = -len(images) % columns
-    blank = images.new_ones((missing, *images.shape[1:]))
-    padded = torch.nn.functional.pad(torch.cat([images, blank]), (0, GAP, 0, GAP), value=1.0)
-    rows = [torch.cat([*row], -1) for row in padded.split(columns)]
-    return torch.cat(rows, -2)[:, :-GAP, :-GAP]
+    rows = math.ceil(len(images) / columns)
+    h, w = images.shape[2] + GAP, images.shape[3] + GAP
+    card = images.new_tensor(to_rgb(CARD))[:, None, None].repeat(
+        1, rows * h - GAP, columns * w - GAP
+    )
+    for i, image in enumerate(images):
+        y, x = i // columns * h, i % columns * w
+        card[:, y : y + h - GAP, x : x + w - GAP] = image
+    return card
 
 
 def vote_table(memory: Memory, retrieval: Retrieval) -> str:

@@ -24,8 +24,8 @@ from vmemkit.memory import Memory
 from vmemkit.pipeline import STAGES, Stage, Step, stages, step_rng
 from vmemkit.reconstruction import Reconstruction, Reconstructor, from_depth
 from vmemkit.retrieval import Policy, find_policy, with_config
-from vmemkit.widgets.gallery import Gallery, Screen
-from vmemkit.widgets.parts import FIXED, WRAPPED, Message, button, mosaic, words_of
+from vmemkit.widgets.gallery import COLUMN, TOUCH, Gallery, Screen
+from vmemkit.widgets.parts import FIXED, WRAPPED, Message, button, classed, mosaic, words_of
 
 OLD = 0.4  # brightness of surfels that are older than the step
 SCREEN = 218  # width of a stage's images, pixels
@@ -82,7 +82,8 @@ class StepThrough(ipywidgets.VBox):
             [self.next, self.whole, self.again, self.undo, self.where], layout=WRAPPED
         )
         stages_row = ipywidgets.HBox(list(self.panels.values()), layout=WRAPPED)
-        super().__init__([row, self.message, stages_row])
+        super().__init__([row, self.message, classed(stages_row, COLUMN)])
+        self.add_class(TOUCH)
         self.restart()
 
     @classmethod

@@ -18,14 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vmemkit.sessions import Session
+from vmemkit.sessions import Session, is_session
 from vmemkit.widgets.files import MB
 from vmemkit.widgets.gallery import Gallery, data_uri
-from vmemkit.widgets.parts import button, heading, words_of
+from vmemkit.widgets.parts import BUTTON, WRAPPED, button, words_of
 
 LISTED = 30  # walks that are shown, the newest ones
 THUMBNAIL = 120  # height of their pictures, pixels
-BLANK = torch.full((3, 3, 4), 0.6)  # the picture of a walk that cannot be read
+OPENS = "<b>Earlier walks: click on one to go on</b>"
+DELETES = "<b>Click on a walk to delete it</b>"
+BLANK = torch.full((3, 3, 4), 0.6)  # a picture where there is none
 FRAME = "#969696"  # walks are no views, so they have no colour of their own
 
 
@@ -51,20 +53,42 @@ class Walk:
 
 
 class WalkList(ipywidgets.VBox):
-    """Earlier walks as pictures; a click on one opens it. `value` has the walks that are listed."""
+    """Earlier walks as pictures; a click on one opens it, or asks whether to delete it while `deleting`
+    is pressed. `value` has the walks that are listed."""
 
-    def __init__(self, opens: Callable[[Path], object], closes: Callable[[], object]) -> None:
-        """`opens` is called with a walk's folder, `closes` by the button that leaves the list."""
+    def __init__(
+        self,
+        opens: Callable[[Path], object],
+        deletes: Callable[[Path], object],
+        closes: Callable[[], object],
+    ) -> None:
+        """`opens` and `deletes` are called with a walk's folder, `closes` by the button that leaves the
+        list."""
         self.value: list[Walk] = []
-        self._opens, self.about = opens, ipywidgets.HTML()
+        self._opens, self._deletes, self._asked = opens, deletes, Path()
+        self.about, self.words = ipywidgets.HTML(), ipywidgets.HTML()
         self.gallery = Gallery(height=THUMBNAIL, wraps=True, cards=True)
         self.gallery.observe(self._picked, "picked")
         self.back = button("back to the walk", closes, icon="arrow-left")
-        above = ipywidgets.HBox([self.back, heading("Earlier walks: click on one to go on")])
-        super().__init__([above, self.gallery, self.about])
+        self.deleting = ipywidgets.ToggleButton(
+            False, description="delete walks", icon="trash", layout=BUTTON
+        )
+        self.deleting.observe(lambda change: self._ask(None), "value")
+        self.question = ipywidgets.HTML()
+        self.yes = button("delete for good", self._delete, button_style="danger")
+        self.no = button("keep it", lambda: self._ask(None))
+        above = ipywidgets.HBox([self.back, self.deleting, self.words], layout=WRAPPED)
+        self.asking = ipywidgets.HBox([self.question, self.yes, self.no], layout=WRAPPED)
+        super().__init__([above, self.asking, self.gallery, self.about])
+        self._ask(None)
 
     def show(self, folder: Path | None) -> None:
-        """List the sessions of a folder."""
+        """List the sessions of a folder; a click opens one."""
+        self.deleting.value = False
+        self.refresh(folder)
+
+    def refresh(self, folder: Path | None) -> None:
+        """List the sessions of a folder anew."""
         found = [] if folder is None else walks_in(folder)
         self.value = found[:LISTED]
         if not found:
@@ -90,7 +114,23 @@ class WalkList(ipywidgets.VBox):
     def _picked(self, change: dict) -> None:
         if change["new"] >= 0:
             walk, self.gallery.picked = self.value[change["new"]], -1
-            self._opens(walk.folder)
+            if self.deleting.value:
+                self._ask(walk)
+            else:
+                self._opens(walk.folder)
+
+    def _ask(self, walk: Walk | None) -> None:
+        """Ask whether to delete a walk, None to ask nothing."""
+        self.words.value = DELETES if self.deleting.value else OPENS
+        self.asking.layout.display = "none" if walk is None else ""
+        if walk is not None:
+            self._asked = walk.folder
+            name, what, *_ = map(html.escape, walk.words.split("\n"))
+            self.question.value = f"Delete <b>{name}</b> ({what})? It cannot be brought back."
+
+    def _delete(self) -> None:
+        self._ask(None)
+        self._deletes(self._asked)
 
 
 def walks_in(folder: Path) -> list[Walk]:
@@ -99,7 +139,7 @@ def walks_in(folder: Path) -> list[Walk]:
         return []
     with os.scandir(folder) as entries:
         folders = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    walks = [_walk(path) for path in sorted(folders) if (path / "journal").exists()]
+    walks = [_walk(path) for path in sorted(folders) if is_session(path)]
     return sorted(walks, key=lambda walk: walk.time, reverse=True)
 
 
