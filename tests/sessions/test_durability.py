@@ -362,6 +362,18 @@ def test_compacting_that_fails_changes_nothing(call, steps, tmp_path, monkeypatc
 # ---- several processes ---------------------------------------------------------------------------
 
 
+def test_the_target_of_a_link_is_not_overwritten(steps, tmp_path):
+    with Session(tmp_path / "walk") as session:
+        session.begin(steps[0].before)
+    target = tmp_path / "diary.txt"
+    target.write_text("dear diary")
+    (tmp_path / "walk" / "lock").unlink()
+    (tmp_path / "walk" / "lock").symlink_to(target)
+    with pytest.raises(ValueError, match="lock is a link to another file: delete it"):
+        Session(tmp_path / "walk")
+    assert target.read_text() == "dear diary"
+
+
 def test_a_second_writer_is_told_who_writes_and_readers_are_not_kept_out(steps, tmp_path):
     kept_in(tmp_path, steps[:2]).close()
 

@@ -163,8 +163,11 @@ def write_journal(path: Path, records: Iterable[tuple[Record, Record | None]]) -
 def lock(path: Path) -> BinaryIO:
     """A file that is locked for this process until it is closed, or until the process ends.
 
-    Errors: ValueError that names the process which has the lock.
+    Errors: ValueError that names the process which has the lock, and for a link, whose target would
+    be overwritten.
     """
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to another file: delete it, and open the session again")
     file = path.open("a+b", buffering=0)
     try:
         _lock_file(file)
