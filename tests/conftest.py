@@ -18,6 +18,7 @@ LONG_FILES = (
     "test_voila.py",
     "test_demonstration.py",
     "test_scores.py",
+    "test_server.py",
     "test_wheel.py",
 )
 

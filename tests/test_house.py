@@ -21,12 +21,12 @@ ROWS = (
     ("generation", "retrieval", "reconstruction"),
     ("pipeline",),
     ("evaluation", "figures", "sessions"),
-    ("exports",),
+    ("exports", "serving"),
     ("widgets", "cli"),
 )
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
 # A room is entered by its door, `vmemkit.ROOM`. These packages inside rooms are doors, too: the switch
-# between implementations, the made-up houses, each published network, and the generator of networks.
+# between implementations, the made-up houses, each published network, the generator of networks, and the remote one.
 INNER_DOORS = {
     "core.kernels",
     "scenes.house",
@@ -34,12 +34,23 @@ INNER_DOORS = {
     "nets.cut3r",
     "nets.weights",
     "generation.diffusion",
+    "generation.remote",
 }
 OUTSIDE = {"", "__main__"}  # the package's own `__init__` and `python -m vmemkit`
 MODULES = sorted(
     ".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in FOLDER.rglob("*.py")
 )
-NOT_LOADED = {"nets", "scenes", "evaluation", "figures", "sessions", "exports", "widgets", "cli"}
+NOT_LOADED = {
+    "nets",
+    "scenes",
+    "evaluation",
+    "figures",
+    "sessions",
+    "exports",
+    "serving",
+    "widgets",
+    "cli",
+}
 INTERFACES = {"matplotlib", "plotly", "pythreejs", "ipywidgets", "IPython", "rich"}
 MAX_FUNCTION = 60  # lines
 WEIGHTS_ONLY = "weights_only=True"

@@ -17,6 +17,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "benchmarks/README.md",
+    "vmemkit/serving/README.md",
     "vmemkit/sessions/README.md",
     "data/README.md",
     "notebooks/GLOSSARY.md",

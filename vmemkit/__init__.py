@@ -3,7 +3,8 @@
 The stages are functions on frozen values: `retrieve`, a generator such as `Warp()`, a reconstructor
 such as `reconstruction.from_depth`, and `write`. `step` and `walk` chain them.
 Each room (`vmemkit.core`, `memory`, `retrieval`, `generation`, `reconstruction`, `scenes`, `evaluation`,
-`figures`, `sessions`, `exports`, `widgets`, `nets`, `cli`) is a package; its docstring says what it is for.
+`figures`, `sessions`, `exports`, `serving`, `widgets`, `nets`, `cli`) is a package; its docstring says
+what it is for.
 Conventions (axes, units, pixels, intrinsics) are stated once, in `core/camera.py`.
 """
 

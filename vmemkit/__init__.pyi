@@ -10,6 +10,7 @@ from . import pipeline as pipeline
 from . import reconstruction as reconstruction
 from . import retrieval as retrieval
 from . import scenes as scenes
+from . import serving as serving
 from . import sessions as sessions
 from . import widgets as widgets
 from .core import Cameras as Cameras

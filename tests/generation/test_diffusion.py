@@ -189,6 +189,13 @@ def test_a_call_is_its_parts(house, memory, tour):
     assert not made.confidence.any()
 
 
+def test_calls_of_one_batch_need_images_of_one_size(house, memory, tour):
+    other = house.render(tour.given, 2 * H, 2 * W)
+    asked = [(views, tour.cameras[:1], seed()) for views in (memory.views, other)]
+    with pytest.raises(ValueError, match=r"images of one size, got \[\(24, 32\), \(48, 64\)\]"):
+        next(small().together(asked))
+
+
 def test_a_window_is_context_then_targets_then_repeats_of_the_last(memory, tour):
     generator = small()
     window = generator.window(generator.encode(memory.views), tour.cameras[:3])

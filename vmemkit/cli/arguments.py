@@ -94,6 +94,14 @@ PROTOCOLS = {
     "abca": "another way back (LoopNav)",
     "recall": "are the views chosen that overlap the targets? (Context as Memory)",
 }
+# Limits of a server, with what they are of.
+SERVED = {
+    "pixels": (8_000_000, "pixels of a window, context and targets together"),
+    "views": (32, "views of a window, likewise"),
+    "queue": (64, "windows that are there at once; others are told to come again"),
+    "held": (2_000_000_000, "bytes of the windows that are there at once"),
+    "seconds": (600, "seconds for a window, from when its generation begins"),
+}
 WEIGHTS = ("vmem", "seva", "seva-1.0", "vae", "clip", "depth-metric", "depth-relative", "cut3r")
 
 
@@ -241,6 +249,11 @@ def _add_stages(
     )
     add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
     add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
+    add(
+        "--remote",
+        metavar="URL",
+        help="let a server of `vmemkit serve` run the generator; VMEMKIT_TOKEN holds its token",
+    )
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -376,6 +389,51 @@ def _add_runners(parser: argparse.ArgumentParser) -> None:
         "the one of this machine. Its machines need the same vmemkit, weights and full paths of "
         'recordings; published weights need GPUs. Needs: pip install "vmemkit[cluster]"',
     )
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `vmemkit serve`."""
+    add = parser.add_argument
+    add(
+        "--generator",
+        choices=(*GENERATORS, *PRESETS),
+        default="writer",
+        help="writer and warp run on CPUs, published weights on all GPUs of this machine (%(default)s)",
+    )
+    add("--weights", help="folder of the weight files, if not where `vmemkit weights` finds them")
+    add("--fast", action="store_true", help="15 better sampling steps instead of the released 50")
+    add(
+        "--previews",
+        type=int,
+        default=0,
+        metavar="N",
+        help="published weights: show the views after every N steps (the result only)",
+    )
+    add(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="processes that make windows (one on each GPU; without GPUs one)",
+    )
+    add(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="windows in one batch (4 for published weights; the others have nothing to gain by it)",
+    )
+    add(
+        "--host", default="127.0.0.1", help="address to listen on (%(default)s, this machine alone)"
+    )
+    add("--port", type=int, default=8700, help="0 takes any that is free (%(default)s)")
+    add(
+        "--token-file",
+        metavar="FILE",
+        help="file whose text is the token (that of the environment variable VMEMKIT_TOKEN, else a new "
+        "one, which is printed)",
+    )
+    for name, (number, what) in SERVED.items():
+        add(f"--{name}", type=int, default=number, metavar="N", help=f"{what} (%(default)s)")
+    parser.set_defaults(run=_runs("serve", "run_serve"))
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:

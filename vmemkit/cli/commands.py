@@ -20,6 +20,7 @@ from vmemkit.cli.arguments import (
     add_export,
     add_inspect,
     add_resume,
+    add_serve,
     add_show,
     add_walk,
     add_weights,
@@ -34,6 +35,7 @@ COMMANDS = {  # name -> the function that adds its arguments, help
     "export": (add_export, "a walk or a memory as files of other programs"),
     "inspect": (add_inspect, "what posed images are taken for, with a picture of their cameras"),
     "evaluate": (add_evaluate, "compare policies by protocols, and generators"),
+    "serve": (add_serve, "a generator for many notebooks, on Ray Serve"),
     "weights": (add_weights, "published weight files: list, get, check"),
     "doctor": (add_doctor, "versions, device, data and weights"),
 }

@@ -52,7 +52,7 @@ def _check_stored(entry: Entry, stages: dict[str, Any]) -> None:
         if isinstance(used, Described) and name not in stages:
             raise ValueError(
                 f"the {name} of step {entry.id} was {used}, which a session cannot make again: choose "
-                f"it by {option}"
+                f"it by {option}{' (and --remote)' if name == 'generator' else ''}"
             )
 
 

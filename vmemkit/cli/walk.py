@@ -34,7 +34,7 @@ from vmemkit.core import (
     resize,
 )
 from vmemkit.figures import VIDEO_ROWS, contact_sheet, save_figure, save_walk_video
-from vmemkit.generation import FAST, Generator, Warp, Writer, preset, with_depth
+from vmemkit.generation import FAST, Generator, Remote, Warp, Writer, preset, with_depth
 from vmemkit.generation.diffusion import DEFAULT_FOV
 from vmemkit.memory import begin, check_folder, save, save_ply
 from vmemkit.nets.weights import WeightFile, require
@@ -90,14 +90,27 @@ def chosen_stages(
     stages: dict[str, Any] = {}
     if options.geometry == "cut3r":
         stages["reconstructor"] = load_reconstructor(options.weights)
-    if options.generator in WEIGHTLESS:
-        stages["generator"] = WEIGHTLESS[options.generator]()
+    if options.remote is not None:
+        generator = _remote(options)
+    elif options.generator in WEIGHTLESS:
+        generator = WEIGHTLESS[options.generator]()
     elif options.generator is not None:
         settings = FAST if options.fast else {}
         generator = load_generator(options.generator, options.weights, **settings)
-        # Published generators make images only; without a reconstructor, depth comes from Warp.
-        stages["generator"] = generator if stages else with_depth(generator, Warp())
-    return stages
+    else:
+        return stages
+    # Published generators make images only; without a reconstructor, depth comes from Warp.
+    makes_depth = options.generator in WEIGHTLESS or "reconstructor" in stages
+    return stages | {"generator": generator if makes_depth else with_depth(generator, Warp())}
+
+
+def _remote(options: argparse.Namespace) -> Remote:
+    """The generator of a server. Errors: ValueError if it is not the one that the arguments name."""
+    remote = Remote(options.remote)
+    served = remote.about().get("generator")
+    if served != options.generator:
+        raise ValueError(f"{options.remote} serves {served!r:.40}: choose that by --generator")
+    return remote
 
 
 def load_cut3r(folder: str | None) -> Reconstructor:

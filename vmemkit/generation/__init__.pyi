@@ -4,6 +4,8 @@ from .diffusion import DiffusionGenerator as DiffusionGenerator
 from .far_sky import with_far_sky as with_far_sky
 from .generator import IMAGINED as IMAGINED
 from .generator import SEEN as SEEN
+from .generator import Asked as Asked
+from .generator import Batches as Batches
 from .generator import Encodes as Encodes
 from .generator import Generation as Generation
 from .generator import Generator as Generator
@@ -17,6 +19,7 @@ from .presets import FAST as FAST
 from .presets import PRESETS as PRESETS
 from .presets import load_diffusion as load_diffusion
 from .presets import preset as preset
+from .remote.client import Remote as Remote
 from .reprojection import ContextBatch as ContextBatch
 from .reprojection import Reprojection as Reprojection
 from .reprojection import completed as completed

@@ -7,7 +7,7 @@ returned, are enough for a walk, which then takes their depth from `Warp`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -70,6 +70,22 @@ class Encodes(Protocol):
 
     def encode(self, views: Views) -> Views:
         """The views with their latents and embeddings; missing ones are computed."""
+        ...
+
+
+Asked = tuple[Views, Cameras, torch.Generator]  # what a call takes: context, targets, rng
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A generator that makes several windows in less time together than one after the other."""
+
+    def together(self, asked: Sequence[Asked]) -> Iterator[list[Generation | None]]:
+        """Several calls as one batch: now and then the new state of each, or None.
+
+        Each is as a call alone, up to rounding. Errors: ValueError as for a call, and for images of
+        different sizes.
+        """
         ...
 
 

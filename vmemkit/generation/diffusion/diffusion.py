@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -23,7 +23,7 @@ from vmemkit.generation.diffusion import sampling
 from vmemkit.generation.diffusion.codecs import Codec, ImageEncoder
 from vmemkit.generation.diffusion.conditioning import CameraScale, centred, conditions, scaled
 from vmemkit.generation.diffusion.sampling import Condition, Denoise, Denoising, Levels
-from vmemkit.generation.generator import Generation, check_images
+from vmemkit.generation.generator import Asked, Generation, check_images
 from vmemkit.nets.unet import UNet
 
 AT_ONCE = 4  # images that are sent to the codec or the image encoder together
@@ -132,7 +132,6 @@ class DiffusionGenerator:
         how = f"{self.config.steps} steps of {self.config.sampler}"
         return f"DiffusionGenerator({millions:.1f} M parameters, {how})"
 
-    @torch.no_grad()
     def __call__(
         self, context: Views, targets: Cameras, rng: torch.Generator
     ) -> Iterator[Generation]:
@@ -141,17 +140,35 @@ class DiffusionGenerator:
         Errors: ValueError for no or too many context views or targets, poses that are not rigid,
         images that are not finite, and sizes that codec and network cannot halve often enough.
         """
-        context, size = self.encode(context), context.image.shape[2:]
-        window, every = self.window(context, targets), self.config.preview_every
-        state = None
-        for state in self.sample(window, rng):
-            if every and state.step % every == 0 and state.sigma_next > 0:
-                yield self._decoded(state.denoised[window.targets], size, context.device)
-        latent = state.x[window.targets]
-        result = self._decoded(latent, size, context.device)
-        encoder = self.image_encoder
-        embedding = None if encoder is None else self._encoded(encoder, result.image)
-        yield result.replace(latent=latent.to(context.device), embedding=embedding)
+        for (state,) in self.together([(context, targets, rng)]):
+            if state is not None:
+                yield state
+
+    @torch.no_grad()
+    def together(self, asked: Sequence[Asked]) -> Iterator[list[Generation | None]]:
+        """Several calls as one batch: after each step of the sampler the new state of each, or None.
+
+        Each has the noise of its own rng. Its views differ from those of a call alone only by rounding,
+        because libraries add up in another order for another number of rows.
+        Errors: ValueError as for a call, and for images of different sizes.
+        """
+        sizes = {tuple(context.image.shape[2:]) for context, _, _ in asked}
+        if len(sizes) != 1:
+            raise ValueError(f"windows of one batch need images of one size, got {sorted(sizes)}")
+        contexts = [self.encode(context) for context, _, _ in asked]
+        targets = [cameras for _, cameras, _ in asked]
+        windows = [self.window(*pair) for pair in zip(contexts, targets, strict=True)]
+        every, step = self.config.preview_every, None
+        for step in self.sample(_joined(windows), *(rng for _, _, rng in asked)):
+            if step.sigma_next == 0:
+                break
+            if every and step.step % every == 0:
+                rows = self._of_targets(step.denoised, windows)
+                yield [self._decoded(x, c) for x, c in zip(rows, contexts, strict=True)]
+            else:
+                yield [None] * len(asked)
+        rows = self._of_targets(step.x, windows)
+        yield [self._result(latent, c) for latent, c in zip(rows, contexts, strict=True)]
 
     @torch.no_grad()
     def encode(self, views: Views) -> Views:
@@ -208,13 +225,18 @@ class DiffusionGenerator:
         return Window(cameras, given, condition, unconditional, scale, slice(k, k + m))
 
     @torch.no_grad()
-    def sample(self, window: Window, rng: torch.Generator) -> Iterator[Denoising]:
-        """All frames of a window, from noise, a step at a time."""
-        config, like = self.config, window.condition.latent
-        noise_rng = stream(seed_from(rng))
+    def sample(self, window: Window, *rngs: torch.Generator) -> Iterator[Denoising]:
+        """All frames of a window, from noise, a step at a time.
+
+        Of several windows that are joined in one, each has its own rng.
+        """
+        config, latent = self.config, window.condition.latent
+        shape = (config.frames, *latent.shape[1:])
+        noise_rngs = [stream(seed_from(rng)) for rng in rngs]
 
         def noise() -> Tensor:
-            return sent(torch.randn(like.shape, generator=noise_rng), like.device)
+            drawn = [torch.randn(shape, generator=rng) for rng in noise_rngs]
+            return sent(torch.cat(drawn), latent.device)
 
         sigmas = config.levels.sigmas(config.steps, config.spacing)
         x, denoise = sampling.initial_sample(noise(), sigmas), self.denoiser(window)
@@ -264,9 +286,11 @@ class DiffusionGenerator:
 
     def _denoise(self, condition: Condition, window: Window) -> Denoise:
         """The network as a denoiser under a condition (or two of a window, concatenated)."""
-        dtype, (t, _, h, w) = self.unet.out[-1].weight.dtype, window.condition.latent.shape
-        # What does not change over the steps is computed once. All conditions have the same rays.
-        rays = window.condition.dense.to(dtype)
+        dtype, t = self.unet.out[-1].weight.dtype, self.config.frames
+        rows, _, h, w = window.condition.latent.shape
+        # What does not change over the steps is computed once. Both conditions have the same rays, so
+        # those of a single window are computed once, too.
+        rays = (window.condition if rows == t else condition).dense.to(dtype)
         fixed = self.unet.fixed(condition.crossattn.to(dtype), rays, h, w, t)
 
         def network(x: Tensor, index: Tensor) -> Tensor:
@@ -276,12 +300,23 @@ class DiffusionGenerator:
         levels = self.config.levels
         return lambda x, sigma: sampling.denoised(network, x, sigma, condition, levels)
 
-    def _decoded(
-        self, latent: Float[Tensor, "m c hl wl"], size: tuple[int, int], device: torch.device
-    ) -> Generation:
+    def _of_targets(
+        self, x: Float[Tensor, "t c h w"], windows: Sequence[Window]
+    ) -> list[Float[Tensor, "m c h w"]]:
+        """The rows of each window's targets among the frames of all windows."""
+        frames = x.split(self.config.frames)
+        return [rows[window.targets] for rows, window in zip(frames, windows, strict=True)]
+
+    def _result(self, latent: Float[Tensor, "m c hl wl"], context: Views) -> Generation:
+        result, encoder = self._decoded(latent, context), self.image_encoder
+        embedding = None if encoder is None else self._encoded(encoder, result.image)
+        return result.replace(latent=latent.to(context.device), embedding=embedding)
+
+    def _decoded(self, latent: Float[Tensor, "m c hl wl"], context: Views) -> Generation:
+        """The images of latents, as large as those of the context and on its device."""
         with self._on_device(self.codec):
-            image = self.codec.decode(latent.to(self.device)).to(device)
-        zeros = image.new_zeros(len(image), *size)
+            image = self.codec.decode(latent.to(self.device)).to(context.device)
+        zeros = image.new_zeros(len(image), *context.image.shape[2:])
         return Generation(image, depth=zeros + torch.nan, confidence=zeros)
 
     def _encoded(self, module: nn.Module, image: Float[Tensor, "n 3 h w"]) -> Tensor:
@@ -313,3 +348,17 @@ class DiffusionGenerator:
             code = code.clone()
             code[missing] = self._encoded(module, views.image[missing])
         return code
+
+
+def _joined(windows: Sequence[Window]) -> Window:
+    """The frames of all windows as one, whose `targets` are those of the first alone."""
+    if len(windows) == 1:
+        return windows[0]
+    return Window(
+        cat([window.cameras for window in windows]),
+        torch.cat([window.given for window in windows]),
+        cat([window.condition for window in windows]),
+        cat([window.unconditional for window in windows]),
+        torch.cat([window.scale for window in windows]),
+        windows[0].targets,
+    )

@@ -1,0 +1,15 @@
+from .client import TOKEN as TOKEN
+from .client import Remote as Remote
+from .client import checked_token as checked_token
+from .wire import MEDIA_TYPE as MEDIA_TYPE
+from .wire import VERSION as VERSION
+from .wire import WINDOWS as WINDOWS
+from .wire import Limits as Limits
+from .wire import error_frame as error_frame
+from .wire import frame as frame
+from .wire import read_frame as read_frame
+from .wire import read_state as read_state
+from .wire import read_window as read_window
+from .wire import rng_frame as rng_frame
+from .wire import state_frame as state_frame
+from .wire import window_frame as window_frame
