@@ -25,7 +25,16 @@ from worlds import BoxWorld
 
 from vmemkit.core import Cameras, SurfelConfig, Views, intrinsics, runs_in_sight
 from vmemkit.core.kernels import RUN, backend
-from vmemkit.memory import Memory, MemoryConfig, Sightings, begin, read, sightings_of, write
+from vmemkit.memory import (
+    Memory,
+    MemoryConfig,
+    Sightings,
+    begin,
+    excerpt,
+    read,
+    sightings_of,
+    write,
+)
 from vmemkit.retrieval import count_votes, pixels_per_surfel, retrieve
 from vmemkit.scenes import upright_cameras
 
@@ -122,6 +131,12 @@ def grown(memory: Memory) -> Callable[[], Memory]:
     return lambda: write(memory.truncate(len(memory) - 1), last)
 
 
+def votes(memory: Memory, cameras: Cameras, height: int, width: int) -> torch.Tensor:
+    """A vote for each view by each pixel whose surfel it saw."""
+    part, canvas = excerpt(memory, read(memory, cameras, height, width))
+    return count_votes(part, pixels_per_surfel(part, canvas))
+
+
 def measured(memory: Memory, query: Views, new: Views) -> dict[str, float]:
     """Milliseconds of every stage for a query and a new view, and what there was to do."""
     cameras, (height, width) = query.cameras, query.image.shape[2:]
@@ -131,9 +146,7 @@ def measured(memory: Memory, query: Views, new: Views) -> dict[str, float]:
     first, last = memory._ends.value.rows[-1], longer._ends.value.rows[-1]
     row: dict[str, float] = {"surfels": len(memory.surfels), "views": len(memory)}
     row["read"] = clock(lambda: read(memory, cameras, height, width))
-    row["read + vote"] = clock(
-        lambda: count_votes(memory, pixels_per_surfel(memory, read(memory, cameras, height, width)))
-    )
+    row["read + vote"] = clock(lambda: votes(memory, cameras, height, width))
     row["coverage"] = clock(lambda: retrieve(memory, cameras, K))
     row["write"] = clock(lambda given: write(given, new), grown(memory))
     row["surfels in frustum"] = RUN * int(runs_in_sight(memory.boxes, cameras, 2.0, 0.0, 1e9).sum())

@@ -123,7 +123,7 @@ def cloud(view: Views, count: int) -> Memory:
 
 def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
     """Bytes of all tables except the views: (used, allocated). Sightings are included."""
-    tables = memory._surfels, memory._sightings, memory._boxes
+    tables = memory._surfels, memory._sightings, memory._boxes, memory._spans
     held = sum(leaf.nbytes for rows in tables for leaf in rows.value.leaves().values())
     return held / len(memory.surfels), sum(rows.nbytes for rows in tables) / len(memory.surfels)
 

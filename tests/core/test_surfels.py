@@ -164,6 +164,23 @@ def test_surfaces_two_pixels_wide_have_surfels_on_a_grid_of_half_the_size(first,
     assert int((~on_post).sum()) == 7 * 8
 
 
+@pytest.mark.parametrize(("noise", "clear"), [(0.002, True), (0.02, False)])
+def test_noise_makes_no_narrow_surfaces(noise, clear):
+    """A post in front of a wall: where noise makes edges, what is between edges is no surface."""
+    random = torch.Generator().manual_seed(0)
+    depth = torch.full((32, 48), 4.0)
+    depth[:, 20:22] = 1.0
+    depth *= 1 + noise * torch.randn(depth.shape, generator=random)
+    camera = cameras(torch.eye(4))
+    _, pixel = write_out(camera, depth)
+    _, known = central_normals(unproject(camera, depth), depth, EDGE)
+    known = known.flatten().nonzero()[:, 0]
+    post = [p for p in range(32 * 48) if p % 48 in (20, 21)]
+    assert not set(post) & set(known.tolist())
+    assert set(pixel.tolist()) == set(known.tolist()) | set(post if clear else ())
+    assert len(known) == 32 * 46 if clear else len(known) < 32 * 46
+
+
 def test_pinholes_between_slanted_discs_are_closed_and_nothing_else_is_changed():
     """Floors at a slant, of every second pixel, with a wall far behind them."""
     for slant in (0.0, 60.0, 75.0):

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from vmemkit.core.camera import MAX_DISTANCE, Cameras, unproject
 from vmemkit.core.kernels import accelerated
+from vmemkit.core.noise import depth_noise
 from vmemkit.core.structs import TensorStruct
 
 LONGEST_NORMAL = 1.001  # length of a unit normal, with room for rounding
 NARROW = 0.5**0.5  # factor on radii: as `SplatConfig` draws them, discs stay inside narrow surfaces
+CLEAR = 10.0  # times the noise that an edge must be: else noise makes edges, and narrow surfaces
 LEAST_SLANT = 0.01  # a disc is at most 100 times as wide as the pixel that it comes from
 
 
@@ -120,7 +122,8 @@ def surfels_from_points(
 
     `maps`, `camera` and `image` belong to that one view (no batch), on a grid already thinned by
     `thin`. `whole` are the point maps before that, in which surfaces are found that are two pixels
-    wide: on a thinner grid these have no neighbours of their own.
+    wide: on a thinner grid these have no neighbours of their own. In depth whose noise is more than a
+    CLEAR-th of an edge they cannot be told from noise, and make no surfels.
     """
     h, w = maps.depth.shape
     focal, known = grid_focal(camera.K, h, w), _trusted(maps, config)
@@ -128,8 +131,10 @@ def surfels_from_points(
         normal, radius, smooth = _normals_and_radii(
             maps.points, maps.depth, camera.position, focal, config.slant, config.edge
         )
-        narrow = (known & ~smooth).flatten().nonzero()[:, 0]
-        raw = narrow_normals(maps if whole is None else whole, narrow, (h, w), config.edge)
+        whole = maps if whole is None else whole
+        is_clear = CLEAR * depth_noise(whole.depth[None]) <= config.edge
+        narrow = (known & ~smooth & is_clear).flatten().nonzero()[:, 0]
+        raw = narrow_normals(whole, narrow, (h, w), config.edge)
         at = narrow // w, narrow % w
         normal[at], size, smooth[at] = _oriented_with_radii(
             raw, maps.points[at], maps.depth[at], camera.position, focal, config.slant

@@ -1,6 +1,8 @@
 from .association import AssociationConfig as AssociationConfig
 from .association import by_projection as by_projection
 from .association import by_radius as by_radius
+from .excerpts import Excerpt as Excerpt
+from .excerpts import excerpt as excerpt
 from .memory import Memory as Memory
 from .memory import MemoryConfig as MemoryConfig
 from .memory import read as read

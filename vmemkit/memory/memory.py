@@ -43,8 +43,10 @@ from vmemkit.memory.rows import Rows
 from vmemkit.memory.sightings import (
     PackedSightings,
     Sightings,
+    Spans,
     counts_per_row,
     pack_sightings,
+    spans_of,
     unpack_sightings,
 )
 from vmemkit.memory.spill import Spill
@@ -100,6 +102,7 @@ class Memory:
     _sightings: Rows[PackedSightings]
     _ends: Rows[Ends]
     _boxes: Rows[Boxes]
+    _spans: Rows[Spans]
     _reach: Rows[Reach]
     _states: tuple[object, ...] = ()  # the reconstructor's state after each view, None if unknown
 
@@ -125,6 +128,7 @@ class Memory:
             Rows.of(PackedSightings(ids, ids, ids.long())),
             Rows.of(Ends(torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0).bool())),
             Rows.of(Boxes(zeros(0, 3), zeros(0, 3), zeros(0))),
+            Rows.of(Spans(ids, ids)),
             Rows.of(Reach(image)),
         )
 
@@ -171,6 +175,7 @@ class Memory:
             Rows.of(packed),
             Rows.of(Ends(ends, rows.cpu(), sky_in(views.depth))),
             Rows.of(boxes_of(surfels.position, surfels.radius)),
+            Rows.of(spans_of(packed)),
             Rows.of(Reach(far_depths(views.depth))),
         )
 
@@ -218,6 +223,11 @@ class Memory:
         return self._boxes.value
 
     @property
+    def spans(self) -> Spans:
+        """The words of 64 surfels that packed sightings name, per full run of 256 rows."""
+        return self._spans.value
+
+    @property
     def ends(self) -> Int[Tensor, " t"]:
         """How many surfels there were after each view; on the CPU."""
         return self._ends.value.surfels
@@ -263,6 +273,7 @@ class Memory:
             _sightings=self._sightings.prefix(rows),
             _ends=self._ends.prefix(views),
             _boxes=self._boxes.prefix(surfels // RUN),
+            _spans=self._spans.prefix(rows // RUN),
             _reach=self._reach.prefix(views),
             _states=self._states[:views],
         )

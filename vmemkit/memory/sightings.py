@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vmemkit.core import TensorStruct
-from vmemkit.core.kernels import accelerated
+from vmemkit.core.kernels import RUN, accelerated
 
 WORD = 64  # surfels per row
 BATCH = 1 << 16  # rows that are unpacked at once, which bounds the memory of a call to 100 MB
@@ -43,6 +43,20 @@ class PackedSightings(TensorStruct):
     word: Int[Tensor, " r"]
     view: Int[Tensor, " r"]
     bits: Int[Tensor, " r"]
+
+
+@dataclass(frozen=True, repr=False)
+class Spans(TensorStruct):
+    """The least and the greatest word of each full run of 256 packed rows: what to skip."""
+
+    low: Int[Tensor, " c"]
+    high: Int[Tensor, " c"]
+
+
+def spans_of(sightings: PackedSightings) -> Spans:
+    """The spans of all full runs of rows. A last run that is not full has none."""
+    words = sightings.word[: len(sightings) // RUN * RUN].view(-1, RUN)
+    return Spans(words.amin(1), words.amax(1))
 
 
 def pack_sightings(

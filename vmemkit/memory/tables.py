@@ -27,7 +27,7 @@ from vmemkit.core import (
 from vmemkit.core.kernels import RUN
 from vmemkit.memory.memory import Ends, Memory, Reach, check_codes, check_radii, sky_in
 from vmemkit.memory.rows import Rows
-from vmemkit.memory.sightings import WORD
+from vmemkit.memory.sightings import WORD, spans_of
 
 PARTS = ("views", "surfels", "sightings", "ends", "boxes")  # the sightings as packed rows
 Columns = dict[str, tuple[int, Tensor]]  # by name: the first row, and the rows from there on
@@ -98,6 +98,9 @@ def with_columns(memory: Memory, columns: Columns, states: States = (0, ())) -> 
     kept = columns["views.depth"][0]  # views whose depth is as before
     far = Reach(far_depths(changed["_views"].value.depth[kept:]))
     changed["_reach"] = memory._reach.append(far) if kept else memory._reach.replaced(far)
+    spanned = columns["sightings.word"][0] // RUN  # runs of rows that are as before
+    spans = spans_of(changed["_sightings"].value[spanned * RUN :])
+    changed["_spans"] = memory._spans.prefix(spanned).append(spans)
     longer = dataclasses.replace(memory, **changed, _states=(*memory._states[:shared], *new_states))
     if len(longer._states) > len(longer):
         raise ValueError(f"{len(longer)} views cannot have {len(longer._states)} states")

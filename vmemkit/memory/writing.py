@@ -46,6 +46,7 @@ from vmemkit.memory.sightings import (
     last_seen,
     pack_ordered,
     pack_sightings,
+    spans_of,
     surfels_of,
 )
 from vmemkit.memory.spill import Spill
@@ -134,6 +135,7 @@ def forget(memory: Memory, surfels: Bool[Tensor, " n"]) -> Memory:
         _sightings=Rows.of(packed),
         _ends=Rows.of(Ends(ends.cpu(), rows.cpu(), memory.shows_sky)),
         _boxes=Rows.of(boxes_of(remaining.position, remaining.radius)),
+        _spans=Rows.of(spans_of(packed)),
     )
 
 
@@ -216,6 +218,7 @@ def _write_one(
         _sightings=sightings,
         _ends=memory._ends.append(ends),
         _boxes=memory._boxes.append(boxes_of(unboxed.position, unboxed.radius)),
+        _spans=memory._spans.append(spans_of(sightings.value[len(memory._spans) * RUN :])),
         _reach=memory._reach.append(Reach(far_depths(view.depth))),
     )
 

@@ -37,7 +37,7 @@ from vmemkit.core import (
     unproject,
     without_pinholes,
 )
-from vmemkit.memory import Memory, sighting_counts, sightings_of, unpack_sightings
+from vmemkit.memory import Memory, excerpt, sighting_counts, sightings_of, unpack_sightings
 from vmemkit.retrieval.selection import (
     Hard,
     Soft,
@@ -95,11 +95,12 @@ class SurfelVotes:
         query, distance, canvas = _rendered(memory, targets, self.config)
         if not (canvas.surfel >= 0).any():
             return _blind(self.name, memory, query, k, self.config)
-        pixels = pixels_per_surfel(memory, canvas)
+        part, shown = excerpt(memory, canvas)
+        pixels = pixels_per_surfel(part, shown)
         if self.vote == "shared":
-            seers = sighting_counts(memory.packed_sightings, len(pixels))
+            seers = sighting_counts(part.packed_sightings, len(pixels))
             pixels = pixels / seers.clamp(min=1)
-        votes = count_votes(memory, pixels)
+        votes = count_votes(part, pixels)
         field_of_view = 2 * math.atan(0.5 / float(query.K[0, 0, 0]))
         if isinstance(self.suppression, Soft):
             fade = self.suppression.fade * field_of_view
@@ -150,10 +151,11 @@ class Coverage:
             surfel, view = pairs.surfel.long(), pairs.view.long()
             votes = torch.bincount(view, minlength=len(memory)).float()
         else:
-            seen, finest = memory.surfels, finest_sizes(memory, query, canvas)
-            pixels = pixels_per_surfel(memory, canvas)
-            surfel, view = sightings_of(memory.packed_sightings, pixels > 0)
-            votes = count_votes(memory, pixels)
+            part, shown = excerpt(memory, canvas)
+            seen, finest = part.surfels, finest_sizes(part, query, shown)
+            pixels = pixels_per_surfel(part, shown)
+            surfel, view = sightings_of(part.packed_sightings, pixels > 0)
+            votes = count_votes(part, pixels)
         sharp = sharpness(seen, finest, memory.views.cameras, surfel, view)
         quality = 1 - self.sharpness + self.sharpness * sharp
         if directions:  # they count like further surfels

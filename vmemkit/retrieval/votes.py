@@ -22,15 +22,17 @@ from vmemkit.core import (
 )
 from vmemkit.core.kernels import RUN, accelerated
 from vmemkit.memory import (
+    Excerpt,
     Memory,
     PackedSightings,
+    excerpt,
     sightings_by_depth,
     sightings_of,
     weight_by_view,
 )
 
 
-def pixels_per_surfel(memory: Memory, canvas: Splat) -> Float[Tensor, " n"]:
+def pixels_per_surfel(memory: Memory | Excerpt, canvas: Splat) -> Float[Tensor, " n"]:
     """In how many pixels of all query cameras each surfel of the memory is the nearest.
 
     Errors: ValueError for surfels that the memory does not have.
@@ -53,7 +55,7 @@ def _pixel_counts(surfel: Int[Tensor, "m h w"], surfels: int) -> Float[Tensor, "
     return count.index_add_(0, ids, torch.ones_like(ids, dtype=count.dtype))[1:]
 
 
-def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
+def count_votes(memory: Memory | Excerpt, weight: Float[Tensor, " n"]) -> Float[Tensor, " t"]:
     """Per view the sum of the weights of the surfels that it saw.
 
     Errors: ValueError unless there is a weight for every surfel.
@@ -68,14 +70,15 @@ def count_votes(memory: Memory, weight: Float[Tensor, " n"]) -> Float[Tensor, " 
 
 def released_votes(memory: Memory, canvas: Splat) -> Float[Tensor, " t"]:
     """The released code's votes from one camera: cos / (1 + depth) per pixel and view."""
+    part, canvas = excerpt(memory, canvas)
     hit = canvas.surfel.flatten() >= 0
-    ids, total = canvas.surfel.flatten()[hit], len(memory.surfels)
+    ids, total = canvas.surfel.flatten()[hit], len(part.surfels)
     weight = (canvas.cosine / (1 + canvas.depth)).flatten()[hit]
-    votes = count_votes(memory, torch.zeros(total, device=ids.device).index_add_(0, ids, weight))
+    votes = count_votes(part, torch.zeros(total, device=ids.device).index_add_(0, ids, weight))
     # The first pixel of a view counts twice: the code sets the vote, then adds to it.
     none, place = len(ids), torch.arange(len(ids), device=ids.device)
     first = torch.full((total,), none, device=ids.device).scatter_reduce_(0, ids, place, "amin")
-    surfel, view = sightings_of(memory.packed_sightings, first < none)
+    surfel, view = sightings_of(part.packed_sightings, first < none)
     of_view = torch.full((len(memory),), none, device=ids.device)
     of_view.scatter_reduce_(0, view, first[surfel], "amin")
     return votes + torch.cat([weight, weight.new_zeros(1)])[of_view]
@@ -101,7 +104,7 @@ def verified(memory: Memory, points: Surfels) -> PackedSightings:
     return sightings_by_depth(points, runs, 0, memory.views, memory.config)
 
 
-def finest_sizes(memory: Memory, query: Cameras, canvas: Splat) -> Float[Tensor, " n"]:
+def finest_sizes(memory: Memory | Excerpt, query: Cameras, canvas: Splat) -> Float[Tensor, " n"]:
     """Per surfel the world size of a pixel there, of the query camera that sees it most finely;
     infinity for surfels that none of them sees."""
     count = len(memory.surfels)

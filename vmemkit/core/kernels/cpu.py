@@ -184,32 +184,21 @@ def explained(
     """Twin of `association._explained`."""
     from vmemkit.core.kernels import pixels
 
-    # The new surfels as planes of the grid: NaN, which resembles nothing, where there are none.
-    height, width = grid
-    planes = np.full((7, height, width + pixels.LANES), np.nan, np.float32)
-    pixels.lay_out(*_arrays(new.position, new.normal, new.radius, pixel), width, planes)
-    parts = threads_for(len(runs) * RUN, LEAST_ROWS)
-    keys = np.empty((parts, *planes.shape[1:]), np.int64)
+    at_pixel = np.empty((*grid, 7), np.float32)
+    settled = np.ones(grid, bool)  # where there is no new surfel, there is nothing to find out
+    surfaces = _arrays(new.position, new.normal, new.radius, pixel)
+    pixels.lay_out(*surfaces, at_pixel.reshape(-1, 7), settled.reshape(-1))
     columns = tuple(_arrays(old.position, old.normal, old.radius))
     lens = tuple(_arrays(camera.world_from_cam[0], camera.K[0]))
-    numbers, run_ids = np.float32([*limits, *tolerances]), runs.numpy()
-    in_parallel(
-        [
-            # Every part takes runs from all over, so that none has all the near ones.
-            partial(
-                pixels.hit_surfaces,
-                columns,
-                run_ids[part::parts],
-                lens,
-                numbers,
-                planes,
-                keys[part],
-            )
-            for part in range(parts)
-        ]
-    )
-    hit = (keys[..., :width] < pixels.NOTHING).any(0)
-    return torch.from_numpy(hit).flatten()[pixel]
+    scene = lens, np.float32([*limits, *tolerances]), at_pixel, settled
+    parts, run_ids = threads_for(len(runs) * RUN, LEAST_ROWS), runs.numpy()
+    # Every part takes runs from all over, so that none has all the near ones. They share the flags:
+    # a part that misses another's flag finds the same.
+    tasks = [
+        partial(pixels.hit_surfaces, columns, run_ids[part::parts], *scene) for part in range(parts)
+    ]
+    in_parallel(tasks)
+    return torch.from_numpy(settled).flatten()[pixel]
 
 
 def sighted(
@@ -230,9 +219,10 @@ def sighted(
     run_ids = runs.numpy()
     low, high = _bounds(table[0], run_ids, first)
     inside = _boxes_in_sight(low, high, *views[:2])
+    columns = np.empty((len(run_ids), 7, RUN), np.float32)
+    pixels.lay_out_runs(*table, run_ids, first, columns)
+    ends = np.stack([first - run_ids * RUN, len(table[0]) - run_ids * RUN]).clip(0, RUN)
     if far is not None:
-        columns = np.empty((len(run_ids), 7, RUN), np.float32)
-        pixels.lay_out_runs(*table, run_ids, first, columns)
         low, high = columns.min(2), columns.max(2)
         seen = views, *_arrays(far), numbers[0], inside
         task = partial(pixels.not_hidden, columns, low, high, *seen)
@@ -242,7 +232,7 @@ def sighted(
     for start in range(0, max(1, len(view)), MOST_PAIRS):
         pairs = np.stack([view[start : start + MOST_PAIRS], place[start : start + MOST_PAIRS]])
         bits = np.zeros((pairs.shape[1], WORDS), np.int64)
-        task = partial(pixels.sighted, table, run_ids, first, views, pairs, numbers, bits)
+        task = partial(pixels.sighted, columns, ends, views, pairs, numbers, bits)
         in_bands(task, pairs.shape[1], LEAST_ROWS // RUN)
         pair, k = bits.nonzero()
         found.append((run_ids[pairs[1, pair]] * WORDS + k, pairs[0, pair], bits[pair, k]))

@@ -120,49 +120,38 @@ def read_canvases(keys, cosines, out) -> None:
 
 
 @compiled
-def hit_surfaces(surfels, runs, camera, limits, planes, keys) -> None:
-    """Draws as draw_discs, but only discs on the same surface as the new surfel at a pixel.
-
-    `planes` [7 h w + LANES] hold the position, normal and radius of the new surfel per pixel. Keys
-    of the nearest such disc go to `keys`. The formulas are those of association.by_projection.
+def hit_surfaces(surfels, runs, camera, limits, new, settled) -> None:
+    """Sets the flags settled[row, column] where a disc of `runs` hits the pixel, on the same surface
+    as the new surfel there. `new` [h w 7] are the position, normal and radius of these. Pixels whose
+    flag is set are not looked at again. The formulas are those of association.by_projection.
     """
-    (position, normal, radius), (h, padded), flat = surfels, keys.shape, keys.reshape(-1)
-    w, near, distance, like = padded - LANES, limits[1], limits[3], limits[4]
+    (position, normal, radius), (h, w) = surfels, settled.shape
+    near, distance, like = limits[1], limits[3], limits[4]
     lens = lens_of(camera, h, w)
     inverse0, inverse1 = ONE / lens[0], ONE / lens[1]
     disc, box = np.empty((11, RUN), F32), np.empty((4, RUN), I32)
-    met = np.empty(padded, F32)
-    keys[:] = NOTHING
     for k in range(runs.shape[0]):
         start = runs[k] * RUN
         stop = min(start + RUN, position.shape[0])
         p, n, r = position[start:stop], normal[start:stop], radius[start:stop]
         measure_discs(p, n, r, camera, lens, limits, w, (0, h), disc, box)
         for i in range(stop - start):
-            c, q2 = disc[0, i], disc[7, i]
-            if not (c > ZERO and q2 > ZERO):
-                continue
+            first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
             x, y, z, nx, ny, nz, size = p[i, 0], p[i, 1], p[i, 2], n[i, 0], n[i, 1], n[i, 2], r[i]
             old, middle0, middle1 = (x, y, z, nx, ny, nz, size), disc[8, i], disc[9, i]
-            first, last, top, bottom = box[0, i], box[1, i], box[2, i], box[3, i]
-            if last < first:
-                continue
-            plane, reach, n0, n1 = disc[1, i], disc[2, i], disc[3, i], disc[4, i]
-            q0, q1 = disc[5, i], disc[6, i]
-            begin, edge, width = F32(first), F32(last), lanes(last - first + 1)
+            c, plane, reach, n0, n1 = disc[0, i], disc[1, i], disc[2, i], disc[3, i], disc[4, i]
+            q0, q1, q2 = disc[5, i], disc[6, i], disc[7, i]
             for row in range(top, bottom + 1):
                 dv = (F32(row) - middle1) * inverse1
                 n1dv, cdv = n1 * dv, c * dv
-                new = planes[:, row, first : first + I32(width)]
-                for j in range(width):
-                    place = begin + F32(I32(j))
-                    du = (place - middle0) * inverse0
-                    inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach)
-                    a0, a1, a2, b0 = new[0, j], new[1, j], new[2, j], new[3, j]
-                    b1, b2, other = new[4, j], new[5, j], new[6, j]
-                    inside &= on_surface(old, a0, a1, a2, b0, b1, b2, other, distance, like)
-                    met[j] = d if inside & (d > near) & (place <= edge) else INFINITY
-                keep_nearest(met, start + i, flat, row * padded + first, width)
+                for column in range(first, last + 1):
+                    if settled[row, column]:
+                        continue
+                    du = (F32(column) - middle0) * inverse0
+                    if on_surface(old, new[row, column], distance, like):
+                        inside, d = ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach)
+                        if inside & (d > near):  # never False: another thread may have set it
+                            settled[row, column] = True
 
 
 @inlined
@@ -194,22 +183,24 @@ def ray_meets(du, n0, n1dv, c, cdv, plane, q0, q1, q2, reach) -> tuple[bool, flo
 
 
 @inlined
-def on_surface(at, x, y, z, nx, ny, nz, size, distance, like) -> bool:
-    """Whether a surfel (centre, normal, radius) lies on the surface of another, whose seven numbers
-    are in `at`."""
-    off = (x - at[0]) * at[3] + (y - at[1]) * at[4] + (z - at[2]) * at[5]
-    alike = at[3] * nx + at[4] * ny + at[5] * nz > like
-    return (abs(off) <= distance * max(at[6], size)) & alike
+def on_surface(at, new, distance, like) -> bool:
+    """Whether a new surfel lies on the surface of an old one. Each is seven numbers: centre, normal,
+    radius."""
+    off = (new[0] - at[0]) * at[3] + (new[1] - at[1]) * at[4] + (new[2] - at[2]) * at[5]
+    alike = at[3] * new[3] + at[4] * new[4] + at[5] * new[5] > like
+    return (abs(off) <= distance * max(at[6], new[6])) & alike
 
 
 @compiled
-def lay_out(position, normal, radius, pixel, w, planes) -> None:
-    """Writes surfels into planes [7 h w + LANES] at their pixels, which are numbered row by row."""
+def lay_out(position, normal, radius, pixel, at_pixel, settled) -> None:
+    """Writes surfels into the rows of at_pixel [p 7] that are their pixels, and clears the flags of
+    these."""
     for i in range(pixel.shape[0]):
-        row, column = pixel[i] // w, pixel[i] % w
+        row = at_pixel[pixel[i]]
         for k in range(3):
-            planes[k, row, column], planes[3 + k, row, column] = position[i, k], normal[i, k]
-        planes[6, row, column] = radius[i]
+            row[k], row[3 + k] = position[i, k], normal[i, k]
+        row[6] = radius[i]
+        settled[pixel[i]] = False
 
 
 @inlined
@@ -308,17 +299,14 @@ def bounds(position, runs, first, low, high) -> None:
 
 @compiled
 def lay_out_runs(position, normal, radius, runs, first, columns) -> None:
-    """Writes position, normal and radius of the surfels of each run, from number `first` on, to
-    columns [r 7 RUN]. The last one is repeated where a run has fewer; NaN where it has none."""
+    """Writes position, normal and radius of the surfels of each run to columns [r 7 RUN]. Surfel
+    `first` stands for those before it, and the last one for those that a run has not."""
     for k in range(runs.shape[0]):
-        start = max(runs[k] * RUN, first)
-        count = min(runs[k] * RUN + RUN, position.shape[0]) - start
         for i in range(RUN):
-            at = start + min(i, count - 1)
+            at = min(max(runs[k] * RUN + i, first), position.shape[0] - 1)
             for axis in range(3):
-                columns[k, axis, i] = position[at, axis] if count > 0 else np.nan
-                columns[k, 3 + axis, i] = normal[at, axis] if count > 0 else np.nan
-            columns[k, 6, i] = radius[at] if count > 0 else np.nan
+                columns[k, axis, i], columns[k, 3 + axis, i] = position[at, axis], normal[at, axis]
+            columns[k, 6, i] = radius[at]
 
 
 @inlined
@@ -429,42 +417,58 @@ def not_hidden(columns, low, high, views, far, behind, inside, rows) -> None:
 
 
 @compiled
-def sighted(surfels, runs, first, views, pairs, numbers, bits, items) -> None:
-    """Sets the bits [p 4] of the surfels that views see. `pairs` [2 p] are a view and the place of a
-    run in `runs`; those of items[0] to items[1] are tested. The formulas are those of
-    visibility._seen."""
-    (position, normal, radius), (poses, intrinsics, depth, confidence) = surfels, views
+def sighted(columns, ends, views, pairs, numbers, bits, items) -> None:
+    """Sets the bits [p 4] of the surfels that views see. `pairs` [2 p] are a view and a row of
+    `columns`, which are those of lay_out_runs; those of items[0] to items[1] are tested. Of row k
+    the surfels from ends[0, k] to ends[1, k] count. The formulas are those of visibility._seen."""
+    poses, intrinsics, depth, confidence = views
     h, w = depth.shape[1:]
-    most_behind, most_before, least = numbers
+    high, wide, (most_behind, most_before, least) = F32(h), F32(w), numbers
+    local, at, found = np.empty((6, RUN), F32), np.empty((2, RUN), I32), np.empty((2, RUN), F32)
+    seen = np.empty(RUN, I64)
     for item in range(items[0], items[1]):
         view, k = pairs[0, item], pairs[1, item]
-        pose, K = poses[view], intrinsics[view]
+        pose, K, surfel = poses[view], intrinsics[view], columns[k]
         r00, r10, r20, e0 = pose[0, 0], pose[1, 0], pose[2, 0], pose[0, 3]
         r01, r11, r21, e1 = pose[0, 1], pose[1, 1], pose[2, 1], pose[1, 3]
         r02, r12, r22, e2 = pose[0, 2], pose[1, 2], pose[2, 2], pose[2, 3]
         f0, f1, c0, c1 = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-        for i in range(max(runs[k] * RUN, first), min(runs[k] * RUN + RUN, position.shape[0])):
-            x, y, z = position[i, 0] - e0, position[i, 1] - e1, position[i, 2] - e2
+        # 1. Which pixel shows each centre: pixel 0 for those that are out of sight.
+        for i in range(RUN):
+            x, y, z = surfel[0, i] - e0, surfel[1, i] - e1, surfel[2, i] - e2
             q0, q1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
             q2 = x * r02 + y * r12 + z * r22
-            u, v = q0 / q2 * f0 + c0, q1 / q2 * f1 + c1
-            if not (q2 > ZERO and u >= ZERO and u < ONE and v >= ZERO and v < ONE):
-                continue
-            x, y, z = normal[i, 0], normal[i, 1], normal[i, 2]
+            x, y, z = surfel[3, i], surfel[4, i], surfel[5, i]
             n0, n1 = x * r00 + y * r10 + z * r20, x * r01 + y * r11 + z * r21
             n2 = x * r02 + y * r12 + z * r22
-            if not n0 * q0 + n1 * q1 + n2 * q2 > ZERO:
-                continue
-            row, column = int(v * F32(h)), int(u * F32(w))
-            found = depth[view, row, column]
-            seen = q2 <= most_behind * found and q2 >= most_before * found
-            if not seen:
-                a = ((F32(column) + HALF) / F32(w) - c0) / f0 * found - q0
-                b = ((F32(row) + HALF) / F32(h) - c1) / f1 * found - q1
-                seen = abs(a * n0 + b * n1 + (found - q2) * n2) <= radius[i]
-            if seen and confidence[view, row, column] >= least:
-                place = i - runs[k] * RUN
-                bits[item, place // 64] |= I64(1) << I64(place % 64)
+            u, v = q0 / q2 * f0 + c0, q1 / q2 * f1 + c1
+            inside = (q2 > ZERO) & (u >= ZERO) & (u < ONE) & (v >= ZERO) & (v < ONE)
+            inside &= n0 * q0 + n1 * q1 + n2 * q2 > ZERO
+            local[0, i], local[1, i], local[2, i] = q0, q1, q2
+            local[3, i], local[4, i], local[5, i] = n0, n1, n2
+            u, v = u * wide if inside else ZERO, v * high if inside else ZERO
+            at[0, i], at[1, i] = I32(v), I32(u)
+            seen[i] = I64(inside)
+        # 2. What the view shows there.
+        for i in range(RUN):
+            row, column = UNSIGNED(at[0, i]), UNSIGNED(at[1, i])
+            found[0, i], found[1, i] = depth[view, row, column], confidence[view, row, column]
+        # 3. Which centres are not hidden.
+        start, stop = I32(ends[0, k]), I32(ends[1, k])
+        for i in range(RUN):
+            q0, q1, q2, depth_there = local[0, i], local[1, i], local[2, i], found[0, i]
+            a = ((F32(at[1, i]) + HALF) / wide - c0) / f0 * depth_there - q0
+            b = ((F32(at[0, i]) + HALF) / high - c1) / f1 * depth_there - q1
+            off = a * local[3, i] + b * local[4, i] + (depth_there - q2) * local[5, i]
+            shown = (q2 <= most_behind * depth_there) & (q2 >= most_before * depth_there)
+            shown |= abs(off) <= surfel[6, i]
+            shown &= (found[1, i] >= least) & (I32(i) >= start) & (I32(i) < stop)
+            seen[i] &= I64(shown)
+        for word in range(RUN // 64):
+            mask = I64(0)
+            for i in range(64):
+                mask |= seen[word * 64 + i] << I64(i)
+            bits[item, word] = mask
 
 
 @compiled
