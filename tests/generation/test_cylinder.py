@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vmemkit.core import Cameras, cameras, intrinsics, pixel_centres, pose, rays
+from vmemkit.generation.warp import cylinder
 from vmemkit.generation.warp.cylinder import (
     Panorama,
     copy_columns,
@@ -120,6 +121,28 @@ def test_targets_that_overlap_are_filled_alike_even_where_nothing_was_known():
     # the third channel is elevation, which every copy must keep
     elevation = photographed(targets)[:, 2, 8:-8]
     assert (filled[:, 2, 8:-8] - elevation).abs().mean() < 0.02
+
+
+def test_differences_kept_with_the_panorama_are_those_of_all_columns(monkeypatch):
+    given, target = turned(0.0), turned(60.0)
+    directions = cylinder_rays(target, HEIGHT, WIDTH)
+    panorama, source = to_cylinder(given, photographed(given), ALL, directions)
+    known = ALL.clone()
+    known[..., 30:] = False  # the rest shows what the given view does not
+    asked = []
+
+    def copied(image, known, source, wanted, differences):
+        asked.append((image, known, source, differences))
+        return copy_columns(image, known, source, wanted, differences)
+
+    monkeypatch.setattr(cylinder, "copy_columns", copied)
+    fill_views(target, photographed(target), known, Panorama(directions, panorama, source))
+    [(image, known, source, (total, common))] = asked
+    assert (known & ~source).any()
+    pairs = (known[:, :, None] & source[:, None]).float()
+    difference = (image[..., None] - image[:, :, None]).square().sum(0)
+    assert torch.equal(common, pairs.sum(0))
+    assert torch.allclose(total, (pairs * difference).sum(0), atol=1e-3)
 
 
 def test_known_pixels_are_returned_unchanged():

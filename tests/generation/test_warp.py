@@ -131,7 +131,7 @@ def test_a_context_of_imagined_pixels_in_empty_space_shows_nothing(box):
     config = WarpConfig()
     discs = context_discs(made[:1], seen, config)
     assert len(discs) == 0
-    state = splat_context(made[:1], discs, seen.cameras[:2], 24, 32, config)
+    state = splat_context([made[:1]], discs, seen.cameras[:2], 24, 32, config)
     assert not state.image.any()
     assert state.depth.isnan().all()
     assert not state.confidence.any()

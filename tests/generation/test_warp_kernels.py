@@ -1,4 +1,4 @@
-"""What the kernels of hole filling do is what the torch code does, to the bit."""
+"""What the kernels of Warp do is what the torch code does, to the bit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.nn import functional
 
+from vmemkit.core import cameras, look_at, unproject
 from vmemkit.core.kernels import use
-from vmemkit.generation import Warp
+from vmemkit.generation import Warp, push_pull
 from vmemkit.generation.warp.cylinder import _cross_fade, _step_cost, _viterbi, copy_columns
+from vmemkit.generation.warp.forward_warp import _sight
 from vmemkit.generation.warp.planes import _box_means, _expected_steps, fill_depth
 from vmemkit.scenes import capture_tour, rooms
 
@@ -39,25 +42,66 @@ def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("points", [0, 1, 2000])
+def test_what_a_view_sees_is_the_same_to_the_bit(size, points):
+    """Points all round the camera, a third of them on surfaces; some of the depth is unknown."""
+    depth, confidence = 1 + numbers(*size), 4 * numbers(*size, seed=1)
+    depth[numbers(*size, seed=2) < 0.1] = torch.nan
+    camera = cameras(look_at(torch.tensor([[0.1, 0.2, 0.3]]), torch.tensor([[1.0, 0.5, 2.0]])))
+    shown = unproject(camera, depth[None]).view(-1, 3)
+    near = shown[(len(shown) * numbers(points, seed=3)).long()]
+    far = 4 * numbers(points, 3, seed=4) - 2
+    position = torch.where(numbers(points, 1, seed=5) < 0.3, near, far)
+    normal = functional.normalize(numbers(points, 3, seed=6) - 0.5, dim=-1)
+    case = position, normal, camera, (depth, confidence), (0.03, 0.2, 2.0)
+    seen = _sight(*case)
+    with use("torch"):
+        assert all(torch.equal(a, b) for a, b in zip(seen, _sight(*case), strict=True))
+    if points > 1 and min(size) > 2:
+        assert 0 < len(seen[0]) < points
+        assert 0 < seen[3].float().mean() < 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", HOLES)
+def test_smooth_fillings_are_equal_to_the_bit(size, kind):
+    image, known = numbers(2, 3, *size), ~torch.stack([holes(kind, *size), holes("border", *size)])
+    known[:, size[0] // 2, size[1] // 2] = True  # something has to be known
+    image = torch.where(known[:, None], image, torch.nan)
+    filled = push_pull(image, known)
+    with use("torch"):
+        assert torch.equal(filled, push_pull(image, known))
+
+
+def test_a_smooth_filling_between_two_columns_is_worked_by_hand():
+    image = torch.tensor([[[0.0, 9.0, 9.0, 1.0]] * 4])
+    known = torch.tensor([[True, False, False, True]] * 4)
+    # Half as wide, the columns are 0 and 1; twice as wide again, a quarter and three.
+    assert torch.equal(push_pull(image, known), torch.tensor([[[0.0, 0.25, 0.75, 1.0]] * 4]))
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("kind", HOLES)
 @pytest.mark.parametrize("reach", [1, 4, 60])
 def test_means_over_squares_are_equal_to_the_bit(size, kind, reach):
     layers, pixel = numbers(3, *size), holes(kind, *size).flatten().nonzero()[:, 0]
-    mean = _box_means(layers, pixel, reach)
+    values = numbers(3, len(pixel), seed=1)
+    mean = _box_means(layers, values, pixel, reach)
     with use("torch"):
-        assert torch.equal(mean, _box_means(layers, pixel, reach))
+        assert torch.equal(mean, _box_means(layers, values, pixel, reach))
     assert mean.shape == (3, len(pixel))
 
 
 def test_a_square_larger_than_the_image_has_the_mean_of_the_image():
-    layers = numbers(2, 5, 8)
-    mean = _box_means(layers, torch.arange(40), 8)
-    assert torch.allclose(mean, layers.mean((1, 2))[:, None].expand(2, 40))
+    layers, values = numbers(2, 5, 8), numbers(2, 20, seed=1)
+    mean = _box_means(layers, values, torch.arange(20), 8)
+    every = torch.cat([values, layers.flatten(1)[:, 20:]], 1).mean(1, keepdim=True)
+    assert torch.allclose(mean, every.expand(2, 20))
 
 
 def test_pixels_outside_of_the_image_are_refused():
     with pytest.raises(ValueError, match="outside of an image of 2 x 3"):
-        _box_means(numbers(1, 2, 3), torch.tensor([6]), 1)
+        _box_means(numbers(1, 2, 3), numbers(1, 1), torch.tensor([6]), 1)
 
 
 @pytest.mark.parametrize("surfaces", [1, 2, 9])

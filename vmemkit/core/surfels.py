@@ -151,7 +151,8 @@ def surfels_from_points(
     position = maps.points.reshape(-1, 3).index_select(0, pixel)
     normal = normal.reshape(-1, 3).index_select(0, pixel)
     color = torch.stack([c.index_select(0, pixel) for c in image.flatten(1)], -1)
-    return Surfels(position, normal, radius.flatten()[pixel], color), pixel
+    radius = radius.flatten().index_select(0, pixel)
+    return Surfels(position, normal, radius, color), pixel
 
 
 @accelerated

@@ -513,17 +513,62 @@ def corner_tones(
     return place, tones, fade
 
 
+def sight(
+    points: Float[Tensor, "n 3"],
+    normal: Float[Tensor, "n 3"],
+    camera: Lenses,
+    view: tuple[Float[Tensor, "h w"], Float[Tensor, "h w"]],
+    limits: tuple[float, float, float],
+) -> tuple[Int[Tensor, " s"], Float[Tensor, "s 2"], Float[Tensor, " s"], Bool[Tensor, " s"]]:
+    """Twin of `forward_warp._sight`. Each thread lists the points of a band."""
+    from vmemkit.core.kernels import filling
+
+    n, (error, slant, confidence) = len(points), limits
+    lens = tuple(_arrays(camera.world_from_cam[0], camera.K[0]))
+    scene = *_arrays(points, normal), lens, tuple(_arrays(*view))
+    numbers = np.float32([error, slant, 1 - slant, confidence])
+    out = torch.empty(n, dtype=torch.int64), torch.empty(n, 2), torch.empty(n)
+    out = *out, torch.empty(n, dtype=torch.bool)
+    parts = bands(n, threads_for(n, LEAST_ROWS))
+    found, columns = np.zeros((len(parts), 1), np.int64), tuple(_arrays(*out))
+    tasks = zip(parts, found, strict=True)
+    in_parallel([partial(filling.sight, *scene, numbers, columns, *task) for task in tasks])
+    ends = [start + int(count) for (start, _), [count] in zip(parts, found, strict=True)]
+    if len(parts) == 1:
+        return tuple(column[: ends[0]] for column in out)
+    cuts = [slice(start, end) for (start, _), end in zip(parts, ends, strict=True)]
+    return tuple(torch.cat([column[cut] for cut in cuts]) for column in out)
+
+
+def push_pull(
+    image: Float[Tensor, "b c h w"], known: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b c h w"] | NotImplementedType:
+    """Twin of `smoothing._push_pull`, for float32. Each thread takes some of the layers."""
+    from vmemkit.core.kernels import filling
+
+    if image.dtype != torch.float32:
+        return NotImplemented
+    batch, channels, height, width = image.shape
+    filled = torch.empty(image.shape)
+    task = partial(filling.push_pull, *_arrays(image, known, filled))
+    in_bands(task, batch * channels, -(-LEAST_ROWS // (height * width)))
+    return filled
+
+
 def box_means(
-    layers: Float[Tensor, "c h w"], pixel: Int[Tensor, " n"], reach: int
+    layers: Float[Tensor, "c h w"],
+    values: Float[Tensor, "c n"],
+    pixel: Int[Tensor, " n"],
+    reach: int,
 ) -> Float[Tensor, "c n"]:
     """Twin of `planes._box_means`. Each thread takes some of the layers."""
     from vmemkit.core.kernels import filling
 
-    (count, height, width), n = layers.shape, len(pixel)
-    if n and not (int(pixel.min()) >= 0 and int(pixel.max()) < height * width):
+    (count, height, width), places = layers.shape, pixel.numpy()
+    if len(places) and not (places.min() >= 0 and places.max() < height * width):
         raise ValueError(f"got pixels outside of an image of {height} x {width}")
-    mean = torch.empty(count, n)
-    task = partial(filling.box_means, *_arrays(layers, pixel), reach, mean.numpy())
+    mean = torch.empty(values.shape)
+    task = partial(filling.box_means, *_arrays(layers, values, pixel), reach, mean.numpy())
     in_bands(task, count, -(-LEAST_ROWS // (height * width)))
     return mean
 

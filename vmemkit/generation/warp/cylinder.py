@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,6 +34,10 @@ MOST_COLUMNS = 900  # of a cylinder, 0.4 degrees each; planning takes their cube
 KNOWN_SHARE = 1 - 1e-3  # an interpolated pixel is known if all pixels it came from are
 
 
+# Of columns to others: the sum of squared differences, and the number of rows that both know.
+Differences = tuple[Float[Tensor, "a b"], Float[Tensor, "a b"]]
+
+
 @dataclass(frozen=True)
 class Panorama:
     """What given views show all around a position, on the cylinder of `cylinder_rays`."""
@@ -40,6 +45,11 @@ class Panorama:
     rays_world: Float[Tensor, "H W 3"]
     image: Float[Tensor, "3 H W"]
     source: Bool[Tensor, "H W"]  # where the image shows a given view, and may be copied
+
+    @cached_property
+    def differences(self) -> Differences:
+        """Of its columns to each other, which are the same for all targets."""
+        return _differences(self.image, self.source, self.image, self.source)
 
 
 def cylinder_rays(targets: Cameras, height: int, width: int) -> Float[Tensor, "H W 3"]:
@@ -158,12 +168,22 @@ def fill_views(
     """
     if known.all():
         return image
-    own, own_known = to_cylinder(targets, image, known, panorama.rays_world)
-    both = torch.where(panorama.source, panorama.image, own)
-    both_known = panorama.source | own_known
-    source = panorama.source if panorama.source.any() else both_known
+    # Only columns in sight differ from the panorama's.
     in_sight = (_in_images(targets, panorama.rays_world)[1] > 0).any(0).any(0)
-    filled = copy_columns(both, both_known, source, in_sight)
+    column = in_sight.nonzero()[:, 0]
+    own, own_known = to_cylinder(targets, image, known, panorama.rays_world[:, column])
+    source = panorama.source[:, column]
+    own = torch.where(source, panorama.image[:, :, column], own)
+    own_known = source | own_known
+    both = panorama.image.index_copy(2, column, own)
+    both_known = panorama.source.index_copy(1, column, own_known)
+    if panorama.source.any():
+        new = _differences(own, own_known, panorama.image, panorama.source)
+        pairs = zip(panorama.differences, new, strict=True)
+        total, common = (old.index_copy(0, column, rows) for old, rows in pairs)
+        filled = copy_columns(both, both_known, panorama.source, in_sight, (total, common))
+    else:
+        filled = copy_columns(both, both_known, both_known, in_sight)
     filling = from_cylinder(filled, panorama.rays_world, targets, *image.shape[-2:])
     return torch.stack([blend_seam(f, i, k) for f, i, k in zip(filling, image, known, strict=True)])
 
@@ -173,6 +193,7 @@ def copy_columns(
     known: Bool[Tensor, "h w"],
     source: Bool[Tensor, "h w"],
     wanted: Bool[Tensor, " w"] | None = None,
+    differences: Differences | None = None,
 ) -> Float[Tensor, "3 h w"]:
     """An image that wraps around (its last column is next to its first), filled column by column.
 
@@ -182,7 +203,8 @@ def copy_columns(
     3. Lay the planned columns, cross-faded at the cuts. No pixel changes its row.
 
     `push_pull` fills what the planned columns do not show either, and gaps without a `wanted` column
-    (default: all are wanted). Errors: ValueError if no known pixel is a source.
+    (default: all are wanted). `differences` are those of all columns, known pixels to source pixels,
+    if they are there already. Errors: ValueError if no known pixel is a source.
     """
     source = source & known
     require_known(source, "source pixel to copy from")
@@ -192,30 +214,40 @@ def copy_columns(
     if not whole.any() or whole.all():
         return push_pull(image, known)
     clean = torch.where(known, image, image.new_zeros(()))
-    distance = _column_distance(clean, known, source)
+    if differences is None:
+        differences = _differences(clean, known, clean, source)
+    distance = _column_distance(*differences)
     wanted = torch.ones_like(whole) if wanted is None else wanted
     gaps = [gap for gap in _gaps(whole) if wanted[gap].any()]
     column, direction = _plan_columns(distance, usable, gaps)
     return _lay_columns(clean, known, source & usable, column, direction)
 
 
-def _column_distance(
-    image: Float[Tensor, "3 h w"], known: Bool[Tensor, "h w"], source: Bool[Tensor, "h w"]
-) -> Float[Tensor, "w w"]:
-    """Mean squared difference of each column (known pixels) to each column (source pixels)."""
+def _differences(
+    image: Float[Tensor, "3 h a"],
+    known: Bool[Tensor, "h a"],
+    other: Float[Tensor, "3 h b"],
+    source: Bool[Tensor, "h b"],
+) -> Differences:
+    """Of each column (known pixels) to each column of another image (source pixels)."""
     row, column = known.any(0).nonzero()[:, 0], source.any(0).nonzero()[:, 0]
     a, b = known.T.to(image.dtype)[row], source.T.to(image.dtype)[column]
-    x = image.transpose(-1, -2)
-    x, y = x[:, row], x[:, column]
+    x, y = image.transpose(-1, -2)[:, row], other.transpose(-1, -2)[:, column]
     square = (x * x * a).sum(0) @ b.T + a @ (y * y * b).sum(0).T
     cross = ((x * a) @ (y * b).mT).sum(0)
-    common = a @ b.T
-    distance = (square - 2 * cross).clamp(min=0) / common.clamp(min=1)
-    # Columns without a common row cannot be compared: they get the mean distance.
-    usual = distance[common > 0].mean() if bool((common > 0).any()) else distance.new_zeros(())
-    every = usual.expand(known.shape[1], known.shape[1]).clone()
-    every[row[:, None], column] = torch.where(common > 0, distance, usual)
-    return every
+    total, common = image.new_zeros(2, known.shape[1], source.shape[1])
+    total[row[:, None], column] = (square - 2 * cross).clamp(min=0)
+    common[row[:, None], column] = a @ b.T
+    return total, common
+
+
+def _column_distance(
+    total: Float[Tensor, "w w"], common: Float[Tensor, "w w"]
+) -> Float[Tensor, "w w"]:
+    """Mean squared difference; columns without a common row get the mean distance of the others."""
+    distance, compared = total / common.clamp(min=1), common > 0
+    usual = torch.where(compared, distance, 0).sum() / compared.sum().clamp(min=1)
+    return torch.where(compared, distance, usual)
 
 
 def _plan_columns(

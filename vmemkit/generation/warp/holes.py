@@ -14,14 +14,14 @@ A target whose holes are only cracks is smoothed over instead (`smoothing.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from vmemkit.core import Cameras, Views, seen_through, unproject
+from vmemkit.core import Cameras, Views, cat, seen_through, unproject
 from vmemkit.generation.far_sky import is_sky, sky_depth
 from vmemkit.generation.generator import IMAGINED, Generation
 from vmemkit.generation.warp.config import WarpConfig
@@ -35,13 +35,16 @@ NOWHERE = 2.0  # world units: depth of a target where not even the context knows
 def fill_holes(
     state: Generation,
     target: Cameras,
-    context: Views,
+    context: Sequence[Views],
+    evidence: Views,
     panorama: Callable[[], Panorama],
     sky: float,
     config: WarpConfig,
 ) -> Generation:
     """One splatted target (m = 1) with its holes filled.
 
+    context: all views (t = 1), which say what to do where the target knows nothing.
+    evidence: the given views.
     panorama: makes what the given views show all round. It is called only if a hole needs it.
     sky: the distance of the sky (`with_far_sky`); infinite without one.
     A target that sees nothing is filled as a surface at the context's median depth, or at NOWHERE.
@@ -54,7 +57,7 @@ def fill_holes(
     elif known.any():
         depth = fill_depth(state.depth[0], known[0])[None]
     else:
-        depth = torch.full_like(state.depth, float(context.depth.nanmedian()))
+        depth = torch.full_like(state.depth, float(cat(context).depth.nanmedian()))
         depth = depth.nan_to_num(NOWHERE)
     if sky < math.inf:  # sky that is continued into a hole lies where the context's lies
         sphere = sky_depth(target, depth.shape[1], depth.shape[2], sky)
@@ -70,12 +73,13 @@ def fill_holes(
     elif sources.any():
         image = push_pull(state.image, sources)
     else:  # no pixel has a colour to lend: the mean colour of the context
-        image = context.image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
+        image = cat(context).image.mean((0, 2, 3)).view(1, 3, 1, 1).expand_as(state.image)
     # 4. Empty space: a new pixel there keeps its colour but not its depth, so it is not remembered.
     #    If that were so for all pixels, all keep their depth: a view without any is refused.
+    hole = (~known).flatten().nonzero()[:, 0]
+    points = unproject(target, depth).view(-1, 3).index_select(0, hole)
     empty = torch.zeros_like(known)
-    points = unproject(target, depth)[~known]
-    empty[~known] = seen_through(context[context.given], points, config.empty)
+    empty.view(-1)[hole] = seen_through(evidence, points, config.empty)
     return Generation(
         torch.where(known[:, None], state.image, image).clamp(0, 1),
         depth if empty.all() else torch.where(empty, torch.nan, depth),

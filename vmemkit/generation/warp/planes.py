@@ -56,17 +56,18 @@ def fill_depth(depth: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> Float
     not positive and finite.
     """
     require_known(known)
-    if not bool((torch.isfinite(depth) & (depth > 0))[known].all()):
+    if not bool(((torch.isfinite(depth) & (depth > 0)) | ~known).all()):
         raise ValueError("known depth must be positive and finite: mark other pixels as unknown")
     if known.all():
         return depth
     inverse = torch.where(known, 1 / depth, 0.0)
-    low = 1 / (DEPTH_RANGE[1] * depth[known].amax())
-    high = 1 / (DEPTH_RANGE[0] * depth[known].amin())
+    low = 1 / (DEPTH_RANGE[1] * torch.where(known, depth, 0.0).amax())
+    high = 1 / (DEPTH_RANGE[0] * torch.where(known, depth, torch.inf).amin())
     height, width = depth.shape
     uv = pixel_centres(height, width, device=depth.device)
     uv1 = torch.cat([uv, torch.ones_like(uv[..., :1])], -1)  # [h w 3]
-    planes, support = _dominant_planes(inverse[known], uv1[known], _tolerance(inverse, known))
+    seen = known.flatten().nonzero()[:, 0]
+    planes, support = _dominant_planes(inverse, uv1, seen, _tolerance(inverse, known))
     surfaces = torch.einsum("hwi,pi->phw", uv1, planes)
     walls = _walls(surfaces, inverse, known, low, high)
     surfaces = torch.cat([surfaces, push_pull(inverse[None], known)])
@@ -90,16 +91,20 @@ def _tolerance(inverse: Float[Tensor, "h w"], known: Bool[Tensor, "h w"]) -> flo
 
 
 def _dominant_planes(
-    inverse: Float[Tensor, " n"], uv1: Float[Tensor, "n 3"], tolerance: float
+    inverse: Float[Tensor, "h w"],
+    uv1: Float[Tensor, "h w 3"],
+    seen: Int[Tensor, " n"],
+    tolerance: float,
 ) -> tuple[Float[Tensor, "p 3"], Float[Tensor, " p"]]:
-    """Planes (a, b, c) with 1 / z = a u + b v + c, and the share of the pixels each explains.
+    """Planes (a, b, c) with 1 / z = a u + b v + c, and the share of the pixels each explains. Of
+    pixels (row * width + column), those seen count.
 
     One after the other by RANSAC, each from the pixels that the ones before do not explain.
     """
     generator, device = torch.Generator().manual_seed(0), inverse.device
-    sample = torch.randperm(len(inverse), generator=generator)[:RANSAC_SAMPLES].to(device)
+    sample = seen[torch.randperm(len(seen), generator=generator)[:RANSAC_SAMPLES].to(device)]
     # On the CPU, because the samples are few and each plane decides what is tried next.
-    uv1, inverse = uv1[sample].cpu(), inverse[sample].cpu()
+    uv1, inverse = uv1.view(-1, 3)[sample].cpu(), inverse.flatten()[sample].cpu()
     free = torch.ones_like(inverse, dtype=torch.bool)
     planes: list[Tensor] = []
     support: list[float] = []
@@ -107,7 +112,8 @@ def _dominant_planes(
         left, left_inverse = uv1[free], inverse[free]
         candidates = _candidates(left, left_inverse, generator)
         error = (candidates @ left.T).sub_(left_inverse).abs_()
-        best = candidates[(error < tolerance * left_inverse).sum(1).argmax()]
+        near = error.lt_(tolerance * left_inverse)  # as 0 and 1, which are faster than booleans
+        best = candidates[near.sum(1).argmax()]
         inlier = free
         for _ in range(2):  # refitted to its inliers, a plane explains more of them
             inlier = free & ((uv1 @ best - inverse).abs() < tolerance * inverse)
@@ -219,14 +225,13 @@ def _choose_surfaces(
        they intersect, because there the step is smallest.
     """
     reach = max(step.shape[1:]) // 2
-    steps = step.flatten(1).clone()
-    cost = cost + NEAR_COST * steps.index_select(1, hole)
+    expected = step.flatten(1).index_select(1, hole)
+    cost = cost + NEAR_COST * expected
     while True:
-        total = cost + STEP_COST * _box_means(steps.view_as(step), hole, reach)
+        total = _box_means(step, expected, hole, reach).mul_(STEP_COST).add_(cost)
         if reach == 1:
             return surfaces.gather(0, total.min(0).indices[None])[0]  # `argmin` is slower
-        expected = _expected_steps(surfaces, torch.softmax(-total / TEMPERATURE, 0))
-        steps.scatter_(1, hole.expand(len(steps), -1), expected)
+        expected = _expected_steps(surfaces, torch.softmax(total.div_(-TEMPERATURE), 0))
         reach = max(1, int(reach / REACH_FACTOR))
 
 
@@ -243,11 +248,15 @@ def _expected_steps(
 
 @accelerated
 def _box_means(
-    layers: Float[Tensor, "c h w"], pixel: Int[Tensor, " n"], reach: int
+    layers: Float[Tensor, "c h w"],
+    values: Float[Tensor, "c n"],
+    pixel: Int[Tensor, " n"],
+    reach: int,
 ) -> Float[Tensor, "c n"]:
     """Means over squares of 2 reach + 1 pixels around n pixels (row * width + column), cut off at
-    the image's edge, by summed areas."""
+    the image's edge, by summed areas. The layers first take `values` at these pixels."""
     h, w = layers.shape[1:]
+    layers = layers.flatten(1).index_copy(1, pixel, values).view_as(layers)
     sums = functional.pad(layers, (1, 0, 1, 0)).cumsum(-1, dtype=torch.float64).cumsum(-2)
     row, column = pixel // w, pixel % w
     top, bottom = (row - reach).clamp(min=0), (row + reach + 1).clamp(max=h)

@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from vmemkit.core.kernels import accelerated
+
 SEAM_REACH = 0.06  # share of the image width over which the colour step at a seam is spread
 
 
@@ -27,32 +29,47 @@ def push_pull(
     Errors: ValueError if an image has no known pixel.
     """
     require_known(known)
-    shape = image.shape
-    image = image.reshape(-1, *shape[-3:])
-    known = known.reshape(-1, 1, *shape[-2:])
+    layers = image.reshape(-1, *image.shape[-3:])
+    return _push_pull(layers, known.reshape(-1, *known.shape[-2:])).reshape(image.shape)
+
+
+@accelerated
+def _push_pull(
+    image: Float[Tensor, "b c h w"], known: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b c h w"]:
+    known = known[:, None]
     clean = torch.where(known, image, image.new_zeros(()))  # unknown pixels may hold NaN
-    filled = _from_coarser(clean, known.to(image.dtype))
+    filled = _from_coarser(clean, known)
     low = torch.where(known, image, torch.inf).amin((-2, -1), keepdim=True)
     high = torch.where(known, image, -torch.inf).amax((-2, -1), keepdim=True)
-    return torch.where(known, image, filled.clamp(low, high)).reshape(shape)
+    return torch.where(known, image, filled.clamp(low, high))
 
 
 def _from_coarser(
-    weighted: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]
+    clean: Float[Tensor, "b c h w"], known: Bool[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b c h w"]:
-    """What the coarser levels of an image show, given the image times its `weight` in [0, 1]."""
-    h, w = weighted.shape[-2:]
+    """What the coarser levels of an image show, which is 0 where it is unknown."""
+    h, w = clean.shape[-2:]
+    share = known.to(clean.dtype)
     if h % 2 or w % 2:  # pad so that 2 x 2 cells stay aligned at every size
         even = (0, w % 2, 0, h % 2)
-        weighted, weight = functional.pad(weighted, even), functional.pad(weight, even)
-    total = functional.avg_pool2d(weight, 2)
-    coarse = functional.avg_pool2d(weighted, 2) / total.clamp(min=1e-9)
+        clean, share = functional.pad(clean, even), functional.pad(share, even)
+    share = functional.avg_pool2d(share, 2)  # one known pixel makes the cell known
+    coarse = functional.avg_pool2d(clean, 2) / share.clamp(min=1e-9)
     if coarse.shape[-2:] != (1, 1):
-        weight = (4 * total).clamp(max=1)  # one known pixel makes the cell known
-        even_coarser = _from_coarser(coarse * weight, weight)
-        coarse = weight * coarse + (1 - weight) * even_coarser
-    fine = functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-    return fine[..., :h, :w]
+        coarse = torch.where(share > 0, coarse, _from_coarser(coarse, share > 0))
+    return _doubled(coarse)[..., :h, :w]
+
+
+def _doubled(coarse: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+    """Twice as many rows and columns, by bilinear interpolation. Kernels repeat it to the bit, as they
+    could not repeat torch's own."""
+    for axis, border in ((-2, (0, 0, 1, 1)), (-1, (1, 1, 0, 0))):
+        size, padded = coarse.shape[axis], functional.pad(coarse, border, mode="replicate")
+        beside = padded.narrow(axis, 0, size), padded.narrow(axis, 2, size)
+        both = [coarse + 0.25 * (neighbour - coarse) for neighbour in beside]
+        coarse = torch.stack(both, axis).flatten(axis - 1, axis)
+    return coarse
 
 
 def blend_seam(

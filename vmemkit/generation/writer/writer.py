@@ -28,7 +28,7 @@ from vmemkit.generation.generator import (
     confidence_of,
 )
 from vmemkit.generation.warp.config import WarpConfig
-from vmemkit.generation.warp.forward_warp import Warp, discs_of_views, splat_context
+from vmemkit.generation.warp.forward_warp import Warp, context_discs, one_by_one, splat_context
 from vmemkit.generation.warp.smoothing import blend_seam
 from vmemkit.generation.writer.completion import complete, is_blocked
 from vmemkit.generation.writer.contents import facts_in_view
@@ -295,9 +295,10 @@ def _shown(context: Views, targets: Cameras) -> Generation:
     context = context.replace(confidence=confidence_of(context), latent=None, embedding=None)
     context, sky = with_far_sky(context)
     config = WarpConfig()
-    discs = cat(discs_of_views(context, config))
+    views, evidence = one_by_one(context), context[context.given]
     height, width = context.image.shape[2:]
-    shown = splat_context(context, discs, targets, height, width, config)
+    discs = cat([context_discs(view, evidence, config) for view in views])
+    shown = splat_context(views, discs, targets, height, width, config)
     return shown.replace(depth=sky_again(shown.depth, sky))
 
 
