@@ -65,7 +65,7 @@ def test_a_walk_of_twelve_views_goes_through_every_stage(walked):
     after = steps[-1].memory
     assert len(after) == 13
     assert after.views.given.tolist() == [True] + 12 * [False]
-    assert [len(step.context) for step in steps] == [1, 4, 2]  # two views show all of the last
+    assert [len(step.context) for step in steps] == [1, 2, 2]  # the others would add too little
     assert all(len(step.memory.surfels) > len(step.before.surfels) for step in steps)
     assert all(float(step.retrieval.votes.sum()) > 0 for step in steps)
     assert after.views.latent.isfinite().all()
