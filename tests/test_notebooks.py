@@ -21,7 +21,11 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 MAX_BYTES, MAX_LINES = 520_000, 15
 MAX_COLUMNS = 98  # what a page shows without a scroll bar
 FUNCTIONS = {"09_extend": 3}  # this lesson writes functions; elsewhere one is enough
-TOOLS = {  # a lesson that ends another process needs more than the package
+TOOLS = {  # what some lessons need besides the package
+    "07_consistency": {
+        "TemporaryDirectory": "tempfile.TemporaryDirectory",
+        "ttest_rel": "scipy.stats.ttest_rel",
+    },
     "11_sessions": {
         "json": "json",
         "time": "time",
@@ -29,7 +33,7 @@ TOOLS = {  # a lesson that ends another process needs more than the package
         "DEVNULL": "subprocess.DEVNULL",
         "mkdtemp": "tempfile.mkdtemp",
         "KernelManager": "jupyter_client.KernelManager",
-    }
+    },
 }
 READERS_OWN = {"my_network"}  # stands in solutions for what only the reader has
 ROOMS = {path.parent.name for path in FOLDER.parent.glob("vmemkit/*/__init__.py")}

@@ -28,6 +28,7 @@ from vmemkit.evaluation import (
     Lpips,
     Route,
     bootstrap,
+    by_policy,
     course_hash,
     judge,
     last_and_greedy,
@@ -226,6 +227,9 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     rows = list(sweep(CELLS[:2], tmp_path / "out"))
     write_rows(tmp_path / "rows.csv", rows)
     assert read_rows(tmp_path / "rows.csv") == rows
+    by_name = {row["policy"]: [row["truth_ssim"]] for row in rows}
+    assert by_policy(rows, "truth_ssim", "rooms", k=4) == by_name
+    assert by_policy(rows, "truth_ssim", "open") == by_policy(rows, "recall", "rooms") == {}
     (tmp_path / "other.csv").write_text("scene,policy\nrooms:0,coverage\n")
     with pytest.raises(ValueError, match=r"other.csv is no table of a sweep: it has no any_hit"):
         read_rows(tmp_path / "other.csv")

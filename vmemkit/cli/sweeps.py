@@ -28,6 +28,7 @@ from vmemkit.evaluation import (
     Row,
     bootstrap,
     chosen_clips,
+    layout_of,
     pose_estimator,
     run_cell,
     sweep,
@@ -192,15 +193,9 @@ def _groups(rows: Sequence[Row]) -> list[tuple[tuple, list[Row]]]:
     """Rows by their values of GROUP."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        key = tuple(_layout(row) if name == "layout" else row[name] for name in GROUP)
+        key = tuple(layout_of(row) if name == "layout" else row[name] for name in GROUP)
         groups.setdefault(key, []).append(row)
     return list(groups.items())
-
-
-def _layout(row: Row) -> str:
-    """ "rooms", "open" or "recordings", as the scene of a row says (see `evaluation.Cell`)."""
-    kind, _, number = row["scene"].partition(":")
-    return kind if number.isdecimal() else "recordings"
 
 
 def _by_policy(group: Sequence[Row]) -> dict[str, dict[str, list[float]]]:

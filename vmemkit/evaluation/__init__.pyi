@@ -57,9 +57,11 @@ from .sweeps import SCORES as SCORES
 from .sweeps import Cell as Cell
 from .sweeps import Row as Row
 from .sweeps import bootstrap as bootstrap
+from .sweeps import by_policy as by_policy
 from .sweeps import course_hash as course_hash
 from .sweeps import judge as judge
 from .sweeps import last_and_greedy as last_and_greedy
+from .sweeps import layout_of as layout_of
 from .sweeps import overlap_recall as overlap_recall
 from .sweeps import policies as policies
 from .sweeps import read_rows as read_rows

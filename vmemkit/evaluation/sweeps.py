@@ -343,6 +343,24 @@ def read_rows(path: str | Path) -> list[Row]:
         raise ValueError(f"{path} is no table of a sweep: {error}") from error
 
 
+def layout_of(row: Row) -> str:
+    """ "rooms" (with walls between them), "open" (without) or "recordings", by the scene of a row."""
+    kind, _, number = row["scene"].partition(":")
+    return kind if number.isdecimal() else "recordings"
+
+
+def by_policy(
+    rows: Sequence[Row], score: str, layout: str, **fields: Any
+) -> dict[str, list[float]]:
+    """The values of a score by policy, in the order of the rows: of those rows that have the layout and
+    these fields, such as k=4. Values that were not asked for are left out."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if layout_of(row) == layout and fields.items() <= row.items() and row[score] is not None:
+            values.setdefault(row["policy"], []).append(row[score])
+    return values
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows of a sweep as CSV. Errors: OSError for disks."""
     names = list(dict.fromkeys(name for row in rows for name in row))
