@@ -53,7 +53,7 @@ from vmemkit.memory import Memory, begin, read, write
 from vmemkit.nets.cut3r import CUT3R, CUT3RConfig
 from vmemkit.nets.unet import UNetConfig
 from vmemkit.pipeline import retrieve, step
-from vmemkit.reconstruction import Cut3r, from_depth
+from vmemkit.reconstruction import Cut3r
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 from vmemkit.scenes import capture_tour, rooms
 
@@ -154,10 +154,9 @@ def memory(device: str) -> Iterator[Result]:
                     row[f"{name} by torch, ms"] = clock(use("torch")(job), device, 1)
             rows.append(row)
             yield {"rows": rows}
-        maps = from_depth(new)
-        after = write(held, new, maps)  # two views: the last one is written again and again
+        after = write(held, new)  # two views: the last one is written again and again
         row = {"surfels": len(after.surfels), "points": HEIGHT * WIDTH}
-        job = lambda given, new=new, maps=maps: write(given, new, maps)  # noqa: E731
+        job = lambda given, new=new: write(given, new)  # noqa: E731
         row["write, ms"] = clock(job, device, 5, at_its_end(after))
         rows.append(row)
         yield {"rows": rows}

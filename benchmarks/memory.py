@@ -25,6 +25,7 @@ import torch
 
 from vmemkit.core import (
     Cameras,
+    PointMaps,
     SurfelConfig,
     Surfels,
     Views,
@@ -44,7 +45,6 @@ from vmemkit.memory import (
     read,
     write,
 )
-from vmemkit.reconstruction import from_depth
 from vmemkit.retrieval import count_votes, pixels_per_surfel
 from vmemkit.scenes import capture_tour, rooms
 
@@ -82,7 +82,7 @@ def clock(
 def at_its_end(memory: Memory) -> Callable[[], Memory]:
     """Returns a function that copies a memory after a write, with spare rows, as during a walk."""
     last = memory.views[-1:]
-    return lambda: write(memory.truncate(len(memory) - 1), last, from_depth(last))
+    return lambda: write(memory.truncate(len(memory) - 1), last)
 
 
 def bandwidth(device: str) -> float:
@@ -98,7 +98,7 @@ def walk_through(views: Views, count: int) -> Memory:
         MemoryConfig(dataclasses.replace(FULL, shrink=min(1, count / 1e6) ** 0.5))
     )
     for i in range(len(views)):
-        memory = write(memory, views[i : i + 1], from_depth(views[i : i + 1]))
+        memory = write(memory, views[i : i + 1])
         if len(memory.surfels) >= count:
             break
     return memory
@@ -118,7 +118,9 @@ def cloud(view: Views, count: int) -> Memory:
     surfels = Surfels(where, normal @ camera.rotation.T, radius, torch.rand(count, 3))
     seen = Sightings(torch.arange(count).int(), torch.zeros(count).int())
     view = view.replace(confidence=torch.ones_like(view.depth))
-    return Memory.from_tables(view, surfels, seen, torch.tensor([count]), MemoryConfig(FULL))
+    shrink = min(1, count / (WIDTH * HEIGHT)) ** 0.5
+    config = MemoryConfig(dataclasses.replace(FULL, shrink=shrink))
+    return Memory.from_tables(view, surfels, seen, torch.tensor([count]), config)
 
 
 def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
@@ -131,7 +133,7 @@ def bytes_per_surfel(memory: Memory) -> tuple[float, float]:
 def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: float) -> dict:
     """Times of all stages on one memory."""
     memory, query, new = (x.to(device) for x in (memory, query, new))
-    maps, count, coarse = from_depth(new), len(memory.surfels), memory.config.surfels
+    count, coarse = len(memory.surfels), memory.config.surfels
     radius = dataclasses.replace(
         memory, config=MemoryConfig(coarse, AssociationConfig(method="radius"))
     )
@@ -158,7 +160,7 @@ def one_size(memory: Memory, query: Cameras, new: Views, device: str, rate: floa
     pair = jobs["read + vote"]
     row["read + vote, after torch"] = clock(lambda _: pair(), device, 9, use("torch")(pair))
     for name, start in writes.items():
-        job, before = lambda given: write(given, new, maps), at_its_end(start)
+        job, before = lambda given: write(given, new), at_its_end(start)
         row[name] = clock(job, device, 5, before)
         if (
             name == "write" or count <= 2_000
@@ -189,7 +191,7 @@ def table(world: str, rows: list[dict]) -> None:
 def normals(view: Views, device: str, rate: float) -> dict:
     """Times of normals and radii of a frame, and of its surfels."""
     view = view.to(device)
-    maps, camera = from_depth(view)[0], view.cameras[0]
+    maps, camera = PointMaps.from_depth(view.cameras, view.depth)[0], view.cameras[0]
     job = lambda: surfels_from_points(maps, camera, view.image[0], FULL)  # noqa: E731
     floor, ours = PER_POINT * HEIGHT * WIDTH / rate, clock(job, device)
     slow = clock(use("torch")(job), device, 3)
@@ -221,7 +223,7 @@ def by_views(view: Views, device: str) -> list[dict]:
         weight = torch.rand(100_000, generator=random).to(device)
         row = {"views": views, "sightings": len(seen)}
         row["vote"] = clock(lambda m=memory, w=weight: count_votes(m, w), device)
-        job = lambda given, n=new: write(given, n, from_depth(n))  # noqa: E731
+        job = lambda given, n=new: write(given, n)  # noqa: E731
         row["write"] = clock(job, device, 5, at_its_end(memory))
         print(f"{views:7,d} {len(seen):10,d} {row['vote']:7.2f} {row['write']:7.2f}", flush=True)
         rows.append(row)
@@ -286,7 +288,7 @@ def long_walk(views: int) -> dict:
         depth = depth.repeat_interleave(10, 2)
         image = torch.rand(1, 3, height, width, generator=random)
         new = Views(camera, image, torch.ones(1, dtype=torch.bool), depth)
-        memory = write(memory, new, from_depth(new))
+        memory = write(memory, new)
         if (i + 1) % part == 0:
             row = {"views": i + 1, "surfels": len(memory.surfels), "spilled": memory._views.spilled}
             row |= {"resident": process.memory_info().rss}
