@@ -23,7 +23,7 @@ class Picture(Figure):
     """A matplotlib figure that notebooks show without pyplot, which would keep global state.
 
     They store it as JPEG, because rendered rooms are twice as large in PNG, even with 255 colours,
-    and neither GitHub nor nbconvert shows WebP. So it is a card that fits light and dark pages.
+    and nbconvert shows no WebP. So it is a card that fits light and dark pages.
     """
 
     def __init__(self, width: float, height: float, **options) -> None:
