@@ -306,7 +306,8 @@ def test_after_a_restart_of_the_kernel_the_walk_is_opened_from_the_list(page, la
     assert [row.locator("img").get_attribute("src") for row in rows.all()] == pictures
     page.get_by_role("button", name="▲ forward").click()
     wait_until(lambda: rows.count() == 5)
-    assert page.errors == []
+    # JupyterLab may still have messages for widgets of the kernel that is gone.
+    assert [error for error in page.errors if not error.startswith("Comm not found")] == []
 
 
 def test_the_inspector_follows_its_sliders_and_shows_who_saw_what(page, lab):
