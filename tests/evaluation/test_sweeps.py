@@ -224,10 +224,19 @@ def test_the_last_view_comes_first_and_its_pixels_do_not_count_again():
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
-    rows = list(sweep(CELLS[:2], tmp_path / "out"))
+    rows = [
+        {
+            **cell.fields,
+            **dict.fromkeys(cell.scores),
+            "truth_ssim": share,
+            "course": "0a",
+            "seconds": 1.5,
+        }
+        for cell, share in zip(CELLS[:2], (0.75, 0.5), strict=True)
+    ]
     write_rows(tmp_path / "rows.csv", rows)
     assert read_rows(tmp_path / "rows.csv") == rows
-    by_name = {row["policy"]: [row["truth_ssim"]] for row in rows}
+    by_name = {"coverage": [0.75], "temporal": [0.5]}
     assert by_policy(rows, "truth_ssim", "rooms", k=4) == by_name
     assert by_policy(rows, "truth_ssim", "open") == by_policy(rows, "recall", "rooms") == {}
     (tmp_path / "other.csv").write_text("scene,policy\nrooms:0,coverage\n")
