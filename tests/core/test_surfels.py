@@ -172,7 +172,8 @@ def test_noise_makes_no_narrow_surfaces(noise, clear):
     depth[:, 20:22] = 1.0
     depth *= 1 + noise * torch.randn(depth.shape, generator=random)
     camera = cameras(torch.eye(4))
-    _, pixel = write_out(camera, depth)
+    maps = one_map(camera, depth, None)
+    _, pixel = surfels_from_points(maps, camera, torch.zeros(3, 32, 48), EVERYTHING, whole=maps)
     _, known = central_normals(unproject(camera, depth), depth, EDGE)
     known = known.flatten().nonzero()[:, 0]
     post = [p for p in range(32 * 48) if p % 48 in (20, 21)]

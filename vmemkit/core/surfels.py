@@ -122,8 +122,8 @@ def surfels_from_points(
 
     `maps`, `camera` and `image` belong to that one view (no batch), on a grid already thinned by
     `thin`. `whole` are the point maps before that, in which surfaces are found that are two pixels
-    wide: on a thinner grid these have no neighbours of their own. In depth whose noise is more than a
-    CLEAR-th of an edge they cannot be told from noise, and make no surfels.
+    wide: on a thinner grid these have no neighbours of their own. If its noise is more than a CLEAR-th
+    of an edge, they cannot be told from noise, and make no surfels.
     """
     h, w = maps.depth.shape
     focal, known = grid_focal(camera.K, h, w), _trusted(maps, config)
@@ -131,10 +131,11 @@ def surfels_from_points(
         normal, radius, smooth = _normals_and_radii(
             maps.points, maps.depth, camera.position, focal, config.slant, config.edge
         )
-        whole = maps if whole is None else whole
-        is_clear = CLEAR * depth_noise(whole.depth[None]) <= config.edge
-        narrow = (known & ~smooth & is_clear).flatten().nonzero()[:, 0]
-        raw = narrow_normals(whole, narrow, (h, w), config.edge)
+        uneven = known & ~smooth
+        if whole is not None:
+            uneven &= CLEAR * depth_noise(whole.depth[None]) <= config.edge
+        narrow = uneven.flatten().nonzero()[:, 0]
+        raw = narrow_normals(maps if whole is None else whole, narrow, (h, w), config.edge)
         at = narrow // w, narrow % w
         normal[at], size, smooth[at] = _oriented_with_radii(
             raw, maps.points[at], maps.depth[at], camera.position, focal, config.slant
