@@ -60,7 +60,7 @@ def test_a_contact_sheet_has_a_row_per_step_with_everything_in_it(steps, truth):
     figure = contact_sheet(steps, truth, title="a title")
     images = figure.axes[0].images
     chosen = sum(len(step.retrieval.chosen) for step in steps)
-    assert len(images) == chosen + 2 * 3 * 2  # of three targets the first and the last are shown
+    assert len(images) == chosen + 2 * 3 * 2  # a sheet shows the first and last of three targets
     assert pixels(figure).width == 1200
     assert "a title" in texts(figure)
     assert any(text.startswith("given 0") for text in texts(figure))

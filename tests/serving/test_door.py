@@ -144,7 +144,7 @@ def test_without_the_token_nothing_is_read_or_told(headers, method, path):
     asyncio.run(run())
 
 
-PIXELS = 100_000_000  # of a request that is too large; its image alone has 12 bytes a pixel
+PIXELS = 100_000_000  # more than the server takes; the image alone has 12 bytes a pixel
 REFUSED = {
     "100 megapixels": (window(4, **{"content-length": str(12 * PIXELS)}), 413, "at most"),
     "no length": (Client(RIGHT, [b"xxxx"]), 411, "Content-Length"),

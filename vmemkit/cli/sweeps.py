@@ -27,6 +27,7 @@ from vmemkit.evaluation import (
     Lpips,
     Row,
     bootstrap,
+    by_policy,
     chosen_clips,
     layout_of,
     pose_estimator,
@@ -65,7 +66,7 @@ def run_sweep(
     cells, out = cells_of(options), Path(options.out)
     lpips = Lpips(options.lpips) if options.lpips else None
     if options.poses:
-        pose_estimator(options.poses)  # what is missing is told before the first walk
+        pose_estimator(options.poses)  # raises at once if its package or weights are missing
     rows: list[Row] = []
     with progress_bar(console) as bar:
         task = bar.add_task("walks", total=len(cells))
@@ -141,24 +142,24 @@ def tables(rows: Sequence[Row]) -> list[tuple[str, Table]]:
     second table where poses were asked for."""
     made = []
     for key, group in _groups(rows):
-        values, title = _by_policy(group), _title(key, group)
-        made.append((title, _table(values, HEADINGS)))
-        if any("poses_found" in each for each in values.values()):
-            made.append((f"{title}: poses", _table(values, POSE_HEADINGS)))
+        title = _title(key, group)
+        made.append((title, _table(group, HEADINGS)))
+        if by_policy(group, "poses_found"):
+            made.append((f"{title}: poses", _table(group, POSE_HEADINGS)))
     return made
 
 
-def _table(
-    values: Mapping[str, Mapping[str, list[float]]], headings: Mapping[str, tuple[str, int]]
-) -> Table:
+def _table(group: Sequence[Row], headings: Mapping[str, tuple[str, int]]) -> Table:
     """The means of the scores that some policy has, the best policy by the first of them on top."""
-    scores = [name for name in headings if any(name in each for each in values.values())]
+    values = {name: by_policy(group, name) for name in headings}
+    scores = [name for name in headings if values[name]]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("policy", no_wrap=True)
     for name in scores:
         table.add_column(headings[name][0], justify="right", no_wrap=True)
-    for policy in sorted(values, key=lambda policy: -mean(values[policy][scores[0]])):
-        means = [_mean_text(values[policy].get(name), headings[name][1]) for name in scores]
+    first = values[scores[0]]
+    for policy in sorted(first, key=lambda policy: -mean(first[policy])):
+        means = [_mean_text(values[name].get(policy), headings[name][1]) for name in scores]
         table.add_row(policy, *means)
     return table
 
@@ -169,9 +170,8 @@ def page(rows: Sequence[Row]) -> str:
     for key, group in _groups(rows):
         parts.append(f"<h2>{escape(_title(key, group))}</h2>")
         parts.append(f"<p>{escape(_about(group[0]['protocol']))}</p>")
-        scores = _by_policy(group)
         for name in (name for name in CHARTS if group[0][name] is not None):
-            values = {policy: each[name] for policy, each in scores.items()}
+            values = by_policy(group, name)
             intervals = {policy: bootstrap(seeds) for policy, seeds in values.items()}
             chart = ablation(values, HEADINGS[name][0], intervals=intervals)
             parts.append(chart.to_html(full_html=False, include_plotlyjs=script))
@@ -196,16 +196,6 @@ def _groups(rows: Sequence[Row]) -> list[tuple[tuple, list[Row]]]:
         key = tuple(layout_of(row) if name == "layout" else row[name] for name in GROUP)
         groups.setdefault(key, []).append(row)
     return list(groups.items())
-
-
-def _by_policy(group: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
-    """Values by policy and score, without those that were not asked for."""
-    values: dict[str, dict[str, list[float]]] = {}
-    for row in group:
-        for name in (*HEADINGS, *POSE_HEADINGS):
-            if row.get(name) is not None:
-                values.setdefault(row["policy"], {}).setdefault(name, []).append(row[name])
-    return values
 
 
 def _title(key: tuple, group: Sequence[Row]) -> str:

@@ -13,8 +13,7 @@ import re
 from pathlib import Path
 
 from vmemkit.core import Cameras, new_folder, save_image
-from vmemkit.evaluation.sweeps import OVERLAP
-from vmemkit.retrieval import true_visibility
+from vmemkit.evaluation.sweeps import overlapping
 from vmemkit.scenes import Scene, unreal_placement
 
 NAME = re.compile(r"\w+", re.ASCII)
@@ -28,8 +27,8 @@ def overlapping_frames(scene: Scene, cameras: Cameras, rows: int = 24) -> list[l
     """
     found = []
     for i in range(len(cameras)):
-        share = true_visibility(scene, cameras, cameras[i : i + 1], rows).float().mean(1)
-        found.append([j for j in (share >= OVERLAP).nonzero()[:, 0].tolist() if j != i])
+        others = overlapping(scene, cameras, cameras[i : i + 1], rows).nonzero()[:, 0]
+        found.append([j for j in others.tolist() if j != i])
     return found
 
 

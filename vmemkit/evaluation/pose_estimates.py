@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
@@ -28,13 +27,20 @@ from vmemkit.evaluation.poses import (
 )
 from vmemkit.nets.cut3r import Head
 from vmemkit.nets.weights import read
-from vmemkit.reconstruction import Cut3r, NetworkCrop, cut3r, prepare_images, sample_depth
+from vmemkit.reconstruction import (
+    Cut3r,
+    NetworkCrop,
+    cut3r,
+    prepare_images,
+    sample_depth,
+    solve_pnp,
+)
 
 ESTIMATORS = ("xfeat", "cut3r")
 ROWS = 288  # to which small images are enlarged, by a whole factor: XFeat finds little in them
 LIKENESS = 0.82  # least cosine of the descriptors of a match, XFeat's own default
-ITERATIONS = 1000  # of RANSAC
-PIXELS = 3.0  # of the enlarged image: largest error of an inlier
+# RANSAC tries so many poses. A match agrees with one within so many pixels of the enlarged image.
+ITERATIONS, PIXELS = 1000, 3.0
 BEFORE = 3  # last located frames that a frame is matched with
 LEAST = 15  # inliers of a pose that counts
 WHOLE = NetworkCrop(0.0, 0.0, 1.0, 1.0)
@@ -85,12 +91,15 @@ def poses_by_xfeat(views: Views, network: Any = None) -> PoseEstimate:
             for j, known in zip(frames[-BEFORE:], poses[-BEFORE:], strict=True)
         ]
         points, uv = (np.concatenate(part) for part in zip(*found, strict=True))
-        pose = _pnp(points, size * uv, np.append(size, 1)[:, None] * views.cameras.K[i].numpy())
-        if pose is not None:
-            poses.append(pose)
+        if len(points) < LEAST:
+            continue
+        K = np.append(size, 1)[:, None] * views.cameras.K[i].numpy()
+        located = solve_pnp(points, size * uv, K, ITERATIONS, PIXELS, LEAST, refine=True)
+        if located is not None:
+            poses.append(located[0].numpy())
             frames.append(i)
-    at, located = torch.tensor(frames), torch.from_numpy(np.stack(poses)).to(views.image)
-    return PoseEstimate(at, views.cameras[at].replace(world_from_cam=located), len(views))
+    at, found_poses = torch.tensor(frames), torch.from_numpy(np.stack(poses)).to(views.image)
+    return PoseEstimate(at, views.cameras[at].replace(world_from_cam=found_poses), len(views))
 
 
 def poses_by_cut3r(views: Views, reconstructor: Cut3r | None = None) -> PoseEstimate:
@@ -195,30 +204,3 @@ def _matches(a: Features, b: Features) -> tuple[Float[Tensor, "m 2"], Float[Tens
     mutual = cosines.argmax(0)[partner] == torch.arange(len(partner))
     kept = mutual & (likeness > LIKENESS)
     return a.uv[kept], b.uv[partner[kept]]
-
-
-def _pnp(
-    points: Float64[np.ndarray, "m 3"],
-    pixels: Float64[np.ndarray, "m 2"],
-    K: Float64[np.ndarray, "3 3"],
-) -> Float64[np.ndarray, "4 4"] | None:
-    """The pose of the camera that sees world points at pixels; None if fewer than LEAST agree."""
-    if len(points) < LEAST:
-        return None
-    success, turn, shift, inliers = cv2.solvePnPRansac(
-        points,
-        pixels,
-        K,
-        None,  # no lens distortion
-        iterationsCount=ITERATIONS,
-        reprojectionError=PIXELS,
-        flags=cv2.SOLVEPNP_SQPNP,
-    )
-    if not success or len(inliers) < LEAST:
-        return None
-    agree = inliers[:, 0]
-    turn, shift = cv2.solvePnPRefineLM(points[agree], pixels[agree], K, None, turn, shift)
-    rotation = cv2.Rodrigues(turn)[0]
-    pose = np.eye(4)  # OpenCV gives cam_from_world
-    pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ shift[:, 0]
-    return pose

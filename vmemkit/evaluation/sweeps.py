@@ -21,7 +21,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vmemkit.core import Cameras, Views, cat, replacing
@@ -163,7 +163,8 @@ def run_cell(cell: Cell) -> Row:
     scene, route, size = _scene(cell)
     course = PROTOCOLS["abca" if cell.protocol == RECALL else cell.protocol].course(route)
     memory = begin(noisy(scene.render(course.given, *size), NOISES[cell.noise]))
-    lpips, estimate = _measures(cell.lpips, cell.poses)  # what is missing is told before the walk
+    # Networks load before the walk, so that a missing file is told at once.
+    lpips, estimate = _measures(cell.lpips, cell.poses)
     began = time.perf_counter()
     if cell.protocol == RECALL:
         scores = overlap_recall(
@@ -250,8 +251,7 @@ def overlap_recall(
     recalls, precisions, finds = [], [], []
     for start in range(0, len(targets), m):
         window = targets[start : start + m]
-        shares = true_visibility(scene, taken, window, 24).float().mean(1)
-        overlaps = shares >= OVERLAP
+        overlaps = overlapping(scene, taken, window)
         if not overlaps.any():
             continue
         chosen = retrieve(memory, window, min(k, len(memory)), policy).chosen
@@ -265,6 +265,13 @@ def overlap_recall(
             "begin the memory with views of what the targets see"
         )
     return {RECALL: mean(recalls), "precision": mean(precisions), "any_hit": mean(finds)}
+
+
+def overlapping(
+    scene: Scene, cameras: Cameras, targets: Cameras, rows: int = 24
+) -> Bool[Tensor, " t"]:
+    """Which cameras (t,) really see a tenth of the targets' pixels or more, on a grid of `rows` rows."""
+    return true_visibility(scene, cameras, targets, rows).float().mean(1) >= OVERLAP
 
 
 def course_hash(course: Course) -> str:
@@ -350,13 +357,14 @@ def layout_of(row: Row) -> str:
 
 
 def by_policy(
-    rows: Sequence[Row], score: str, layout: str, **fields: Any
+    rows: Sequence[Row], score: str, layout: str | None = None, **fields: Any
 ) -> dict[str, list[float]]:
-    """The values of a score by policy, in the order of the rows: of those rows that have the layout and
-    these fields, such as k=4. Values that were not asked for are left out."""
+    """The values of a score by policy, in the order of the rows: of those rows that have these fields,
+    such as k=4, and the layout, if one is given. Scores that were not asked for are left out."""
     values: dict[str, list[float]] = {}
     for row in rows:
-        if layout_of(row) == layout and fields.items() <= row.items() and row[score] is not None:
+        fits = layout in (None, layout_of(row)) and fields.items() <= row.items()
+        if fits and row.get(score) is not None:
             values.setdefault(row["policy"], []).append(row[score])
     return values
 

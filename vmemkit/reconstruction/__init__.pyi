@@ -20,6 +20,7 @@ from .monocular import start_from_photo as start_from_photo
 from .pnp import AlignConfig as AlignConfig
 from .pnp import PoseMatches as PoseMatches
 from .pnp import Predictions as Predictions
+from .pnp import solve_pnp as solve_pnp
 from .reconstructor import Reconstruction as Reconstruction
 from .reconstructor import Reconstructor as Reconstructor
 from .reconstructor import Report as Report

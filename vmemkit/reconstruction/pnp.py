@@ -16,7 +16,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from vmemkit.core import TensorStruct, pose
@@ -141,21 +141,17 @@ def _solve_pnp(
     image_points = torch.stack([column, row], -1).double().numpy()
     object_points = points[confident].double().numpy()
     for focal in np.geomspace(longer_side / 2, 3 * longer_side, FOCALS):
-        success, rotation_vector, translation, inliers = cv2.solvePnPRansac(
+        K = np.array([[focal, 0, w / 2], [0, focal, h / 2], [0, 0, 1]])
+        found = solve_pnp(
             object_points,
             image_points,
-            np.array([[focal, 0, w / 2], [0, focal, h / 2], [0, 0, 1]]),
-            None,  # no lens distortion
-            iterationsCount=config.pnp_iterations,
-            reprojectionError=config.pnp_pixels,
-            flags=cv2.SOLVEPNP_SQPNP,
+            K,
+            config.pnp_iterations,
+            config.pnp_pixels,
+            most_inliers + 1,
         )
-        if success and len(inliers) > most_inliers:
-            # OpenCV gives cam_from_anchor; its inverse is the pose.
-            rotation = torch.from_numpy(cv2.Rodrigues(rotation_vector)[0])
-            centre = -(rotation.mT @ torch.from_numpy(translation))[:, 0]
-            best_pose, best_focal = pose(rotation.mT, centre), float(focal)
-            most_inliers = len(inliers)
+        if found is not None:
+            (best_pose, most_inliers), best_focal = found, float(focal)
     return best_pose.float(), best_focal, most_inliers / total
 
 
@@ -163,3 +159,37 @@ def pixel_offsets(h: int, w: int, device: torch.device) -> tuple[Tensor, Tensor]
     """Columns [1 w] and rows [h 1] of all pixels, from the principal point (w / 2, h / 2)."""
     u, v = torch.arange(w, device=device) - w / 2, torch.arange(h, device=device) - h / 2
     return u[None], v[:, None]
+
+
+def solve_pnp(
+    points: Float64[np.ndarray, "n 3"],
+    pixels: Float64[np.ndarray, "n 2"],
+    K: Float64[np.ndarray, "3 3"],
+    iterations: int,
+    largest_error: float,
+    least: int,
+    refine: bool = False,
+) -> tuple[Float64[Tensor, "4 4"], int] | None:
+    """The pose of the camera that sees n >= 4 points at pixels, in the points' frame, and how many
+    agree with it within `largest_error` pixels; None if fewer than `least` do.
+
+    By RANSAC; with `refine`, the points that agree then improve the pose. K is in pixels.
+    """
+    success, turn, shift, inliers = cv2.solvePnPRansac(
+        points,
+        pixels,
+        K,
+        None,  # no lens distortion
+        iterationsCount=iterations,
+        reprojectionError=largest_error,
+        flags=cv2.SOLVEPNP_SQPNP,
+    )
+    if not success or len(inliers) < least:
+        return None
+    if refine:
+        agree = inliers[:, 0]
+        turn, shift = cv2.solvePnPRefineLM(points[agree], pixels[agree], K, None, turn, shift)
+    # OpenCV gives the inverse of the pose.
+    rotation = torch.from_numpy(cv2.Rodrigues(turn)[0])
+    centre = -(rotation.mT @ torch.from_numpy(shift))[:, 0]
+    return pose(rotation.mT, centre), len(inliers)

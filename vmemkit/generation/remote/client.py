@@ -40,7 +40,7 @@ TOKEN = "VMEMKIT_TOKEN"  # environment variable
 SHORTEST = 16  # letters of a token
 SILENCE = 60  # seconds without a byte after which a server counts as lost; it sends one every 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0  # seconds between two tries
-MOST_STATES = 500  # of a window
+MOST_STATES = 500  # a server that sends more for one window is not believed
 MOST_MESSAGE = 1000  # letters
 BUSY = (429, 502, 503, 504)  # statuses of HTTP; proxies say 502 and 504
 

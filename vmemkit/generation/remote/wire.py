@@ -60,8 +60,9 @@ TYPES = {"context.given": torch.bool, "rng": torch.uint8}  # the others are floa
 class Limits:
     """What a server takes. Errors: ValueError for numbers below 1."""
 
-    pixels: int = 8_000_000  # of a window, context and targets; 21 views of 576 x 576 are 7 million
-    views: int = 32  # of a window, likewise
+    # A window has its context and its targets; 21 views of 576 x 576 have 7 million pixels.
+    pixels: int = 8_000_000  # a window's views have at most so many together
+    views: int = 32  # a window has at most so many
     queue: int = 64  # windows that are there at once, waiting ones among them
     held: int = 2_000_000_000  # bytes of all windows that are there at once
     seconds: int = 600  # for a window, from when its generation begins
